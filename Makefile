@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all a newcomer needs; everything else is for operating and developing.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
+RUN := $(UV) run --frozen --no-sync
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: demo test check format mini clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
+	@echo "make test   all tests"
+	@echo "make check  format, lint, types"
+	@echo "make mini   rebuild the miniature bundle from nothing (about two hours on 2 cores, resumable)"
+
+.venv/ready: pyproject.toml uv.lock bootstrap.py
+	@test "$(UV)" != .tools/uv || python3 bootstrap.py
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+demo: .venv/ready
+	@$(RUN) imgdiffd demo
+
+test: .venv/ready
+	@$(RUN) pytest
+
+check: .venv/ready
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+format: .venv/ready
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+clean:
+	rm -rf .venv .tools demo build

@@ -1,0 +1,58 @@
+"""The states of jobs and items and the moves between them.
+
+It owns the vocabulary and the table of legal moves; it does not know SQL, but `store` enforces this very table.
+"""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """A job is one caption file (or one submission) together with its profile."""
+
+    READING = "reading"  # its captions are being inserted; a restart reads the file anew
+    ACTIVE = "active"  # the scheduler may take its items
+    PAUSED = "paused"  # kept out of the scheduler until resumed; survives a restart
+    DONE = "done"  # every item is in a terminal state
+    CANCELLED = "cancelled"  # a person ended it; items not yet done are cancelled too
+    FAILED = "failed"  # the file could not be read; `error` says why
+
+
+class ItemState(StrEnum):
+    """An item is one caption on its way through the stages."""
+
+    READY = "ready"  # waits for, or is being worked on in, its `stage`
+    SAMPLED = "sampled"  # terminal: at least one sample came out
+    REJECTED = "rejected"  # terminal: a filter said no; `reason` is its code
+    FAILED = "failed"  # terminal: it broke its stage repeatedly; `reason` and `detail` say how
+    CANCELLED = "cancelled"  # terminal: its job was cancelled
+
+
+TERMINAL_ITEM_STATES = frozenset({ItemState.SAMPLED, ItemState.REJECTED, ItemState.FAILED, ItemState.CANCELLED})
+TERMINAL_JOB_STATES = frozenset({JobState.DONE, JobState.CANCELLED, JobState.FAILED})
+
+JOB_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.READING: frozenset({JobState.ACTIVE, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
+    JobState.ACTIVE: frozenset({JobState.PAUSED, JobState.DONE, JobState.CANCELLED}),
+    JobState.PAUSED: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
+    JobState.DONE: frozenset({JobState.ACTIVE}),  # failed items were asked to be retried
+    JobState.CANCELLED: frozenset(),
+    JobState.FAILED: frozenset(),
+}
+
+ITEM_MOVES: dict[ItemState, frozenset[ItemState]] = {
+    ItemState.READY: frozenset({ItemState.READY, *TERMINAL_ITEM_STATES}),
+    ItemState.SAMPLED: frozenset(),
+    ItemState.REJECTED: frozenset(),
+    ItemState.FAILED: frozenset({ItemState.READY}),  # a person asked to retry it
+    ItemState.CANCELLED: frozenset(),
+}
+
+
+def job_sources(target: JobState) -> frozenset[JobState]:
+    """The states from which a job may legally move to `target`."""
+    return frozenset(state for state, targets in JOB_MOVES.items() if target in targets)
+
+
+def item_sources(target: ItemState) -> frozenset[ItemState]:
+    """The states from which an item may legally move to `target`."""
+    return frozenset(state for state, targets in ITEM_MOVES.items() if target in targets)

@@ -1,0 +1,334 @@
+"""What passes between the daemon and a worker process: small frozen records, framed as JSON.
+
+It owns the wire format and one input and one output record per stage; it does not know pipes, models or SQL. Pixels
+never travel: paths are relative to the picture folder that the worker was started with.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import Profile
+
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 outside
+Scores = dict[str, float]  # kind, or kind and what it compares ("blip_itc_cosine.noun1") -> raw value
+
+# The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
+CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two pictures; candidate: the two crops of its box
+CLIP_TEXT_COSINE = "clip_text_cosine"  # region: its two descriptions
+
+
+def noun_key(kind: str, side: int) -> str:
+    """The score of picture `side`'s crop against caption `side`'s noun; the best noun where several changed."""
+    return f"{kind}.noun{side}"
+
+
+def match_key(kind: str, side: int) -> str:
+    """The score of picture `side`'s grown crop against its own description."""
+    return f"{kind}.description{side}"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteInput:
+    item: int
+    caption: str
+    attempt: int
+    kind: Literal["rewrite"] = "rewrite"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteOutput:
+    """`answer` is None where the caption itself was too long to ask for. Token counts are the painter's CLIP tokens."""
+
+    item: int
+    answer: str | None
+    truncated: bool  # the answer did not end within max_new_tokens
+    caption_tokens: int
+    answer_tokens: int
+    seed: int
+    kind: Literal["rewrite"] = "rewrite"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateInput:
+    item: int
+    caption1: str
+    caption2: str
+    attempt: int
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOutput:
+    item: int
+    image1: str
+    image2: str
+    width: int
+    height: int
+    seed: int
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareInput:
+    item: int
+    image1: str
+    image2: str
+    kind: Literal["compare"] = "compare"
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOutput:
+    item: int
+    scores: Scores
+    kind: Literal["compare"] = "compare"
+
+
+@dataclass(frozen=True, slots=True)
+class LocateInput:
+    """`nouns1` are the lemmas that only caption 1 has, `nouns2` those of caption 2; not both are empty."""
+
+    item: int
+    image1: str
+    image2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    kind: Literal["locate"] = "locate"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A box that the segmenter found in picture `image` (1 or 2), whatever became of it."""
+
+    image: int
+    box: Box
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class LocateOutput:
+    item: int
+    candidates: tuple[Candidate, ...]
+    kind: Literal["locate"] = "locate"
+
+
+@dataclass(frozen=True, slots=True)
+class RegionInput:
+    """`index` numbers the regions of a pair from 0, the most different first."""
+
+    index: int
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeInput:
+    item: int
+    image1: str
+    image2: str
+    regions: tuple[RegionInput, ...]
+    kind: Literal["describe"] = "describe"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    index: int
+    text1: str
+    text2: str
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeOutput:
+    item: int
+    regions: tuple[Description, ...]
+    kind: Literal["describe"] = "describe"
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastRegion:
+    """`left` is 1 or 2: which picture stands on the left; the descriptions are of pictures 1 and 2."""
+
+    index: int
+    box: Box
+    text1: str
+    text2: str
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastInput:
+    item: int
+    image1: str
+    image2: str
+    regions: tuple[ContrastRegion, ...]
+    kind: Literal["contrast"] = "contrast"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContrastOutput:
+    item: int
+    regions: tuple[Difference, ...]
+    kind: Literal["contrast"] = "contrast"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderRegion:
+    index: int
+    box: Box
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderInput:
+    item: int
+    image1: str
+    image2: str
+    regions: tuple[RenderRegion, ...]
+    kind: Literal["render"] = "render"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The left and the right picture of a sample, boxes burnt in."""
+
+    index: int
+    left_image: str
+    right_image: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOutput:
+    item: int
+    regions: tuple[Rendered, ...]
+    kind: Literal["render"] = "render"
+
+
+StageInput = Annotated[
+    RewriteInput | GenerateInput | CompareInput | LocateInput | DescribeInput | ContrastInput | RenderInput,
+    Field(discriminator="kind"),
+]
+StageOutput = Annotated[
+    RewriteOutput | GenerateOutput | CompareOutput | LocateOutput | DescribeOutput | ContrastOutput | RenderOutput,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first frame to a child: what to load and where pictures live. `threads` 0 leaves torch's own choice."""
+
+    bundle: str
+    device: str
+    roles: tuple[str, ...]
+    pictures: str
+    threads: int = 0
+    compile: bool = False
+    kind: Literal["start"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items of one stage under one profile; `id` comes back with the answer."""
+
+    id: int
+    stage: Stage
+    profile: Profile
+    inputs: tuple[StageInput, ...]
+    kind: Literal["batch"] = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Says that start-up goes on, and with what."""
+
+    what: str
+    kind: Literal["loading"] = "loading"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Every role is resident. `models` maps role to the source and revision, for provenance."""
+
+    pid: int
+    models: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Sent every few seconds from a side thread: the process lives. `batch` is what it works on."""
+
+    batch: int | None
+    kind: Literal["pulse"] = "pulse"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`outputs` are in the order of the batch's inputs; `seconds` is the stage function's own time."""
+
+    batch: int
+    outputs: tuple[StageOutput, ...]
+    seconds: float
+    kind: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stage raised. `out_of_memory` invites a smaller batch; `detail` is the traceback."""
+
+    batch: int
+    out_of_memory: bool
+    error: str
+    detail: str
+    kind: Literal["failed"] = "failed"
+
+
+ToWorker = Annotated[Start | Batch, Field(discriminator="kind")]
+FromWorker = Annotated[Loading | Ready | Pulse | Done | Failed, Field(discriminator="kind")]
+
+HEADER_BYTES = 4
+MAX_FRAME_BYTES = 256 * 1024 * 1024  # larger can only be a broken stream
+
+_to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
+_from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
+
+
+def _frame(body: bytes) -> bytes:
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+def body_length(header: bytes) -> int:
+    """The length in bytes that a frame's header announces. Raises ValueError where it cannot be one."""
+    length = int.from_bytes(header, "big")
+    if len(header) != HEADER_BYTES or not 0 < length <= MAX_FRAME_BYTES:
+        raise ValueError(f"frame header {header!r} announces {length} bytes")
+    return length
+
+
+def pack_to_worker(message: ToWorker) -> bytes:
+    """One frame: a big-endian length, then JSON."""
+    return _frame(_to_worker.dump_json(message))
+
+
+def unpack_to_worker(body: bytes) -> ToWorker:
+    """The message of one frame's body. Raises ValueError where it is not one."""
+    return _to_worker.validate_json(body)
+
+
+def pack_from_worker(message: FromWorker) -> bytes:
+    """One frame: a big-endian length, then JSON."""
+    return _frame(_from_worker.dump_json(message))
+
+
+def unpack_from_worker(body: bytes) -> FromWorker:
+    """The message of one frame's body. Raises ValueError where it is not one."""
+    return _from_worker.validate_json(body)

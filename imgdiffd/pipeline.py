@@ -1,0 +1,77 @@
+"""The stage graph as data: names, order, models needed, batch limits, and every random seed.
+
+It owns what a stage is called and what it needs; it does not know how a stage is computed or who runs it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Role(StrEnum):
+    """What a model does in the pipeline; a bundle names one model for each."""
+
+    REWRITER = "rewriter"
+    PAINTER = "painter"
+    SEGMENTER = "segmenter"
+    CLIP = "clip"
+    BLIP = "blip"
+    CAPTIONER = "captioner"
+
+
+class Stage(StrEnum):
+    """One verb of a caption's way through, in order."""
+
+    REWRITE = "rewrite"  # caption -> caption with one object replaced
+    GENERATE = "generate"  # two captions -> two pictures from the same noise
+    COMPARE = "compare"  # two pictures -> how alike they are: the pair's gate
+    LOCATE = "locate"  # two pictures -> scored boxes
+    DESCRIBE = "describe"  # boxes -> region captions with scores
+    CONTRAST = "contrast"  # region captions -> difference captions
+    RENDER = "render"  # boxes burnt in: the sample's pictures
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """What the scheduler must know of a stage.
+
+    `batch_limit` is in items: the most that one call may get; the scheduler learns smaller ones. `cost_s` is the first
+    guess of the seconds an item takes on an A100 (performance model of the method), replaced by measurement.
+    """
+
+    stage: Stage
+    roles: frozenset[Role]
+    batch_limit: int
+    cost_s: float
+
+
+_SPECS = (
+    StageSpec(Stage.REWRITE, frozenset({Role.REWRITER}), 64, 0.025),
+    StageSpec(Stage.GENERATE, frozenset({Role.PAINTER}), 4, 7.75),
+    StageSpec(Stage.COMPARE, frozenset({Role.CLIP}), 32, 0.002),
+    StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4, 0.26),
+    StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4, 0.83),
+    StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4, 0.1),
+    StageSpec(Stage.RENDER, frozenset(), 8, 0.05),
+)
+STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
+DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})
+FIRST_STAGE = _SPECS[0].stage
+
+
+def stage_after(stage: Stage) -> Stage | None:
+    """The stage that an item enters when `stage` lets it pass; None after the last."""
+    depth = DEPTH[stage] + 1
+    return _SPECS[depth].stage if depth < len(_SPECS) else None
+
+
+def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:
+    """A 63-bit seed that depends on nothing but its arguments.
+
+    Every random draw of the pipeline takes its seed from here, so batch mates, devices, order and restarts cannot
+    change a result, and no two captions share noise. `purpose` is a stage's name, or a finer one where a stage draws
+    twice.
+    """
+    text = f"{profile_seed}\x1f{attempt}\x1f{purpose}\x1f{caption}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
