@@ -1,0 +1,102 @@
+"""The daemon's API from Python, over its Unix socket.
+
+It owns connecting and the wording of failures; it does not know how the daemon works or how results are shown.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from imgdiffd.errors import DaemonError
+from imgdiffd.status import Funnel, JobView, Status
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Client:
+    """A connection to one daemon; use it as a context manager. Every method raises DaemonError when refused."""
+
+    def __init__(self, socket_path: Path, timeout_s: float = 30.0) -> None:
+        self._socket_path = socket_path
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://imgdiffd", timeout=timeout_s
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.ConnectError as error:
+            raise DaemonError(
+                f"no daemon answers at {self._socket_path}: {error}",
+                hint="start it with `systemctl start imgdiffd` or `imgdiffd serve`",
+            ) from error
+        except httpx.HTTPError as error:
+            raise DaemonError(f"the daemon at {self._socket_path} broke off: {error!r}", hint="try again") from error
+        if answer.is_success:
+            return answer.json()
+        try:
+            detail = answer.json().get("detail", answer.text)
+        except ValueError:
+            detail = answer.text
+        raise DaemonError(detail if isinstance(detail, str) else str(detail))
+
+    def alive(self) -> bool:
+        """Whether a daemon answers at all."""
+        try:
+            self._call("GET", "/health")
+        except DaemonError:
+            return False
+        return True
+
+    def status(self) -> Status:
+        """The daemon, its devices and its jobs."""
+        return Status.model_validate(self._call("GET", "/status"))
+
+    def jobs(self) -> list[JobView]:
+        """Every job, newest first."""
+        return [JobView.model_validate(job) for job in self._call("GET", "/jobs")]
+
+    def job(self, job: int) -> JobView:
+        """One job."""
+        return JobView.model_validate(self._call("GET", f"/jobs/{job}"))
+
+    def funnel(self, job: int | None = None) -> Funnel:
+        """How captions narrowed to samples, with reasons; of all jobs where none is named."""
+        return Funnel.model_validate(self._call("GET", "/funnel" if job is None else f"/jobs/{job}/funnel"))
+
+    def submit(self, path: Path, *, profile: str | None = None, priority: int = 0) -> JobView:
+        """Send a caption file; returns its job once every caption is in the database. The file itself stays."""
+
+        def chunks() -> Iterator[bytes]:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    yield chunk
+
+        options: dict[str, str | int] = {"name": path.name, "priority": priority}
+        if profile is not None:
+            options["profile"] = profile
+        try:
+            answer = self._call("POST", "/jobs", params=options, content=chunks(), timeout=None)
+        except OSError as error:
+            raise DaemonError(f"{path}: {error.strerror}", hint="name a readable caption file") from error
+        return JobView.model_validate(answer)
+
+    def change(self, job: int, verb: str) -> JobView:
+        """`pause`, `resume`, `cancel` or `retry` a job."""
+        return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}"))
+
+    def explain(self, item: int) -> dict[str, Any]:
+        """Everything known of one caption: attempts, scores, regions, samples."""
+        story: dict[str, Any] = self._call("GET", f"/items/{item}")
+        return story

@@ -1,0 +1,62 @@
+"""Joins the scheduler's decisions to the store and the devices: one batch out, one transaction back.
+
+It owns the order "read inputs, run, record"; it decides nothing and does not know when a batch is due.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from imgdiffd.device import DeviceProcess
+from imgdiffd.errors import WorkerDiedError
+from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.store import Store, TaskRow
+
+_log = logging.getLogger(__name__)
+
+
+def task_of(row: TaskRow) -> Task:
+    """The scheduler's view of a row."""
+    return Task(row.item, row.stage, row.attempt, row.group, row.priority, row.crashes)
+
+
+class StoreWork:
+    """The scheduler's `Work`, backed by the store and the worker processes.
+
+    A result is recorded only for items that are still where the batch found them, so a late answer changes nothing.
+    """
+
+    def __init__(self, store: Store, devices: Mapping[str, DeviceProcess]) -> None:
+        self._store = store
+        self._devices = devices
+
+    async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
+        """READY items that nobody holds, the most downstream first."""
+        return [task_of(row) for row in await self._store.ready_tasks(room, held)]
+
+    async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
+        """Run `batch` on `device`, record it, and return what its items need next.
+
+        Raises OutOfMemoryError, StageError or WorkerDiedError; then nothing was recorded.
+        """
+        process = self._devices.get(device)
+        if process is None or not process.alive:
+            raise WorkerDiedError(f"device {device} is not running", device=device, stage=batch.stage)
+        inputs = await self._store.stage_inputs(batch.stage, [task.item for task in batch.tasks])
+        if not inputs:
+            return ()
+        profile = await self._store.profile_of(batch.group)
+        done = await process.run(batch.stage, profile, inputs, batch.deadline_s)
+        attempts = {task.item: task.attempt for task in batch.tasks}
+        recorded = await self._store.record(batch.stage, device, profile, done.outputs, attempts, done.seconds)
+        if recorded.stale:
+            _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
+        return [task_of(row) for row in recorded.tasks]
+
+    async def record_crashes(self, tasks: Sequence[Task]) -> None:
+        """Count a lone crash against each item."""
+        await self._store.record_crashes([task.item for task in tasks])
+
+    async def set_aside(self, task: Task, cause: str) -> None:
+        """Give an item up, with its cause."""
+        _log.error("item %d set aside at %s: %s", task.item, task.stage, cause)
+        await self._store.set_aside(task.item, f"broke_{task.stage}", cause)

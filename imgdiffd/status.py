@@ -1,0 +1,157 @@
+"""What the daemon says of itself, as plain records that the API sends and the client reads.
+
+It owns the shape of a status and the arithmetic of progress; it does not know where the counts come from.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from imgdiffd.pipeline import DEPTH, STAGES, Stage
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StageView(_Record):
+    """One stage of one job, in items. `waiting` are at this stage now, `passed` went beyond it, `stopped` ended in it.
+
+    `upstream` may still arrive. `seconds_per_item` is measured, 0 before the first batch.
+    """
+
+    stage: Stage
+    waiting: int
+    passed: int
+    stopped: int
+    upstream: int
+    seconds_per_item: float
+
+    @property
+    def done(self) -> int:
+        """Items that need nothing more from this stage."""
+        return self.passed + self.stopped
+
+    @property
+    def expected(self) -> int:
+        """Items that this stage will probably have seen in the end."""
+        return self.done + self.waiting + self.upstream
+
+
+class JobView(_Record):
+    """One job. Times are UNIX seconds; `eta_s` is None while nothing was measured."""
+
+    id: int
+    name: str
+    state: str
+    profile: str
+    created_at: float
+    finished_at: float | None
+    captions: int
+    duplicates: int
+    problems: int
+    sampled: int
+    rejected: int
+    failed: int
+    cancelled: int
+    samples: int
+    error: str | None
+    duplicate_of: int | None
+    stages: tuple[StageView, ...] = ()
+    eta_s: float | None = None
+
+
+class DeviceView(_Record):
+    """One device and its worker process."""
+
+    name: str
+    state: str  # starting, ready, restarting, parked, stopped
+    detail: str
+    pid: int | None
+    restarts: int
+    running: int
+    queued: int
+    busy_s: float
+
+
+class Status(_Record):
+    """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people."""
+
+    version: str
+    pid: int
+    uptime_s: float
+    ready: bool
+    paused: bool
+    problems: tuple[str, ...]
+    bundle: str
+    inbox: str
+    open_tasks: int
+    steals: int
+    devices: tuple[DeviceView, ...]
+    jobs: tuple[JobView, ...]
+
+
+class FunnelStep(_Record):
+    """One narrowing of the way from captions to samples: how many came this far, and who fell out just before."""
+
+    name: str
+    count: int
+    lost: dict[str, int] = {}
+
+
+class Funnel(_Record):
+    """The whole way of one job, or of all."""
+
+    steps: tuple[FunnelStep, ...]
+
+
+def stages_of(
+    counts: Mapping[Stage, Mapping[str, int]], seconds_per_item: Mapping[Stage, float]
+) -> tuple[StageView, ...]:
+    """The progress of every stage from the number of items per (stage, state).
+
+    `counts[stage]["ready"]` waits there, every other state ended there; what ended as a sample passed the last stage.
+    `upstream` is corrected by the share that each earlier stage has let pass so far.
+    """
+    order = sorted(Stage, key=lambda stage: DEPTH[stage])
+    beyond = {stage: 0 for stage in order}
+    passed_later = sum(states.get("sampled", 0) for states in counts.values())
+    for stage in reversed(order):
+        beyond[stage] = passed_later
+        passed_later += sum(number for state, number in counts.get(stage, {}).items() if state != "sampled")
+    views = []
+    arriving = 0.0
+    for stage in order:
+        here = counts.get(stage, {})
+        waiting = here.get("ready", 0)
+        stopped = sum(number for state, number in here.items() if state not in {"ready", "sampled"})
+        views.append(
+            StageView(
+                stage=stage,
+                waiting=waiting,
+                passed=beyond[stage],
+                stopped=stopped,
+                upstream=round(arriving),
+                seconds_per_item=seconds_per_item.get(stage, 0.0),
+            )
+        )
+        done = beyond[stage] + stopped
+        share = beyond[stage] / done if done else 1.0
+        arriving = (arriving + waiting) * share
+    return tuple(views)
+
+
+def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
+    """Seconds to the end: what is still to be done at every stage, at its measured cost, spread over the devices.
+
+    A stage that has not run yet counts with its share of the first guesses, scaled by the stages that have.
+    """
+    measured = [view for view in stages if view.seconds_per_item > 0]
+    if not measured or not devices:
+        return None
+    guessed = sum(STAGES[view.stage].cost_s for view in measured)
+    scale = sum(view.seconds_per_item for view in measured) / guessed
+    total = sum(
+        (view.waiting + view.upstream) * (view.seconds_per_item or scale * STAGES[view.stage].cost_s) for view in stages
+    )
+    return total / devices

@@ -1,0 +1,38 @@
+"""Progress arithmetic: what each stage has seen, will see, and how long the rest takes."""
+
+import pytest
+
+from imgdiffd.pipeline import Stage
+from imgdiffd.status import eta_of, stages_of
+
+
+def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
+    counts = {
+        Stage.REWRITE: {"ready": 4, "rejected": 2},
+        Stage.COMPARE: {"ready": 1, "rejected": 3},
+        Stage.RENDER: {"sampled": 5},
+    }
+    views = {view.stage: view for view in stages_of(counts, {})}
+    assert (views[Stage.REWRITE].waiting, views[Stage.REWRITE].passed, views[Stage.REWRITE].stopped) == (4, 9, 2)
+    assert (views[Stage.COMPARE].waiting, views[Stage.COMPARE].passed, views[Stage.COMPARE].stopped) == (1, 5, 3)
+    assert (views[Stage.RENDER].waiting, views[Stage.RENDER].passed, views[Stage.RENDER].stopped) == (0, 5, 0)
+
+
+def test_what_still_arrives_is_reduced_by_the_share_that_earlier_stages_let_pass() -> None:
+    counts = {Stage.REWRITE: {"ready": 100, "rejected": 50}, Stage.GENERATE: {"ready": 50}}
+    views = {view.stage: view for view in stages_of(counts, {})}
+    assert views[Stage.GENERATE].upstream == 50
+    assert views[Stage.GENERATE].expected == 100
+
+
+def test_a_finished_job_needs_no_more_time() -> None:
+    views = stages_of({Stage.REWRITE: {"rejected": 1}, Stage.RENDER: {"sampled": 9}}, dict.fromkeys(Stage, 1.0))
+    assert eta_of(views, 2) == 0
+    assert all(view.expected == view.done for view in views)
+
+
+def test_time_left_is_shared_by_the_devices_and_unknown_before_the_first_batch() -> None:
+    counts = {Stage.RENDER: {"ready": 10}}
+    assert eta_of(stages_of(counts, {}), 2) is None
+    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2) == pytest.approx(15.0)
+    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0) is None
