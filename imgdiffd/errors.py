@@ -97,7 +97,13 @@ class StageError(WorkError):
 
 
 class WorkerDiedError(WorkError):
-    """The worker process ended, stopped answering or broke the protocol while it held this batch."""
+    """The worker process ended, stopped answering or broke the protocol while it held this batch.
+
+    `begun` is False where the batch cannot be the cause: it was still queued behind another, the worker was told to
+    stop, or none was running. Then nothing is held against its items.
+    """
+
+    begun = True
 
 
 class DeviceStartError(WorkError):

@@ -295,6 +295,8 @@ class Failed:
 ToWorker = Annotated[Start | Batch, Field(discriminator="kind")]
 FromWorker = Annotated[Loading | Ready | Pulse | Done | Failed, Field(discriminator="kind")]
 
+EXIT_POISONED = 71  # EX_OSERR: a worker's status after a device fault that only a new process can clear
+
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # larger can only be a broken stream
 

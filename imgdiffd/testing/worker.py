@@ -1,0 +1,98 @@
+"""A worker process that speaks the real protocol without any model: `python -P -m imgdiffd.testing.worker`.
+
+It owns the mishaps that captions and the environment can order; what it answers is `imgdiffd.testing.results`' matter.
+
+A caption that holds one of these words has it happen in the rewrite stage, or in the one named after an @, such as
+"a dog near a kill-worker@locate":
+
+    kill-worker    the process ends at once, as by SIGKILL
+    fault-device   the stage raises what CUDA raises after a device assert
+    raise-error    the stage raises
+    need-memory    the stage is out of memory unless the batch is that item alone
+    hang-worker    the stage never ends, the pulse goes on
+    mute-worker    the process stops, pulse and all
+    print-noise    a line is printed to stdout, where a careless library would
+
+IMGDIFFD_FAKE_DELAY_S makes every item take so long. IMGDIFFD_FAKE_START is "refuse" (a configuration error), "crash" or
+"hang" instead of becoming ready.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from imgdiffd.errors import BundleError
+from imgdiffd.message import Batch, GenerateInput, RewriteInput, StageInput, StageOutput, Start
+from imgdiffd.pipeline import Stage
+from imgdiffd.testing.results import FakeStages
+from imgdiffd.worker import serve
+
+COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")
+PULSE_S = 0.2
+_MISHAP = re.compile(
+    r"\b(kill-worker|fault-device|raise-error|need-memory|hang-worker|mute-worker|print-noise)(?:@(\w+))?"
+)
+
+
+class FakeEngine:
+    """Answers every stage in about a millisecond an item, unless a caption orders a mishap."""
+
+    def __init__(self, start: Start, say: Callable[[str], None]) -> None:
+        for role in start.roles:
+            say(role)
+        match os.environ.get("IMGDIFFD_FAKE_START", ""):
+            case "refuse":
+                raise BundleError(f"bundle {start.bundle}: refused", hint="unset IMGDIFFD_FAKE_START")
+            case "crash":
+                raise ZeroDivisionError("the start was told to crash")
+            case "hang":
+                threading.Event().wait()
+        self.models = {role: f"fake {role}" for role in start.roles}
+        self._delay_s = float(os.environ.get("IMGDIFFD_FAKE_DELAY_S", "0"))
+        self._stages = FakeStages(Path(start.pictures))
+
+    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+        """One plausible output per input."""
+        for entry in batch.inputs:
+            for mishap, stage in _MISHAP.findall(self._caption(entry)):
+                if (stage or Stage.REWRITE) == batch.stage:
+                    _suffer(mishap, len(batch.inputs))
+        time.sleep(self._delay_s * len(batch.inputs))
+        return self._stages.run(batch.profile, batch.inputs)
+
+    def _caption(self, entry: StageInput) -> str:
+        if isinstance(entry, RewriteInput):
+            return entry.caption
+        if isinstance(entry, GenerateInput):
+            return entry.caption1
+        return self._stages.caption_of(entry.image1)
+
+    def free_memory(self) -> None:
+        """Nothing is cached."""
+
+
+def _suffer(mishap: str, batch_items: int) -> None:
+    match mishap:
+        case "kill-worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fault-device":
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        case "raise-error":
+            raise ZeroDivisionError("the caption asked for an error")
+        case "need-memory" if batch_items > 1:
+            raise MemoryError(f"no room for {batch_items} items")
+        case "hang-worker":
+            threading.Event().wait()
+        case "mute-worker":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "print-noise":
+            print("noise on stdout", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(FakeEngine, pulse_s=PULSE_S))
