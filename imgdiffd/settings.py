@@ -1,0 +1,220 @@
+"""How one daemon runs: folders, devices and limits, read once from a TOML file and the environment.
+
+It owns every key, its default and its documentation; it does not know profiles' numbers nor what the daemon does.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from imgdiffd.errors import SettingsError
+
+SYSTEM_FILE = Path("/etc/imgdiffd/imgdiffd.toml")
+FILE_VARIABLE = "IMGDIFFD_CONFIG"
+PREFIX = "IMGDIFFD_"
+
+_HINT = "`imgdiffd settings` lists every key"
+_DEVICE = re.compile(r"cpu|cuda:\d+")
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseModel):
+    """Frozen; every key may be given in the TOML file or, over it, as IMGDIFFD_ and its name in capitals.
+
+    `inbox_folder` and `socket_path` default to `inbox` and `imgdiffd.sock` in `state_folder`. Relative paths in a
+    file are relative to that file's folder, those of the environment to the working folder; `~` is the user's home.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    state_folder: Annotated[Path, Field(description="database, pictures and socket; made if it is not there")] = Path(
+        "/var/lib/imgdiffd"
+    )
+    inbox_folder: Annotated[Path, Field(description="caption files dropped here become jobs")] = Path()
+    socket_path: Annotated[Path, Field(description="the Unix socket of the HTTP endpoint, at most 107 bytes")] = Path()
+    bundle: Annotated[str, Field(min_length=1, description="the models: `mini`, a folder or a bundle's .toml")] = "mini"
+    profile: Annotated[
+        str, Field(description="the profile of jobs that name none; empty: the one that the bundle asks for")
+    ] = ""
+    devices: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": each GPU, else a CPU',
+        ),
+    ] = ("auto",)
+    threads_per_device: Annotated[
+        int, Field(ge=0, le=1024, description="CPU threads of a worker; 0: the cores shared out among the devices")
+    ] = 0
+    compile: Annotated[bool, Field(description="torch.compile the painter: slower to start, faster to run")] = False
+    open_tasks: Annotated[
+        int, Field(ge=1, le=1_000_000, description="captions held in memory for the devices; the rest waits on disk")
+    ] = 512
+    in_flight: Annotated[
+        int, Field(ge=1, le=8, description="batches sent to a worker at once; 2 keeps a GPU from waiting")
+    ] = 2
+    poll_s: Annotated[float, Field(ge=0.05, le=3600, description="seconds between two scans of the inbox")] = 1.0
+    settle_s: Annotated[
+        float, Field(ge=0, le=3600, description="seconds without change after which a caption file is taken")
+    ] = 2.0
+    drain_s: Annotated[
+        float, Field(ge=0, le=86400, description="seconds that running batches get to finish when the daemon stops")
+    ] = 60.0
+    min_free_gb: Annotated[
+        float, Field(ge=0, le=1_000_000, description="free disk space in GiB below which nothing new is started")
+    ] = 2.0
+    log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _one_device(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("devices")
+    @classmethod
+    def _known_devices(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        if devices == ("auto",):
+            return devices
+        for device in devices:
+            if not _DEVICE.fullmatch(device):
+                raise ValueError(f'{device!r} is not "cpu" or "cuda:N"; "auto" stands alone')
+        repeated = {device for device in devices if device != "cpu" and devices.count(device) > 1}
+        if repeated:
+            raise ValueError(f"{', '.join(sorted(repeated))} named twice; a GPU has one worker")
+        return devices
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_places(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        state = data.get("state_folder", cls.model_fields["state_folder"].default)
+        if not isinstance(state, str | Path) or not str(state):
+            return data  # the field's own check says what is wrong
+        return {"inbox_folder": Path(state, "inbox"), "socket_path": Path(state, "imgdiffd.sock"), **data}
+
+    @field_validator("state_folder", "inbox_folder", "socket_path")
+    @classmethod
+    def _whole_path(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError(f"{str(path)!r} is not an absolute path")
+        return path
+
+    @field_validator("socket_path")
+    @classmethod
+    def _socket_fits(cls, path: Path) -> Path:
+        if len(os.fsencode(path)) > 107:  # sun_path of unix(7), less its end mark
+            raise ValueError(f"{path} is longer than the 107 bytes that a Unix socket's path may have")
+        return path
+
+    @model_validator(mode="after")
+    def _inbox_apart(self) -> "Settings":
+        if self.inbox_folder == self.state_folder or self.inbox_folder in self.state_folder.parents:
+            raise ValueError(f"inbox_folder {self.inbox_folder} holds state_folder; the database is no caption file")
+        return self
+
+
+PATHS = tuple(name for name, field in Settings.model_fields.items() if field.annotation is Path)
+
+
+def variable_of(key: str) -> str:
+    """The environment variable that sets `key`."""
+    return PREFIX + key.upper()
+
+
+def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The settings file: the one given, else that of $IMGDIFFD_CONFIG, else the system's where it exists."""
+    if path is not None:
+        return path
+    if named := environ.get(FILE_VARIABLE):
+        return Path(named)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def _absolute(key: str, value: object, folder: Path) -> object:
+    if not isinstance(value, str) or not value:
+        return value
+    if key in PATHS:
+        return folder / Path(value).expanduser()
+    if key in ("bundle", "profile") and ("/" in value or value.endswith(".toml")):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _read_file(path: Path) -> tuple[dict[str, object], str]:
+    try:
+        text = path.read_text("utf-8")
+        return tomllib.loads(text), text
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"{path}: cannot be read: {reason}", hint="name a readable file with --config") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}", hint="correct the TOML") from error
+
+
+def _line_of(key: str, text: str) -> int | None:
+    pattern = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(key)}["']?\s*[=.\]]""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), None)
+
+
+def _from_environment(environ: Mapping[str, str], folder: Path) -> dict[str, object]:
+    values: dict[str, object] = {}
+    known = {variable_of(key): key for key in Settings.model_fields}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        if variable not in known:
+            raise SettingsError(f"${variable}: no such setting", hint=_HINT)
+        key = known[variable]
+        parsed = tuple(part.strip() for part in value.split(",")) if key == "devices" else value
+        values[key] = _absolute(key, parsed, folder)
+    return values
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of `path` (or of `find_file`'s) with the environment's over them.
+
+    Raises SettingsError naming file and line, or the variable, of the first key that is unknown or wrong.
+    """
+    file = find_file(path, environ)
+    in_file, text = _read_file(file) if file is not None else ({}, "")
+    folder = file.absolute().parent if file is not None else Path.cwd()
+    from_file = {key: _absolute(key, value, folder) for key, value in in_file.items()}
+    from_environment = _from_environment(environ, Path.cwd())
+    try:
+        return Settings.model_validate(from_file | from_environment)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        reason = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        if key in from_environment:
+            where = f"${variable_of(key)}={environ[variable_of(key)]}"
+        elif key in from_file:
+            where = f"{file}, line {_line_of(key, text) or '?'}: {key}"
+        else:
+            where = key or str(file or "settings")
+        raise SettingsError(f"{where}: {reason}", hint=_HINT) from error
+
+
+def documented() -> list[tuple[str, str, str, str]]:
+    """Key, environment variable, default (TOML) and meaning of every setting, for `imgdiffd settings` and the README."""
+    shown = Settings()
+    rows = []
+    for key, field in Settings.model_fields.items():
+        rows.append((key, variable_of(key), _as_toml(getattr(shown, key)), field.description or ""))
+    return rows
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_toml(part) for part in value) + "]"
+    return f'"{value}"' if isinstance(value, str | Path) else str(value)
