@@ -1,0 +1,123 @@
+"""Opening the database: the lock against a second daemon, the connection's settings, the schema's version.
+
+It owns what every connection has in common; it does not know the tables.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+from anyio import CancelScope
+
+from imgdiffd.errors import ConfigurationError, StoreError
+
+APPLICATION_ID = 0x496D4469  # "ImDi"; `file` and this module tell our databases from others by it
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Holds `<database>.lock` so that one daemon at most writes. Raises StoreError naming the file and the holder.
+
+    The file stays: removing it would let two daemons lock two files of one name. The kernel drops the lock when the
+    process ends, however it ends.
+    """
+    path = database.with_name(database.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened: {error.strerror}", hint="check the folder's owner") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise StoreError(
+                f"{database}: in use by another daemon (process {holder} holds {path.name})",
+                hint="stop that daemon or configure another database",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
+    """The settings that a connection must make for itself, since SQLite does not keep them in the file."""
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    if writer:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits at a power cut
+    else:
+        connection.execute("PRAGMA query_only = ON")
+
+
+def check(connection: sqlite3.Connection, database: Path) -> None:
+    """Raises ConfigurationError unless the database is ours and of this very schema."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise ConfigurationError(f"{database}: not a database of imgdiffd", hint="configure another file")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{database}: has schema {version}, this imgdiffd knows {SCHEMA_VERSION}",
+            hint="install the imgdiffd that wrote it, or a newer one",
+        )
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    script = resources.files("imgdiffd.store").joinpath("schema.sql").read_text("utf-8")
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+    )
+
+
+@asynccontextmanager
+async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
+    """A connection with its settings made; the writer's also creates or checks the schema.
+
+    Raises ConfigurationError for a file that is not ours or newer than we are, StoreError for one that is damaged or
+    cannot be opened. Closing waits for what runs, whatever is being cancelled.
+    """
+    try:
+        connection = await aiosqlite.connect(database, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{database}: cannot be opened: {error}", hint="check the path and its owner") from error
+    try:
+        try:
+            await run_on(connection, lambda raw: _prepare(raw, database, writer=writer))
+        except sqlite3.Error as error:
+            raise StoreError(f"{database}: cannot be used: {error}", hint="restore it from a backup") from error
+        yield connection
+    finally:
+        with CancelScope(shield=True):
+            await connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) -> None:
+    if writer and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        _create(connection)
+    check(connection, database)
+    configure(connection, writer=writer)
+
+
+async def run_on(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
+    """`function` in the connection's own thread, in one hop.
+
+    aiosqlite offers every statement as a coroutine but not this; a thread hop a statement would cost more than the
+    statements. Both private names are used here only, and a test fails should a release of aiosqlite drop them.
+    """
+    result: T = await connection._execute(lambda: function(connection._conn))  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,155 @@
+"""Items on their way: which are ready, what their stage needs to know of them, and those that break it.
+
+It owns how rows become tasks and stage inputs; it does not know what the stages answer.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from imgdiffd.job import ItemState
+from imgdiffd.message import (
+    CompareInput,
+    ContrastInput,
+    ContrastRegion,
+    DescribeInput,
+    GenerateInput,
+    LocateInput,
+    RegionInput,
+    RenderInput,
+    RenderRegion,
+    RewriteInput,
+    StageInput,
+)
+from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.store.jobs import complete_jobs
+from imgdiffd.store.moves import move_items
+from imgdiffd.store.rows import TaskRow
+from imgdiffd.store.values import load_words
+
+DOWNSTREAM_FIRST = tuple(sorted(Stage, key=DEPTH.__getitem__, reverse=True))
+
+
+def _ready_in(connection: sqlite3.Connection, stage: Stage) -> Iterator[TaskRow]:
+    """Lazily, so that a caller who takes a few reads a few: index `items_ready` holds every column, in order."""
+    jobs = connection.execute(
+        "SELECT DISTINCT jobs.id, jobs.priority, jobs.profile_id FROM counts INDEXED BY counts_ready"
+        " JOIN jobs ON jobs.id = counts.job_id"
+        " WHERE counts.stage = ? AND counts.state = 'ready' AND counts.n > 0 AND jobs.state = 'active'"
+        " ORDER BY jobs.priority DESC, jobs.id",
+        (stage,),
+    ).fetchall()
+    for job in jobs:
+        for row in connection.execute(
+            "SELECT id, attempt, crashes FROM items INDEXED BY items_ready"
+            " WHERE stage = ? AND job_id = ? AND state = 'ready' ORDER BY id",
+            (stage, job["id"]),
+        ):
+            yield TaskRow(row["id"], stage, row["attempt"], str(job["profile_id"]), job["priority"], row["crashes"])
+
+
+def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:
+    """At most `room` READY items of ACTIVE jobs that are not `held`.
+
+    The most downstream stage first, then the highest priority, then the oldest job, then the oldest item.
+    """
+    tasks: list[TaskRow] = []
+    taken = frozenset(held)
+    for stage in DOWNSTREAM_FIRST:
+        for task in _ready_in(connection, stage):
+            if len(tasks) >= room:
+                return tasks
+            if task.item not in taken:
+                tasks.append(task)
+    return tasks
+
+
+_PAIR = (
+    "SELECT items.id, caption, attempt, pairs.* FROM items LEFT JOIN pairs ON pairs.item_id = items.id"
+    " WHERE items.id = ? AND items.stage = ? AND items.state = 'ready'"
+)
+
+
+def _regions(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
+    return connection.execute(
+        "SELECT * FROM regions WHERE item_id = ? AND reason = '' ORDER BY number", (item,)
+    ).fetchall()
+
+
+def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
+    return row["x1"], row["y1"], row["x2"], row["y2"]
+
+
+def _rewrite(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    return RewriteInput(row["id"], row["caption"], row["attempt"])
+
+
+def _generate(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    return GenerateInput(row["id"], row["caption"], row["caption2"], row["attempt"])
+
+
+def _compare(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    return CompareInput(row["id"], row["image1"], row["image2"])
+
+
+def _locate(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
+    return LocateInput(row["id"], row["image1"], row["image2"], nouns1, nouns2)
+
+
+def _describe(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    regions = tuple(RegionInput(region["number"], _box(region)) for region in _regions(connection, row["id"]))
+    return DescribeInput(row["id"], row["image1"], row["image2"], regions)
+
+
+def _contrast(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    regions = tuple(
+        ContrastRegion(region["number"], _box(region), region["text1"], region["text2"], region["left_side"])
+        for region in _regions(connection, row["id"])
+    )
+    return ContrastInput(row["id"], row["image1"], row["image2"], regions)
+
+
+def _render(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    regions = tuple(
+        RenderRegion(region["number"], _box(region), region["left_side"]) for region in _regions(connection, row["id"])
+    )
+    return RenderInput(row["id"], row["image1"], row["image2"], regions)
+
+
+_INPUTS: Mapping[Stage, Callable[[sqlite3.Connection, sqlite3.Row], StageInput]] = MappingProxyType(
+    {
+        Stage.REWRITE: _rewrite,
+        Stage.GENERATE: _generate,
+        Stage.COMPARE: _compare,
+        Stage.LOCATE: _locate,
+        Stage.DESCRIBE: _describe,
+        Stage.CONTRAST: _contrast,
+        Stage.RENDER: _render,
+    }
+)
+
+
+def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[int]) -> list[StageInput]:
+    """What `stage` needs of each item, in order; items that are no longer READY in it are left out."""
+    inputs: list[StageInput] = []
+    for item in items:
+        row = connection.execute(_PAIR, (item, stage)).fetchone()
+        if row is not None:
+            inputs.append(_INPUTS[stage](connection, row))
+    return inputs
+
+
+def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
+    """Count one more crash against each of the items that is READY."""
+    for item in items:
+        move_items(connection, ItemState.READY, now, "id = ? AND state = 'ready'", (item,), "crashes = crashes + 1")
+
+
+def set_aside(connection: sqlite3.Connection, item: int, reason: str, detail: str, now: float) -> bool:
+    """The item is FAILED, and its job ends if it was the last. False where it is no longer READY."""
+    moved = move_items(connection, ItemState.FAILED, now, "id = ?", (item,), "reason = ?, detail = ?", (reason, detail))
+    if moved:
+        job = connection.execute("SELECT job_id FROM items WHERE id = ?", (item,)).fetchone()[0]
+        complete_jobs(connection, [job], now)
+    return moved > 0

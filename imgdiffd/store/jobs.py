@@ -1,0 +1,260 @@
+"""Jobs and their captions: coming in, being paused, cancelled, retried, and ending.
+
+It owns the statements on jobs; it does not know what happens to an item in its stages.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from imgdiffd.advance import FIRST_ATTEMPT
+from imgdiffd.errors import InputError
+from imgdiffd.job import ItemState, JobState
+from imgdiffd.pipeline import FIRST_STAGE
+from imgdiffd.profile import Profile
+from imgdiffd.store.moves import move_items, move_job
+from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow
+
+_JOB = """
+    SELECT jobs.*, profiles.name AS profile,
+        (SELECT json_group_object(state, n) FROM
+            (SELECT state, sum(n) AS n FROM counts WHERE counts.job_id = jobs.id GROUP BY state)) AS states
+    FROM jobs JOIN profiles ON profiles.id = jobs.profile_id
+"""
+
+
+def _job_row(row: sqlite3.Row) -> JobRow:
+    counted: Mapping[str, int] = json.loads(row["states"])
+    return JobRow(
+        id=row["id"],
+        name=row["name"],
+        source=row["source"],
+        sha256=row["sha256"],
+        profile=row["profile"],
+        group=str(row["profile_id"]),
+        priority=row["priority"],
+        state=JobState(row["state"]),
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        total=row["total"],
+        duplicates=row["duplicates"],
+        problems=row["problems"],
+        duplicate_of=row["duplicate_of"],
+        error=row["error"],
+        states={ItemState(state): n for state, n in counted.items() if n},
+    )
+
+
+def find_job(connection: sqlite3.Connection, job: int) -> JobRow | None:
+    """The job, or None."""
+    row = connection.execute(f"{_JOB} WHERE jobs.id = ?", (job,)).fetchone()
+    return None if row is None else _job_row(row)
+
+
+def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
+    """The job. Raises InputError where there is none."""
+    row = find_job(connection, job)
+    if row is None:
+        raise InputError(f"job {job}: unknown", code="unknown_job", hint="`imgdiffd status` lists the jobs")
+    return row
+
+
+def list_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
+    """The newest `limit` jobs, the newest first."""
+    return [_job_row(row) for row in connection.execute(f"{_JOB} ORDER BY jobs.id DESC LIMIT ?", (limit,))]
+
+
+def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[ProblemRow]:
+    """The job's first `limit` records that could not be read."""
+    rows = connection.execute(
+        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
+    )
+    return [ProblemRow(row["line"], row["code"], row["message"]) for row in rows]
+
+
+def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
+    """The id of this very profile; equal ones share it."""
+    text = profile.model_dump_json()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    connection.execute(
+        "INSERT INTO profiles (sha256, name, json) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (digest, profile.name, text),
+    )
+    found: int = connection.execute("SELECT id FROM profiles WHERE sha256 = ?", (digest,)).fetchone()[0]
+    return found
+
+
+def add_job(
+    connection: sqlite3.Connection, name: str, source: str, sha256: str, profile: Profile, priority: int, now: float
+) -> JobRow:
+    """A new job, READING; or one that is DONE at once where a living job has the same content and profile."""
+    profile_id = keep_profile(connection, profile)
+    original = connection.execute(
+        "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)",
+        (sha256, profile_id, JobState.CANCELLED, JobState.FAILED),
+    ).fetchone()
+    duplicate_of = None if original is None else original["id"]
+    cursor = connection.execute(
+        "INSERT INTO jobs (name, source, sha256, profile_id, priority, state, created_at, duplicate_of)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (name, source, sha256, profile_id, priority, JobState.READING, now, duplicate_of),
+    )
+    job = cursor.lastrowid
+    if job is None:
+        raise AssertionError("an INSERT gave no row id")
+    if duplicate_of is not None:
+        move_job(connection, job, JobState.DONE, now)
+    else:  # copies of a half-read job that a restart dropped now point to the one that replaces it
+        connection.execute(
+            "UPDATE jobs SET duplicate_of = ? WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM jobs AS original WHERE original.id = jobs.duplicate_of)",
+            (job, sha256, profile_id),
+        )
+    return known_job(connection, job)
+
+
+def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing: str) -> JobRow:
+    row = known_job(connection, job)
+    if row.state is not wanted:
+        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state")
+    return row
+
+
+def add_captions(
+    connection: sqlite3.Connection,
+    job: int,
+    records: Sequence[CaptionLike],
+    problems: Sequence[ProblemLike],
+    now: float,
+) -> tuple[int, int]:
+    """Insert a chunk of a READING job's captions. Returns how many were accepted and how many were duplicates.
+
+    A caption that a living item of the same profile has, of this job or another, is a duplicate.
+    """
+    profile_id = int(_in_state(connection, job, JobState.READING, "take captions").group)
+    cursor = connection.executemany(
+        "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
+        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (profile_id, caption_sha) WHERE state <> 'cancelled' DO NOTHING",
+        (
+            (
+                job,
+                profile_id,
+                record.line,
+                "" if record.source_id is None else str(record.source_id),
+                record.text,
+                hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(),
+                FIRST_STAGE,
+                ItemState.READY,
+                FIRST_ATTEMPT,
+                now,
+                now,
+            )
+            for record in records
+        ),
+    )
+    accepted = max(cursor.rowcount, 0)
+    duplicates = len(records) - accepted
+    connection.executemany(
+        "INSERT INTO problems (job_id, line, code, message) VALUES (?, ?, ?, ?)",
+        ((job, problem.line, problem.code, problem.message) for problem in problems),
+    )
+    connection.execute(
+        "UPDATE jobs SET total = total + ?, duplicates = duplicates + ?, problems = problems + ? WHERE id = ?",
+        (accepted, duplicates, len(problems), job),
+    )
+    return accepted, duplicates
+
+
+def _has_ready(connection: sqlite3.Connection, job: int) -> bool:
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM counts WHERE job_id = ? AND state = 'ready' AND n > 0)", (job,)
+    ).fetchone()
+    return bool(found[0])
+
+
+def complete_jobs(connection: sqlite3.Connection, jobs: Iterable[int], now: float) -> list[int]:
+    """End those ACTIVE jobs whose last item is terminal. Returns them."""
+    return [
+        job
+        for job in jobs
+        if not _has_ready(connection, job) and move_job(connection, job, JobState.DONE, now, among={JobState.ACTIVE})
+    ]
+
+
+def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
+    """The whole file is in: the job is ACTIVE, or DONE where it brought nothing new."""
+    _in_state(connection, job, JobState.READING, "finish reading")
+    target = JobState.ACTIVE if _has_ready(connection, job) else JobState.DONE
+    move_job(connection, job, target, now, among={JobState.READING})
+    return known_job(connection, job)
+
+
+def fail_job(connection: sqlite3.Connection, job: int, error: str, now: float) -> JobRow:
+    """The file cannot be read: the job is FAILED, and its captions are cancelled so that others may bring them."""
+    _in_state(connection, job, JobState.READING, "fail")
+    move_job(connection, job, JobState.FAILED, now, error=error)
+    move_items(connection, ItemState.CANCELLED, now, "job_id = ? AND state = 'ready'", (job,))
+    return known_job(connection, job)
+
+
+def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
+    """Remove jobs that were being read when the daemon ended, with all they brought; their files are read anew."""
+    rows = [_job_row(row) for row in connection.execute(f"{_JOB} WHERE jobs.state = ?", (JobState.READING,)).fetchall()]
+    for row in rows:
+        connection.execute("DELETE FROM items WHERE job_id = ?", (row.id,))
+        connection.execute("DELETE FROM jobs WHERE id = ?", (row.id,))
+    return rows
+
+
+def _refuse_unless(moved: bool, connection: sqlite3.Connection, job: int, doing: str) -> JobRow:
+    row = known_job(connection, job)
+    if not moved:
+        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state")
+    return row
+
+
+def pause(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
+    """Keep the job's items from being taken. Raises InputError unless it is ACTIVE."""
+    return _refuse_unless(move_job(connection, job, JobState.PAUSED, now), connection, job, "paused")
+
+
+def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
+    """Let the job's items be taken again. Raises InputError unless it is PAUSED."""
+    moved = move_job(connection, job, JobState.ACTIVE, now, among={JobState.PAUSED})
+    _refuse_unless(moved, connection, job, "resumed")
+    complete_jobs(connection, [job], now)  # its last item may have ended while it was paused
+    return known_job(connection, job)
+
+
+def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
+    """End the job and its READY items; results under way will be stale. Raises InputError if it ended."""
+    moved = move_job(connection, job, JobState.CANCELLED, now)
+    _refuse_unless(moved, connection, job, "cancelled")
+    move_items(connection, ItemState.CANCELLED, now, "job_id = ? AND state = 'ready'", (job,))
+    return known_job(connection, job)
+
+
+def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
+    """Make FAILED items READY again, where they failed and without their crashes. Returns how many.
+
+    Narrowed to one job or one reason where given. A job that is DONE becomes ACTIVE again; items of cancelled jobs
+    stay as they are.
+    """
+    if job is not None:
+        known_job(connection, job)
+    where = "state = 'failed'"
+    values: list[object] = []
+    if reason is not None:
+        where += " AND reason = ?"
+        values.append(reason)
+    if job is not None:
+        where += " AND job_id = ?"
+        values.append(job)
+    where += " AND job_id IN (SELECT id FROM jobs WHERE state IN ('active', 'paused', 'done'))"
+    jobs = [row[0] for row in connection.execute(f"SELECT DISTINCT job_id FROM items WHERE {where}", values).fetchall()]
+    moved = move_items(connection, ItemState.READY, now, where, values, "crashes = 0, reason = '', detail = ''")
+    for each in jobs:
+        move_job(connection, each, JobState.ACTIVE, now, among={JobState.DONE})
+    return moved

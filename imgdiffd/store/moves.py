@@ -1,0 +1,50 @@
+"""The only statements that change a state: each takes its sources from the table of legal moves.
+
+It owns the WHERE clauses that enforce `imgdiffd.job`; it does not know why something moves.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState, item_sources, job_sources
+
+
+def _states(states: Collection[str]) -> str:
+    return ", ".join(f"'{state}'" for state in sorted(states)) or "NULL"
+
+
+def move_job(
+    connection: sqlite3.Connection,
+    job: int,
+    target: JobState,
+    now: float,
+    *,
+    among: Collection[JobState] = frozenset(JobState),
+    error: str = "",
+) -> bool:
+    """Move the job to `target` if it is in a state that may; `among` narrows those. Says whether it moved."""
+    finished_at = now if target in TERMINAL_JOB_STATES else None
+    cursor = connection.execute(
+        "UPDATE jobs SET state = ?, finished_at = ?, error = ?"
+        f" WHERE id = ? AND state IN ({_states(job_sources(target) & frozenset(among))})",
+        (target, finished_at, error, job),
+    )
+    return cursor.rowcount > 0
+
+
+def move_items(
+    connection: sqlite3.Connection,
+    target: ItemState,
+    now: float,
+    where: str,
+    values: Sequence[object],
+    changes: str = "",
+    changed: Sequence[object] = (),
+) -> int:
+    """Move the items that match `where` and may go to `target`; `changes` sets further columns. Returns how many."""
+    cursor = connection.execute(
+        f"UPDATE items SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
+        f" WHERE state IN ({_states(item_sources(target))}) AND {where}",
+        (target, now, *changed, *values),
+    )
+    return cursor.rowcount

@@ -1,0 +1,58 @@
+"""The database for programs that only read it: exports, the contact sheet, a look at a finished run.
+
+It owns a plain connection of its own; it does not know the daemon, and needs none.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+from imgdiffd.errors import StoreError
+from imgdiffd.store import jobs, reports, samples
+from imgdiffd.store.connection import check, configure
+from imgdiffd.store.readers import snapshot
+from imgdiffd.store.rows import Funnel, ItemStory, JobRow, SampleRow
+
+PAGE = 500  # samples a question
+
+
+class Reader:
+    """A database read without a daemon, or beside one: no lock, no writes, no event loop."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator["Reader"]:
+        """The database at `path`. Raises StoreError where there is none, ConfigurationError where it is not ours."""
+        if not path.exists():
+            raise StoreError(f"{path}: no such database", hint="start the daemon once, or give another path")
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                check(connection, path)
+                configure(connection, writer=False)
+                yield cls(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: cannot be read: {error}", hint="check the file and its owner") from error
+
+    def samples(self, job: int | None = None) -> Iterator[SampleRow]:
+        """All samples by id, read page by page."""
+        after = 0
+        while page := snapshot(self._connection, partial(samples.list_samples, job=job, after=after, limit=PAGE)):
+            yield from page
+            after = page[-1].id
+
+    def jobs(self, limit: int = 1000) -> list[JobRow]:
+        """The newest jobs first."""
+        return snapshot(self._connection, lambda c: jobs.list_jobs(c, limit))
+
+    def funnel(self, job: int | None = None) -> Funnel:
+        """From captions to samples, with reasons."""
+        return snapshot(self._connection, lambda c: reports.funnel(c, job))
+
+    def item_story(self, item: int) -> ItemStory:
+        """Everything known of an item. Raises InputError with code `unknown_item`."""
+        return snapshot(self._connection, lambda c: samples.item_story(c, item))

@@ -1,0 +1,55 @@
+"""Read connections beside the writer: a few, each with a snapshot of its own for every question.
+
+It owns who reads on which connection; it does not know the questions.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+from anyio import Semaphore
+
+from imgdiffd.errors import StoreError
+from imgdiffd.store.connection import connected, run_on
+
+READERS = 2  # a page of an export must not hold up the scheduler
+
+T = TypeVar("T")
+
+
+def snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
+    """The answer as of one moment, however many statements it takes."""
+    connection.execute("BEGIN")
+    try:
+        return question(connection)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+class Readers:
+    """Answers questions in the connections' threads; it sees every commit made before a question was asked."""
+
+    def __init__(self, connections: list[aiosqlite.Connection]) -> None:
+        self._free = connections
+        self._room = Semaphore(len(connections))
+
+    async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """`question`'s result. Raises StoreError for the database's errors. May be cancelled at any time."""
+        async with self._room:
+            connection = self._free.pop()
+            try:
+                return await run_on(connection, lambda raw: snapshot(raw, question))
+            except sqlite3.Error as error:
+                raise StoreError(f"the database cannot be read: {error}", hint="check the disk") from error
+            finally:
+                self._free.append(connection)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, database: Path) -> AsyncIterator["Readers"]:
+        """The connections, closed on leaving."""
+        async with AsyncExitStack() as stack:
+            yield cls([await stack.enter_async_context(connected(database, writer=False)) for _ in range(READERS)])

@@ -1,0 +1,96 @@
+"""Counts over all or one job: progress, the funnel, timings.
+
+It owns what is counted and where the counts are kept; it does not know how they are shown.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+
+from imgdiffd.job import ItemState
+from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.store.jobs import known_job
+from imgdiffd.store.rows import Funnel, Progress, Timing
+
+
+def _of(job: int | None) -> tuple[str, tuple[int, ...]]:
+    return ("", ()) if job is None else (" AND job_id = ?", (job,))
+
+
+def progress(connection: sqlite3.Connection, job: int | None) -> Progress:
+    """Where the items of `job`, or of all jobs, are. Raises InputError for an unknown job."""
+    if job is not None:
+        known_job(connection, job)
+    where, values = _of(job)
+    stages: dict[Stage, dict[ItemState, int]] = {}
+    reasons: dict[str, int] = {}
+    for row in connection.execute(
+        f"SELECT stage, state, reason, sum(n) AS n FROM counts WHERE n > 0{where} GROUP BY stage, state, reason", values
+    ):
+        states = stages.setdefault(Stage(row["stage"]), {})
+        state = ItemState(row["state"])
+        states[state] = states.get(state, 0) + row["n"]
+        if row["reason"]:
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + row["n"]
+    samples = connection.execute(
+        f"SELECT coalesce(sum(n), 0) FROM verdicts WHERE stage = 'render' AND reason = ''{where}", values
+    ).fetchone()[0]
+    ordered = {stage: stages[stage] for stage in STAGES if stage in stages}
+    return Progress(ordered, dict(sorted(reasons.items(), key=lambda pair: -pair[1])), samples)
+
+
+def _by_stage(rows: Iterable[sqlite3.Row]) -> dict[Stage, dict[str, int]]:
+    table: dict[Stage, dict[str, int]] = {}
+    for row in rows:
+        table.setdefault(Stage(row["stage"]), {})[row["reason"]] = row["n"]
+    return {stage: table[stage] for stage in STAGES if stage in table}
+
+
+def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
+    """What of `job`, or of everything, came how far, and why the rest did not. Raises InputError for an unknown job."""
+    state = progress(connection, job)
+    where, values = _of(job)
+    by_state = (
+        "SELECT stage, reason, sum(n) AS n FROM counts WHERE n > 0 AND state = ?"
+        f"{where} GROUP BY stage, reason ORDER BY n DESC"
+    )
+    rejected = _by_stage(connection.execute(by_state, (ItemState.REJECTED, *values)))
+    failed = _by_stage(connection.execute(by_state, (ItemState.FAILED, *values)))
+    verdicts = _by_stage(
+        connection.execute(
+            f"SELECT stage, reason, sum(n) AS n FROM verdicts WHERE n > 0{where}"
+            " GROUP BY stage, reason ORDER BY n DESC",
+            values,
+        )
+    )
+    only = "" if job is None else " WHERE id = ?"
+    read = connection.execute(
+        f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
+    ).fetchone()
+    boxes = verdicts.get(Stage.LOCATE, {})
+    return Funnel(
+        captions=state.total,
+        duplicates=read[0],
+        problems=read[1],
+        rewritten=state.passed(Stage.REWRITE),
+        painted=state.passed(Stage.GENERATE),
+        alike=state.passed(Stage.COMPARE),
+        boxes=sum(boxes.values()),
+        regions=boxes.get("", 0),
+        described=verdicts.get(Stage.DESCRIBE, {}).get("", 0),
+        samples=state.samples,
+        items_sampled=state.in_state(ItemState.SAMPLED),
+        rejected=rejected,
+        failed=failed,
+        verdicts=verdicts,
+    )
+
+
+def timings(connection: sqlite3.Connection) -> list[Timing]:
+    """What every stage has cost on every device, in the stages' order."""
+    rows = connection.execute("SELECT * FROM timings ORDER BY device").fetchall()
+    found = [
+        Timing(Stage(row["stage"]), row["device"], row["batches"], row["items"], row["seconds"], row["last_at"])
+        for row in rows
+    ]
+    order = list(STAGES)
+    return sorted(found, key=lambda timing: order.index(timing.stage))

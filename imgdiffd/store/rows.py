@@ -1,0 +1,283 @@
+"""What the store answers with: frozen records, one per thing a caller may ask for.
+
+It owns the names of the fields; it does not know the tables behind them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from imgdiffd.job import ItemState, JobState
+from imgdiffd.message import Box, Scores
+from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.profile import Profile
+
+
+class CaptionLike(Protocol):
+    """A caption as a reader gives it; `line` is its place in the file, from 1."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102
+
+    @property
+    def source_id(self) -> object: ...  # noqa: D102
+
+    @property
+    def line(self) -> int: ...  # noqa: D102
+
+
+class ProblemLike(Protocol):
+    """A record that could not be read."""
+
+    @property
+    def line(self) -> int: ...  # noqa: D102
+
+    @property
+    def code(self) -> str: ...  # noqa: D102
+
+    @property
+    def message(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job. `states` counts its items; `duplicate_of` is the job that already did the same content and profile."""
+
+    id: int
+    name: str
+    source: str
+    sha256: str
+    profile: str
+    group: str
+    priority: int
+    state: JobState
+    created_at: float
+    finished_at: float | None
+    total: int
+    duplicates: int
+    problems: int
+    duplicate_of: int | None
+    error: str
+    states: Mapping[ItemState, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRow:
+    """A record of the job's file that could not be read, and why."""
+
+    line: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """An item that is READY in `stage`; only tasks of one `group` (a profile) may share a batch."""
+
+    item: int
+    stage: Stage
+    attempt: int
+    group: str
+    priority: int
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a batch's results.
+
+    `tasks` are the follow-ups of items whose job is ACTIVE, `finished` the items that ended, `stale` how many results
+    no longer matched their item and were dropped, `done_jobs` the jobs that ended with this batch.
+    """
+
+    tasks: tuple[TaskRow, ...]
+    finished: tuple[int, ...]
+    stale: int
+    done_jobs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many items are in which stage and state; an item's stage is where it waits or where it ended."""
+
+    stages: Mapping[Stage, Mapping[ItemState, int]]
+    reasons: Mapping[str, int]
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All items."""
+        return sum(sum(states.values()) for states in self.stages.values())
+
+    def in_state(self, state: ItemState) -> int:
+        """Items in `state`, whatever their stage."""
+        return sum(states.get(state, 0) for states in self.stages.values())
+
+    def entered(self, stage: Stage) -> int:
+        """Items that reached `stage`, wherever they are now."""
+        return sum(sum(states.values()) for other, states in self.stages.items() if DEPTH[other] >= DEPTH[stage])
+
+    def waiting(self, stage: Stage) -> int:
+        """Items that are READY in `stage`."""
+        return self.stages.get(stage, {}).get(ItemState.READY, 0)
+
+    def passed(self, stage: Stage) -> int:
+        """Items that `stage` let through."""
+        beyond = sum(sum(states.values()) for other, states in self.stages.items() if DEPTH[other] > DEPTH[stage])
+        return beyond + self.stages.get(stage, {}).get(ItemState.SAMPLED, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """From captions to samples, with what was lost where.
+
+    `rejected` and `failed` count items by stage and reason; `verdicts` count parts of items by stage and reason, ''
+    being those that passed: answers (rewrite), boxes (locate), regions (describe, contrast, render).
+    """
+
+    captions: int
+    duplicates: int
+    problems: int
+    rewritten: int
+    painted: int
+    alike: int
+    boxes: int
+    regions: int
+    described: int
+    samples: int
+    items_sampled: int
+    rejected: Mapping[Stage, Mapping[str, int]]
+    failed: Mapping[Stage, Mapping[str, int]]
+    verdicts: Mapping[Stage, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a stage has cost on a device so far; `seconds` is the stage function's own time."""
+
+    stage: Stage
+    device: str
+    batches: int
+    items: int
+    seconds: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """A finished sample with all it takes to export it. Picture paths are relative to the picture folder."""
+
+    id: int
+    item: int
+    job: int
+    job_name: str
+    profile: str
+    group: str
+    source: str
+    source_id: str
+    line: int
+    attempt: int
+    caption1: str
+    caption2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    image1: str
+    image2: str
+    width: int
+    height: int
+    rewrite_seed: int
+    generate_seed: int
+    pair_scores: Scores
+    region: int
+    image: int
+    box: Box
+    scores: Scores
+    text1: str
+    text2: str
+    left: int
+    difference: str
+    left_image: str
+    right_image: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRow:
+    """One attempt at rewriting; `reason` is '' where it was accepted."""
+
+    attempt: int
+    answer: str | None
+    truncated: bool
+    caption_tokens: int
+    answer_tokens: int
+    seed: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """The pair of an item; pictures and scores are empty before their stages."""
+
+    caption2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    image1: str
+    image2: str
+    width: int
+    height: int
+    seed: int
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """A box that was found, and why it was not taken ('' where it was)."""
+
+    image: int
+    box: Box
+    scores: Scores
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRow:
+    """A chosen box with its texts; `reason` says what a later stage held against it."""
+
+    number: int
+    candidate: int
+    image: int
+    box: Box
+    scores: Scores
+    text1: str
+    text2: str
+    left: int
+    difference: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStory:
+    """Everything known of one item."""
+
+    item: int
+    job: JobRow
+    profile: Profile
+    line: int
+    source_id: str
+    caption: str
+    stage: Stage
+    state: ItemState
+    attempt: int
+    crashes: int
+    reason: str
+    detail: str
+    created_at: float
+    updated_at: float
+    rewrites: tuple[RewriteRow, ...]
+    pair: PairRow | None
+    candidates: tuple[CandidateRow, ...]
+    regions: tuple[RegionRow, ...]
+    samples: tuple[SampleRow, ...]

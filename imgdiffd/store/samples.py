@@ -1,0 +1,182 @@
+"""Finished samples, the story of one item, and the pictures that rows name.
+
+It owns how rows of many tables become one record; it does not know the formats that they are exported to.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from imgdiffd.errors import InputError
+from imgdiffd.job import ItemState
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import Profile
+from imgdiffd.store.jobs import known_job
+from imgdiffd.store.rows import CandidateRow, ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
+from imgdiffd.store.values import load_scores, load_words
+
+_SAMPLES = """
+    SELECT samples.id, samples.item_id, samples.job_id, samples.region, samples.left_image, samples.right_image,
+        samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile, items.profile_id,
+        items.source_id, items.line, items.attempt, items.caption, pairs.caption2, pairs.nouns1, pairs.nouns2,
+        pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed, pairs.scores AS pair_scores,
+        rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2, regions.y2, regions.scores,
+        regions.text1, regions.text2, regions.left_side, regions.difference
+    FROM samples
+    JOIN jobs ON jobs.id = samples.job_id
+    JOIN items ON items.id = samples.item_id
+    JOIN profiles ON profiles.id = items.profile_id
+    JOIN pairs ON pairs.item_id = samples.item_id
+    JOIN rewrites ON rewrites.item_id = samples.item_id AND rewrites.attempt = items.attempt
+    JOIN regions ON regions.item_id = samples.item_id AND regions.number = samples.region
+"""
+
+
+def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
+    return row["x1"], row["y1"], row["x2"], row["y2"]
+
+
+def _sample(row: sqlite3.Row) -> SampleRow:
+    return SampleRow(
+        id=row["id"],
+        item=row["item_id"],
+        job=row["job_id"],
+        job_name=row["job_name"],
+        profile=row["profile"],
+        group=str(row["profile_id"]),
+        source=row["source"],
+        source_id=row["source_id"],
+        line=row["line"],
+        attempt=row["attempt"],
+        caption1=row["caption"],
+        caption2=row["caption2"],
+        nouns1=load_words(row["nouns1"]),
+        nouns2=load_words(row["nouns2"]),
+        image1=row["image1"],
+        image2=row["image2"],
+        width=row["width"],
+        height=row["height"],
+        rewrite_seed=row["rewrite_seed"],
+        generate_seed=row["seed"],
+        pair_scores=load_scores(row["pair_scores"]),
+        region=row["region"],
+        image=row["image"],
+        box=_box(row),
+        scores=load_scores(row["scores"]),
+        text1=row["text1"],
+        text2=row["text2"],
+        left=row["left_side"],
+        difference=row["difference"],
+        left_image=row["left_image"],
+        right_image=row["right_image"],
+        created_at=row["created_at"],
+    )
+
+
+def list_samples(connection: sqlite3.Connection, job: int | None, after: int, limit: int) -> list[SampleRow]:
+    """The next `limit` samples whose id is above `after`, in order of id: a page, to be asked for again and again."""
+    only = "" if job is None else " AND samples.job_id = ?"
+    values = (after, limit) if job is None else (after, job, limit)
+    rows = connection.execute(f"{_SAMPLES} WHERE samples.id > ?{only} ORDER BY samples.id LIMIT ?", values)
+    return [_sample(row) for row in rows]
+
+
+def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
+    """The profile behind a task's group. Raises InputError for an unknown group."""
+    row = connection.execute("SELECT json FROM profiles WHERE id = ?", (group,)).fetchone()
+    if row is None:
+        raise InputError(f"profile group {group}: unknown", code="unknown_profile")
+    return Profile.model_validate_json(row["json"])
+
+
+def _rewrites(connection: sqlite3.Connection, item: int) -> Iterable[RewriteRow]:
+    for row in connection.execute("SELECT * FROM rewrites WHERE item_id = ? ORDER BY attempt", (item,)):
+        yield RewriteRow(
+            row["attempt"],
+            row["answer"],
+            bool(row["truncated"]),
+            row["caption_tokens"],
+            row["answer_tokens"],
+            row["seed"],
+            row["reason"],
+            row["detail"],
+        )
+
+
+def _pair(connection: sqlite3.Connection, item: int) -> PairRow | None:
+    row = connection.execute("SELECT * FROM pairs WHERE item_id = ?", (item,)).fetchone()
+    if row is None:
+        return None
+    return PairRow(
+        row["caption2"],
+        load_words(row["nouns1"]),
+        load_words(row["nouns2"]),
+        row["image1"],
+        row["image2"],
+        row["width"],
+        row["height"],
+        row["seed"],
+        load_scores(row["scores"]),
+    )
+
+
+def _candidates(connection: sqlite3.Connection, item: int) -> Iterable[CandidateRow]:
+    row = connection.execute("SELECT boxes FROM candidates WHERE item_id = ?", (item,)).fetchone()
+    for box in [] if row is None else json.loads(row["boxes"]):
+        x1, y1, x2, y2 = box["box"]
+        yield CandidateRow(box["image"], (x1, y1, x2, y2), box["scores"], box["reason"], box["detail"])
+
+
+def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
+    for row in connection.execute("SELECT * FROM regions WHERE item_id = ? ORDER BY number", (item,)):
+        yield RegionRow(
+            row["number"],
+            row["candidate"],
+            row["image"],
+            _box(row),
+            load_scores(row["scores"]),
+            row["text1"],
+            row["text2"],
+            row["left_side"],
+            row["difference"],
+            row["reason"],
+            row["detail"],
+        )
+
+
+def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
+    """Everything known of the item. Raises InputError where there is none of that number."""
+    row = connection.execute("SELECT * FROM items WHERE id = ?", (item,)).fetchone()
+    if row is None:
+        raise InputError(f"item {item}: unknown", code="unknown_item")
+    samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
+    return ItemStory(
+        item=item,
+        job=known_job(connection, row["job_id"]),
+        profile=profile_of(connection, str(row["profile_id"])),
+        line=row["line"],
+        source_id=row["source_id"],
+        caption=row["caption"],
+        stage=Stage(row["stage"]),
+        state=ItemState(row["state"]),
+        attempt=row["attempt"],
+        crashes=row["crashes"],
+        reason=row["reason"],
+        detail=row["detail"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        rewrites=tuple(_rewrites(connection, item)),
+        pair=_pair(connection, item),
+        candidates=tuple(_candidates(connection, item)),
+        regions=tuple(_regions(connection, item)),
+        samples=tuple(_sample(sample) for sample in samples),
+    )
+
+
+def picture_names(connection: sqlite3.Connection) -> frozenset[str]:
+    """Every picture that some row names; what else lies in the picture folder belongs to nobody."""
+    rows = connection.execute(
+        "SELECT image1 FROM pairs WHERE image1 <> '' UNION ALL SELECT image2 FROM pairs WHERE image2 <> ''"
+        " UNION ALL SELECT left_image FROM samples UNION ALL SELECT right_image FROM samples"
+    )
+    return frozenset(row[0] for row in rows)

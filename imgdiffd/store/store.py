@@ -1,0 +1,219 @@
+"""The database as the rest of the daemon sees it: questions and changes, each one call.
+
+It owns which calls read and which write; the statements are in the modules beside it.
+"""
+
+import sqlite3
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from imgdiffd.message import StageInput, StageOutput
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import Profile
+from imgdiffd.store import items, jobs, reports, results, samples
+from imgdiffd.store.connection import connected, locked
+from imgdiffd.store.readers import Readers
+from imgdiffd.store.rows import (
+    CaptionLike,
+    Funnel,
+    ItemStory,
+    JobRow,
+    ProblemLike,
+    ProblemRow,
+    Progress,
+    Recorded,
+    SampleRow,
+    TaskRow,
+    Timing,
+)
+from imgdiffd.store.writer import Writer
+
+PAGE = 500  # samples a question when they are streamed
+
+Clock = Callable[[], float]
+
+
+def _get(connection: sqlite3.Connection, key: str) -> str | None:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row["value"])
+
+
+def _set(connection: sqlite3.Connection, key: str, value: str) -> None:
+    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
+
+
+def _instance(connection: sqlite3.Connection) -> str:
+    known = _get(connection, "instance")
+    if known is None:
+        known = uuid.uuid4().hex
+        _set(connection, "instance", known)
+    return known
+
+
+class Store:
+    """One open database. Changes return once they are durable; cancelling the caller does not undo them.
+
+    Every call may raise StoreError. A change that names an unknown job, or one that is not in a state for it, raises
+    InputError with code `unknown_job` or `wrong_job_state` and changes nothing.
+    """
+
+    def __init__(self, writer: Writer, readers: Readers, clock: Clock, instance: str) -> None:
+        self._write = writer.submit
+        self._read = readers.ask
+        self._clock = clock
+        self._profiles: dict[str, Profile] = {}
+        self.instance = instance  # of this database, for ever
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, clock: Clock = time.time) -> AsyncIterator["Store"]:
+        """The database at `path`, made if it is not there; closed, with all changes on disk, on leaving.
+
+        Raises StoreError where another daemon has it, ConfigurationError where it is newer than we are or not ours.
+        """
+        with locked(path):
+            async with (
+                connected(path, writer=True) as connection,
+                Writer(connection).running() as writer,
+                Readers.open(path) as readers,
+            ):
+                yield cls(writer, readers, clock, await writer.submit(_instance))
+
+    # Jobs coming in
+
+    async def add_job(self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0) -> JobRow:
+        """A new job, READING; DONE with `duplicate_of` set where that content was taken under that profile before."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now))
+
+    async def add_captions(
+        self, job: int, records: Sequence[CaptionLike], problems: Sequence[ProblemLike] = ()
+    ) -> tuple[int, int]:
+        """Insert a chunk of captions into a READING job; returns how many were accepted, how many duplicates."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.add_captions(c, job, records, problems, now))
+
+    async def finish_reading(self, job: int) -> JobRow:
+        """The file is read to its end: ACTIVE, or DONE where it brought nothing new."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.finish_reading(c, job, now))
+
+    async def fail_job(self, job: int, error: str) -> JobRow:
+        """The file cannot be read: FAILED, what it had brought so far cancelled."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.fail_job(c, job, error, now))
+
+    async def drop_unread_jobs(self) -> list[JobRow]:
+        """Remove what a previous daemon was still reading; to be called before the inbox opens."""
+        return await self._write(jobs.drop_unread_jobs)
+
+    # Jobs under way
+
+    async def pause(self, job: int) -> JobRow:
+        """ACTIVE to PAUSED."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.pause(c, job, now))
+
+    async def resume(self, job: int) -> JobRow:
+        """PAUSED to ACTIVE, or on to DONE where nothing is left."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.resume(c, job, now))
+
+    async def cancel(self, job: int) -> JobRow:
+        """The job and its READY items are CANCELLED."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.cancel(c, job, now))
+
+    async def retry(self, job: int | None = None, reason: str | None = None) -> int:
+        """FAILED items READY again, of one job or reason where given; returns how many."""
+        now = self._clock()
+        return await self._write(lambda c: jobs.retry(c, job, reason, now))
+
+    async def jobs(self, limit: int = 1000) -> list[JobRow]:
+        """The newest jobs first."""
+        return await self._read(lambda c: jobs.list_jobs(c, limit))
+
+    async def job(self, job: int) -> JobRow | None:
+        """The job, or None."""
+        return await self._read(lambda c: jobs.find_job(c, job))
+
+    async def problems(self, job: int, limit: int = 1000) -> list[ProblemRow]:
+        """Records of the job's file that could not be read."""
+        return await self._read(lambda c: jobs.list_problems(c, job, limit))
+
+    # Work
+
+    async def ready_tasks(self, room: int, held: Collection[int]) -> list[TaskRow]:
+        """At most `room` READY items of ACTIVE jobs not in `held`: downstream first, then priority, then age."""
+        taken = frozenset(held)
+        return await self._read(lambda c: items.ready_tasks(c, room, taken))
+
+    async def stage_inputs(self, stage: Stage, wanted: Sequence[int]) -> list[StageInput]:
+        """The stage's inputs in order, without items that are no longer READY in it."""
+        return await self._read(lambda c: items.stage_inputs(c, stage, wanted))
+
+    async def profile_of(self, group: str) -> Profile:
+        """The profile that a task's group stands for."""
+        if group not in self._profiles:
+            self._profiles[group] = await self._read(lambda c: samples.profile_of(c, group))
+        return self._profiles[group]
+
+    async def record(
+        self,
+        stage: Stage,
+        device: str,
+        profile: Profile,
+        outputs: Sequence[StageOutput],
+        attempts: Mapping[int, int],
+        seconds: float,
+    ) -> Recorded:
+        """Keep a batch's results and move its items, in one transaction; stale results are dropped and counted."""
+        now = self._clock()
+        return await self._write(lambda c: results.record(c, stage, device, profile, outputs, attempts, seconds, now))
+
+    async def record_crashes(self, crashed: Collection[int]) -> None:
+        """Each of these killed or broke a worker alone."""
+        now = self._clock()
+        await self._write(lambda c: items.record_crashes(c, crashed, now))
+
+    async def set_aside(self, item: int, reason: str, detail: str) -> bool:
+        """The item is FAILED; False where it had ended already."""
+        now = self._clock()
+        return await self._write(lambda c: items.set_aside(c, item, reason, detail, now))
+
+    async def paused(self) -> bool:
+        """Whether dispatch as a whole was paused; survives a restart."""
+        return await self._read(lambda c: _get(c, "paused") == "yes")
+
+    async def set_paused(self, paused: bool) -> None:
+        """Pause or resume dispatch as a whole."""
+        await self._write(lambda c: _set(c, "paused", "yes" if paused else "no"))
+
+    # Reports
+
+    async def progress(self, job: int | None = None) -> Progress:
+        """Counts per stage and state."""
+        return await self._read(lambda c: reports.progress(c, job))
+
+    async def funnel(self, job: int | None = None) -> Funnel:
+        """From captions to samples, with reasons."""
+        return await self._read(lambda c: reports.funnel(c, job))
+
+    async def timings(self) -> list[Timing]:
+        """Cost per stage and device."""
+        return await self._read(reports.timings)
+
+    async def samples(self, job: int | None = None, after: int = 0, limit: int = PAGE) -> list[SampleRow]:
+        """The next page of samples by id."""
+        return await self._read(lambda c: samples.list_samples(c, job, after, limit))
+
+    async def item_story(self, item: int) -> ItemStory:
+        """Everything known of an item. Raises InputError with code `unknown_item`."""
+        return await self._read(lambda c: samples.item_story(c, item))
+
+    async def picture_names(self) -> frozenset[str]:
+        """Every picture that a row names."""
+        return await self._read(samples.picture_names)

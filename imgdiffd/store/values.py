@@ -1,0 +1,30 @@
+"""How lists and scores are kept in a column: JSON that SQLite's own functions can read.
+
+It owns that format; it does not know the tables.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+
+from imgdiffd.message import Scores
+
+
+def dump_scores(scores: Mapping[str, float]) -> str:
+    """Raw scores as a JSON object. JSON has no NaN: a score that is not finite is left out, which is: missing."""
+    return json.dumps({key: value for key, value in scores.items() if math.isfinite(value)}, separators=(",", ":"))
+
+
+def load_scores(text: str) -> Scores:
+    """The scores kept as `text`."""
+    return {str(key): float(value) for key, value in json.loads(text).items()}
+
+
+def dump_words(words: Iterable[str]) -> str:
+    """Words as a JSON list."""
+    return json.dumps(list(words), ensure_ascii=False)
+
+
+def load_words(text: str) -> tuple[str, ...]:
+    """The words kept as `text`."""
+    return tuple(str(word) for word in json.loads(text))

@@ -1,0 +1,152 @@
+"""The one writer: operations queue up, share a transaction, and get their answers once it is on disk.
+
+It owns transactions and their commits; it does not know what the operations do.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import aiosqlite
+from anyio import CancelScope
+
+from imgdiffd.errors import StoreError
+from imgdiffd.store.connection import run_on
+
+MAX_GROUP = 256  # operations in one transaction
+MAX_GROUP_S = 0.05  # seconds after which a transaction takes no further operation, so that nobody waits long
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    operation: Operation
+    answer: "asyncio.Future[Any]"
+
+
+def _as_store_error(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.Error):
+        store_error = StoreError(
+            f"the database refused a write: {error}", hint="check the disk's free space and health"
+        )
+        store_error.__cause__ = error
+        return store_error
+    return error
+
+
+def _run_one(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
+    connection.execute("SAVEPOINT operation")
+    try:
+        outcome = _Outcome(operation(connection))
+    except Exception as error:
+        if not connection.in_transaction:  # a full disk or an I/O error undid the whole transaction
+            raise
+        connection.execute("ROLLBACK TO operation")
+        outcome = _Outcome(error=_as_store_error(error))
+    connection.execute("RELEASE operation")
+    return outcome
+
+
+def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[_Outcome]:
+    """As many of `operations` as fit the time limit, in one durable transaction; at least one.
+
+    An operation that raises is undone alone and the rest commit. Where the transaction itself fails, nothing of it is
+    kept and every operation taken has that error.
+    """
+    outcomes: list[_Outcome] = []
+    taken = 0
+    until = time.monotonic() + MAX_GROUP_S
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for operation in operations:
+            taken += 1
+            outcomes.append(_run_one(connection, operation))
+            if time.monotonic() > until:
+                break
+        connection.execute("COMMIT")
+    except Exception as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return [_Outcome(error=_as_store_error(error))] * max(taken, 1)
+    return outcomes
+
+
+class Writer:
+    """Takes operations from any number of tasks and runs them on its one connection.
+
+    `submit` returns after the commit. A caller that is cancelled meanwhile only stops waiting: its operation commits
+    or fails as if nobody had gone.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    async def submit(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """The operation's result, once it is durable. Raises what it raised; StoreError for the database's errors."""
+        if self._closing:
+            raise StoreError("the database is closed", hint="start the daemon again")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(operation, answer))
+        self._wake.set()
+        return cast(T, await answer)
+
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            group = [self._queue[index] for index in range(min(len(self._queue), MAX_GROUP))]
+            operations = [waiting.operation for waiting in group]
+            outcomes = await run_on(self._connection, partial(run_group, operations=operations))
+            for _ in outcomes:
+                self._queue.popleft()
+            for waiting, outcome in zip(group, outcomes, strict=False):
+                if waiting.answer.done():  # its caller was cancelled
+                    continue
+                if outcome.error is None:
+                    waiting.answer.set_result(outcome.value)
+                else:
+                    waiting.answer.set_exception(outcome.error)
+
+    def _fail_all(self, task: "asyncio.Task[None]") -> None:
+        self._closing = True
+        error = None if task.cancelled() else task.exception()
+        while self._queue:
+            answer = self._queue.popleft().answer
+            if not answer.done():
+                failure = StoreError("the database's writer ended", hint="start the daemon again")
+                failure.__cause__ = error
+                answer.set_exception(failure)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Writer"]:
+        """The writer as a task of its own, which no cancellation of its users reaches; leaving empties the queue."""
+        task = asyncio.get_running_loop().create_task(self._run(), name="database writer")
+        task.add_done_callback(self._fail_all)
+        try:
+            yield self
+        finally:
+            self._closing = True
+            self._wake.set()
+            with CancelScope(shield=True):
+                await task
