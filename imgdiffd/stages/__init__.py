@@ -1,0 +1,44 @@
+"""The stages: one verb a file, each a function from models, profile and a batch of inputs to a batch of outputs.
+
+They own what is asked of which model and in what order; they do not know states, devices or thresholds' meaning beyond
+`imgdiffd.selection`. A stage draws no randomness but from `pipeline.seed_of`, and its results do not depend on mates.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from imgdiffd.errors import StageError
+from imgdiffd.message import StageInput, StageOutput
+from imgdiffd.models.loading import Models
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import Profile
+from imgdiffd.stages.compare import compare
+from imgdiffd.stages.contrast import contrast
+from imgdiffd.stages.describe import describe
+from imgdiffd.stages.generate import generate
+from imgdiffd.stages.locate import locate
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.render import render
+from imgdiffd.stages.rewrite import rewrite
+
+_VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyType(
+    {
+        Stage.REWRITE: rewrite,
+        Stage.GENERATE: generate,
+        Stage.COMPARE: compare,
+        Stage.LOCATE: locate,
+        Stage.DESCRIBE: describe,
+        Stage.CONTRAST: contrast,
+        Stage.RENDER: render,
+    }
+)
+
+
+def run(
+    stage: Stage, models: Models, profile: Profile, inputs: Sequence[StageInput], pictures: Pictures
+) -> tuple[StageOutput, ...]:
+    """One output per input, in order. Raises StageError on another stage's input, else whatever the stage raises."""
+    strangers = [entry.item for entry in inputs if entry.kind != stage.value]
+    if strangers:
+        raise StageError(f"items {strangers} came with another stage's input", stage=stage, items=strangers)
+    return _VERBS[stage](models, profile, inputs, pictures)

@@ -1,0 +1,26 @@
+"""compare: a pair's pictures → how alike they are as wholes (IS; paper, section 3.1).
+
+It owns one score; the band that passes is the profile's.
+"""
+
+from collections.abc import Sequence
+
+from imgdiffd.message import CLIP_IMAGE_COSINE, CompareInput, CompareOutput, Scores
+from imgdiffd.models.loading import Models
+from imgdiffd.profile import Profile
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.scores import cosines, put
+
+
+def compare(
+    models: Models, profile: Profile, inputs: Sequence[CompareInput], pictures: Pictures
+) -> tuple[CompareOutput, ...]:
+    """The CLIP cosine of every pair, all pictures in one call."""
+    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    vectors = models.need_clip.embed_pictures([picture for pair in pairs for picture in pair])
+    outputs = []
+    for entry, cosine in zip(inputs, cosines(vectors[0::2], vectors[1::2]), strict=True):
+        scores: Scores = {}
+        put(scores, CLIP_IMAGE_COSINE, cosine)
+        outputs.append(CompareOutput(entry.item, scores))
+    return tuple(outputs)

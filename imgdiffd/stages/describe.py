@@ -1,0 +1,89 @@
+"""describe: a pair's regions → what each picture shows there, and how well the texts fit (paper, section 3.3).
+
+It owns the question and the order of the checks; which descriptions pass is decided in `imgdiffd.selection`.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from imgdiffd.message import CLIP_TEXT_COSINE, Box, DescribeInput, DescribeOutput, Description, Scores, match_key
+from imgdiffd.models.loading import Models
+from imgdiffd.profile import Describe, Profile
+from imgdiffd.selection import judge_texts
+from imgdiffd.stages.drawing import grown
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.scores import cosines, put
+
+
+def describe(
+    models: Models, profile: Profile, inputs: Sequence[DescribeInput], pictures: Pictures
+) -> tuple[DescribeOutput, ...]:
+    """Ask about every region of both whole pictures, then score text against text, then text against crop.
+
+    Text scores exist where both texts say something; crop scores where the texts also differ enough.
+    """
+    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    questions = [
+        [question(profile.describe, region.box, pair[0].shape[2], pair[0].shape[1]) for region in entry.regions]
+        for entry, pair in zip(inputs, pairs, strict=True)
+    ]
+    answers = models.need_captioner.answer(
+        [picture for pair in pairs for picture in pair],
+        [asked for asked in questions for _ in (1, 2)],
+        profile.describe.max_new_tokens,
+    )
+    texts = [list(zip(answers[2 * i], answers[2 * i + 1], strict=True)) for i in range(len(inputs))]
+    scores = _text_scores(models, texts)
+    outputs = []
+    for entry, pair, said, scored in zip(inputs, pairs, texts, scores, strict=True):
+        _put_matches(models, profile.describe, pair, [region.box for region in entry.regions], said, scored)
+        regions = [
+            Description(region.index, text1, text2, values)
+            for region, (text1, text2), values in zip(entry.regions, said, scored, strict=True)
+        ]
+        outputs.append(DescribeOutput(entry.item, tuple(regions)))
+    return tuple(outputs)
+
+
+def question(describe: Describe, box: Box, width: int, height: int) -> str:
+    """The prompt for a region: the ungrown box as fractions of the picture, two decimals, four characters."""
+    x1, y1, x2, y2 = box
+    fractions = (x1 / width, y1 / height, x2 / width, y2 / height)
+    return describe.prompt.replace("{box}", f"[{', '.join(f'{fraction:.2f}' for fraction in fractions)}]")
+
+
+def _text_scores(models: Models, texts: Sequence[Sequence[tuple[str, str]]]) -> list[list[Scores]]:
+    """One dictionary per region of every pair, all texts embedded in one call."""
+    scores: list[list[Scores]] = [[{} for _ in said] for said in texts]
+    spoken = [
+        (values, pair)
+        for said, scored in zip(texts, scores, strict=True)
+        for pair, values in zip(said, scored, strict=True)
+        if pair[0].strip() and pair[1].strip()
+    ]
+    if spoken:
+        vectors = models.need_clip.embed_texts([text for _, pair in spoken for text in pair])
+        for (values, _), cosine in zip(spoken, cosines(vectors[0::2], vectors[1::2]), strict=True):
+            put(values, CLIP_TEXT_COSINE, cosine)
+    return scores
+
+
+def _put_matches(
+    models: Models,
+    describe: Describe,
+    pair: tuple[Tensor, Tensor],
+    boxes: Sequence[Box],
+    texts: Sequence[tuple[str, str]],
+    scores: Sequence[Scores],
+) -> None:
+    """BLIP's score of each grown crop with its own text, where the texts differ enough for it to matter."""
+    chosen = [index for index, values in enumerate(scores) if judge_texts(values, describe).passed]
+    if not chosen:
+        return
+    for side, picture in enumerate(pair):
+        height, width = picture.shape[1:]
+        crops = [grown(boxes[index], describe.match_grow_px, width, height) for index in chosen]
+        said = [texts[index][side] for index in chosen]
+        for index, value in zip(chosen, models.need_blip.score(picture, crops, said, describe.match_kind), strict=True):
+            put(scores[index], match_key(describe.match_kind, side + 1), value)

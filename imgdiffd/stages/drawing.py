@@ -1,0 +1,59 @@
+"""Boxes on pictures: growing and clamping them, burning them in red, joining a pair with a bar (paper, section 3.4).
+
+It owns that geometry, shared by what the captioner sees and what a sample shows; it does not know models or files.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from imgdiffd.message import Box
+from imgdiffd.profile import Render
+
+RED = (255, 0, 0)
+
+
+def clamped(box: Box, width: int, height: int) -> Box:
+    """The part of `box` that lies on the canvas; of one that lies beside it, nothing: a box without an area."""
+    x1, y1, x2, y2 = box
+    return min(max(x1, 0), width), min(max(y1, 0), height), min(max(x2, 0), width), min(max(y2, 0), height)
+
+
+def grown(box: Box, px: int, width: int, height: int) -> Box:
+    """`box` with `px` more on every side, as far as the canvas reaches."""
+    x1, y1, x2, y2 = box
+    return clamped((x1 - px, y1 - px, x2 + px, y2 + px), width, height)
+
+
+def joined_width(width: int, bar_px: int) -> int:
+    """Width of a pair of pictures side by side."""
+    return 2 * width + bar_px
+
+
+def line_width(render: Render, width: int) -> int:
+    """Pixels of a box's line in a joined picture of `width`: one pixel survives the squeeze to `view_px`."""
+    return max(render.line_px, math.ceil(width / render.view_px) if render.view_px else 0)
+
+
+def with_box(picture: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
+    """A copy of `picture` (uint8 [3, H, W]) with the grown, clamped box in red, its line inside the box.
+
+    `bar_px` is the bar of the joined picture, on whose width the line's depends.
+    """
+    height, width = picture.shape[1:]
+    x1, y1, x2, y2 = grown(box, render.grow_px, width, height)
+    line = line_width(render, joined_width(width, bar_px))
+    drawn = picture.clone()
+    red = torch.tensor(RED, dtype=torch.uint8, device=picture.device).view(3, 1, 1)
+    drawn[:, y1 : min(y1 + line, y2), x1:x2] = red
+    drawn[:, max(y2 - line, y1) : y2, x1:x2] = red
+    drawn[:, y1:y2, x1 : min(x1 + line, x2)] = red
+    drawn[:, y1:y2, max(x2 - line, x1) : x2] = red
+    return drawn
+
+
+def joined(left: Tensor, right: Tensor, bar_px: int) -> Tensor:
+    """Both pictures side by side, a black bar of `bar_px` between: [3, H, 2·W + bar_px]."""
+    bar = torch.zeros((3, left.shape[1], bar_px), dtype=torch.uint8, device=left.device)
+    return torch.cat((left, bar, right), dim=2)

@@ -1,0 +1,48 @@
+"""A bundle's models, resident on one torch device, and the stages over them: what a worker process runs.
+
+It owns torch's switches and the recent pictures; it does not know pipes or other devices.
+"""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from imgdiffd import stages
+from imgdiffd.bundle import load_bundle
+from imgdiffd.message import Batch, StageOutput, Start
+from imgdiffd.models.loading import load_models
+from imgdiffd.pipeline import Role
+from imgdiffd.stages.pictures import Pictures
+
+
+class StageEngine:
+    """Loads what `start` names, telling `say` what it is at. Raises BundleError, or what the loaders raise."""
+
+    def __init__(self, start: Start, say: Callable[[str], None]) -> None:
+        if start.threads:
+            torch.set_num_threads(start.threads)
+        torch.backends.cudnn.benchmark = False  # a measured choice of algorithm would differ from run to run
+        torch.backends.cudnn.deterministic = True
+        device = torch.device(start.device)
+        bundle = load_bundle(start.bundle)
+        self._models = load_models(bundle, [Role(role) for role in start.roles], device, say, start.compile)
+        self._pictures = Pictures(Path(start.pictures), device)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Role to source and revision."""
+        return dict(self._models.sources)
+
+    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+        """Run the batch's stage, without gradients."""
+        with torch.inference_mode():
+            return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._pictures)
+
+    def free_memory(self) -> None:
+        """Forget recent pictures and hand the allocator's cache back."""
+        self._pictures.forget()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

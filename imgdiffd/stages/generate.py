@@ -1,0 +1,37 @@
+"""generate: two captions → two pictures from the same noise, by Prompt-to-Prompt (paper, section 3.1).
+
+It owns the pair's seed and where its pictures go; how they are painted is the painter's matter.
+"""
+
+from collections.abc import Sequence
+
+from imgdiffd.message import GenerateInput, GenerateOutput
+from imgdiffd.models.loading import Models
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.picture_files import pair_paths
+from imgdiffd.pipeline import Stage, seed_of
+from imgdiffd.profile import Profile
+from imgdiffd.stages.pictures import Pictures
+
+
+def generate(
+    models: Models, profile: Profile, inputs: Sequence[GenerateInput], pictures: Pictures
+) -> tuple[GenerateOutput, ...]:
+    """Paint every pair and write both pictures; they are durable on return."""
+    prompts = [
+        PairPrompt(
+            entry.caption1,
+            entry.caption2,
+            seed_of(profile.seed, entry.caption1, entry.attempt, Stage.GENERATE),
+        )
+        for entry in inputs
+    ]
+    outputs = []
+    painted = models.need_painter.paint_pairs(prompts, profile.generate)
+    for entry, prompt, (picture1, picture2) in zip(inputs, prompts, painted, strict=True):
+        image1, image2 = pair_paths(entry.item, entry.attempt)
+        pictures.write(image1, picture1)
+        pictures.write(image2, picture2)
+        height, width = picture1.shape[1:]
+        outputs.append(GenerateOutput(entry.item, image1, image2, width, height, prompt.seed))
+    return tuple(outputs)

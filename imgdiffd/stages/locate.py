@@ -1,0 +1,70 @@
+"""locate: a pair → every box that the segmenter found in either picture, with its raw scores (paper, section 3.2).
+
+It owns which crop is compared with what, and which comparisons are not worth their cost; which boxes pass is decided
+in `imgdiffd.selection`.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from imgdiffd.message import CLIP_IMAGE_COSINE, Box, Candidate, LocateInput, LocateOutput, Scores, noun_key
+from imgdiffd.models.loading import Models
+from imgdiffd.profile import Locate, Profile
+from imgdiffd.selection import judge_area, judge_crops
+from imgdiffd.stages.drawing import clamped
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.scores import best, cosines, put
+
+Pair = tuple[Tensor, Tensor]
+
+
+def locate(
+    models: Models, profile: Profile, inputs: Sequence[LocateInput], pictures: Pictures
+) -> tuple[LocateOutput, ...]:
+    """Segment both pictures of every pair and score their boxes.
+
+    A box that is degenerate or fails the size limits stays a candidate without scores; it costs its pair nothing.
+    """
+    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    found = models.need_segmenter.boxes([picture for pair in pairs for picture in pair], profile.locate)
+    outputs = []
+    for index, (entry, pair) in enumerate(zip(inputs, pairs, strict=True)):
+        height, width = pair[0].shape[1:]
+        sides = [[clamped(box, width, height) for box in found[2 * index + side]] for side in (0, 1)]
+        scores = _scores(models, profile.locate, entry, pair, [*sides[0], *sides[1]])
+        candidates = [Candidate(side + 1, box, dict(scores[box])) for side in (0, 1) for box in sides[side]]
+        outputs.append(LocateOutput(entry.item, tuple(candidates)))
+    return tuple(outputs)
+
+
+def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxes: Sequence[Box]) -> dict[Box, Scores]:
+    """Scores by box; a box that both pictures have is scored once, since it means the same two crops."""
+    height, width = pair[0].shape[1:]
+    scores: dict[Box, Scores] = {box: {} for box in boxes}
+    sized = [box for box in scores if judge_area(box, width, height, locate).passed]
+    if not sized:
+        return scores
+    clip = models.need_clip
+    alike = cosines(clip.embed_crops(pair[0], sized), clip.embed_crops(pair[1], sized))
+    for box, cosine in zip(sized, alike, strict=True):
+        put(scores[box], CLIP_IMAGE_COSINE, cosine)
+    # BLIP is dozens of times dearer than CLIP: a box that CLIP has already refused is not shown to it.
+    differing = [box for box in sized if judge_crops(scores[box], locate).passed]
+    # Whichever picture a box was found in, picture 1's crop is held against caption 1's nouns, picture 2's against
+    # caption 2's.
+    for side, picture, nouns in ((1, pair[0], entry.nouns1), (2, pair[1], entry.nouns2)):
+        for box, score in zip(differing, _noun_scores(models, locate, picture, differing, nouns), strict=True):
+            put(scores[box], noun_key(locate.noun_kind, side), score)
+    return scores
+
+
+def _noun_scores(
+    models: Models, locate: Locate, picture: Tensor, boxes: Sequence[Box], nouns: Sequence[str]
+) -> list[float | None]:
+    """The best noun's score for each box; None for all where no noun changed on this side."""
+    if not nouns or not boxes:
+        return [None] * len(boxes)
+    pairs = [(box, noun) for box in boxes for noun in nouns]
+    values = models.need_blip.score(picture, [box for box, _ in pairs], [noun for _, noun in pairs], locate.noun_kind)
+    return [best(values[start : start + len(nouns)]) for start in range(0, len(values), len(nouns))]

@@ -1,0 +1,157 @@
+"""Models without weights: each looks at colours and words, so a test can foretell every score.
+
+They own nothing but that arithmetic and a record of what they were asked; they do not know stages.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from imgdiffd.message import Box
+from imgdiffd.models.loading import Models
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.models.rewriter import Answer
+from imgdiffd.profile import Generate, ImageTextKind, Locate, Rewrite
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+
+
+def canvas(colour: str, width: int, height: int, *patches: tuple[str, Box]) -> Tensor:
+    """A picture, uint8 [3, height, width], of one of COLOURS or "black", with boxes painted on it in order."""
+    picture = torch.zeros((3, height, width), dtype=torch.uint8)
+    for name, (x1, y1, x2, y2) in ((colour, (0, 0, width, height)), *patches):
+        picture[:, y1:y2, x1:x2] = torch.tensor(COLOURS.get(name, (0, 0, 0)), dtype=torch.uint8).view(3, 1, 1)
+    return picture
+
+
+def _mean(picture: Tensor, box: Box) -> Tensor:
+    x1, y1, x2, y2 = box
+    return picture[:, y1:y2, x1:x2].float().mean(dim=(1, 2))
+
+
+class FakeTokenizer:
+    """One token a word, and two end marks."""
+
+    def __call__(self, text: str, *, truncation: bool) -> dict[str, list[int]]:
+        """Token ids, as a CLIP tokenizer gives them."""
+        assert not truncation
+        return {"input_ids": list(range(len(text.split()) + 2))}
+
+
+class FakeRewriter:
+    """Answers with `answer` of the caption; `asked` records captions and seeds."""
+
+    def __init__(self, answer: Callable[[str], Answer]) -> None:
+        self._answer = answer
+        self.asked: list[tuple[str, int]] = []
+
+    def rewrite(self, captions: Sequence[str], seeds: Sequence[int], rewrite: Rewrite) -> list[Answer]:
+        """One answer a caption."""
+        self.asked += zip(captions, seeds, strict=True)
+        return [self._answer(caption) for caption in captions]
+
+
+class FakePainter:
+    """Paints noise from the seed, the same for both pictures but for one red and one blue square."""
+
+    def __init__(self) -> None:
+        self.asked: list[PairPrompt] = []
+
+    def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
+        """One pair of pictures per prompt."""
+        self.asked += pairs
+        return [self._paint(pair.seed, generate.picture_px) for pair in pairs]
+
+    @staticmethod
+    def _paint(seed: int, side: int) -> tuple[Tensor, Tensor]:
+        noise = torch.Generator().manual_seed(seed)
+        pictures = torch.randint(0, 256, (3, side, side), generator=noise, dtype=torch.uint8).repeat(2, 1, 1, 1)
+        for picture, colour in zip(pictures, ("red", "blue"), strict=True):
+            picture[:, 4:12, 4:12] = torch.tensor(COLOURS[colour], dtype=torch.uint8).view(3, 1, 1)
+        return pictures[0], pictures[1]
+
+
+class FakeSegmenter:
+    """Finds what it was told: one list of boxes per picture, in the order that pictures are shown."""
+
+    def __init__(self, *boxes: Sequence[Box]) -> None:
+        self._boxes = list(boxes)
+        self.shown: list[Tensor] = []
+
+    def boxes(self, pictures: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
+        """The next lists."""
+        self.shown += pictures
+        return [list(self._boxes.pop(0)) for _ in pictures]
+
+
+class FakeClip:
+    """A picture's vector is its mean colour, a text's its counts of the COLOURS; black and wordless ones are NaN."""
+
+    def __init__(self) -> None:
+        self.crops: list[Box] = []
+
+    def embed_pictures(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Unit vectors, [n, 3]."""
+        return self._unit([_mean(picture, (0, 0, picture.shape[2], picture.shape[1])) for picture in pictures])
+
+    def embed_crops(self, picture: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """Unit vectors, [n, 3]; `crops` records the boxes."""
+        self.crops += boxes
+        return self._unit([_mean(picture, box) for box in boxes])
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors, [n, 4]."""
+        counts = [[float(text.split().count(colour)) for colour in COLOURS] for text in texts]
+        return self._unit([torch.tensor(each) for each in counts])
+
+    @staticmethod
+    def _unit(rows: Sequence[Tensor]) -> Tensor:
+        vectors = torch.stack(list(rows))
+        return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+class FakeBlip:
+    """0.9 where the text names the crop's mean colour, 0.1 where not; NaN for the text "nothing".
+
+    `asked` records the colour of the crop's middle pixel, the box and the text.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Box, str]] = []
+
+    def score(self, picture: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
+        """One score per box and its text."""
+        return [self._score(picture, box, text) for box, text in zip(boxes, texts, strict=True)]
+
+    def _score(self, picture: Tensor, box: Box, text: str) -> float:
+        middle = picture[:, (box[1] + box[3]) // 2, (box[0] + box[2]) // 2].tolist()
+        colour = next((name for name, value in COLOURS.items() if list(value) == middle), "black")
+        self.asked.append((colour, box, text))
+        if text == "nothing":
+            return float("nan")
+        return 0.9 if colour in text.split() else 0.1
+
+
+class FakeCaptioner:
+    """Answers with `answer` of picture and question; `asked` records both, a list of questions per picture."""
+
+    def __init__(self, answer: Callable[[Tensor, str], str]) -> None:
+        self._answer = answer
+        self.asked: list[tuple[Tensor, list[str]]] = []
+
+    def answer(
+        self, pictures: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+    ) -> list[list[str]]:
+        """Each picture's answers, in the order of its questions."""
+        self.asked += [(picture, list(asked)) for picture, asked in zip(pictures, questions, strict=True)]
+        return [
+            [self._answer(picture, question) for question in asked]
+            for picture, asked in zip(pictures, questions, strict=True)
+        ]
+
+
+def fake_models(**roles: object) -> Models:
+    """Models of these fakes by role name; the roles that are not named are not loaded."""
+    return Models(FakeTokenizer(), **cast(dict[str, Any], roles))
