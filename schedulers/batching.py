@@ -1,0 +1,119 @@
+"""Which batch a device takes next from its own deque, and when waiting for a fuller one pays.
+
+It owns the decision; it does not know queues or clocks: everything that it looks at is handed in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imgdiffd.pipeline import DEPTH, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a batch that is not full may be held, in multiples of the seconds that it would take.
+
+    `busy` counts while the device has other work: the wait costs no device time, but it delays the item. `idle` counts
+    while it has none. A lane is also served after `max_passes` batches of the device from other lanes, full or not.
+    """
+
+    busy: float = 20.0
+    idle: float = 0.5
+    max_passes: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What waits in one lane of a deque, or as one part of a failed batch (`suspect`), as a device would run it."""
+
+    stage: Stage
+    group: str
+    count: int
+    priority: int
+    since_s: float  # the arrival of the oldest
+    passes: int
+    limit: int  # the most items that a batch may have on the device that asks
+    batch_s: float  # the seconds that the batch would take there
+    fillable: bool  # tasks of the group are open further upstream
+    suspect: bool = False
+
+    @property
+    def size(self) -> int:
+        """The items of the batch if it is taken now."""
+        return self.count if self.suspect else min(self.count, self.limit)
+
+    def due_s(self, patience: float, max_passes: int) -> float:
+        """When the batch may run, on the clock of `since_s`; in the past where there is nothing to wait for."""
+        if self.suspect or self.count >= self.limit or not self.fillable or self.passes >= max_passes:
+            return self.since_s
+        return self.since_s + patience * self.batch_s
+
+
+@dataclass(frozen=True, slots=True)
+class BatchChoice:
+    """Take the candidate at `index` of those given; or, where that is None, look again at `until_s` or at a change."""
+
+    index: int | None
+    until_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Whether a device may get another batch now; if not, when to look again, or at a change."""
+
+    free: bool
+    until_s: float | None
+    reason: str
+
+
+def find_slot(
+    *, now_s: float, in_flight: int, max_in_flight: int, suspect_runs: bool, free_in_s: float, ahead_s: float
+) -> Slot:
+    """Whether there is room beside what runs.
+
+    An idle device always has room. The batch after the running one is sent only when that needs less than `ahead_s`
+    more: early enough that the device never waits for it, late enough that others may still steal it and that what has
+    become ready meanwhile goes first.
+    """
+    if in_flight == 0:
+        return Slot(True, None, "idle")
+    if in_flight >= max_in_flight:
+        return Slot(False, None, f"{in_flight} batches are in flight")
+    if suspect_runs:
+        return Slot(False, None, "retries a part of a failed batch, with nothing beside it")
+    if free_in_s > ahead_s:
+        return Slot(False, now_s + free_in_s - ahead_s, f"busy for {free_in_s:.1f} s more")
+    return Slot(True, None, "the next batch is sent ahead")
+
+
+def choose_batch(
+    candidates: Sequence[Candidate], *, now_s: float, idle: bool, hungry: bool, patience: Patience
+) -> BatchChoice:
+    """The most downstream batch that is due: higher priority first, then deeper stage, then older.
+
+    `idle`: nothing runs on the device. `hungry`: it also found nothing to steal, so that only the short patience
+    counts. A lane passed over too often comes before all others. Suspects wait until the device is idle, and keep
+    others from being taken once it is their turn.
+    """
+    if not candidates:
+        return BatchChoice(None, None, "nothing is queued")
+    factor = patience.idle if hungry else patience.busy
+    due = [candidate.due_s(factor, patience.max_passes) for candidate in candidates]
+    ready = [index for index, at_s in enumerate(due) if at_s <= now_s]
+    if not ready:
+        until_s = min(due)
+        return BatchChoice(None, until_s, f"holds {len(candidates)} small batches for {until_s - now_s:.1f} s to fill")
+
+    def rank(index: int) -> tuple[bool, int, int, float]:
+        one = candidates[index]
+        return one.passes < patience.max_passes, -one.priority, -DEPTH[one.stage], one.since_s
+
+    best = min(ready, key=rank)
+    one = candidates[best]
+    if one.suspect and not idle:
+        return BatchChoice(None, None, f"waits to run {one.stage} of a failed batch with nothing beside it")
+    why = "retried on its own" if one.suspect else "full" if one.count >= one.limit else "due"
+    if one.passes >= patience.max_passes:
+        why = f"passed over {one.passes} times"
+    return BatchChoice(best, None, f"{one.stage} x{one.size}: most downstream, {why}")

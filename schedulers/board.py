@@ -1,0 +1,167 @@
+"""Every open task and where it is: the scheduler's state, and the moves that apply its decisions.
+
+It owns that each item is in exactly one place; it does not know tasks of the event loop, clocks, or how work is done.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from imgdiffd.pipeline import DEPTH, Role, Stage
+from imgdiffd.schedulers.costs import Costs
+from imgdiffd.schedulers.devices import Device, Flight
+from imgdiffd.schedulers.limits import BatchLimits
+from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
+from imgdiffd.schedulers.recovery import Recovery
+from imgdiffd.schedulers.work import Task
+
+
+class Board:
+    """The open tasks on the devices' deques and in flight. Every method takes the time; none waits."""
+
+    def __init__(self, costs: Costs, limits: BatchLimits) -> None:
+        self.costs = costs
+        self.limits = limits
+        self.devices: dict[str, Device] = {}
+        self.stranded = DeviceQueue()
+        self._open: dict[int, Task] = {}
+        self._forgotten: set[int] = set()  # open items to be dropped when their batch comes back
+        self._upstream: dict[str, list[int]] = {}  # group -> open tasks by depth
+
+    @property
+    def held(self) -> Collection[int]:
+        """The items of all open tasks."""
+        return self._open.keys()
+
+    @property
+    def running(self) -> int:
+        """Batches in flight on all devices."""
+        return sum(len(device.flights) for device in self.devices.values())
+
+    @property
+    def queued(self) -> int:
+        """Tasks on all deques."""
+        return sum(len(device.queue) for device in self.devices.values())
+
+    def fillable(self, stage: Stage, group: str) -> bool:
+        """Whether tasks of the group are open further upstream, queued or running, on any device."""
+        return any(self._upstream[group][: DEPTH[stage]])
+
+    def add(self, tasks: Iterable[Task], now_s: float) -> int:
+        """Open new tasks; those whose item is open already are left out. Returns how many were opened."""
+        fresh: dict[int, Task] = {}
+        for task in tasks:
+            if task.item not in self._open:
+                fresh.setdefault(task.item, task)
+        for task in fresh.values():
+            self._enter(task)
+        self._place([Entry(task, now_s) for task in fresh.values()], None)
+        return len(fresh)
+
+    def _enter(self, task: Task) -> None:
+        self._open[task.item] = task
+        self._upstream.setdefault(task.group, [0] * len(DEPTH))[DEPTH[task.stage]] += 1
+
+    def _leave(self, item: int) -> None:
+        task = self._open.pop(item)
+        counts = self._upstream[task.group]
+        counts[DEPTH[task.stage]] -= 1
+        if not any(counts):
+            del self._upstream[task.group]
+        self._forgotten.discard(item)
+
+    def forget(self, items: Collection[int]) -> None:
+        """Drop the queued tasks of these items; what runs is dropped when its batch comes back."""
+        wanted = set(items) & self._open.keys()
+        for queue in (self.stranded, *(device.queue for device in self.devices.values())):
+            for task in queue.drop(lambda task: task.item in wanted):
+                self._leave(task.item)
+                wanted.discard(task.item)
+        self._forgotten |= wanted
+
+    def finished(self, flight: Flight, followups: Sequence[Task], now_s: float) -> None:
+        """A batch is done: its items leave, or go on with their follow-up tasks, on the same device if it can."""
+        seconds = self.devices[flight.device].land(flight, now_s)
+        stage, size = flight.batch.stage, len(flight.entries)
+        if seconds is not None:
+            self.costs.record(flight.device, stage, size, seconds)
+        self.limits.worked(flight.device, stage, size)
+        strangers = {task.item for task in followups} - set(flight.batch.items)
+        if strangers or len({task.item for task in followups}) < len(followups):
+            raise RuntimeError(f"follow-ups of {stage} on {flight.device} are not one each of its items: {followups}")
+        forgotten = self._forgotten & set(flight.batch.items)
+        for item in flight.batch.items:
+            self._leave(item)
+        kept = [task for task in followups if task.item not in forgotten]
+        for task in kept:
+            self._enter(task)
+        self._place([Entry(task, now_s) for task in kept], flight.device)
+
+    def failed(self, flight: Flight, now_s: float) -> None:
+        """A batch came back undone; its tasks stay open until `requeue`."""
+        self.devices[flight.device].land(flight, now_s)
+
+    def requeue(self, flight: Flight, recovery: Recovery) -> None:
+        """Put the tasks of a failed batch where the decision says; they keep their age."""
+        since_s = {entry.task.item: entry.since_s for entry in flight.entries}
+        gone = {item for item in since_s if item in self._forgotten}
+        if recovery.given_up:
+            gone.add(recovery.given_up.item)
+        for item in gone:
+            self._leave(item)
+
+        def entries(tasks: Iterable[Task]) -> tuple[Entry, ...]:
+            return tuple(Entry(task, since_s[task.item]) for task in tasks if task.item not in gone)
+
+        self._place(entries(recovery.again), flight.device, front=True)
+        for part in recovery.apart:
+            if kept := entries(part):
+                self._place_suspects(Suspects(kept), flight.device)
+
+    def device_up(self, name: str, roles: frozenset[Role]) -> None:
+        """The device takes work for these models from now on; what waited for such a device is placed."""
+        device = self.devices.setdefault(name, Device(name))
+        if device.up:
+            self.device_down(name)
+        device.up, device.roles, device.reason = True, roles, "ready"
+        device.generation += 1
+        self._place_all(self.stranded)
+
+    def device_down(self, name: str, generation: int | None = None) -> None:
+        """The device takes nothing; its queued tasks go to others. A `generation` that has passed is ignored."""
+        device = self.devices.get(name)
+        if device is None or not device.up or generation not in (None, device.generation):
+            return
+        device.up, device.reason, device.until_s = False, "down", None
+        self._place_all(device.queue)
+
+    def _home(self, stage: Stage, prefer: str | None, backlog_s: Mapping[str, float]) -> Device | None:
+        able = [device for device in self.devices.values() if device.up and device.holds(stage)]
+        return min(able, key=lambda device: (device.name != prefer, backlog_s[device.name], device.name), default=None)
+
+    def _backlog(self) -> dict[str, float]:
+        return {device.name: device.queued_seconds(self.costs, self.limits) for device in self.devices.values()}
+
+    def _place(self, entries: Sequence[Entry], prefer: str | None, *, front: bool = False) -> None:
+        if not entries:
+            return
+        backlog_s = self._backlog()
+        targets: dict[str | None, list[Entry]] = {}
+        for entry in entries:
+            stage = entry.task.stage
+            home = self._home(stage, prefer, backlog_s)
+            targets.setdefault(home.name if home else None, []).append(entry)
+            if home:
+                limit = self.limits.limit(home.name, stage)
+                backlog_s[home.name] += self.costs.seconds(home.name, stage, limit) / limit
+        for name, placed in targets.items():
+            queue = self.devices[name].queue if name else self.stranded
+            (queue.push_front if front else queue.push)(placed)
+
+    def _place_suspects(self, part: Suspects, prefer: str | None) -> None:
+        home = self._home(part.key[0], prefer, self._backlog())
+        (home.queue if home else self.stranded).suspects.append(part)
+
+    def _place_all(self, queue: DeviceQueue) -> None:
+        entries, suspects = queue.clear()
+        self._place(entries, None)
+        for part in suspects:
+            self._place_suspects(part, None)

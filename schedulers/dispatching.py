@@ -1,0 +1,154 @@
+"""Applies the pure decisions to the board: which batch goes to which device now.
+
+It owns the order in which devices are served; it does not know tasks of the event loop, clocks, or how work is done.
+"""
+
+from collections import Counter
+
+from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find_slot
+from imgdiffd.schedulers.board import Board
+from imgdiffd.schedulers.devices import Device, Flight
+from imgdiffd.schedulers.queues import Entry, LaneKey, Suspects
+from imgdiffd.schedulers.stealing import Victim, choose_theft
+from imgdiffd.schedulers.work import Batch
+
+
+class Dispatcher:
+    """Takes batches off the board's deques and sends them; every method takes the time, none waits."""
+
+    def __init__(self, board: Board, patience: Patience, *, in_flight: int, ahead_s: float) -> None:
+        self.batch_sizes: dict[Stage, Counter[int]] = {stage: Counter() for stage in DEPTH}
+        self._board = board
+        self._costs = board.costs
+        self._limits = board.limits
+        self._patience = patience
+        self._in_flight = in_flight
+        self._ahead_s = ahead_s
+        self._batches = 0
+
+    def dispatch(self, now_s: float) -> tuple[tuple[Flight, ...], float | None]:
+        """Every batch to be sent now, and when to look again without an event.
+
+        Idle devices come first: their own work, then stolen work, then small batches that they held; only then is a
+        second batch sent to those that run one, so that it could still be stolen.
+        """
+        up = [device for device in self._board.devices.values() if device.up]
+        for device in up:
+            device.until_s = None
+        sent: list[Flight] = []
+        for step in (self._own, self._stolen, self._held):
+            for device in up:
+                if not device.flights and (flight := step(device, now_s)):
+                    sent.append(flight)
+        for device in up:
+            while device.flights and (flight := self._ahead(device, now_s)):
+                sent.append(flight)
+        until = [device.until_s for device in up if device.until_s is not None]
+        return tuple(sent), min(until, default=None)
+
+    def _ahead(self, device: Device, now_s: float) -> Flight | None:
+        slot = find_slot(
+            now_s=now_s,
+            in_flight=len(device.flights),
+            max_in_flight=self._in_flight,
+            suspect_runs=any(flight.suspect for flight in device.flights),
+            free_in_s=device.free_in_s(now_s),
+            ahead_s=self._ahead_s,
+        )
+        if not slot.free:
+            device.until_s = slot.until_s
+            return None
+        device.until_s = None
+        return self._own(device, now_s) or self._stolen(device, now_s)
+
+    def _own(self, device: Device, now_s: float, *, hungry: bool = False) -> Flight | None:
+        keys = list(device.queue.lanes)
+        candidates = [self._candidate(device, device, key) for key in keys]
+        candidates += [self._suspect(device, part) for part in device.queue.suspects]
+        idle = not device.flights
+        choice = choose_batch(candidates, now_s=now_s, idle=idle, hungry=hungry, patience=self._patience)
+        self._note(device, choice.reason, choice.until_s)
+        if choice.index is None:
+            return None
+        if choice.index >= len(keys):
+            return self._send(device, device.queue.take_suspects(choice.index - len(keys)), now_s, suspect=True)
+        return self._send(device, device.queue.take(keys[choice.index], candidates[choice.index].size), now_s)
+
+    def _held(self, device: Device, now_s: float) -> Flight | None:
+        return self._own(device, now_s, hungry=True) if device.queue.lanes else None
+
+    def _stolen(self, device: Device, now_s: float) -> Flight | None:
+        victims: list[Victim] = []
+        keys: dict[str, list[LaneKey]] = {}
+        for other in self._board.devices.values():
+            if other is device or not other.up or not other.queue.lanes:
+                continue
+            keys[other.name] = [key for key in other.queue.lanes if device.holds(key[0])]
+            free_in_s = other.free_in_s(now_s)
+            victims.append(
+                Victim(
+                    other.name,
+                    tuple(self._candidate(other, device, key) for key in keys[other.name]),
+                    tuple(other.lane_seconds(key, self._costs, self._limits) for key in keys[other.name]),
+                    free_in_s,
+                    free_in_s + other.queued_seconds(self._costs, self._limits),
+                )
+            )
+        theft = choose_theft(victims, now_s=now_s, own_backlog_s=device.free_in_s(now_s), patience=self._patience)
+        if theft.device is None:
+            self._note(device, f"{device.reason}; {theft.reason}", theft.until_s)
+            return None
+        device.reason = theft.reason
+        device.steals += 1
+        victim = self._board.devices[theft.device].queue
+        return self._send(device, victim.steal(keys[theft.device][theft.lane], theft.size), now_s)
+
+    @staticmethod
+    def _note(device: Device, reason: str, until_s: float | None) -> None:
+        device.reason = reason
+        if until_s is not None:
+            device.until_s = until_s if device.until_s is None else min(until_s, device.until_s)
+
+    def _candidate(self, owner: Device, runner: Device, key: LaneKey) -> Candidate:
+        stage, group = key
+        lane = owner.queue.lanes[key]
+        count, limit = len(lane), self._limits.limit(runner.name, stage)
+        return Candidate(
+            stage=stage,
+            group=group,
+            count=count,
+            priority=lane.priority,
+            since_s=lane.since_s,
+            passes=lane.passes,
+            limit=limit,
+            batch_s=self._costs.seconds(runner.name, stage, min(count, limit)),
+            fillable=self._board.fillable(stage, group),
+        )
+
+    def _suspect(self, device: Device, part: Suspects) -> Candidate:
+        stage, group = part.key
+        return Candidate(
+            stage=stage,
+            group=group,
+            count=len(part.entries),
+            priority=max(entry.task.priority for entry in part.entries),
+            since_s=min(entry.since_s for entry in part.entries),
+            passes=part.passes,
+            limit=self._limits.limit(device.name, stage),
+            batch_s=self._costs.seconds(device.name, stage, len(part.entries)),
+            fillable=False,
+            suspect=True,
+        )
+
+    def _send(self, device: Device, entries: tuple[Entry, ...], now_s: float, *, suspect: bool = False) -> Flight:
+        self._batches += 1
+        first, size = entries[0].task, len(entries)
+        deadline_s = self._costs.deadline_s(device.name, first.stage, size)
+        batch = Batch(self._batches, first.stage, first.group, tuple(entry.task for entry in entries), deadline_s)
+        expected_s = self._costs.seconds(device.name, first.stage, size)
+        flight = Flight(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
+        device.send(flight)
+        device.until_s = None
+        self.batch_sizes[first.stage][size] += 1
+        return flight

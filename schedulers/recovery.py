@@ -1,0 +1,60 @@
+"""What becomes of the tasks of a failed batch: smaller batches, halves kept apart, or a crash counted.
+
+It owns the decision; it does not know queues, nor who records crashes.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from imgdiffd.errors import OutOfMemoryError, WorkerDiedError, WorkError
+from imgdiffd.schedulers.work import Task
+
+
+class Failure(Enum):
+    """How a batch failed, as far as it matters for what to do next."""
+
+    OUT_OF_MEMORY = auto()
+    BROKEN = auto()  # the stage raised; the worker lives
+    DIED = auto()  # the worker ended while it held this batch
+
+
+def failure_of(error: WorkError) -> Failure:
+    """The kind of failure that an error stands for."""
+    if isinstance(error, OutOfMemoryError):
+        return Failure.OUT_OF_MEMORY
+    return Failure.DIED if isinstance(error, WorkerDiedError) else Failure.BROKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Every task of the failed batch stands in exactly one of `again`, `apart` and `given_up`.
+
+    `again` may be batched with others; each tuple of `apart` is retried on its own, with nothing else on the device.
+    `charged` repeats, with its new count, the task that crashed alone.
+    """
+
+    again: tuple[Task, ...] = ()
+    apart: tuple[tuple[Task, ...], ...] = ()
+    charged: Task | None = None
+    given_up: Task | None = None
+    reason: str = ""
+
+
+def recover(tasks: tuple[Task, ...], failure: Failure, *, alone: bool, suspect: bool, max_crashes: int) -> Recovery:
+    """What to do with the tasks of a failed batch.
+
+    `alone`: no other batch was on the device with this one, so a death is this one's. `suspect`: it was itself a part
+    of a failed batch. Halving finds one culprit among n in log2(n) steps, and only the culprit is ever charged.
+    """
+    middle = (len(tasks) + 1) // 2
+    halves = (tasks[:middle], tasks[middle:])
+    if len(tasks) > 1:
+        if failure is Failure.OUT_OF_MEMORY and not suspect:
+            return Recovery(again=tasks, reason=f"{len(tasks)} did not fit: again in smaller batches")
+        return Recovery(apart=halves, reason=f"one of {len(tasks)} may be the cause: again in halves")
+    if failure is Failure.DIED and not alone:
+        return Recovery(apart=(tasks,), reason="another batch was on the device too: again, alone")
+    charged = replace(tasks[0], crashes=tasks[0].crashes + 1)
+    if charged.crashes >= max_crashes:
+        return Recovery(charged=charged, given_up=charged, reason=f"{charged.crashes} crashes alone: set aside")
+    return Recovery(apart=((charged,),), charged=charged, reason=f"crash {charged.crashes} of {max_crashes}: again")

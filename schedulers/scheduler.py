@@ -1,0 +1,242 @@
+"""The loop that applies the scheduler's decisions: it lets tasks in, sends batches, and takes in what becomes of them.
+
+It owns when things happen; what happens is decided by the pure modules beside it. It does not know torch, SQL or
+processes, and takes the time from the clock that it is given.
+"""
+
+from collections.abc import Callable, Collection
+
+import anyio
+from anyio.abc import TaskGroup
+
+from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError
+from imgdiffd.pipeline import Role
+from imgdiffd.schedulers.admission import Admission, Intake, admit
+from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.board import Board
+from imgdiffd.schedulers.costs import Costs
+from imgdiffd.schedulers.devices import Flight
+from imgdiffd.schedulers.dispatching import Dispatcher
+from imgdiffd.schedulers.limits import BatchLimits
+from imgdiffd.schedulers.recovery import Failure, failure_of, recover
+from imgdiffd.schedulers.statistics import Statistics, statistics_of
+from imgdiffd.schedulers.work import Work
+
+_TICK_S = 0.001  # the shortest timed wait: rounding of the clock must not make the loop spin
+PAUSED = "paused"
+
+
+class Scheduler:
+    """Feeds every device with batches of `work` until cancelled or drained.
+
+    `max_open` bounds the tasks taken from `work` and not yet done. Up to `in_flight` batches are on a device at once;
+    the next one is sent when the running one needs less than `ahead_s` more. `poll_s` is how often `work` is asked for
+    tasks that nobody announced. An item that crashes `max_crashes` times alone is set aside. Everything but `run`,
+    `drain` and `wait_idle` returns at once and may be called at any time from the event loop.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        max_open: int = 256,
+        in_flight: int = 2,
+        ahead_s: float = 1.0,
+        poll_s: float = 5.0,
+        max_crashes: int = 3,
+        patience: Patience | None = None,
+        costs: Costs | None = None,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        if max_open < 1 or in_flight < 1 or max_crashes < 1 or poll_s <= 0:
+            raise ValueError("max_open, in_flight and max_crashes are at least 1, poll_s is above 0")
+        self._work = work
+        self._max_open = max_open
+        self._poll_s = poll_s
+        self._max_crashes = max_crashes
+        self._clock = clock
+        self._board = Board(costs or Costs(), BatchLimits())
+        self._dispatcher = Dispatcher(self._board, patience or Patience(), in_flight=in_flight, ahead_s=ahead_s)
+        self._failures = dict.fromkeys(Failure, 0)
+        self._set_aside = 0
+        self._pauses: dict[str, None] = {}  # an ordered set of reasons
+        self._draining = False
+        self._running = False
+        self._busy = 0  # batches and refills whose task has not ended
+        self._asking = False
+        self._asked_s = 0.0
+        self._exhausted = False
+        self._woken = False
+        self._gone_while_asking: set[int] = set()
+        self._admission = Admission(0, "not started")
+        self._changed = anyio.Event()
+        self._idle = anyio.Event()
+        self._ended = anyio.Event()
+
+    def device_up(self, name: str, roles: frozenset[Role]) -> None:
+        """The device is ready and holds the models of `roles`. Called again, it has been restarted."""
+        self._board.device_up(name, roles)
+        self._poke()
+
+    def device_down(self, name: str) -> None:
+        """The device takes nothing more; its queue goes to others, what it runs comes back through its errors."""
+        self._board.device_down(name)
+        self._poke()
+
+    def wake(self) -> None:
+        """New tasks may be ready: ask for them soon."""
+        self._woken = True
+        self._exhausted = False
+        if self._idle.is_set():
+            self._idle = anyio.Event()
+        self._poke()
+
+    def pause(self, reason: str = PAUSED) -> None:
+        """Send nothing and let nothing in until every reason given has been resumed; what runs goes on."""
+        self._pauses[reason] = None
+        self._poke()
+
+    def resume(self, reason: str = PAUSED) -> None:
+        """Take back a pause; unknown reasons are ignored."""
+        self._pauses.pop(reason, None)
+        self._poke()
+
+    def forget(self, items: Collection[int]) -> None:
+        """Drop the tasks of these items, for instance of a cancelled job.
+
+        A batch that runs goes on: its result is for `Work` to record or refuse, but no follow-up is taken from it.
+        """
+        self._board.forget(items)
+        if self._asking:
+            self._gone_while_asking.update(items)
+        self._poke()
+
+    async def drain(self) -> None:
+        """Send nothing more and return when nothing runs; `run` returns too. Cancelled, it goes on draining."""
+        self._draining = True
+        self._poke()
+        if self._running:
+            await self._ended.wait()
+
+    async def wait_idle(self) -> None:
+        """Return when no task is open and a refill begun after this call found none, or when `run` has ended.
+
+        Does not return while a pause or a missing device keeps tasks open.
+        """
+        self.wake()
+        idle = self._idle
+        if not self._ended.is_set():
+            await idle.wait()
+
+    def statistics(self) -> Statistics:
+        """What is where now, what was done so far, and why."""
+        return statistics_of(
+            self._board,
+            self._dispatcher.batch_sizes,
+            now_s=self._clock(),
+            failures=self._failures,
+            set_aside=self._set_aside,
+            held_back=self._held_back(),
+            admission=self._admission.reason,
+        )
+
+    async def run(self) -> None:
+        """Schedule until cancelled or drained. Runs once; an unexpected error of `Work` ends it."""
+        if self._running or self._ended.is_set():
+            raise RuntimeError("a scheduler runs once")
+        self._running = True
+        try:
+            async with anyio.create_task_group() as group:
+                while not (self._draining and self._busy == 0):
+                    self._changed = anyio.Event()
+                    until_s = self._act(group)
+                    timeout_s = max(until_s - self._clock(), _TICK_S)
+                    with anyio.move_on_after(timeout_s):
+                        await self._changed.wait()
+        finally:
+            self._running = False
+            self._ended.set()
+            self._idle.set()
+
+    def _poke(self) -> None:
+        self._changed.set()
+
+    def _held_back(self) -> tuple[str, ...]:
+        return (*(("draining",) if self._draining else ()), *self._pauses)
+
+    def _act(self, group: TaskGroup) -> float:
+        """Do all that is to be done now; returns when to look again without an event."""
+        now_s = self._clock()
+        if self._exhausted and now_s >= self._asked_s + self._poll_s:
+            self._exhausted = False
+        held_back = self._held_back()
+        board = self._board
+        self._admission = admit(
+            Intake(
+                open=len(board.held),
+                queued=board.queued,
+                max_open=self._max_open,
+                exhausted=self._exhausted,
+                asking=self._asking,
+                held_back=", ".join(held_back),
+            )
+        )
+        if self._admission.room:
+            self._start_asking(group, self._admission.room, now_s)
+        until_s = now_s + self._poll_s
+        if not held_back:
+            flights, sooner_s = self._dispatcher.dispatch(now_s)
+            for flight in flights:
+                self._busy += 1
+                group.start_soon(self._fly, flight)
+            until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
+        if not board.held and self._exhausted and not self._asking:
+            self._idle.set()
+        return until_s
+
+    def _start_asking(self, group: TaskGroup, room: int, now_s: float) -> None:
+        self._asking, self._woken, self._asked_s = True, False, now_s
+        self._gone_while_asking.clear()
+        self._busy += 1
+        group.start_soon(self._ask, room)
+
+    async def _ask(self, room: int) -> None:
+        try:
+            tasks = await self._work.refill(room, frozenset(self._board.held))
+            self._board.add((task for task in tasks if task.item not in self._gone_while_asking), self._clock())
+            self._exhausted = len(tasks) < room and not self._woken
+        finally:
+            self._asking = False
+            self._busy -= 1
+            self._poke()
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            try:
+                followups = await self._work.execute(flight.device, flight.batch)
+            except (OutOfMemoryError, StageError, WorkerDiedError) as error:
+                await self._recover(flight, error)
+            else:
+                self._board.finished(flight, followups, self._clock())
+        finally:
+            self._busy -= 1
+            self._poke()
+
+    async def _recover(self, flight: Flight, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
+        failure = failure_of(error)
+        self._failures[failure] += 1
+        self._board.failed(flight, self._clock())
+        if failure is Failure.DIED:
+            self._board.device_down(flight.device, flight.generation)
+        elif failure is Failure.OUT_OF_MEMORY:
+            self._board.limits.out_of_memory(flight.device, flight.batch.stage, len(flight.entries))
+        self._poke()
+        recovery = recover(
+            flight.batch.tasks, failure, alone=flight.alone, suspect=flight.suspect, max_crashes=self._max_crashes
+        )
+        if recovery.charged:
+            await self._work.record_crashes([recovery.charged])
+        if recovery.given_up:
+            self._set_aside += 1
+            await self._work.set_aside(recovery.given_up, str(error))
+        self._board.requeue(flight, recovery)

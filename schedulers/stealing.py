@@ -1,0 +1,86 @@
+"""Whether a device with nothing to do takes work from another's deque, from whose, and how much.
+
+It owns the decision and the price of leaving; it does not know queues or clocks: everything is handed in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.schedulers.batching import Candidate, Patience
+
+# Two 1024 x 1024 PNG files are read and decoded by the thief; the owner has them on its GPU (25 ms each on one core).
+LEAVING_S = 0.05
+
+
+def leaving_price_s(stage: Stage, size: int) -> float:
+    """The extra seconds that a batch costs away from the device that painted its pictures."""
+    return LEAVING_S * size if DEPTH[stage] > DEPTH[Stage.GENERATE] else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A device to steal from.
+
+    `lanes` hold the stages whose models the thief has, `candidate.limit` and `batch_s` being the thief's; `lane_s` are
+    the seconds that each lane would take where it is. `free_in_s` is what runs there still needs, `backlog_s` that
+    and everything queued.
+    """
+
+    device: str
+    lanes: tuple[Candidate, ...]
+    lane_s: tuple[float, ...]
+    free_in_s: float
+    backlog_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Theft:
+    """Take `size` tasks of lane `lane` of `device`; or, where that is None, nothing before `until_s` or a change."""
+
+    device: str | None
+    lane: int
+    size: int
+    until_s: float | None
+    reason: str
+
+
+def _nothing(reason: str, until_s: float | None = None) -> Theft:
+    return Theft(None, 0, 0, until_s, reason)
+
+
+def _fair_size(candidate: Candidate, victim: Victim) -> int:
+    """All that fits, or half of the last batch where the victim comes to it before the thief would be done."""
+    if candidate.count <= candidate.limit and victim.free_in_s < candidate.batch_s:
+        return (candidate.count + 1) // 2
+    return candidate.size
+
+
+def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: float, patience: Patience) -> Theft:
+    """The oldest due batch of the device with the most queued seconds among stages that the thief can run.
+
+    It is taken only if the victim's backlog is longer than the thief's own plus the price of leaving: else the work is
+    done sooner where it is.
+    """
+    stealable = [victim for victim in victims if victim.lanes]
+    if not stealable:
+        return _nothing("nothing to steal: no other device has work for its models")
+    until: list[float] = []
+    for victim in sorted(stealable, key=lambda one: (-sum(one.lane_s), one.device)):
+        by_age = sorted(range(len(victim.lanes)), key=lambda index: victim.lanes[index].since_s)
+        for index in by_age:
+            candidate = victim.lanes[index]
+            due_s = candidate.due_s(patience.idle, patience.max_passes)
+            if due_s > now_s:
+                until.append(due_s)
+                continue
+            size = _fair_size(candidate, victim)
+            price_s = leaving_price_s(candidate.stage, size)
+            if victim.backlog_s > own_backlog_s + price_s:
+                reason = (
+                    f"steals {candidate.stage} x{size} from {victim.device}, which has {victim.backlog_s:.1f} s to do"
+                )
+                return Theft(victim.device, index, size, None, reason)
+    if until:
+        return _nothing("nothing to steal yet: others hold small batches to fill", min(until))
+    return _nothing("stealing does not pay: the work is done sooner where it is")

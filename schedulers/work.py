@@ -1,0 +1,76 @@
+"""What the scheduler moves about, and what it asks of whoever does the work.
+
+It owns tasks, batches and the `Work` protocol; it does not know how a batch is run or where a task is kept.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from imgdiffd.pipeline import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
+
+    `crashes` counts how often the item, alone in its batch, killed or broke its worker.
+    """
+
+    item: int
+    stage: Stage
+    attempt: int
+    group: str
+    priority: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tasks of one stage and one group that run together; `id` is unique within a scheduler.
+
+    `deadline_s` is how long the device may take from the moment that it starts on this batch, not from when the batch
+    was sent: another may be ahead of it.
+    """
+
+    id: int
+    stage: Stage
+    group: str
+    tasks: tuple[Task, ...]
+    deadline_s: float
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """The items, in the order of the tasks."""
+        return tuple(task.item for task in self.tasks)
+
+
+class Work(Protocol):
+    """The world outside: where tasks come from, what runs them, who is told of failures.
+
+    Any error that is not named below ends the scheduler's `run` with it.
+    """
+
+    async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
+        """At most `room` tasks that are ready and whose item is not in `held`, the most downstream first.
+
+        Fewer than `room` means that there are no more; it is asked again after `Scheduler.wake` or the next poll.
+        """
+        ...
+
+    async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
+        """Run `batch` on `device`, record the results, and return what its items need next.
+
+        An item without a task in the answer has left the scheduler. Called for a device up to `in_flight` times at
+        once; the device works on them in that order. Raises OutOfMemoryError or StageError with the worker alive, or
+        WorkerDiedError, after which the device gets nothing until `Scheduler.device_up`; then nothing was recorded.
+        """
+        ...
+
+    async def record_crashes(self, tasks: Sequence[Task]) -> None:
+        """Count a crash against each item, which was alone in its batch; `crashes` of the tasks is the new count."""
+        ...
+
+    async def set_aside(self, task: Task, cause: str) -> None:
+        """Give the item up for `cause`: it crashed alone too often."""
+        ...
