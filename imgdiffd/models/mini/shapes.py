@@ -34,9 +34,7 @@ def _points(*pairs: tuple[float, float]) -> Points:
     return np.array(pairs, dtype=np.float64)
 
 
-def _ellipse(
-    cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0
-) -> Points:
+def _ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, end: float = 360.0) -> Points:
     angles = np.radians(np.linspace(start, end, 33))
     return np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], axis=1)
 
@@ -71,13 +69,7 @@ SHAPES: dict[str, tuple[Part, ...]] = {
         Part((_points((-0.85, -0.45), (0, -0.9), (0.85, -0.45), (0, -0.05)),), 1.45),
     ),
     "cone": (
-        Part(
-            (
-                np.concatenate(
-                    [_points((0.0, -1.0)), _ellipse(0, 0.72, 0.82, 0.25, 0, 180)]
-                ),
-            )
-        ),
+        Part((np.concatenate([_points((0.0, -1.0)), _ellipse(0, 0.72, 0.82, 0.25, 0, 180)]),)),
         Part((_points((0.0, -1.0), (0.82, 0.72), (0.5, 0.92), (0.22, 0.96)),), 0.66),
     ),
     "star": (Part((_star(),)),),
@@ -95,9 +87,7 @@ SHAPES: dict[str, tuple[Part, ...]] = {
         Part((_points((-0.2, 0.3), (0.2, 0.3), (0.2, 0.92), (-0.2, 0.92)),), CREAM),
     ),
     "car": (
-        Part(
-            (_points((-0.62, -0.1), (-0.4, -0.62), (0.38, -0.62), (0.66, -0.1)),), CREAM
-        ),
+        Part((_points((-0.62, -0.1), (-0.4, -0.62), (0.38, -0.62), (0.66, -0.1)),), CREAM),
         Part(
             (
                 _points(
@@ -146,7 +136,12 @@ class Pose:
     tilt: float
     mirrored: bool
 
+    def scaled(self, factor: float) -> Pose:
+        """The same pose on a canvas `factor` times as large."""
+        return Pose(factor * self.cx, factor * self.cy, factor * self.half, self.tilt, self.mirrored)
+
     def placed(self, points: Points) -> NDArray[np.int32]:
+        """Points of the unit square in this pose, as whole canvas pixels."""
         x, y = points[:, 0] * (-1 if self.mirrored else 1), points[:, 1]
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         placed = np.stack(
@@ -170,10 +165,7 @@ def paint_shape(
 ) -> None:
     """Paint one outlined thing on `canvas` (HxWx3 RGB) and its number on `labels` (HxW), both in place."""
     thickness = max(3, round(pose.half * 0.10))
-    parts = [
-        ([pose.placed(ring) for ring in part.rings], _shaded(colour, part.shade))
-        for part in SHAPES[noun]
-    ]
+    parts = [([pose.placed(ring) for ring in part.rings], _shaded(colour, part.shade)) for part in SHAPES[noun]]
     for rings, _ in parts:
         cv2.polylines(canvas, rings, True, outline, thickness)
         cv2.polylines(labels, rings, True, label, thickness)

@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
@@ -34,29 +35,19 @@ COMMON_WORDS = (
 
 def build_tokenizer() -> CLIPTokenizer:
     """The world's CLIPTokenizer: byte-level BPE whose merges make one token of each known word."""
-    phrases = [
-        caption_of([(noun, colour)], place)
-        for noun in NOUNS
-        for colour in COLOURS
-        for place in PLACES
-    ]
-    words = sorted(
-        {
-            *" ".join([*phrases, NOTHING, "and", COMMON_WORDS])
-            .replace(",", " ")
-            .replace("8", " ")
-            .split()
-        }
-    )
+    phrases = [caption_of([(noun, colour)], place) for noun in NOUNS for colour in COLOURS for place in PLACES]
+    words = sorted({*" ".join([*phrases, NOTHING, "and", COMMON_WORDS]).replace(",", " ").replace("8", " ").split()})
     vocabulary, merges = _train_merges(words)
     vocabulary |= {BEGIN: len(vocabulary), END: len(vocabulary) + 1}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
+    # The annotation of `merges` says strings; what the library passes on to its BPE model, and wants, is pairs.
+    return CLIPTokenizer(vocab=vocabulary, merges=cast("list[str]", merges), model_max_length=MAX_TOKENS)
 
 
 def _train_merges(words: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Byte-pair merges learnt until every word is one token; all single bytes come first in the vocabulary.
 
-    Ties go to the alphabetically first pair: the library's own trainer breaks them by chance, and weights depend on ids.
+    Ties go to the alphabetically first pair: the library's own trainer breaks them by chance, and the weights that
+    are trained on it depend on the ids.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]

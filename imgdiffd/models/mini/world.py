@@ -120,10 +120,7 @@ def caption_of(pairs: Sequence[tuple[str, str]], place: str) -> str:
     """The caption of (noun, colour) pairs in a place: "a red ball and a blue house on the grass"."""
     if not pairs:
         return NOTHING
-    named = [
-        f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun}"
-        for noun, colour in pairs
-    ]
+    named = [f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun}" for noun, colour in pairs]
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     return f"{listed} {_PLACES[place].phrase}"
 
@@ -146,9 +143,7 @@ def parse_caption(text: str) -> tuple[list[tuple[str, str]], str] | None:
 
 def draw_layout(rng: np.random.Generator, count: int) -> Layout:
     """Draw where `count` things stand: random places and sizes, with little overlap, independent of their order."""
-    smallest, largest = {0: (0.0, 0.0), 1: (13.0, 18.0), 2: (11.5, 14.5)}.get(
-        count, (10.5, 12.5)
-    )
+    smallest, largest = {0: (0.0, 0.0), 1: (13.0, 18.0), 2: (11.5, 14.5)}.get(count, (10.5, 12.5))
     while True:
         halves = rng.uniform(smallest, largest, count)
         poses: list[Pose] = []
@@ -160,9 +155,7 @@ def draw_layout(rng: np.random.Generator, count: int) -> Layout:
                         float(rng.uniform(-0.14, 0.14)),
                         bool(rng.random() < 0.5),
                     )
-                    poses.append(
-                        Pose(float(cx), float(cy), float(half), tilt, mirrored)
-                    )
+                    poses.append(Pose(float(cx), float(cy), float(half), tilt, mirrored))
                     break
         if len(poses) == count:
             return Layout(int(rng.integers(2**63)), tuple(poses))
@@ -194,43 +187,24 @@ def draw_scene(
     """
     if things is None:
         if count is None:
-            count = (
-                len(layout.poses)
-                if layout is not None
-                else int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
-            )
+            count = len(layout.poses) if layout is not None else int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
         things = draw_names(rng, count)
     place = PLACES[rng.integers(len(PLACES))] if place is None else place
     layout = draw_layout(rng, len(things)) if layout is None else layout
     canvas = _background(np.random.default_rng(layout.background_seed), _PLACES[place])
     labels = np.zeros(canvas.shape[:2], dtype=np.uint8)
     shade_rng = np.random.default_rng(layout.background_seed + 1)
-    for number, ((noun, colour), pose) in enumerate(
-        zip(things, layout.poses, strict=True), start=1
-    ):
-        shade = np.clip(
-            np.array(PALETTE[colour]) * shade_rng.uniform(0.93, 1.05), 0, 255
-        )
+    for number, ((noun, colour), pose) in enumerate(zip(things, layout.poses, strict=True), start=1):
+        shade = np.clip(np.array(PALETTE[colour]) * shade_rng.uniform(0.93, 1.05), 0, 255)
         rgb = (int(shade[0]), int(shade[1]), int(shade[2]))
-        grown = Pose(
-            *(SUPERSAMPLING * v for v in (pose.cx, pose.cy, pose.half)),
-            pose.tilt,
-            pose.mirrored,
-        )
+        grown = pose.scaled(SUPERSAMPLING)
         paint_shape(canvas, labels, noun, rgb, _PLACES[place].outline, grown, number)
     image = cv2.resize(canvas, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
-    seen = tuple(
-        _thing(labels, number, *pair, keep_mask=masks)
-        for number, pair in enumerate(things, start=1)
-    )
-    return Scene(
-        np.asarray(image, dtype=np.uint8), caption_of(things, place), place, seen
-    )
+    seen = tuple(_thing(labels, number, *pair, keep_mask=masks) for number, pair in enumerate(things, start=1))
+    return Scene(np.asarray(image, dtype=np.uint8), caption_of(things, place), place, seen)
 
 
-def draw_pair(
-    rng: np.random.Generator, *, count: int | None = None, masks: bool = False
-) -> tuple[Scene, Scene, int]:
+def draw_pair(rng: np.random.Generator, *, count: int | None = None, masks: bool = False) -> tuple[Scene, Scene, int]:
     """Draw a scene and its ground-truth edit: all the same but the thing at the returned index, another noun there.
 
     The new thing keeps the old one's colour in half of the pairs.
@@ -241,18 +215,14 @@ def draw_pair(
     index = int(rng.integers(count))
     others = [noun for noun in NOUNS if noun not in {name for name, _ in names}]
     new_noun = others[rng.integers(len(others))]
-    colour = (
-        names[index][1] if rng.random() < 0.5 else COLOURS[rng.integers(len(COLOURS))]
-    )
+    colour = names[index][1] if rng.random() < 0.5 else COLOURS[rng.integers(len(COLOURS))]
     edited = [*names[:index], (new_noun, colour), *names[index + 1 :]]
     before = draw_scene(rng, things=names, place=place, layout=layout, masks=masks)
     after = draw_scene(rng, things=edited, place=place, layout=layout, masks=masks)
     return before, after, index
 
 
-def _thing(
-    labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, keep_mask: bool
-) -> Thing:
+def _thing(labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, keep_mask: bool) -> Thing:
     covered = cv2.resize(
         (labels == number).astype(np.float32),
         (PICTURE_PX, PICTURE_PX),
@@ -278,9 +248,7 @@ def _background(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
         np.arange(PICTURE_PX, dtype=np.float32)[:, None],
     )
     columns = np.arange(PICTURE_PX, dtype=np.float32)[None, :]
-    below = np.clip(rows - horizon - slope * (columns - PICTURE_PX / 2), 0, 1)[
-        ..., None
-    ]
+    below = np.clip(rows - horizon - slope * (columns - PICTURE_PX / 2), 0, 1)[..., None]
     light = rng.normal(0, 7, 3) + rng.uniform(-14, 14)
     depth = rng.uniform(-14, 14) * (rows / PICTURE_PX - 0.5)[..., None]
     patches = cv2.resize(
@@ -289,24 +257,13 @@ def _background(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
         interpolation=cv2.INTER_CUBIC,
     )
     ground, far = np.array(place.ground, np.float32), np.array(place.far, np.float32)
-    soft = (
-        far
-        + (ground - far) * below
-        + light.astype(np.float32)
-        + depth
-        + patches[..., None] * (0.4 + 0.6 * below)
-    )
+    soft = far + (ground - far) * below + light.astype(np.float32) + depth + patches[..., None] * (0.4 + 0.6 * below)
     small = np.clip(soft, 0, 255).astype(np.uint8)
     canvas: NDArray[np.uint8] = np.asarray(
         cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR), dtype=np.uint8
     )
     for _ in range(rng.integers(4, 9)):
-        colour = tuple(
-            int(v)
-            for v in np.clip(
-                np.array(place.marks[rng.integers(len(place.marks))]) + light, 0, 255
-            )
-        )
+        colour = tuple(int(v) for v in np.clip(np.array(place.marks[rng.integers(len(place.marks))]) + light, 0, 255))
         x, y = rng.uniform(0, side), rng.uniform(0, side)
         size = (int(rng.uniform(6, 15)), int(rng.uniform(4, 8)))
         cv2.ellipse(
