@@ -21,7 +21,7 @@ from imgdiffd.message import (
     RewriteInput,
     StageInput,
 )
-from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.pipeline import DEPTH, FIRST_STAGE, Stage
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import move_items
 from imgdiffd.store.rows import TaskRow
@@ -138,6 +138,12 @@ def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[i
         if row is not None:
             inputs.append(_INPUTS[stage](connection, row))
     return inputs
+
+
+def unfinished_items(connection: sqlite3.Connection) -> frozenset[int]:
+    """READY items beyond the first stage, which paints nothing: only their pictures may lie there before a row does."""
+    rows = connection.execute("SELECT id FROM items WHERE state = 'ready' AND stage <> ?", (FIRST_STAGE,))
+    return frozenset(row["id"] for row in rows)
 
 
 def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:

@@ -16,6 +16,8 @@ from imgdiffd.profile import Profile
 from imgdiffd.store.moves import move_items, move_job
 from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow
 
+CANCEL_CHUNK = 2000  # items in one operation
+
 _JOB = """
     SELECT jobs.*, profiles.name AS profile,
         (SELECT json_group_object(state, n) FROM
@@ -192,11 +194,29 @@ def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobR
 
 
 def fail_job(connection: sqlite3.Connection, job: int, error: str, now: float) -> JobRow:
-    """The file cannot be read: the job is FAILED, and its captions are cancelled so that others may bring them."""
+    """The file cannot be read: the job is FAILED; `cancel_leftovers` frees its captions for others to bring."""
     _in_state(connection, job, JobState.READING, "fail")
     move_job(connection, job, JobState.FAILED, now, error=error)
-    move_items(connection, ItemState.CANCELLED, now, "job_id = ? AND state = 'ready'", (job,))
     return known_job(connection, job)
+
+
+def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
+    """Cancel some READY items of jobs that are CANCELLED or FAILED; returns how many, 0 when none is left.
+
+    In chunks, since a job of a million captions would take longer than its neighbours can wait. A daemon that was
+    killed in between goes on with them at its next start.
+    """
+    for job, stage in connection.execute(
+        "SELECT counts.job_id, counts.stage FROM jobs JOIN counts ON counts.job_id = jobs.id"
+        " WHERE jobs.state IN (?, ?) AND counts.state = 'ready' AND counts.n > 0 LIMIT 1",
+        (JobState.CANCELLED, JobState.FAILED),
+    ).fetchall():
+        chunk = (
+            "id IN (SELECT id FROM items INDEXED BY items_ready"
+            " WHERE stage = ? AND job_id = ? AND state = 'ready' LIMIT ?)"
+        )
+        return move_items(connection, ItemState.CANCELLED, now, chunk, (stage, job, CANCEL_CHUNK))
+    return 0
 
 
 def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
@@ -229,11 +249,9 @@ def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 
 
 def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """End the job and its READY items; results under way will be stale. Raises InputError if it ended."""
+    """End the job: its results are stale from now on. Raises InputError if it has ended; `cancel_leftovers` follows."""
     moved = move_job(connection, job, JobState.CANCELLED, now)
-    _refuse_unless(moved, connection, job, "cancelled")
-    move_items(connection, ItemState.CANCELLED, now, "job_id = ? AND state = 'ready'", (job,))
-    return known_job(connection, job)
+    return _refuse_unless(moved, connection, job, "cancelled")
 
 
 def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:

@@ -148,6 +148,7 @@ _FENCED = (
     " jobs.priority, pairs.width, pairs.height"
     " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
     " WHERE items.id = ? AND items.state = 'ready' AND items.stage = ? AND items.attempt = ?"
+    f" AND jobs.state IN ('{JobState.ACTIVE}', '{JobState.PAUSED}')"
 )
 
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import CancelScope
+
 from imgdiffd.message import StageInput, StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
@@ -104,11 +106,16 @@ class Store:
     async def fail_job(self, job: int, error: str) -> JobRow:
         """The file cannot be read: FAILED, what it had brought so far cancelled."""
         now = self._clock()
-        return await self._write(lambda c: jobs.fail_job(c, job, error, now))
+        with CancelScope(shield=True):
+            await self._write(lambda c: jobs.fail_job(c, job, error, now))
+            await self._cancel_leftovers()
+        return await self._read(lambda c: jobs.known_job(c, job))
 
     async def drop_unread_jobs(self) -> list[JobRow]:
-        """Remove what a previous daemon was still reading; to be called before the inbox opens."""
-        return await self._write(jobs.drop_unread_jobs)
+        """Remove what a previous daemon was still reading, and end what it was cancelling; before the inbox opens."""
+        dropped = await self._write(jobs.drop_unread_jobs)
+        await self._cancel_leftovers()
+        return dropped
 
     # Jobs under way
 
@@ -125,7 +132,15 @@ class Store:
     async def cancel(self, job: int) -> JobRow:
         """The job and its READY items are CANCELLED."""
         now = self._clock()
-        return await self._write(lambda c: jobs.cancel(c, job, now))
+        with CancelScope(shield=True):
+            await self._write(lambda c: jobs.cancel(c, job, now))
+            await self._cancel_leftovers()
+        return await self._read(lambda c: jobs.known_job(c, job))
+
+    async def _cancel_leftovers(self) -> None:
+        now = self._clock()
+        while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
+            pass
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """FAILED items READY again, of one job or reason where given; returns how many."""
@@ -217,3 +232,7 @@ class Store:
     async def picture_names(self) -> frozenset[str]:
         """Every picture that a row names."""
         return await self._read(samples.picture_names)
+
+    async def unfinished_items(self) -> frozenset[int]:
+        """READY items that may have pictures which no row names yet."""
+        return await self._read(items.unfinished_items)
