@@ -204,7 +204,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
 
 
 def documented() -> list[tuple[str, str, str, str]]:
-    """Key, environment variable, default (TOML) and meaning of every setting, for `imgdiffd settings` and the README."""
+    """Key, environment variable, default (TOML) and meaning of each setting, for `imgdiffd settings` and the README."""
     shown = Settings()
     rows = []
     for key, field in Settings.model_fields.items():
