@@ -109,7 +109,8 @@ class FakeClip:
     @staticmethod
     def _unit(rows: Sequence[Tensor]) -> Tensor:
         vectors = torch.stack(list(rows))
-        return vectors / vectors.norm(dim=-1, keepdim=True)
+        unit: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+        return unit
 
 
 class FakeBlip:
