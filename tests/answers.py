@@ -1,0 +1,116 @@
+"""Stage outputs made up for a stage's inputs: ones that every filter lets through, and ones that it does not.
+
+It owns the made-up scores; it does not know where they are kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imgdiffd.message import (
+    CLIP_IMAGE_COSINE,
+    CLIP_TEXT_COSINE,
+    Candidate,
+    CompareInput,
+    CompareOutput,
+    ContrastInput,
+    ContrastOutput,
+    DescribeInput,
+    DescribeOutput,
+    Description,
+    Difference,
+    GenerateInput,
+    GenerateOutput,
+    LocateInput,
+    LocateOutput,
+    Rendered,
+    RenderInput,
+    RenderOutput,
+    RewriteInput,
+    RewriteOutput,
+    StageInput,
+    StageOutput,
+    match_key,
+    noun_key,
+)
+from imgdiffd.profile import Profile, load_profile
+
+PROFILE = load_profile("default")
+PICTURE_PX = 100
+BOXES = ((0, 0, 40, 40), (50, 50, 90, 90), (0, 50, 40, 90))
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption as a reader would give it; it holds a cat that `answer` replaces."""
+
+    text: str
+    source_id: str | None = None
+    line: int = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record as a reader would refuse it."""
+
+    line: int
+    code: str
+    message: str
+
+
+def captions(count: int, start: int = 1) -> list[Caption]:
+    """Different captions, each with a cat."""
+    return [Caption(f"a cat on mat number {n}", f"id-{n}", n) for n in range(start, start + count)]
+
+
+def _answer_pair(given: RewriteInput | GenerateInput | CompareInput, passes: bool) -> StageOutput:
+    match given:
+        case RewriteInput():
+            text = given.caption.replace("cat", "dog") if passes else given.caption
+            return RewriteOutput(given.item, text, False, 8, 8, seed=1000 + given.attempt)
+        case GenerateInput():
+            stem = f"{given.item}-{given.attempt}"
+            return GenerateOutput(given.item, f"{stem}-1.png", f"{stem}-2.png", PICTURE_PX, PICTURE_PX, seed=7)
+        case CompareInput():
+            return CompareOutput(given.item, {CLIP_IMAGE_COSINE: 0.95 if passes else 0.5})
+
+
+def _answer_regions(
+    given: LocateInput | DescribeInput | ContrastInput | RenderInput, passes: bool, profile: Profile, boxes: int
+) -> StageOutput:
+    match given:
+        case LocateInput():
+            nouns = {noun_key(profile.locate.noun_kind, side): 0.9 for side in (1, 2)}
+            candidates = tuple(
+                Candidate(1 + rank % 2, box, {CLIP_IMAGE_COSINE: 0.1 * (rank + 1) if passes else 0.99, **nouns})
+                for rank, box in enumerate(BOXES[:boxes])
+            )
+            return LocateOutput(given.item, candidates)
+        case DescribeInput():
+            matches = {match_key(profile.describe.match_kind, side): 0.9 for side in (1, 2)}
+            scores = {CLIP_TEXT_COSINE: 0.3 if passes else 0.99, **matches}
+            return DescribeOutput(
+                given.item, tuple(Description(region.index, "a cat", "a dog", scores) for region in given.regions)
+            )
+        case ContrastInput():
+            text = "A cat became a dog." if passes else " "
+            return ContrastOutput(given.item, tuple(Difference(region.index, text) for region in given.regions))
+        case RenderInput():
+            return RenderOutput(
+                given.item,
+                tuple(
+                    Rendered(region.index, f"{given.item}-r{region.index}-left.png", f"{given.item}-right.png")
+                    for region in given.regions
+                ),
+            )
+
+
+def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:
+    """What a worker might answer; with `passes` false a filter of this stage rejects it, where the stage has one."""
+    if isinstance(given, RewriteInput | GenerateInput | CompareInput):
+        return _answer_pair(given, passes)
+    return _answer_regions(given, passes, profile, boxes)
+
+
+def answers(given: Sequence[StageInput], passes: bool = True, boxes: int = 2) -> list[StageOutput]:
+    """`answer` to each."""
+    return [answer(one, passes, boxes=boxes) for one in given]

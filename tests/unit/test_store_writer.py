@@ -1,0 +1,157 @@
+"""The writer: shared transactions, separate fates, and callers that leave."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from imgdiffd.errors import StoreError
+from imgdiffd.store.connection import connected, run_on
+from imgdiffd.store.writer import MAX_GROUP, Writer
+
+pytestmark = pytest.mark.anyio
+
+
+class Gate:
+    """An operation that stops the writer's thread until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self.entered.set()
+        if not self.opened.wait(timeout=30):
+            raise TimeoutError("the gate was never opened")
+
+
+def insert(number: int) -> Callable[[sqlite3.Connection], int]:
+    def operation(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+        return number
+
+    return operation
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[tuple[Writer, list[str]]]:
+    statements: list[str] = []
+    async with connected(path, writer=True) as connection:
+        await connection.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY) STRICT")
+        await run_on(connection, lambda raw: raw.set_trace_callback(statements.append))
+        async with Writer(connection).running() as writer:
+            yield writer, statements
+
+
+def numbers(path: Path) -> list[int]:
+    connection = sqlite3.connect(path)
+    try:
+        return [row[0] for row in connection.execute("SELECT n FROM numbers ORDER BY n")]
+    finally:
+        connection.close()
+
+
+async def _queued_behind(
+    gate: Gate, writer: Writer, operations: list[Callable[[sqlite3.Connection], object]]
+) -> list["asyncio.Task[object]"]:
+    """Tasks for the gate and the operations, all of them waiting while the gate holds the writer."""
+    loop = asyncio.get_running_loop()
+    first: asyncio.Task[object] = loop.create_task(writer.submit(gate))
+    await anyio.to_thread.run_sync(gate.entered.wait)
+    tasks = [loop.create_task(writer.submit(operation)) for operation in operations]
+    await anyio.wait_all_tasks_blocked()
+    return [first, *tasks]
+
+
+async def test_many_operations_share_few_commits(tmp_path: Path) -> None:
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, statements):
+        tasks = await _queued_behind(gate, writer, [insert(n) for n in range(100)])
+        gate.opened.set()
+        assert await asyncio.gather(*tasks[1:]) == list(range(100))
+        assert statements.count("COMMIT") == 2
+    assert numbers(tmp_path / "n.db") == list(range(100))
+
+
+async def test_a_group_is_bounded(tmp_path: Path) -> None:
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, statements):
+        tasks = await _queued_behind(gate, writer, [insert(n) for n in range(MAX_GROUP + 1)])
+        gate.opened.set()
+        await asyncio.gather(*tasks)
+        assert statements.count("COMMIT") >= 3
+
+
+async def test_a_failing_operation_affects_only_its_caller(tmp_path: Path) -> None:
+    def half_done(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO numbers VALUES (50)")
+        raise LookupError("half done")
+
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, _):
+        tasks = await _queued_behind(gate, writer, [insert(1), half_done, insert(1), insert(2)])
+        gate.opened.set()
+        results = await asyncio.gather(*tasks[1:], return_exceptions=True)
+    assert results[0] == 1
+    assert isinstance(results[1], LookupError)
+    assert isinstance(results[2], StoreError)
+    assert isinstance(results[2].__cause__, sqlite3.IntegrityError)
+    assert results[3] == 2
+    assert numbers(tmp_path / "n.db") == [1, 2]
+
+
+async def test_a_cancelled_caller_does_not_wound_the_transaction(tmp_path: Path) -> None:
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, statements):
+        tasks = await _queued_behind(gate, writer, [insert(1), insert(2), insert(3)])
+        tasks[0].cancel()  # its operation is in the open transaction
+        tasks[2].cancel()  # its operation still waits
+        gate.opened.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError, int, asyncio.CancelledError, int]
+        assert await writer.submit(insert(4)) == 4
+        assert "ROLLBACK" not in statements
+    assert numbers(tmp_path / "n.db") == [1, 2, 3, 4]
+
+
+async def test_a_transaction_that_breaks_keeps_nothing_and_tells_every_caller(tmp_path: Path) -> None:
+    def undoes_all(connection: sqlite3.Connection) -> None:  # as SQLite itself does on a full disk
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, _):
+        tasks = await _queued_behind(gate, writer, [insert(1), undoes_all, insert(2)])
+        gate.opened.set()
+        results = await asyncio.gather(*tasks[1:], return_exceptions=True)
+        assert [isinstance(result, StoreError) for result in results] == [True, True, False]
+    assert numbers(tmp_path / "n.db") == [2]
+
+
+async def test_leaving_writes_what_still_waits(tmp_path: Path) -> None:
+    gate = Gate()
+    async with opened(tmp_path / "n.db") as (writer, _):
+        tasks = await _queued_behind(gate, writer, [insert(1), insert(2)])
+        gate.opened.set()
+    assert await asyncio.gather(*tasks[1:]) == [1, 2]
+    assert numbers(tmp_path / "n.db") == [1, 2]
+    with pytest.raises(StoreError, match="closed"):
+        await writer.submit(insert(3))
+
+
+async def test_cancelling_everything_around_the_writer_still_writes_what_waits(tmp_path: Path) -> None:
+    gate = Gate()
+    with anyio.CancelScope() as scope:
+        async with opened(tmp_path / "n.db") as (writer, _):
+            tasks = await _queued_behind(gate, writer, [insert(1)])
+            gate.opened.set()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert await asyncio.gather(*tasks[1:]) == [1]
+    assert numbers(tmp_path / "n.db") == [1]
