@@ -15,14 +15,17 @@ class Failure(Enum):
 
     OUT_OF_MEMORY = auto()
     BROKEN = auto()  # the stage raised; the worker lives
-    DIED = auto()  # the worker ended while it held this batch
+    DIED = auto()  # the worker ended while it worked on this batch, or may have
+    NOT_BEGUN = auto()  # the worker ended before this batch's turn
 
 
 def failure_of(error: WorkError) -> Failure:
     """The kind of failure that an error stands for."""
     if isinstance(error, OutOfMemoryError):
         return Failure.OUT_OF_MEMORY
-    return Failure.DIED if isinstance(error, WorkerDiedError) else Failure.BROKEN
+    if isinstance(error, WorkerDiedError):
+        return Failure.DIED if error.begun else Failure.NOT_BEGUN
+    return Failure.BROKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def recover(tasks: tuple[Task, ...], failure: Failure, *, alone: bool, suspect: 
     `alone`: no other batch was on the device with this one, so a death is this one's. `suspect`: it was itself a part
     of a failed batch. Halving finds one culprit among n in log2(n) steps, and only the culprit is ever charged.
     """
+    if failure is Failure.NOT_BEGUN:
+        return Recovery(apart=(tasks,) if suspect else (), again=() if suspect else tasks, reason="not begun: again")
     middle = (len(tasks) + 1) // 2
     halves = (tasks[:middle], tasks[middle:])
     if len(tasks) > 1:

@@ -226,7 +226,7 @@ class Scheduler:
         failure = failure_of(error)
         self._failures[failure] += 1
         self._board.failed(flight, self._clock())
-        if failure is Failure.DIED:
+        if isinstance(error, WorkerDiedError):
             self._board.device_down(flight.device, flight.generation)
         elif failure is Failure.OUT_OF_MEMORY:
             self._board.limits.out_of_memory(flight.device, flight.batch.stage, len(flight.entries))

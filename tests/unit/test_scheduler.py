@@ -1,0 +1,233 @@
+"""The law of the scheduler's loop, on virtual time."""
+
+import itertools
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from imgdiffd.pipeline import Role, Stage
+from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.schedulers.work import Task
+from tests.fake_work import ALL_ROLES, FakeWork, last_stage, on_virtual_time, running, tasks
+
+NO_CAPTIONER = ALL_ROLES - {Role.CAPTIONER}
+
+
+@on_virtual_time
+async def test_every_item_goes_through_every_stage() -> None:
+    work = FakeWork(tasks(range(20)))
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a", "b"):
+        await scheduler.wait_idle()
+    assert work.ended == dict.fromkeys(range(20), "done")
+
+
+@on_virtual_time
+async def test_owner_prefers_the_most_downstream_batch() -> None:
+    work = FakeWork([*tasks(range(4), Stage.GENERATE), *tasks(range(4, 8), Stage.DESCRIBE)], following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert work.stages("a") == [Stage.DESCRIBE, Stage.GENERATE]
+
+
+@on_virtual_time
+async def test_idle_device_steals_from_a_loaded_one() -> None:
+    work = FakeWork(tasks(range(40), Stage.GENERATE), seconds=lambda device, batch: 30.0, following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(1)
+        work.up("b")  # everything is queued on a
+        await scheduler.wait_idle()
+        assert scheduler.statistics().steals > 0
+        assert anyio.current_time() < 6 * 30.0
+    assert work.stages("b").count(Stage.GENERATE) >= 4
+
+
+@on_virtual_time
+async def test_no_device_runs_a_stage_whose_models_it_lacks() -> None:
+    work = FakeWork(tasks(range(40)))
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        work.up("b", NO_CAPTIONER)
+        await scheduler.wait_idle()
+    assert Stage.GENERATE in work.stages("b")
+    assert not {Stage.DESCRIBE, Stage.CONTRAST} & set(work.stages("b"))
+    assert set(work.ended.values()) == {"done"}
+
+
+@on_virtual_time
+async def test_follow_up_runs_on_the_device_that_made_it() -> None:
+    work = FakeWork(tasks(range(8), Stage.COMPARE), seconds=lambda device, batch: 0.5)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a", "b"):
+        await scheduler.wait_idle()
+        assert scheduler.statistics().steals == 0
+    for item in range(8):
+        assert len({ran.device for ran in work.ran if item in ran.batch.items}) == 1
+
+
+@on_virtual_time
+async def test_batches_never_mix_groups() -> None:
+    work = FakeWork([*tasks(range(0, 20, 2), group="x"), *tasks(range(1, 20, 2), group="y")])
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()  # the fake refuses a mixed batch
+    assert set(work.sizes(Stage.REWRITE)) == {10}
+
+
+@on_virtual_time
+async def test_tasks_of_one_group_and_different_priority_share_a_batch_the_urgent_ones_first() -> None:
+    some = [*tasks(range(3), Stage.GENERATE), *tasks(range(3, 6), Stage.GENERATE, priority=1)]
+    work = FakeWork(some, following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert [ran.batch.items for ran in work.ran] == [(3, 4, 5, 0), (1, 2)]
+
+
+@on_virtual_time
+async def test_next_batch_is_on_the_device_before_the_running_one_ends() -> None:
+    work = FakeWork(tasks(range(40), Stage.GENERATE), following=last_stage)
+    scheduler = Scheduler(work, ahead_s=2.0)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert work.most_in_flight == 8
+    learnt = work.ran[2:]  # the first guess of the seconds is far from what the fake takes
+    assert all(after.begun_s == before.ended_s for before, after in itertools.pairwise(learnt))
+
+
+@on_virtual_time
+async def test_one_batch_at_a_time_where_one_is_allowed() -> None:
+    work = FakeWork(tasks(range(40), Stage.GENERATE), following=last_stage)
+    scheduler = Scheduler(work, in_flight=1, ahead_s=1000.0)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert work.most_in_flight == 4
+
+
+@on_virtual_time
+async def test_open_work_is_bounded_however_much_waits() -> None:
+    work = FakeWork(tasks(range(500)))
+    scheduler = Scheduler(work, max_open=32)
+    seen: list[int] = []
+    async with running(work, scheduler, "a", "b"), anyio.create_task_group() as group:
+
+        async def look() -> None:
+            while True:
+                seen.append(scheduler.statistics().open)
+                await anyio.sleep(0.5)
+
+        group.start_soon(look)
+        await scheduler.wait_idle()
+        group.cancel_scope.cancel()
+    assert len(work.ended) == 500
+    assert max(seen) == 32
+
+
+@on_virtual_time
+async def test_downstream_work_of_the_store_is_let_in_first() -> None:
+    work = FakeWork([*tasks(range(50)), *tasks(range(50, 54), Stage.DESCRIBE)], following=last_stage)
+    scheduler = Scheduler(work, max_open=4)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert work.ran[0].batch.stage is Stage.DESCRIBE
+
+
+@on_virtual_time
+async def test_wake_lets_new_work_in_at_once() -> None:
+    work = FakeWork()
+    scheduler = Scheduler(work, poll_s=1000.0)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+        work.add(*tasks(range(4)))
+        scheduler.wake()
+        await anyio.sleep(0.1)
+        assert scheduler.statistics().running == 4
+
+
+@on_virtual_time
+async def test_wake_during_a_refill_is_not_lost() -> None:
+    work = FakeWork(refill_s=1.0)
+    scheduler = Scheduler(work, poll_s=1000.0)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(0.5)  # the first refill has looked and found nothing
+        work.add(*tasks(range(4)))
+        scheduler.wake()
+        await anyio.sleep(2.0)
+        assert scheduler.statistics().open == 4
+
+
+@on_virtual_time
+async def test_work_that_nobody_announced_is_found_by_the_poll() -> None:
+    work = FakeWork()
+    scheduler = Scheduler(work, poll_s=5.0)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+        work.add(*tasks(range(4)))
+        await anyio.sleep(10.1)
+        assert scheduler.statistics().open == 4
+
+
+@on_virtual_time
+async def test_loop_sleeps_while_there_is_nothing_to_do() -> None:
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return anyio.current_time()
+
+    work = FakeWork(tasks(range(1), Stage.RENDER), seconds=lambda device, batch: 1000.0)
+    scheduler = Scheduler(work, poll_s=10.0, clock=clock)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(1000.0)
+    assert looks < 1000
+
+
+@on_virtual_time
+async def test_low_priority_work_is_served_within_the_bound_of_passes_however_much_goes_before_it() -> None:
+    urgent = tasks(range(10, 1000), Stage.RENDER, priority=5)
+    work = FakeWork([*urgent, *tasks(range(1), Stage.REWRITE, group="h", priority=-5)], following=last_stage)
+    scheduler = Scheduler(work, max_open=2000, patience=Patience(max_passes=16))
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert [ran.batch.stage for ran in work.ran].index(Stage.REWRITE) == 16
+
+
+@on_virtual_time
+async def test_small_batches_wait_for_upstream_work_that_fills_them() -> None:
+    def one_of_four(task: Task) -> Task | None:
+        return replace(task, stage=Stage.DESCRIBE) if task.item % 4 == 0 and task.stage is Stage.GENERATE else None
+
+    work = FakeWork(
+        tasks(range(32), Stage.GENERATE),
+        seconds=lambda device, batch: 4.0 if batch.stage is Stage.GENERATE else 1.0,
+        following=one_of_four,
+    )
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await scheduler.wait_idle()
+    assert work.sizes(Stage.DESCRIBE) == [4, 4]
+
+
+@on_virtual_time
+async def test_statistics_tell_what_is_where_and_why() -> None:
+    work = FakeWork(tasks(range(12), Stage.GENERATE), seconds=lambda device, batch: 10.0, following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(5.0)
+        now = scheduler.statistics()
+        a = now.devices["a"]
+        assert (now.open, now.queued, now.running) == (12, 8, 4)
+        assert (a.queued, a.in_flight, a.running_items, a.batches) == ({Stage.GENERATE: 8}, 1, 4, 1)
+        assert a.busy_s == pytest.approx(5.0, abs=0.01)
+        assert a.queued_s == pytest.approx(8 * 7.75)
+        assert "most downstream" in a.reason
+        await scheduler.wait_idle()
+        done = scheduler.statistics()
+        assert done.batch_sizes == {Stage.GENERATE: {4: 3}}
+        assert done.devices["a"].costs[Stage.GENERATE].seconds_by_size == {4: pytest.approx(10.0)}
+        assert "nothing is queued" in done.devices["a"].reason

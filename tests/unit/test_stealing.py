@@ -1,0 +1,83 @@
+"""The law of taking work from another device."""
+
+from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.schedulers.batching import Candidate, Patience
+from imgdiffd.schedulers.stealing import LEAVING_S, Theft, Victim, choose_theft, leaving_price_s
+
+
+def lane(
+    stage: Stage = Stage.GENERATE,
+    count: int = 8,
+    *,
+    since_s: float = 0.0,
+    batch_s: float = 4.0,
+    fillable: bool = False,
+) -> Candidate:
+    limit = STAGES[stage].batch_limit
+    return Candidate(stage, "g", count, 0, since_s, 0, limit, batch_s, fillable)
+
+
+def victim(
+    device: str, *lanes: Candidate, lane_s: tuple[float, ...], free_in_s: float = 10.0, backlog_s: float | None = None
+) -> Victim:
+    total_s = free_in_s + sum(lane_s) if backlog_s is None else backlog_s
+    return Victim(device, lanes, lane_s, free_in_s, total_s)
+
+
+def steal(*victims: Victim, own_backlog_s: float = 0.0, now_s: float = 0.0) -> Theft:
+    return choose_theft(victims, now_s=now_s, own_backlog_s=own_backlog_s, patience=Patience())
+
+
+def test_thief_takes_from_the_device_with_the_most_queued_seconds_not_the_most_tasks() -> None:
+    many_cheap = victim("a", lane(Stage.REWRITE, 64), lane_s=(1.6,))
+    few_dear = victim("b", lane(Stage.GENERATE, 4), lane_s=(31.0,))
+    assert steal(many_cheap, few_dear).device == "b"
+
+
+def test_seconds_that_the_thief_cannot_run_do_not_make_a_victim() -> None:
+    loaded_but_not_for_us = victim("a", lane(Stage.COMPARE, 32), lane_s=(0.1,), backlog_s=900.0)
+    assert steal(loaded_but_not_for_us, victim("b", lane(), lane_s=(8.0,))).device == "b"
+
+
+def test_thief_takes_the_oldest_batch_of_its_victim() -> None:
+    theft = steal(victim("a", lane(Stage.LOCATE, since_s=5.0), lane(since_s=1.0), lane_s=(2.0, 60.0)), now_s=9.0)
+    assert (theft.device, theft.lane, theft.size) == ("a", 1, 4)
+
+
+def test_nothing_is_stolen_where_no_device_has_work_for_the_thiefs_models() -> None:
+    theft = steal(victim("a", lane_s=()))
+    assert theft.device is None
+    assert "models" in theft.reason
+
+
+def test_price_of_leaving_is_paid_only_where_there_are_pictures_to_read_again() -> None:
+    assert leaving_price_s(Stage.GENERATE, 4) == 0.0
+    assert leaving_price_s(Stage.COMPARE, 4) == 4 * LEAVING_S
+
+
+def test_work_stays_where_it_is_done_sooner_than_the_price_of_leaving() -> None:
+    soon = victim("a", lane(Stage.RENDER, 8, batch_s=0.01), lane_s=(0.01,), free_in_s=0.1)
+    assert steal(soon).device is None
+    assert "does not pay" in steal(soon).reason
+
+
+def test_busy_thief_steals_only_what_would_wait_longer_than_its_own_backlog() -> None:
+    one = victim("a", lane(), lane_s=(8.0,), free_in_s=10.0)
+    assert steal(one, own_backlog_s=17.9).device == "a"
+    assert steal(one, own_backlog_s=18.1).device is None
+
+
+def test_small_batch_held_to_fill_is_not_stolen_before_the_short_patience() -> None:
+    held = victim("a", lane(Stage.DESCRIBE, 1, batch_s=2.0, fillable=True), lane_s=(2.0,))
+    assert steal(held, now_s=0.5).until_s == 1.0
+    assert steal(held, now_s=1.0).device == "a"
+
+
+def test_last_batch_is_shared_when_its_owner_comes_to_it_before_the_thief_would_be_done() -> None:
+    assert steal(victim("a", lane(count=4, batch_s=4.0), lane_s=(4.0,), free_in_s=1.0)).size == 2
+    assert steal(victim("a", lane(count=4, batch_s=4.0), lane_s=(4.0,), free_in_s=9.0)).size == 4
+
+
+def test_second_choice_is_taken_when_the_first_victims_work_is_not_due() -> None:
+    held = victim("a", lane(Stage.DESCRIBE, 1, batch_s=50.0, fillable=True), lane_s=(50.0,))
+    assert steal(held, victim("b", lane(), lane_s=(8.0,))).device == "b"
