@@ -1,0 +1,5 @@
+"""imgdiffd: caption files in, an image-difference dataset out."""
+
+from importlib.metadata import version
+
+__version__ = version("imgdiffd")

@@ -38,12 +38,12 @@ def _socket_path(folder: Path) -> Path:
 def _environment(folder: Path, socket_path: Path) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("IMGDIFFD_")}
     return inherited | {
-        "IMGDIFFD_CONFIG": "",
+        "IMGDIFFD_CONFIG": os.devnull,  # the demo is the same on every machine
         "IMGDIFFD_STATE_FOLDER": str(folder),
         "IMGDIFFD_INBOX_FOLDER": str(folder / "inbox"),
         "IMGDIFFD_SOCKET_PATH": str(socket_path),
         "IMGDIFFD_BUNDLE": "mini",
-        "IMGDIFFD_DEVICES": '["cpu", "cpu"]',
+        "IMGDIFFD_DEVICES": "cpu,cpu",
         "IMGDIFFD_MIN_FREE_GB": "0.2",
     }
 

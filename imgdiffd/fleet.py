@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from imgdiffd.device import DeviceProcess
-from imgdiffd.errors import DeviceStartError
+from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, SettingsError
 from imgdiffd.message import Start
 from imgdiffd.pipeline import Role
 from imgdiffd.status import DeviceView
@@ -32,6 +32,21 @@ class _Member:
     detail: str = ""
     restarts: int = 0
     failures: deque[float] = field(default_factory=deque)
+
+
+def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """`devices` as configured, with "auto" as one entry per NVIDIA GPU that the driver lists.
+
+    Raises SettingsError where "auto" finds none: a CPU is far too slow to be taken without being named.
+    """
+    if tuple(devices) != ("auto",):
+        return tuple(devices)
+    count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
+    if not count:
+        raise SettingsError(
+            f'devices = "auto": no NVIDIA GPU in {gpus}', hint='load the driver, or set devices = ["cpu"] to try it out'
+        )
+    return tuple(f"cuda:{number}" for number in range(count))
 
 
 def threads_for(devices: Sequence[str], configured: int) -> int:
@@ -111,7 +126,7 @@ class Fleet:
         member.failures.append(now)
         while member.failures[0] < now - PARK_WINDOW_S:
             member.failures.popleft()
-        parked = len(member.failures) >= PARK_AFTER_FAILURES
+        parked = len(member.failures) >= PARK_AFTER_FAILURES or error.exit_status == EXIT_CONFIGURATION
         member.state = "parked" if parked else "restarting"
         member.detail = str(error)
         return parked

@@ -16,8 +16,8 @@ _ITEM = re.compile(r"(\d+)-")
 def orphans(root: Path, named: Collection[str], unfinished: Collection[int]) -> Iterator[Path]:
     """Files under `root` that nothing will ever read.
 
-    `named` are the relative paths that rows hold. Pictures of `unfinished` items stay: their stage runs again and writes
-    the same names. What is not named like ours is left alone.
+    `named` are the relative paths that rows hold. Pictures of `unfinished` items stay: their stage runs again and
+    writes the same names. What is not named like ours is left alone.
     """
     for folder, _folders, files in os.walk(root):
         for name in files:

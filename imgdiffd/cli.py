@@ -1,0 +1,239 @@
+"""The `imgdiffd` command: arguments in, one function called, errors as one line and an exit status.
+
+It owns the words a user types; it does not know how anything is done, and imports it only when it is asked for.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from imgdiffd import __version__
+from imgdiffd.errors import DaemonError, ImgdiffdError
+from imgdiffd.settings import Settings, documented, load_settings
+
+_Command = Callable[[argparse.Namespace], None]
+FORMATS = ("release",)
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return load_settings(arguments.config)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    import anyio
+
+    from imgdiffd.daemon import serve
+
+    settings = _settings(arguments)
+    _log_to_stderr(settings)
+    anyio.run(serve, settings, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from imgdiffd.demo import run_demo
+
+    run_demo(arguments.folder, arguments.captions, Console())
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    from imgdiffd.client import Client
+
+    with Client(_settings(arguments).socket_path) as client:
+        for path in arguments.files:
+            job = client.submit(path, profile=arguments.profile, priority=arguments.priority)
+            if job.duplicate_of is not None:
+                print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
+            else:
+                counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
+                print(f"{path}: job {job.id}, {counts}")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from imgdiffd.client import Client
+    from imgdiffd.terminal import Rates, status_view
+
+    with Client(_settings(arguments).socket_path) as client:
+        status = client.status()
+    if arguments.json:
+        print(status.model_dump_json(indent=2))
+    else:
+        Console().print(status_view(status, Rates(), arguments.job))
+
+
+def _watch(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from imgdiffd.client import Client
+    from imgdiffd.job import TERMINAL_JOB_STATES
+    from imgdiffd.status import Status
+    from imgdiffd.terminal import follow
+
+    def finished(status: Status) -> bool:
+        jobs = [job for job in status.jobs if arguments.job in {None, job.id}]
+        if arguments.job is not None and not jobs:
+            raise DaemonError(f"there is no job {arguments.job}", hint="`imgdiffd status` lists them")
+        return bool(jobs) and all(job.state in TERMINAL_JOB_STATES for job in jobs)
+
+    with Client(_settings(arguments).socket_path) as client:
+        follow(client.status, finished, Console(), arguments.job)
+
+
+def _change(arguments: argparse.Namespace) -> None:
+    from imgdiffd.client import Client
+
+    with Client(_settings(arguments).socket_path) as client:
+        job = client.change(arguments.job, arguments.command)
+    print(f"job {job.id} is {job.state}")
+
+
+def _funnel(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from imgdiffd.client import Client
+    from imgdiffd.terminal import funnel_table
+
+    with Client(_settings(arguments).socket_path) as client:
+        Console().print(funnel_table(client.funnel(arguments.job)))
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from imgdiffd.client import Client
+
+    with Client(_settings(arguments).socket_path) as client:
+        print(json.dumps(client.explain(arguments.item), indent=2, ensure_ascii=False))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from imgdiffd.export.contact_sheet import write_contact_sheet
+    from imgdiffd.export.release import export_release
+    from imgdiffd.store import Reader
+
+    folder = _settings(arguments).state_folder
+    with Reader.open(folder / "state.db") as reader:
+        samples = list(reader.samples(arguments.job))
+    count = export_release(samples, folder / "pictures", arguments.folder)
+    write_contact_sheet(samples, folder / "pictures", arguments.folder / "contact-sheet.png")
+    print(f"{count} samples in {arguments.folder}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from imgdiffd.bundle import load_bundle, problems
+    from imgdiffd.errors import BundleError
+    from imgdiffd.profile import load_profile
+
+    settings = _settings(arguments)
+    bundle = load_bundle(settings.bundle)
+    found = problems(bundle)
+    for problem in found:
+        print(problem, file=sys.stderr)
+    if found:
+        raise BundleError(f"bundle {bundle.name} has {len(found)} problems", hint="they are listed above")
+    profile = load_profile(settings.profile or bundle.profile)
+    print(f"settings, bundle {bundle.name} and profile {profile.name} are in order")
+
+
+def _show_settings(arguments: argparse.Namespace) -> None:
+    current = _settings(arguments)
+    for key, variable, default, meaning in documented():
+        print(f"{key} = {getattr(current, key)!s}\n    {meaning}; default {default}; ${variable}")
+
+
+def _show_profile(arguments: argparse.Namespace) -> None:
+    from imgdiffd.profile import load_profile
+
+    print(load_profile(arguments.name).model_dump_json(indent=2))
+
+
+def _mini(arguments: argparse.Namespace) -> None:
+    if arguments.mini == "evaluate":
+        from imgdiffd.models.mini.evaluate import evaluate
+
+        evaluate(arguments.captions, arguments.seed)
+    else:
+        from imgdiffd.models.mini.calibrate import calibrate
+
+        calibrate(arguments.captions, arguments.seed)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="imgdiffd", description="Caption files in, an image-difference dataset out (Img-Diff, arXiv 2408.04594)."
+    )
+    parser.add_argument("--version", action="version", version=f"imgdiffd {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: _Command, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(run=run)
+        return added
+
+    demo = command("demo", _demo, "run the whole pipeline on the miniature bundle and leave a dataset in a folder")
+    demo.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
+    demo.add_argument("--captions", type=Path, help="your own caption file instead of the built-in one")
+    command("serve", _serve, "run the daemon in the foreground")
+    submit = command("submit", _submit, "send caption files to the daemon")
+    submit.add_argument("files", nargs="+", type=Path)
+    submit.add_argument("--profile", help="built-in profile's name; the daemon's own where none is given")
+    submit.add_argument("--priority", type=int, default=0, help="higher goes first (default: 0)")
+    status = command("status", _status, "show devices, jobs and progress once")
+    status.add_argument("--json", action="store_true", help="as JSON, for programs")
+    watch = command("watch", _watch, "show progress live until the jobs are done")
+    for added in (status, watch):
+        added.add_argument("job", nargs="?", type=_positive, help="only this job")
+    for verb, summary in (
+        ("pause", "keep a job's captions from the devices until resumed"),
+        ("resume", "let a paused job go on"),
+        ("cancel", "end a job; what is done stays"),
+        ("retry", "try a job's failed captions again"),
+    ):
+        command(verb, _change, summary).add_argument("job", type=_positive)
+    funnel = command("funnel", _funnel, "how captions narrowed to samples, with the reasons")
+    funnel.add_argument("job", nargs="?", type=_positive)
+    command("explain", _explain, "everything known of one caption").add_argument("item", type=_positive)
+    export = command("export", _export, "write the dataset, with or without a running daemon")
+    export.add_argument("folder", type=Path)
+    export.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    export.add_argument("--job", type=_positive, help="only this job")
+    command("check", _check, "check settings, bundle and profile without starting anything")
+    command("settings", _show_settings, "list every setting, its value and meaning")
+    command("profile", _show_profile, "print a profile's numbers").add_argument("name", nargs="?", default="default")
+    mini = command("mini", _mini, "measure the miniature bundle, or derive its profile")
+    mini.add_argument("mini", choices=("evaluate", "calibrate"))
+    mini.add_argument("--captions", type=_positive, default=200, help="how many held-out captions (default: 200)")
+    mini.add_argument("--seed", type=int, default=1, help="another draw of held-out captions (default: 1)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; exits 0, 1 for failures, 2 for wrong arguments, 78 for wrong configuration, 130 after Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except ImgdiffdError as error:
+        print(f"imgdiffd: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)

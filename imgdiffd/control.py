@@ -1,0 +1,201 @@
+"""What the API may see and do, put together from the store, the scheduler, the fleet and the inbox.
+
+It owns the translation of their records into `status`'s; it does not know HTTP.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from imgdiffd import __version__
+from imgdiffd.api import JobVerb
+from imgdiffd.disk import DiskGuard
+from imgdiffd.errors import InputError
+from imgdiffd.fleet import Fleet
+from imgdiffd.inbox import Inbox
+from imgdiffd.job import ItemState
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import load_profile
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.settings import Settings
+from imgdiffd.status import Funnel, FunnelStep, JobView, Status, eta_of, stages_of
+from imgdiffd.store import Funnel as StoreFunnel
+from imgdiffd.store import JobRow, Store
+
+PAUSED = "paused by a person"
+
+
+class DaemonControl:
+    """One daemon's `Control`."""
+
+    def __init__(
+        self, settings: Settings, store: Store, scheduler: Scheduler, fleet: Fleet, inbox: Inbox, disk: DiskGuard
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._scheduler = scheduler
+        self._fleet = fleet
+        self._inbox = inbox
+        self._disk = disk
+        self._started = time.monotonic()
+
+    def _all_problems(self, ready_devices: int) -> tuple[str, ...]:
+        problems = [self._disk.problem] if self._disk.problem else []
+        if self._inbox.degraded:
+            problems.append(f"inbox: {self._inbox.degraded}")
+        if not ready_devices:
+            problems.append("no device is ready")
+        return tuple(problems)
+
+    async def status(self) -> Status:
+        """Everything `imgdiffd status` shows."""
+        statistics = self._scheduler.statistics()
+        load = {
+            name: (device.running_items, sum(device.queued.values()), device.busy_s)
+            for name, device in statistics.devices.items()
+        }
+        devices = self._fleet.views(load)
+        ready_devices = sum(device.state == "ready" for device in devices)
+        problems = self._all_problems(ready_devices)
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - self._started,
+            ready=not problems,
+            paused=await self._store.paused(),
+            problems=problems + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
+            bundle=self._settings.bundle,
+            inbox=str(self._settings.inbox_folder),
+            open_tasks=statistics.open,
+            steals=statistics.steals,
+            devices=devices,
+            jobs=await self.jobs(),
+        )
+
+    async def _seconds_per_item(self) -> Mapping[Stage, float]:
+        seconds: dict[Stage, float] = {}
+        items: dict[Stage, int] = {}
+        for timing in await self._store.timings():
+            seconds[timing.stage] = seconds.get(timing.stage, 0.0) + timing.seconds
+            items[timing.stage] = items.get(timing.stage, 0) + timing.items
+        return {stage: seconds[stage] / items[stage] for stage in seconds if items[stage]}
+
+    async def jobs(self) -> tuple[JobView, ...]:
+        """Every job, newest first."""
+        costs = await self._seconds_per_item()
+        rows = await self._store.jobs()
+        return tuple([await self._view(row, costs) for row in sorted(rows, key=lambda row: -row.id)])
+
+    async def job(self, job: int) -> JobView | None:
+        """One job; None where there is none."""
+        row = await self._store.job(job)
+        return None if row is None else await self._view(row, await self._seconds_per_item())
+
+    async def _view(self, row: JobRow, costs: Mapping[Stage, float]) -> JobView:
+        progress = await self._store.progress(row.id)
+        counts = {
+            stage: {state.value: number for state, number in states.items()}
+            for stage, states in progress.stages.items()
+        }
+        stages = stages_of(counts, costs)
+        return JobView(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            profile=row.profile,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            captions=row.total,
+            duplicates=row.duplicates,
+            problems=row.problems,
+            sampled=progress.in_state(ItemState.SAMPLED),
+            rejected=progress.in_state(ItemState.REJECTED),
+            failed=progress.in_state(ItemState.FAILED),
+            cancelled=progress.in_state(ItemState.CANCELLED),
+            samples=progress.samples,
+            error=row.error or None,
+            duplicate_of=row.duplicate_of,
+            stages=stages,
+            eta_s=eta_of(stages, len(self._fleet.processes)),
+        )
+
+    async def funnel(self, job: int | None) -> Funnel:
+        """How captions narrowed to samples."""
+        return _funnel(await self._store.funnel(job))
+
+    async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
+        """Pause, resume, cancel or retry; None where there is no such job."""
+        if await self._store.job(job) is None:
+            return None
+        match verb:
+            case "retry":
+                await self._store.retry(job)
+            case "resume":
+                await self._store.resume(job)
+            case "pause":
+                await self._store.pause(job)
+            case "cancel":
+                await self._store.cancel(job)
+        self._scheduler.wake()
+        return await self.job(job)
+
+    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+        """Store the body as a caption file and read it into a job. Raises InputError and ProfileError."""
+        chosen = load_profile(profile) if profile else None
+        row = await self._inbox.submit(name, body, chosen, priority)
+        self._scheduler.wake()
+        view = await self.job(row.id)
+        assert view is not None  # jobs are never deleted once they were read
+        return view
+
+    async def set_paused(self, paused: bool) -> None:
+        """Stop or resume dispatch; the store remembers it across restarts."""
+        await self._store.set_paused(paused)
+        if paused:
+            self._scheduler.pause(PAUSED)
+        else:
+            self._scheduler.resume(PAUSED)
+
+    async def explain(self, item: int) -> dict[str, Any] | None:
+        """One caption's whole story."""
+        try:
+            story = await self._store.item_story(item)
+        except InputError as error:
+            if error.code == "unknown_item":
+                return None
+            raise
+        plain = asdict(story)
+        plain["profile"] = story.profile.model_dump(mode="json")
+        return plain
+
+
+def _funnel(row: StoreFunnel) -> Funnel:
+    def lost(stage: Stage) -> dict[str, int]:
+        reasons: dict[str, int] = {}
+        for source in (row.rejected, row.failed):
+            for reason, number in source.get(stage, {}).items():
+                reasons[reason] = reasons.get(reason, 0) + number
+        return reasons
+
+    def parts(stage: Stage) -> dict[str, int]:
+        return {reason: number for reason, number in row.verdicts.get(stage, {}).items() if reason}
+
+    steps = (
+        FunnelStep(name="captions", count=row.captions, lost=_unread(row)),
+        FunnelStep(name="rewritten", count=row.rewritten, lost=lost(Stage.REWRITE)),
+        FunnelStep(name="pairs painted", count=row.painted, lost=lost(Stage.GENERATE)),
+        FunnelStep(name="pairs alike enough", count=row.alike, lost=lost(Stage.COMPARE)),
+        FunnelStep(name="boxes found", count=row.boxes),
+        FunnelStep(name="regions that differ", count=row.regions, lost=parts(Stage.LOCATE)),
+        FunnelStep(name="regions described", count=row.described, lost=parts(Stage.DESCRIBE)),
+        FunnelStep(name="samples", count=row.samples, lost=parts(Stage.CONTRAST)),
+        FunnelStep(name="captions with a sample", count=row.items_sampled),
+    )
+    return Funnel(steps=steps)
+
+
+def _unread(row: StoreFunnel) -> dict[str, int]:
+    counts = {"duplicate": row.duplicates, "unreadable": row.problems}
+    return {reason: number for reason, number in counts.items() if number}

@@ -1,0 +1,131 @@
+"""START HERE: the daemon as one task group, and the order in which its parts start and stop.
+
+It owns that order and nothing else; it does not know how any part works.
+"""
+
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from imgdiffd import __version__, api
+from imgdiffd.bundle import load_bundle, problems
+from imgdiffd.control import PAUSED, DaemonControl
+from imgdiffd.disk import DiskGuard
+from imgdiffd.dispatch import StoreWork
+from imgdiffd.errors import BundleError
+from imgdiffd.fleet import Fleet, resolve_devices
+from imgdiffd.inbox import Inbox
+from imgdiffd.profile import load_profile
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.settings import Settings
+from imgdiffd.store import Store
+from imgdiffd.sweep import sweep
+
+_log = logging.getLogger(__name__)
+
+WORKER_GRACE_S = 10.0
+
+
+async def _scoped(
+    function: Callable[[], Awaitable[None]], *, task_status: TaskStatus[anyio.CancelScope] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.CancelScope() as scope:
+        task_status.started(scope)
+        await function()
+
+
+async def _start(group: TaskGroup, name: str, function: Callable[[], Awaitable[None]]) -> anyio.CancelScope:
+    """Run `function` in `group`; the scope returned stops just it."""
+    scope: anyio.CancelScope = await group.start(partial(_scoped, function), name=name)
+    return scope
+
+
+async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> None:
+    """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
+
+    A second signal skips the drain. `command` replaces the worker process (tests do). Raises ConfigurationError before
+    anything was started when it could not work.
+    """
+    bundle = load_bundle(settings.bundle)
+    if command is None and (missing := problems(bundle)):
+        raise BundleError(
+            f"bundle {settings.bundle}: {missing[0]}", hint=f"{len(missing)} problems in all; see `imgdiffd check`"
+        )
+    profile = load_profile(settings.profile or bundle.profile)
+    devices = resolve_devices(settings.devices)
+    pictures = settings.state_folder / "pictures"
+    for folder in (settings.state_folder, settings.inbox_folder, pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+    fleet = Fleet(
+        devices,
+        bundle=str(bundle.path),
+        pictures=pictures,
+        threads=settings.threads_per_device,
+        compile=settings.compile,
+        command=command,
+    )
+    async with Store.open(settings.state_folder / "state.db") as store:
+        await _tidy(store, pictures)
+        scheduler = Scheduler(
+            StoreWork(store, fleet.processes), max_open=settings.open_tasks, in_flight=settings.in_flight
+        )
+        if await store.paused():
+            scheduler.pause(PAUSED)
+        inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
+        disk = DiskGuard(settings.state_folder, settings.min_free_gb, scheduler)
+        control = DaemonControl(settings, store, scheduler, fleet, inbox, disk)
+        listener = api.bind(settings.socket_path)
+        try:
+            async with anyio.create_task_group() as group:
+                running = [
+                    await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
+                    await _start(group, "disk", disk.run),
+                    await _start(group, "scheduler", scheduler.run),
+                    await _start(group, "fleet", partial(fleet.run, scheduler.device_up, scheduler.device_down)),
+                ]
+                intake = await _start(group, "inbox", inbox.run)
+                _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
+                await _until_stopped(group, intake, scheduler, settings.drain_s)
+                await fleet.stop(WORKER_GRACE_S)
+                for scope in reversed(running):
+                    scope.cancel()
+        finally:
+            listener.close()
+            settings.socket_path.unlink(missing_ok=True)
+    _log.info("stopped")
+
+
+async def _tidy(store: Store, pictures: Path) -> None:
+    """Undo what an earlier daemon was killed in the middle of."""
+    await store.drop_unread_jobs()
+    named, unfinished = await store.picture_names(), await store.unfinished_items()
+    removed = await anyio.to_thread.run_sync(sweep, pictures, named, unfinished)
+    if removed:
+        _log.info("removed %d files that an earlier process left unfinished", removed)
+
+
+async def _until_stopped(group: TaskGroup, intake: anyio.CancelScope, scheduler: Scheduler, drain_s: float) -> None:
+    """Wait for the first signal, then end intake and admission and let running batches finish."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            _log.info("%s: stopping; running batches have %g s", signal.Signals(number).name, drain_s)
+            break
+        intake.cancel()
+        with anyio.move_on_after(drain_s) as drain:
+
+            async def hurry() -> None:
+                async for number in signals:
+                    _log.info("%s again: not waiting", signal.Signals(number).name)
+                    drain.cancel()
+
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(hurry)
+                await scheduler.drain()
+                waiting.cancel_scope.cancel()
+        if drain.cancelled_caught:
+            _log.info("running batches were not waited for; they are done again at the next start")

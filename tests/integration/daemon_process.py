@@ -1,0 +1,101 @@
+"""A real daemon process over fake workers, for tests that kill it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgdiffd.client import Client
+from imgdiffd.job import TERMINAL_JOB_STATES
+from imgdiffd.status import Status
+from imgdiffd.testing.worker import COMMAND
+
+_SERVE = """
+import json, sys
+import anyio
+from imgdiffd.daemon import serve
+from imgdiffd.settings import load_settings
+anyio.run(lambda: serve(load_settings(), command=json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
+"""
+LIMIT_S = 60.0
+
+
+class RunningDaemon:
+    """One start of the daemon in `folder`; `client` is connected to it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.log = folder / "daemon.log"
+        settings = {
+            "IMGDIFFD_CONFIG": os.devnull,
+            "IMGDIFFD_STATE_FOLDER": str(folder),
+            "IMGDIFFD_SOCKET_PATH": str(folder / "s"),
+            "IMGDIFFD_DEVICES": "cpu,cpu",
+            "IMGDIFFD_PROFILE": "default",
+            "IMGDIFFD_SETTLE_S": "0.2",
+            "IMGDIFFD_POLL_S": "0.1",
+            "IMGDIFFD_MIN_FREE_GB": "0",
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _SERVE, json.dumps(COMMAND)],
+                env={**os.environ, **settings, **environment},
+                stdout=log,
+                stderr=log,
+            )
+        self.client = Client(folder / "s")
+
+    def wait(self, condition: Callable[[Status], bool], what: str) -> Status:
+        """The first status that fulfils `condition`."""
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            assert self.process.poll() is None, f"the daemon ended: {self.log.read_text()[-2000:]}"
+            if self.client.alive():
+                status = self.client.status()
+                if condition(status):
+                    return status
+            assert time.monotonic() < deadline, f"{what} did not come: {self.log.read_text()[-2000:]}"
+            time.sleep(0.02)
+
+    def wait_done(self, jobs: int = 1) -> Status:
+        """All of at least `jobs` jobs have ended."""
+
+        def over(status: Status) -> bool:
+            return len(status.jobs) >= jobs and all(job.state in TERMINAL_JOB_STATES for job in status.jobs)
+
+        return self.wait(over, "the end of every job")
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel does it when memory runs out."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(LIMIT_S)
+
+
+@contextmanager
+def daemon(folder: Path, **environment: str) -> Iterator[RunningDaemon]:
+    """A running daemon that is gone afterwards, however the test ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    running = RunningDaemon(folder, environment)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def drop(folder: Path, name: str, captions: list[str]) -> None:
+    """Put a caption file into the inbox, whole and at once."""
+    inbox = folder / "inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    partial = inbox / f".{name}.part"
+    partial.write_text("".join(f"{caption}\n" for caption in captions))
+    partial.rename(inbox / name)
