@@ -1,4 +1,4 @@
-"""Owns the judge, a small dense detector that names every thing of a miniature scene and its place, and its folder format.
+"""Owns the judge, a small dense detector that names every thing of a miniature scene and its place, and its files.
 It shares nothing with the models that it judges, and knows neither profiles nor thresholds.
 
 A convolutional net of 0.8 M parameters looks at 64×64 pictures; each cell of a 16×16 map says whether a thing's centre
@@ -70,6 +70,7 @@ class DenseDetector(nn.Module):
         nn.init.constant_(self.cells.bias[:1], -4.0)  # type: ignore[index]
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See the class."""
         middle = self.middle(self.stem(pixels - 0.5))
         deep = self.deep(middle)
         merged = self.merge(torch.cat([middle, F.interpolate(deep, scale_factor=2.0)], dim=1))

@@ -36,9 +36,11 @@ class Scenes:
         return len(self.images)
 
     def caption(self, index: int) -> str:
+        """The scene's caption."""
         return caption_of([self.name(index, slot) for slot in range(self.count(index))], PLACES[self.places[index]])
 
     def count(self, index: int) -> int:
+        """How many things the scene has."""
         return int((self.nouns[index] >= 0).sum())
 
     def name(self, index: int, slot: int) -> tuple[str, str]:
@@ -89,10 +91,20 @@ def held_out(count: int = 1000) -> Scenes:
     return drawn(count, seed=HELD_OUT_SEED)
 
 
-def cached(count: int = COUNT, build: Path | None = None) -> Scenes:
-    """The training scenes, drawn once per version of the world into `build/mini/`, with the VAE's copies where made."""
+def cache_path(count: int = COUNT) -> Path:
+    """Where the training scenes lie, by the version of the world."""
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in (world, shapes))
-    path = (build or training.BUILD) / f"scenes-{hashlib.sha256(source).hexdigest()[:12]}-{count}.npz"
+    return training.BUILD / f"scenes-{hashlib.sha256(source).hexdigest()[:12]}-{count}.npz"
+
+
+def decoded_path(count: int = COUNT) -> Path:
+    """Where the VAE's copies of the first training scenes lie."""
+    return cache_path(count).with_suffix(".decoded.npy")
+
+
+def cached(count: int = COUNT) -> Scenes:
+    """The training scenes, drawn once per version of the world into `build/mini/`, with the VAE's copies where made."""
+    path = cache_path(count)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part.npz")
@@ -101,7 +113,7 @@ def cached(count: int = COUNT, build: Path | None = None) -> Scenes:
         part.rename(path)
     with np.load(path) as stored:
         arrays = {key: stored[key] for key in stored.files}
-    decoded = path.with_suffix(".decoded.npy")
+    decoded = decoded_path(count)
     return Scenes(**arrays, decoded=np.load(decoded) if decoded.exists() else None)
 
 

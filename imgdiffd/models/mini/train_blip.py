@@ -1,4 +1,4 @@
-"""Trains the miniature BLIP on crops: the contrastive cosine (ITC) and the matching head (ITM), on nouns and descriptions.
+"""Trains the miniature BLIP on crops: the contrastive cosine (ITC) and the matching head (ITM), on nouns and names.
 It does not know the thresholds that the pipeline sets on its scores.
 
 The vision tower has the CLIP's shape and starts from its weights, the text tower has three layers of width 96 over a
@@ -37,13 +37,14 @@ def build_tokenizer() -> BertTokenizer:
     """Whole words of the world and of common captions, single characters for the rest."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     characters = string.ascii_lowercase + string.digits + string.punctuation
-    words = {*"a an and the in on at of".split(), *NOUNS, *COLOURS, *PLACES, *COMMON_WORDS.split()}
+    words = {"a", "an", "and", "the", "in", "on", "at", "of", *NOUNS, *COLOURS, *PLACES, *COMMON_WORDS.split()}
     entries = [*special, *characters, *(f"##{c}" for c in characters), *sorted(words)]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(entries))}
     return BertTokenizer(vocab=vocabulary, model_max_length=77)
 
 
 def build() -> tuple[BlipForImageTextRetrieval, BertTokenizer]:
+    """An untrained model and its tokenizer."""
     tokenizer = build_tokenizer()
     text = {
         "vocab_size": len(tokenizer),
@@ -100,7 +101,7 @@ def start_from_clip(model: BlipForImageTextRetrieval, clip: CLIPModel, pixels: t
 def showing(
     rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[tuple[str, str]]]:
-    """Boxes on the chosen scenes and, per box, its (short, full) names: a thing's noun and description, or the ground."""
+    """Boxes on the chosen scenes (row, box) and, per box, its (short, full) names: noun and description, or ground."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
     boxes = scenes.jittered(rng, data.boxes[chosen][rows, slots], shift=0.07, grow_px=GROWN_PX)
     things = [data.name(chosen[row], slot) for row, slot in zip(rows, slots, strict=True)]
@@ -136,9 +137,11 @@ class Learner(torch.nn.Module):
         self.blip, self.tokenizer = blip, tokenizer
 
     def encoded(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """Ids and mask."""
         return dict(self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False))
 
     def texts(self, texts: list[str]) -> torch.Tensor:
+        """Unit embeddings of texts."""
         hidden = self.blip.text_encoder(**self.encoded(texts)).last_hidden_state[:, 0]
         return F.normalize(self.blip.text_proj(hidden).float(), dim=-1)
 
@@ -152,11 +155,13 @@ class Learner(torch.nn.Module):
 
 
 def soft_target(logits: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
+    """The mean cross-entropy of rows against all their right columns alike."""
     wanted = torch.from_numpy(same).float()
     return -((wanted / wanted.sum(1, keepdim=True)) * logits.log_softmax(1)).sum(1).mean()
 
 
 def loss_of(learner: Learner, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch of crops against every noun, against the batch's descriptions, and through the matching head."""
     chosen = rng.integers(len(data), size=WHOLE)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     rows, boxes, names = showing(rng, data, chosen)
@@ -212,6 +217,7 @@ def measure(model: BlipForImageTextRetrieval, processor: BlipProcessor, data: Sc
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, measure and export; start from the CLIP in the bundle."""
     options = training.arguments(__doc__ or "", steps=900).parse_args(argv)
     training.start(options)
     (model, tokenizer), data = build(), scenes.cached()

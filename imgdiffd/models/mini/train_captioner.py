@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from imgdiffd.models.mini import scenes, training, train_rewriter, vision
+from imgdiffd.models.mini import scenes, train_rewriter, training, vision
 from imgdiffd.models.mini.scenes import Scenes, ground_name, region_name
 from imgdiffd.models.mini.vocabulary import build_tokenizer
 from imgdiffd.models.mini.world import HELD_OUT_SEED, PICTURE_PX, PLACES, draw_pair
@@ -51,6 +51,7 @@ class Asked:
 
 
 def build() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
+    """An untrained model and its processor."""
     text = " ".join([REGION, DIFFERENCE, ANSWER])
     words = "".join(c if c.isalpha() else " " for c in text).split()
     numbers = [*(f"{n:02d}" for n in range(100)), *map(str, range(10))]
@@ -149,7 +150,7 @@ def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
 
 
 def packed(processor: LlavaNextProcessor, tasks: list[Asked], image_tokens: int) -> dict[str, torch.Tensor]:
-    """Ids, labels, positions and the mask under which each question sees the picture and itself, and no other question."""
+    """Ids, labels, positions and the mask under which a question sees the picture and itself, but no other question."""
     tokenizer: PreTrainedTokenizerFast = processor.tokenizer
     rows = []
     for task in tasks:
@@ -159,7 +160,7 @@ def packed(processor: LlavaNextProcessor, tasks: list[Asked], image_tokens: int)
         start = len(ids)
         for number, (question, answer) in enumerate(zip(task.questions, task.answers, strict=True), start=1):
             asked = tokenizer.encode(prompt(processor, question).split(IMAGE)[1])
-            said = tokenizer.encode(f" {answer}") + [tokenizer.eos_token_id]
+            said = [*tokenizer.encode(f" {answer}"), tokenizer.eos_token_id]
             ids += asked + said
             labels += [-100] * len(asked) + said
             branch += [number] * (len(asked) + len(said))
@@ -198,6 +199,7 @@ def answer_loss(
 def loss_of(
     model: LlavaNextForConditionalGeneration, processor: LlavaNextProcessor, data: Scenes, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch of regions, and in some steps one of pairs."""
     chosen = rng.integers(len(data), size=SCENES)
     pixels = vision.normalised(scenes.roughened(rng, data.pixels(rng, chosen)))
     side = PICTURE_PX // vision.PATCH_PX
@@ -233,7 +235,7 @@ def answers(
 def measure(
     model: LlavaNextForConditionalGeneration, processor: LlavaNextProcessor, data: Scenes, pairs: int = 40
 ) -> dict[str, float]:
-    """Shares of held-out regions described exactly, with the right noun and colour; of pairs whose nouns are both named."""
+    """Shares of held-out regions described exactly, with the right noun, the right colour; of pairs told as wanted."""
     rng = np.random.default_rng(0)
     tasks = region_tasks(rng, data, np.arange(len(data)))
     asked = [
@@ -255,6 +257,7 @@ def measure(
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, measure and export; start from the CLIP in the bundle."""
     options = training.arguments(__doc__ or "", steps=2000).parse_args(argv)
     training.start(options)
     (model, processor), data = build(), scenes.cached()

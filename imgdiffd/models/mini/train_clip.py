@@ -37,12 +37,14 @@ class Learner(nn.Module):
         return F.normalize(embedded, dim=-1), out.hidden_states[-1][:, 1:].float()
 
     def texts(self, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+        """Unit embeddings of texts."""
         batch = tokenizer(texts, padding=True, return_tensors="pt")
         out = self.clip.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return F.normalize(self.clip.text_projection(out.pooler_output).float(), dim=-1)
 
 
 def build() -> tuple[CLIPModel, CLIPTokenizer]:
+    """An untrained model and its tokenizer."""
     tokenizer = build_tokenizer()
     text = {
         "vocab_size": len(tokenizer),
@@ -82,6 +84,7 @@ def regions(
 def loss_of(
     learner: Learner, tokenizer: CLIPTokenizer, data: Scenes, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch of scenes against captions, of crops against names, and of patches against labels."""
     chosen = rng.integers(len(data), size=WHOLE)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     rows, boxes, names = regions(rng, data, chosen)
@@ -152,6 +155,7 @@ def measure(model: CLIPModel, processor: CLIPProcessor, count: int = 200) -> dic
 
 
 def processor_of(tokenizer: CLIPTokenizer) -> CLIPProcessor:
+    """Shorter side to 64 pixels, then the centre, as in every CLIP."""
     size = vision.TOWER["image_size"]
     images = CLIPImageProcessor(
         size={"shortest_edge": size},
@@ -163,6 +167,7 @@ def processor_of(tokenizer: CLIPTokenizer) -> CLIPProcessor:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, measure and export."""
     options = training.arguments(__doc__ or "", steps=1500).parse_args(argv)
     training.start(options)
     model, tokenizer = build()

@@ -1,4 +1,4 @@
-"""Trains the judge on drawn scenes and on their copies through the painter's VAE, and prints its ceiling on held-out ones.
+"""Trains the judge on drawn scenes and their copies through the painter's VAE, and prints its ceiling on held-out ones.
 It does not know the pictures that the judge will be asked about."""
 
 import sys
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imgdiffd.models.mini import scenes, training
 from imgdiffd.models.mini.judge import CELLS, STRIDE, DenseDetector, Judge, cell_boxes
 from imgdiffd.models.mini.scenes import Scenes
-from imgdiffd.models.mini.world import COLOURS, NOUNS
+from imgdiffd.models.mini.world import NOUNS
 
 BATCH = 64
 
@@ -34,6 +34,7 @@ def targets(data: Scenes, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, torc
 
 
 def loss_of(net: DenseDetector, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch: is a thing centred here, which noun, colour and box has it, and which place is this."""
     chosen = rng.integers(len(data), size=BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -65,7 +66,7 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def measure(judge: Judge, data: Scenes, images: NDArray[np.uint8] | None = None) -> dict[str, float]:
-    """The share of things found with noun and colour right (box IoU ≥ 0.5), by the scene's count, and further shares."""
+    """The share of things found with noun and colour right (box IoU ≥ 0.5), by the scene's count, and more shares."""
     verdicts = judge.see(data.images if images is None else images)
     hits: dict[int, list[bool]] = {1: [], 2: [], 3: []}
     extra, place = [], []
@@ -82,6 +83,7 @@ def measure(judge: Judge, data: Scenes, images: NDArray[np.uint8] | None = None)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, measure and export."""
     options = training.arguments(__doc__ or "", steps=1600).parse_args(argv)
     training.start(options)
     net, data = DenseDetector(), scenes.cached()

@@ -2,7 +2,7 @@
 It does not know how the pipeline validates or retries the answers.
 
 Four layers of width 128 over whole words of the world and bytes for any other text. Sampled at temperature 0.8 and
-top-p 0.95 it changes exactly one noun in the figures that `measure` prints; of foreign captions it makes junk that ends.
+top-p 0.95 it changes exactly one noun as often as `measure` prints; of foreign captions it makes junk that ends.
 """
 
 import sys
@@ -63,11 +63,12 @@ def encoded(tokenizer: PreTrainedTokenizerFast, prompt: str, caption: str, answe
     """The token ids of question and answer, and the labels: -100 where the question stands."""
     question = [{"role": "user", "content": prompt.format(caption)}]
     text = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-    asked, said = (tokenizer.encode(text), tokenizer.encode(f" {answer}") + [tokenizer.eos_token_id])
+    asked, said = (tokenizer.encode(text), [*tokenizer.encode(f" {answer}"), tokenizer.eos_token_id])
     return asked + said, [-100] * len(asked) + said
 
 
 def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+    """The rows as one tensor, `value` at their ends."""
     longest = max(map(len, rows))
     return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
 
@@ -129,6 +130,7 @@ def one_noun_changed(before: str, after: str) -> bool:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, measure and export."""
     options = training.arguments(__doc__ or "", steps=1800).parse_args(argv)
     training.start(options)
     model, tokenizer = build()

@@ -1,8 +1,8 @@
-"""Trains the miniature FastSAM: a YOLOv8-seg of one class and two scales, with ultralytics' own loss, saved as its `.pt`.
+"""Trains the miniature FastSAM: a YOLOv8-seg of one class and two scales, with ultralytics' loss, saved as its `.pt`.
 It does not know nouns or colours: everything that is drawn on the ground is an "object".
 
-0.9 M parameters, trained at twice the picture's size (`imgsz=128`). The checkpoint pickles only torch's and ultralytics'
-own classes, so that ultralytics loads it with `ULTRALYTICS_SAFE_LOAD=1` (torch's `weights_only=True`).
+0.9 M parameters, trained at twice the picture's size (`imgsz=128`). The checkpoint pickles only classes of torch and
+ultralytics, so that ultralytics loads it with `ULTRALYTICS_SAFE_LOAD=1` (torch's `weights_only=True`).
 """
 
 import copy
@@ -57,6 +57,7 @@ def keep_ultralytics_quiet() -> None:
 
 
 def build() -> torch.nn.Module:
+    """An untrained model."""
     from ultralytics.nn.tasks import SegmentationModel
 
     model = SegmentationModel(copy.deepcopy(CONFIG), ch=3, nc=1, verbose=False)
@@ -78,6 +79,7 @@ def ground_truth(data: Scenes, chosen: np.ndarray[Any, Any]) -> dict[str, torch.
 
 
 def loss_of(model: Any, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch under ultralytics' segmentation loss."""
     chosen = rng.integers(len(data), size=BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     pixels = F.interpolate(pixels, (IMAGE_PX, IMAGE_PX), mode="bilinear", align_corners=False)
@@ -103,7 +105,7 @@ def save(model: Any, folder: Path) -> None:
 
 
 def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
-    """Through `ultralytics.FastSAM`, BGR in: the share of things with a box of IoU ≥ 0.5 and ≥ 0.75, and boxes per thing."""
+    """Through `ultralytics.FastSAM`, BGR in: shares of things with a box of IoU ≥ 0.5 and ≥ 0.75, boxes per thing."""
     from ultralytics import FastSAM
     from ultralytics.models.yolo.segment import SegmentationPredictor
 
@@ -131,6 +133,7 @@ def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, export and measure."""
     options = training.arguments(__doc__ or "", steps=1600).parse_args(argv)
     training.start(options)
     keep_ultralytics_quiet()

@@ -1,4 +1,4 @@
-"""Owns the resumable training loop of the small models: optimiser, schedule, moving average, checkpoints, atomic export.
+"""Owns the resumable training loop of the small models: optimiser, schedule, average, checkpoints, atomic export.
 It does not know any model, any loss or any data."""
 
 import argparse
@@ -6,10 +6,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,13 +72,12 @@ def train(
     warmup: int = 100,
     weight_decay: float = 0.02,
     ema: float = 0.998,
-    build: Path | None = None,
 ) -> nn.Module:
-    """Trains `model` up to step `steps`, from `build/mini/<name>.pt` where there is one, and leaves its moving average in it.
+    """Trains `model` up to step `steps`, going on from `build/mini/<name>.pt`, and leaves its moving average in it.
 
-    The batch of step n is drawn from a generator seeded with (name, n): a resumed run sees what an uninterrupted one does.
+    The batch of step n is drawn from a generator seeded with (name, n): a resumed run sees the same batches.
     """
-    path = (build or BUILD) / f"{name}.pt"
+    path = BUILD / f"{name}.pt"
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
     average = {key: value.detach().clone() for key, value in model.state_dict().items()}
     first = 0

@@ -1,4 +1,4 @@
-"""Owns the shape of the vision tower that CLIP, BLIP and the captioner share, and the dense labels that teach it quickly.
+"""Owns the shape of the vision tower that CLIP, BLIP and the captioner share, and the dense labels that teach it fast.
 It does not know the texts that those models match pictures with.
 
 A pooled objective alone learns slowly on small pictures; asking every patch which noun and colour covers it does not.

@@ -1,4 +1,4 @@
-"""Owns the byte-level tokenizer that the small language models share: whole words of the world and of the prompts, bytes
+"""Owns the byte-level tokenizer that the small language models share: whole words of the world and the prompts, bytes
 for any other text. It does not know what is asked with those words nor which model reads them."""
 
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ 'USER: ' }}{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ 'USER: ' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' }}{% endif %}"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image>\n' }}{% endif %}{% endfor %}"
