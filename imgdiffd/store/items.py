@@ -23,28 +23,30 @@ from imgdiffd.message import (
 )
 from imgdiffd.pipeline import DEPTH, FIRST_STAGE, Stage
 from imgdiffd.store.jobs import complete_jobs
-from imgdiffd.store.moves import move_items
+from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import TaskRow
 from imgdiffd.store.values import load_words
 
 DOWNSTREAM_FIRST = tuple(sorted(Stage, key=DEPTH.__getitem__, reverse=True))
 
 
+# Both answered by an index alone, in its order, however many items there are.
+READY_JOBS = (
+    "SELECT DISTINCT jobs.id, jobs.priority, jobs.profile_id FROM counts INDEXED BY counts_ready"
+    " JOIN jobs ON jobs.id = counts.job_id"
+    " WHERE counts.stage = ? AND counts.state = 'ready' AND counts.n > 0 AND jobs.state = 'active'"
+    " ORDER BY jobs.priority DESC, jobs.id"
+)
+READY_ITEMS = (
+    "SELECT id, attempt, crashes FROM items INDEXED BY items_ready"
+    " WHERE stage = ? AND job_id = ? AND state = 'ready' ORDER BY id"
+)
+
+
 def _ready_in(connection: sqlite3.Connection, stage: Stage) -> Iterator[TaskRow]:
-    """Lazily, so that a caller who takes a few reads a few: index `items_ready` holds every column, in order."""
-    jobs = connection.execute(
-        "SELECT DISTINCT jobs.id, jobs.priority, jobs.profile_id FROM counts INDEXED BY counts_ready"
-        " JOIN jobs ON jobs.id = counts.job_id"
-        " WHERE counts.stage = ? AND counts.state = 'ready' AND counts.n > 0 AND jobs.state = 'active'"
-        " ORDER BY jobs.priority DESC, jobs.id",
-        (stage,),
-    ).fetchall()
-    for job in jobs:
-        for row in connection.execute(
-            "SELECT id, attempt, crashes FROM items INDEXED BY items_ready"
-            " WHERE stage = ? AND job_id = ? AND state = 'ready' ORDER BY id",
-            (stage, job["id"]),
-        ):
+    """Lazily, so that a caller who takes a few reads a few."""
+    for job in connection.execute(READY_JOBS, (stage,)).fetchall():
+        for row in connection.execute(READY_ITEMS, (stage, job["id"])):
             yield TaskRow(row["id"], stage, row["attempt"], str(job["profile_id"]), job["priority"], row["crashes"])
 
 
@@ -65,8 +67,9 @@ def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]
 
 
 _PAIR = (
-    "SELECT items.id, caption, attempt, pairs.* FROM items LEFT JOIN pairs ON pairs.item_id = items.id"
-    " WHERE items.id = ? AND items.stage = ? AND items.state = 'ready'"
+    "SELECT items.id, caption, attempt, pairs.* FROM items JOIN jobs ON jobs.id = items.job_id"
+    " LEFT JOIN pairs ON pairs.item_id = items.id"
+    f" WHERE items.id = ? AND items.stage = ? AND items.state = 'ready' AND {JOB_UNDER_WAY}"
 )
 
 

@@ -13,6 +13,9 @@ def _states(states: Collection[str]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states)) or "NULL"
 
 
+JOB_UNDER_WAY = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED})})"  # its items may still move
+
+
 def move_job(
     connection: sqlite3.Connection,
     job: int,

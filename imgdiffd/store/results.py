@@ -23,7 +23,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
 from imgdiffd.selection import Verdict
 from imgdiffd.store.jobs import complete_jobs
-from imgdiffd.store.moves import move_items
+from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import Recorded, TaskRow
 from imgdiffd.store.values import dump_scores, dump_words, load_scores
 
@@ -148,7 +148,7 @@ _FENCED = (
     " jobs.priority, pairs.width, pairs.height"
     " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
     " WHERE items.id = ? AND items.state = 'ready' AND items.stage = ? AND items.attempt = ?"
-    f" AND jobs.state IN ('{JobState.ACTIVE}', '{JobState.PAUSED}')"
+    f" AND {JOB_UNDER_WAY}"
 )
 
 

@@ -57,7 +57,7 @@ CREATE TABLE items (
     updated_at  REAL NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX items_caption ON items (profile_id, caption_sha) WHERE state <> 'cancelled';
-CREATE INDEX items_ready ON items (stage, job_id, id, attempt, crashes) WHERE state = 'ready';
+CREATE INDEX items_ready ON items (stage, job_id, id, attempt, crashes, state) WHERE state = 'ready';  -- covers READY_ITEMS
 CREATE INDEX items_failed ON items (reason, job_id) WHERE state = 'failed';
 CREATE INDEX items_job ON items (job_id);
 

@@ -1,0 +1,203 @@
+"""Jobs: reading, duplicates, pausing, cancelling, retrying, ending."""
+
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.errors import InputError
+from imgdiffd.job import ItemState, JobState
+from imgdiffd.pipeline import Stage
+from imgdiffd.store import Store
+from imgdiffd.store import jobs as statements
+from tests.answers import PROFILE, Caption, Problem, captions
+from tests.store_driver import advance_to, finish, ready, record, submit
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_is_not_worked_on_before_it_is_read_to_its_end(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
+        assert job.state is JobState.READING
+        await store.add_captions(job.id, captions(2))
+        assert await ready(store) == []
+        assert (await store.finish_reading(job.id)).state is JobState.ACTIVE
+        assert len(await ready(store)) == 2
+
+
+async def test_a_job_that_brings_nothing_new_is_done_at_once(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 2, name="first")
+        second = await submit(store, 2, name="second")
+        assert (second.state, second.total, second.duplicates) == (JobState.DONE, 0, 2)
+
+
+async def test_captions_are_taken_once_whichever_job_or_chunk_brings_them(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
+        twice = [Caption("a cat"), Caption("a cat", line=2), Caption("a dog", line=3)]
+        assert await store.add_captions(job.id, twice) == (2, 1)
+        assert await store.add_captions(job.id, [Caption("a dog", line=4), Caption("a cow", line=5)]) == (1, 1)
+        other_profile = PROFILE.model_copy(update={"seed": 1})
+        other = await store.add_job("a", "/inbox/a", "hash", other_profile)
+        assert await store.add_captions(other.id, twice) == (2, 1)
+        row = await store.finish_reading(job.id)
+        assert (row.total, row.duplicates, row.states) == (3, 2, {ItemState.READY: 3})
+
+
+async def test_the_same_content_under_the_same_profile_is_a_duplicate_of_the_first_job(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        first = await submit(store, 1)
+        second = await store.add_job("copy", "/inbox/copy", first.sha256, PROFILE)
+        assert (second.state, second.duplicate_of) == (JobState.DONE, first.id)
+        third = await store.add_job("copy", "/inbox/copy2", first.sha256, PROFILE)
+        assert third.duplicate_of == first.id
+        await store.cancel(first.id)
+        assert (await store.add_job("copy", "/inbox/copy3", first.sha256, PROFILE)).state is JobState.READING
+
+
+async def test_captions_of_a_cancelled_job_may_be_brought_again(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        first = await submit(store, 3)
+        await store.cancel(first.id)
+        again = await submit(store, 3)
+        assert (again.total, again.duplicates, again.duplicate_of) == (3, 0, None)
+
+
+async def test_records_that_cannot_be_read_are_kept_with_their_line(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
+        await store.add_captions(job.id, captions(1), [Problem(7, "no_caption", "no key 'caption'")])
+        await store.finish_reading(job.id)
+        row = await store.job(job.id)
+        assert row is not None
+        assert row.problems == 1
+        assert [(p.line, p.code, p.message) for p in await store.problems(job.id)] == [
+            (7, "no_caption", "no key 'caption'")
+        ]
+        assert (await store.funnel(job.id)).problems == 1
+
+
+async def test_a_file_that_fails_midway_frees_its_captions(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
+        await store.add_captions(job.id, captions(3))
+        failed = await store.fail_job(job.id, "line 4: not UTF-8")
+        assert (failed.state, failed.error) == (JobState.FAILED, "line 4: not UTF-8")
+        assert failed.states == {ItemState.CANCELLED: 3}
+        assert (await submit(store, 3, name="b")).total == 3
+
+
+async def test_a_paused_job_keeps_its_items_to_itself_and_its_results_under_way(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 2)
+        tasks = await ready(store)
+        assert (await store.pause(job.id)).state is JobState.PAUSED
+        assert await ready(store) == []
+        recorded = await record(store, tasks)
+        assert (recorded.tasks, recorded.stale) == ((), 0)
+        assert (await store.resume(job.id)).state is JobState.ACTIVE
+        assert [task.stage for task in await ready(store)] == [Stage.GENERATE] * 2
+
+
+async def test_a_job_whose_last_item_ended_while_paused_is_done_when_resumed(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 1)
+        tasks = await advance_to(store, Stage.RENDER)
+        await store.pause(job.id)
+        assert (await record(store, tasks)).done_jobs == ()
+        assert (await store.resume(job.id)).state is JobState.DONE
+
+
+async def test_a_cancelled_job_takes_no_result_and_its_neighbour_goes_on(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 2, name="a")
+        other = await submit(store, captions(2, start=50), name="b")
+        tasks = await ready(store)
+        cancelled = await store.cancel(job.id)
+        assert (cancelled.state, cancelled.states) == (JobState.CANCELLED, {ItemState.CANCELLED: 2})
+        inputs = await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks])
+        assert len(inputs) == 2
+        await finish(store)
+        row = await store.job(other.id)
+        assert row is not None
+        assert (row.state, row.states) == (JobState.DONE, {ItemState.SAMPLED: 2})
+
+
+async def test_a_cancel_that_a_kill_interrupted_goes_on_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "CANCEL_CHUNK", 2)
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 5)
+        tasks = await ready(store)
+        with monkeypatch.context() as killed:
+            killed.setattr(statements, "cancel_leftovers", lambda connection, now: 0)
+            assert (await store.cancel(job.id)).states == {ItemState.READY: 5}
+        assert await ready(store) == []
+        assert await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks]) == []
+    async with Store.open(tmp_path / "s.db") as store:
+        await store.drop_unread_jobs()
+        row = await store.job(job.id)
+        assert row is not None
+        assert row.states == {ItemState.CANCELLED: 5}
+
+
+async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 3)
+        tasks = await advance_to(store, Stage.COMPARE)
+        for task, reason in zip(tasks, ["worker_died", "worker_died", "stage_error"], strict=True):
+            await store.record_crashes([task.item])
+            assert await store.set_aside(task.item, reason, "signal 11")
+        row = await store.job(job.id)
+        assert row is not None
+        assert (row.state, row.states) == (JobState.DONE, {ItemState.FAILED: 3})
+        assert (await store.progress()).reasons == {"worker_died": 2, "stage_error": 1}
+        assert await store.retry(reason="worker_died") == 2
+        row = await store.job(job.id)
+        assert row is not None
+        assert (row.state, row.finished_at) == (JobState.ACTIVE, None)
+        assert [(t.item, t.stage, t.attempt, t.crashes) for t in await ready(store)] == [
+            (task.item, Stage.COMPARE, 1, 0) for task in tasks[:2]
+        ]
+        assert await store.retry(job.id, "worker_died") == 0
+        assert await store.retry(job.id) == 1
+
+
+async def test_failed_items_of_a_cancelled_job_stay_failed(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 2)
+        await store.set_aside((await ready(store))[0].item, "worker_died", "")
+        await store.cancel(job.id)
+        assert await store.retry() == 0
+
+
+async def test_moves_that_the_table_forbids_are_refused_with_the_jobs_state(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 1)
+        for call in (store.resume(job.id), store.finish_reading(job.id), store.fail_job(job.id, "late")):
+            with pytest.raises(InputError, match=f"job {job.id}: cannot .* it is active") as caught:
+                await call
+            assert caught.value.code == "wrong_job_state"
+        await store.cancel(job.id)
+        for call in (store.pause(job.id), store.resume(job.id), store.cancel(job.id)):
+            with pytest.raises(InputError, match="it is cancelled"):
+                await call
+        with pytest.raises(InputError, match="it is cancelled"):
+            await store.add_captions(job.id, captions(1))
+        for call in (store.pause(99), store.resume(99), store.cancel(99)):
+            with pytest.raises(InputError, match="job 99: unknown") as caught:
+                await call
+            assert caught.value.code == "unknown_job"
+
+
+async def test_jobs_are_listed_newest_first_with_their_items_counted(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", clock=lambda: 12.5) as store:
+        first = await submit(store, 2, name="a", priority=3)
+        second = await submit(store, captions(1, start=9), name="b")
+        rows = await store.jobs()
+        assert [row.id for row in rows] == [second.id, first.id]
+        assert (rows[1].name, rows[1].profile, rows[1].priority) == ("a", "default", 3)
+        assert (rows[1].created_at, rows[1].finished_at) == (12.5, None)
+        assert await store.jobs(limit=1) == rows[:1]

@@ -1,0 +1,133 @@
+"""Progress, funnel, timings and stories."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.errors import InputError
+from imgdiffd.job import ItemState
+from imgdiffd.pipeline import Stage
+from imgdiffd.store import Store, Timing
+from tests.answers import captions
+from tests.store_driver import advance_to, finish, ready, record, submit
+
+pytestmark = pytest.mark.anyio
+
+
+async def _mixed(store: Store) -> None:
+    """Six captions: one unfit to rewrite, one pair too different, one set aside, one without a region, two sampled."""
+    await submit(store, 6)
+    unchanged, *rest = await ready(store)
+    while task := next((task for task in await ready(store) if task.item == unchanged.item), None):
+        await record(store, [task], passes=False)
+    await record(store, rest)
+    await record(store, await ready(store))
+    different, broken, *rest = await ready(store)
+    await record(store, [different], passes=False)
+    await store.set_aside(broken.item, "broke_compare", "signal 11")
+    await record(store, rest)
+    boxless, *rest = await ready(store)
+    await record(store, [boxless], passes=False, boxes=3)
+    await record(store, rest)
+    await finish(store)
+
+
+async def test_the_funnel_tells_how_far_everything_came_and_why_not_further(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await _mixed(store)
+        await submit(store, captions(1), name="again")
+        funnel = await store.funnel()
+        assert (funnel.captions, funnel.duplicates, funnel.problems) == (6, 1, 0)
+        assert (funnel.rewritten, funnel.painted, funnel.alike) == (5, 5, 3)
+        assert (funnel.boxes, funnel.regions, funnel.described) == (3 + 2 * 2, 4, 4)
+        assert (funnel.samples, funnel.items_sampled) == (4, 2)
+        assert funnel.rejected == {
+            Stage.REWRITE: {"unchanged": 1},
+            Stage.COMPARE: {"pair_too_different": 1},
+            Stage.LOCATE: {"no_region": 1},
+        }
+        assert funnel.failed == {Stage.COMPARE: {"broke_compare": 1}}
+        assert funnel.verdicts[Stage.LOCATE] == {"": 4, "crops_too_similar": 3}
+        assert (await store.funnel(1)).duplicates == 0
+        assert (await store.funnel(2)).captions == 0
+
+
+async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await _mixed(store)
+        await submit(store, captions(2, start=70), name="more")
+        await record(store, (await ready(store))[:1])
+        progress = await store.progress()
+        assert progress.total == 8
+        assert progress.samples == 4
+        assert {state: progress.in_state(state) for state in ItemState} == {
+            ItemState.READY: 2,
+            ItemState.SAMPLED: 2,
+            ItemState.REJECTED: 3,
+            ItemState.FAILED: 1,
+            ItemState.CANCELLED: 0,
+        }
+        assert [progress.entered(stage) for stage in Stage] == [8, 6, 5, 3, 2, 2, 2]
+        assert [progress.passed(stage) for stage in Stage] == [6, 5, 3, 2, 2, 2, 2]
+        assert [progress.waiting(stage) for stage in Stage] == [1, 1, 0, 0, 0, 0, 0]
+        assert progress.reasons == {"unchanged": 1, "pair_too_different": 1, "no_region": 1, "broke_compare": 1}
+        assert (await store.progress(2)).total == 2
+        assert (await store.progress(2)).samples == 0
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        kept = connection.execute("SELECT * FROM counts WHERE n > 0 ORDER BY 1, 2, 3, 4").fetchall()
+        counted = connection.execute(
+            "SELECT job_id, stage, state, reason, count(*) FROM items GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        ).fetchall()
+    assert kept == counted
+
+
+async def test_status_never_reads_the_items(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 2)
+        await advance_to(store, Stage.COMPARE)
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("DROP TABLE items")
+    async with Store.open(tmp_path / "s.db") as store:
+        assert (await store.progress()).waiting(Stage.COMPARE) == 2
+        assert (await store.funnel()).painted == 2
+        assert [job.states for job in await store.jobs()] == [{ItemState.READY: 2}]
+
+
+async def test_timings_add_up_by_stage_and_device(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", clock=lambda: 9.0) as store:
+        await submit(store, 5)
+        tasks = await ready(store)
+        await record(store, tasks[:3])
+        await record(store, tasks[3:])
+        await record(store, (await ready(store))[:1])
+        assert await store.timings() == [
+            Timing(Stage.REWRITE, "cpu:0", 2, 5, 1.0, 9.0),
+            Timing(Stage.GENERATE, "cpu:0", 1, 1, 0.5, 9.0),
+        ]
+
+
+async def test_an_unknown_item_or_job_is_said_to_be_unknown(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        assert await store.job(5) is None
+        for call, code in (
+            (store.item_story(5), "unknown_item"),
+            (store.progress(5), "unknown_job"),
+            (store.funnel(5), "unknown_job"),
+            (store.profile_of("5"), "unknown_profile"),
+        ):
+            with pytest.raises(InputError) as caught:
+                await call
+            assert caught.value.code == code
+
+
+async def test_a_profile_comes_back_as_it_was_given(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        job = await submit(store, 1)
+        [task] = await ready(store)
+        assert task.group == job.group
+        profile = await store.profile_of(task.group)
+        assert profile == (await store.item_story(task.item)).profile
+        assert profile.name == "default"
