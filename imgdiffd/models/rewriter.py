@@ -1,0 +1,102 @@
+"""The rewriter: a chat LLM that is asked, in batches, to replace one object of a caption (paper, section 3.1).
+
+It owns the prompt's way through the chat template and the sampling; it does not judge the answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from imgdiffd.models.sampling import draw, end_tokens, uniforms
+from imgdiffd.profile import Rewrite
+
+_LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width hangs on no batch mate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`text` is None where prompt and answer do not fit the model's context; its outer white space is removed.
+
+    `truncated`: the model had not ended after the profile's number of new tokens.
+    """
+
+    text: str | None
+    truncated: bool
+
+
+class Rewriter:
+    """A causal LLM with a chat template.
+
+    Prompts of like length run in passes of exactly `rows_per_pass` rows, spare rows repeating the first: every shape
+    that a caption's answer is computed in depends on that caption alone, and so does each of its tokens.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, rows_per_pass: int) -> None:
+        self._model, self._tokenizer, self._rows = model, tokenizer, rows_per_pass
+        self._ends = end_tokens(model, tokenizer)
+        self._context = int(model.config.get_text_config().max_position_embeddings)
+
+    def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
+        """The token ids that ask for `caption`'s rewrite, chat template and all."""
+        asked = [{"role": "user", "content": rewrite.prompt.replace("{caption}", caption)}]
+        text = self._tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens
+
+    @torch.inference_mode()
+    def rewrite(self, captions: Sequence[str], seeds: Sequence[int], rewrite: Rewrite) -> list[Answer]:
+        """One answer a caption, sampled with its own seed; temperature 0 takes the likeliest tokens.
+
+        Raises whatever the model raises, torch's OutOfMemoryError among it.
+        """
+        prompts = [self.prompt_tokens(caption, rewrite) for caption in captions]
+        answers = [Answer(None, truncated=False)] * len(prompts)
+        by_width: dict[int, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            width = -(-len(prompt) // _LENGTH_STEP) * _LENGTH_STEP
+            if len(prompt) + rewrite.max_new_tokens <= self._context:
+                by_width.setdefault(width, []).append(row)
+        for width, rows in sorted(by_width.items()):
+            for start in range(0, len(rows), self._rows):
+                chosen = rows[start : start + self._rows]
+                tokens = self._sample([prompts[row] for row in chosen], [seeds[row] for row in chosen], width, rewrite)
+                for row, ids in zip(chosen, tokens, strict=True):
+                    answers[row] = self._answer(ids)
+        return answers
+
+    def _answer(self, tokens: list[int]) -> Answer:
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return Answer(text.strip(), truncated=tokens[-1] not in self._ends)
+
+    def _sample(
+        self, prompts: Sequence[list[int]], seeds: Sequence[int], width: int, rewrite: Rewrite
+    ) -> list[list[int]]:
+        spare = self._rows - len(prompts)
+        filled = [*prompts, *[prompts[0]] * spare]
+        device = self._model.device
+        tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in filled], device=device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in filled], device=device)
+        draws = uniforms([*seeds, *[seeds[0]] * spare], rewrite.max_new_tokens).to(device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache, answers = None, [list[int]() for _ in prompts]
+        for step in range(rewrite.max_new_tokens):
+            seen = self._model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = seen.past_key_values
+            chosen = draw(seen.logits[:, -1], draws[:, step], rewrite.temperature, rewrite.top_p)
+            for answer, token in zip(answers, chosen.tolist(), strict=False):
+                if not answer or answer[-1] not in self._ends:
+                    answer.append(token)
+            if all(answer[-1] in self._ends for answer in answers):
+                break
+            tokens, positions = chosen[:, None], positions[:, -1:] + 1
+            mask = torch.cat([mask, mask.new_ones(len(filled), 1)], dim=1)
+        return answers

@@ -1,0 +1,144 @@
+"""The segmenter: boxes of everything that looks like a thing, from FastSAM or another Ultralytics checkpoint.
+
+It owns safe loading and FastSAM's rules for boxes; it keeps ultralytics off the network, the home folder and the
+working directory, and does not know what the boxes are for.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imgdiffd.message import Box
+from imgdiffd.profile import Locate
+
+_FULL_PICTURE_IOU = 0.9  # FastSAM: a box that covers the picture this well is the picture
+_MOST_BOXES = 300  # ultralytics' own default
+
+
+class UnsafeCheckpointError(Exception):
+    """The file is no Ultralytics checkpoint, or would run code of its own when opened."""
+
+
+@contextmanager
+def quiet_ultralytics() -> Iterator[None]:
+    """Inside, ultralytics may be imported: it writes its settings to a folder that is gone afterwards.
+
+    The switches are read once, at its import: no network, no installing of packages, no messages.
+    """
+    switches = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+    with tempfile.TemporaryDirectory(prefix="imgdiffd-") as folder:
+        switches["YOLO_CONFIG_DIR"] = folder
+        before = {key: os.environ.get(key) for key in switches}
+        os.environ.update(switches)
+        try:
+            yield
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    del os.environ[key]
+                else:
+                    os.environ[key] = value
+
+
+def open_checkpoint(path: Path) -> torch.nn.Module:
+    """The network of an Ultralytics `.pt` file, float32 on the CPU.
+
+    The pickle is read by torch's `weights_only` reader, which builds ultralytics' and torch's own classes and nothing
+    else. Raises UnsafeCheckpointError naming the reason where the file holds more or is damaged.
+    """
+    with quiet_ultralytics():
+        from ultralytics.cfg import DEFAULT_CFG_DICT
+        from ultralytics.nn.tasks import torch_safe_load
+
+        try:
+            checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        except Exception as error:  # any type: the reader passes on whatever damaged bytes lead to
+            raise UnsafeCheckpointError(_reason(error.__cause__ or error)) from error
+    network: Any = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(network, torch.nn.Module):
+        raise UnsafeCheckpointError("it holds no network under 'model' or 'ema'")
+    network.args = {**DEFAULT_CFG_DICT, **checkpoint.get("train_args", {})}
+    network.pt_path, network.task = str(path), "segment"
+    for module in network.modules():
+        if isinstance(module, torch.nn.Upsample):
+            module.recompute_scale_factor = None  # not in files written by torch before 1.11
+    ready: torch.nn.Module = network.float().eval()
+    return ready
+
+
+def _reason(error: BaseException) -> str:
+    """The line that names what the reader refused, without torch's advice to read the file unsafely."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    naming = [line.strip() for line in lines if " GLOBAL " in line]
+    return (naming or lines)[0].partition(" Please use ")[0][:300]
+
+
+class Segmenter:
+    """An Ultralytics segmentation network, run one picture at a time, so that no result depends on batch mates.
+
+    (Its suppression of overlaps also stops early, losing the boxes of later pictures, where a batch takes long.)
+    """
+
+    def __init__(self, network: torch.nn.Module, device: torch.device, border_px: int) -> None:
+        self._device, self._border_px = device, border_px
+        self._network: Any = network.to(device)
+        self._predictors: dict[Locate, Any] = {}
+
+    def boxes(self, pictures: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
+        """Each picture's boxes, the surest first, in whole pixels, clamped to the canvas, none empty.
+
+        Pictures are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the picture become
+        it, as FastSAM has it.
+        """
+        return [self._boxes_of(picture, self._predictor(locate)) for picture in pictures]
+
+    def _boxes_of(self, picture: Tensor, predictor: Any) -> list[Box]:
+        bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).cpu().numpy())
+        found = predictor([bgr])[0].boxes.xyxy.float().cpu()
+        height, width = picture.shape[1:]
+        edges = torch.tensor([width, height, width, height], dtype=torch.float32)
+        low = found < self._border_px
+        high = found > edges - self._border_px
+        sides = torch.tensor([True, True, False, False])
+        found = torch.where(low & sides, torch.zeros_like(found), found)
+        found = torch.where(high & ~sides, edges.expand_as(found), found)
+        area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+        found[area > _FULL_PICTURE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
+        whole = torch.minimum(found.round().clamp(min=0), edges).int().tolist()
+        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in whole if x2 > x1 and y2 > y1]
+
+    def _predictor(self, locate: Locate) -> Any:
+        key = locate.model_copy(update={})
+        if key not in self._predictors:
+            self._predictors[key] = self._new_predictor(locate)
+        return self._predictors[key]
+
+    def _new_predictor(self, locate: Locate) -> Any:
+        with quiet_ultralytics():
+            from ultralytics.models.yolo.segment import SegmentationPredictor
+
+        predictor = SegmentationPredictor(
+            overrides={
+                "task": "segment",
+                "mode": "predict",
+                "imgsz": locate.segment_px,
+                "conf": locate.segment_confidence,
+                "iou": locate.segment_iou,
+                "max_det": _MOST_BOXES,
+                "device": self._device,
+                "quantize": 16 if self._device.type == "cuda" else None,
+                "save": False,
+                "verbose": False,
+                "rect": True,
+                "batch": 1,
+            }
+        )
+        predictor.setup_model(self._network, verbose=False)
+        return predictor
