@@ -1,0 +1,126 @@
+"""The laws of crops: the same pixels as the Hugging Face processors', one preprocessing per model."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from imgdiffd.kernels import crop as module
+from imgdiffd.kernels.crop import Box, CropPlan, crop
+
+CLIP = CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})
+BLIP = BlipImageProcessorPil(size={"height": 40, "width": 40})
+PROCESSORS = {"clip": CLIP, "blip": BLIP}
+WIDTH, HEIGHT = 120, 90
+
+
+def draw_picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+    """Noise beside flat black and white: the sharp edges on which bicubic weights overshoot."""
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    picture[: height // 3] = 255
+    picture[height // 3 : height // 2, : width // 2] = 0
+    return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+
+
+def processed(processor: object, picture: Tensor, box: Box) -> Tensor:
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy()).crop(box)
+    return torch.as_tensor(processor(images=image, return_tensors="pt")["pixel_values"][0])  # type: ignore[operator]
+
+
+def pixels_apart(one: Tensor, other: Tensor, plan: CropPlan) -> float:
+    std = torch.tensor(plan.std).view(3, 1, 1)
+    return float(((one - other) * std * 255).abs().max())
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(name: str) -> None:
+    boxes: list[Box] = [
+        (0, 0, WIDTH, HEIGHT),
+        (0, 0, 1, 1),
+        (WIDTH - 1, HEIGHT - 1, WIDTH, HEIGHT),
+        (40, 20, 41, 80),
+        (3, 50, 110, 51),
+        (10, 10, 58, 58),
+        (7, 25, 60, 46),
+        (100, 60, WIDTH, HEIGHT),
+        (0, 0, 2, 88),
+        (0, 0, 110, 49),
+    ]
+    picture, plan = draw_picture(0), CropPlan.from_image_processor(PROCESSORS[name])
+    crops = crop(picture, boxes, plan)
+    assert crops.shape == (len(boxes), 3, plan.height, plan.width)
+    for box, got in zip(boxes, crops, strict=True):
+        assert pixels_apart(got, processed(PROCESSORS[name], picture, box), plan) <= 2.01, box
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(sorted(PROCESSORS)), st.integers(0, 5))
+def test_any_box_is_at_most_two_of_255_from_the_processors(data: st.DataObject, name: str, seed: int) -> None:
+    x1, y1 = data.draw(st.integers(0, WIDTH - 1)), data.draw(st.integers(0, HEIGHT - 1))
+    box = (x1, y1, data.draw(st.integers(x1 + 1, WIDTH)), data.draw(st.integers(y1 + 1, HEIGHT)))
+    picture, plan = draw_picture(seed), CropPlan.from_image_processor(PROCESSORS[name])
+    assert pixels_apart(crop(picture, [box], plan)[0], processed(PROCESSORS[name], picture, box), plan) <= 2.01
+
+
+def test_bilinear_plans_match_their_processor_too() -> None:
+    processor = BlipImageProcessorPil(size={"height": 20, "width": 30}, resample=2)
+    picture, plan = draw_picture(1), CropPlan.from_image_processor(processor)
+    for box in [(0, 0, WIDTH, HEIGHT), (5, 5, 9, 80), (30, 30, 37, 39)]:
+        assert pixels_apart(crop(picture, [box], plan)[0], processed(processor, picture, box), plan) <= 2.01
+
+
+def test_a_plan_reads_the_same_from_a_processor_and_from_its_config() -> None:
+    for processor in PROCESSORS.values():
+        assert CropPlan.from_image_processor(processor) == CropPlan.from_image_processor(processor.to_dict())
+    assert CropPlan.from_image_processor(CLIP).mode == "shortest_edge_center"
+    assert CropPlan.from_image_processor(BLIP).mode == "squash"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resample": 1},
+        {"do_resize": False},
+        {"do_center_crop": False},
+        {"crop_size": {"height": 64, "width": 48}},
+    ],
+)
+def test_a_setting_without_an_equal_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"size|resample"):
+        CropPlan.from_image_processor({**CLIP.to_dict(), **change})
+
+
+def test_no_boxes_give_an_empty_tensor() -> None:
+    plan = CropPlan.from_image_processor(CLIP)
+    assert crop(draw_picture(0), [], plan).shape == (0, 3, 48, 48)
+
+
+@pytest.mark.parametrize("box", [(5, 5, 5, 9), (9, 5, 5, 9), (WIDTH, 0, WIDTH + 4, 9), (0, -9, 4, 0)])
+def test_a_box_without_a_pixel_is_an_error_that_names_it(box: Box) -> None:
+    with pytest.raises(ValueError, match=str(box[0])):
+        crop(draw_picture(0), [(0, 0, 9, 9), box], CropPlan.from_image_processor(CLIP))
+
+
+def test_a_box_beyond_the_border_is_cut_there() -> None:
+    picture, plan = draw_picture(0), CropPlan.from_image_processor(BLIP)
+    assert torch.equal(crop(picture, [(-5, -5, 30, 40)], plan), crop(picture, [(0, 0, 30, 40)], plan))
+
+
+def test_crops_come_in_the_order_of_their_boxes_however_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    corners = random.integers(0, (WIDTH - 20, HEIGHT - 20), (40, 2))
+    boxes: list[Box] = [
+        (int(x), int(y), int(x + w), int(y + h))
+        for (x, y), (w, h) in zip(corners, random.integers(1, 21, (40, 2)), strict=True)
+    ]
+    picture, plan = draw_picture(2), CropPlan.from_image_processor(CLIP)
+    together = crop(picture, boxes, plan)
+    alone = torch.cat([crop(picture, [box], plan) for box in boxes])
+    assert pixels_apart(together, alone, plan) <= 1.01
+    monkeypatch.setattr(module, "_BATCH_ELEMENTS", 100_000)
+    assert pixels_apart(crop(picture, boxes, plan), alone, plan) <= 1.01
