@@ -68,13 +68,20 @@ class Slot:
 
 
 def find_slot(
-    *, now_s: float, in_flight: int, max_in_flight: int, suspect_runs: bool, free_in_s: float, ahead_s: float
+    *,
+    now_s: float,
+    in_flight: int,
+    max_in_flight: int,
+    suspect_runs: bool,
+    head_in_s: float,
+    rest_s: float,
+    ahead_s: float,
 ) -> Slot:
-    """Whether there is room beside what runs.
+    """Whether there is room beside what runs: a batch that needs `head_in_s` more, and `rest_s` of others behind it.
 
-    An idle device always has room. The batch after the running one is sent only when that needs less than `ahead_s`
-    more: early enough that the device never waits for it, late enough that others may still steal it and that what has
-    become ready meanwhile goes first.
+    An idle device always has room. The next batch is sent only when all that need less than `ahead_s` more: early
+    enough that the device never waits for it, late enough that others may still steal it and that what has become
+    ready meanwhile goes first.
     """
     if in_flight == 0:
         return Slot(True, None, "idle")
@@ -82,8 +89,11 @@ def find_slot(
         return Slot(False, None, f"{in_flight} batches are in flight")
     if suspect_runs:
         return Slot(False, None, "retries a part of a failed batch, with nothing beside it")
+    free_in_s = head_in_s + rest_s
     if free_in_s > ahead_s:
-        return Slot(False, now_s + free_in_s - ahead_s, f"busy for {free_in_s:.1f} s more")
+        # Where the others alone need longer, or the first is overdue, time alone changes nothing.
+        until_s = now_s + free_in_s - ahead_s if head_in_s > 0 and rest_s <= ahead_s else None
+        return Slot(False, until_s, f"busy for {free_in_s:.1f} s more")
     return Slot(True, None, "the next batch is sent ahead")
 
 

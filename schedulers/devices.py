@@ -49,13 +49,20 @@ class Device:
         """Whether every model that the stage needs is resident."""
         return STAGES[stage].roles <= self.roles
 
-    def free_in_s(self, now_s: float) -> float:
-        """The expected seconds until everything sent is done."""
+    def head_in_s(self, now_s: float) -> float:
+        """The expected seconds until the running batch is done; 0 where none runs or it is overdue."""
         if not self.flights:
             return 0.0
         begun_s = max(self.flights[0].sent_s, self.last_done_s)
-        head_s = max(0.0, begun_s + self.flights[0].expected_s - now_s)
-        return head_s + sum(flight.expected_s for flight in self.flights[1:])
+        return max(0.0, begun_s + self.flights[0].expected_s - now_s)
+
+    def rest_s(self) -> float:
+        """The expected seconds of the batches sent behind the running one."""
+        return sum(flight.expected_s for flight in self.flights[1:])
+
+    def free_in_s(self, now_s: float) -> float:
+        """The expected seconds until everything sent is done."""
+        return self.head_in_s(now_s) + self.rest_s()
 
     def lane_seconds(self, key: LaneKey, costs: Costs, limits: BatchLimits) -> float:
         """The expected seconds of a lane on this device."""

@@ -53,7 +53,8 @@ class Dispatcher:
             in_flight=len(device.flights),
             max_in_flight=self._in_flight,
             suspect_runs=any(flight.suspect for flight in device.flights),
-            free_in_s=device.free_in_s(now_s),
+            head_in_s=device.head_in_s(now_s),
+            rest_s=device.rest_s(),
             ahead_s=self._ahead_s,
         )
         if not slot.free:

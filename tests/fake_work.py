@@ -26,7 +26,9 @@ class Machine:
 
     name: str
     generation: int = 1
+    roles: frozenset[Role] = ALL_ROLES
     alive: bool = True
+    reviving: bool = False
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     killed: anyio.Event = field(default_factory=anyio.Event)
 
@@ -83,6 +85,7 @@ class FakeWork:
         self._refill_s = refill_s
         self._restart_s = restart_s
         self._tells_begun = tells_begun
+        self._died = anyio.Event()
         self._executing: dict[int, str] = {}
         self._recorded: set[tuple[int, Stage, int]] = set()
 
@@ -122,11 +125,11 @@ class FakeWork:
         async with machine.lock:
             if machine.generation != generation or not machine.alive:
                 raise self._death(machine, begun=False)
-            begun_s = anyio.current_time()
+            begun_s, killed = anyio.current_time(), machine.killed
             with anyio.move_on_after(self._seconds(machine.name, batch)):
-                await machine.killed.wait()
+                await killed.wait()
             self.ran.append(Ran(machine.name, batch, begun_s, anyio.current_time()))
-            if machine.killed.is_set():
+            if killed.is_set():
                 raise self._death(machine, begun=True)
             error = self._failing(machine.name, batch)
             if isinstance(error, WorkerDiedError):
@@ -176,7 +179,7 @@ class FakeWork:
 
     def up(self, name: str, roles: frozenset[Role] = ALL_ROLES) -> None:
         """A new device is ready."""
-        self.machines[name] = Machine(name)
+        self.machines[name] = Machine(name, roles=roles)
         assert self.scheduler is not None
         self.scheduler.device_up(name, roles)
 
@@ -185,30 +188,28 @@ class FakeWork:
         machine = self.machines[name]
         machine.alive = False
         machine.killed.set()
+        self._died.set()
         assert self.scheduler is not None
         self.scheduler.device_down(name)
 
-    async def supervise(self, roles: frozenset[Role] = ALL_ROLES) -> None:
+    async def supervise(self) -> None:
         """Restart what died, `restart_s` later, until cancelled."""
         async with anyio.create_task_group() as group:
-            watched: set[tuple[str, int]] = set()
             while True:
+                self._died = anyio.Event()
                 for machine in self.machines.values():
-                    if (machine.name, machine.generation) not in watched:
-                        watched.add((machine.name, machine.generation))
-                        group.start_soon(self._revive, machine, roles)
-                await anyio.sleep(1.0)
+                    if not machine.alive and not machine.reviving and self._restart_s is not None:
+                        machine.reviving = True
+                        group.start_soon(self._revive, machine, self._restart_s)
+                await self._died.wait()
 
-    async def _revive(self, machine: Machine, roles: frozenset[Role]) -> None:
-        await machine.killed.wait()
-        if self._restart_s is None:
-            return
-        await anyio.sleep(self._restart_s)
+    async def _revive(self, machine: Machine, after_s: float) -> None:
+        await anyio.sleep(after_s)
         machine.generation += 1
         machine.killed = anyio.Event()
-        machine.alive = True
+        machine.alive, machine.reviving = True, False
         assert self.scheduler is not None
-        self.scheduler.device_up(machine.name, roles)
+        self.scheduler.device_up(machine.name, machine.roles)
 
     # -- what happened
 

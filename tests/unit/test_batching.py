@@ -119,7 +119,8 @@ def slot(**changes: object) -> tuple[bool, float | None]:
         "in_flight": 1,
         "max_in_flight": 2,
         "suspect_runs": False,
-        "free_in_s": 0.5,
+        "head_in_s": 0.5,
+        "rest_s": 0.0,
         "ahead_s": 1.0,
     }
     found = find_slot(**{**usual, **changes})  # type: ignore[arg-type]
@@ -128,7 +129,13 @@ def slot(**changes: object) -> tuple[bool, float | None]:
 
 def test_second_batch_is_sent_shortly_before_the_first_ends() -> None:
     assert slot() == (True, None)
-    assert slot(free_in_s=4.0) == (False, 13.0)
+    assert slot(head_in_s=4.0) == (False, 13.0)
+
+
+def test_no_timer_is_set_where_only_the_end_of_a_batch_makes_room() -> None:
+    assert slot(max_in_flight=3, head_in_s=0.0, rest_s=4.0) == (False, None)
+    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=4.0) == (False, None)
+    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=0.5) == (False, 11.5)
 
 
 def test_no_more_batches_are_in_flight_than_allowed() -> None:
@@ -141,4 +148,4 @@ def test_nothing_is_sent_beside_a_part_of_a_failed_batch() -> None:
 
 
 def test_idle_device_always_has_room() -> None:
-    assert slot(in_flight=0, free_in_s=99.0) == (True, None)
+    assert slot(in_flight=0, head_in_s=99.0) == (True, None)

@@ -1,0 +1,178 @@
+"""What holds under every schedule of arrivals, completions, failures, deaths, pauses and cancels.
+
+Each seed fixes one schedule, the order of ready callbacks included, on virtual time: it replays alone with
+`pytest -k seed137`. `SCHEDULES=10000 pytest ...` draws more. The fake work complains of an item in two places and of a
+result recorded twice.
+"""
+
+import os
+import random
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkError
+from imgdiffd.pipeline import STAGES, Role, Stage, stage_after
+from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.schedulers.virtual_time import run_virtual
+from imgdiffd.schedulers.work import Batch, Task
+from tests.fake_work import ALL_ROLES, FakeWork, Ran, running
+
+SCHEDULES = int(os.environ.get("SCHEDULES", "300"))
+PATIENCE_S = 20_000.0  # far above what any schedule needs; a lost wake-up or a starved item exceeds it
+
+
+class Schedule:
+    """One drawn world: devices, items, what fails, and when."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        draw = self.random
+        self.devices = [f"d{number}" for number in range(draw.randint(1, 4))]
+        self.roles = {name: ALL_ROLES - {Role.CAPTIONER} if draw.random() < 0.3 else ALL_ROLES for name in self.devices}
+        self.roles[self.devices[0]] = ALL_ROLES
+        self.fits = {name: draw.choice([1, 2, 3, 64, 64]) for name in self.devices}
+        count = draw.randint(1, 60)
+        self.items = [
+            Task(item, draw.choice(list(Stage)), 0, draw.choice("xyz"), draw.choice([0, 0, 0, 1]))
+            for item in range(count)
+        ]
+        some = draw.sample(range(count), min(count, draw.choice([0, 0, 1, 2])))
+        self.culprits = {item: draw.choice(list(Stage)) for item in some}
+        self.deadly = draw.random() < 0.5
+        self.flaky = draw.choice([0.0, 0.0, 0.05])
+        self.cancelled = set(draw.sample(range(count), draw.choice([0, 0, count // 4])))
+        self.looks = 0  # at the clock: a loop that spins looks all the time
+        self.gone: set[int] = set()
+        self.kills = draw.choice([0, 0, 3])
+        self.work = FakeWork(
+            seconds=self.seconds,
+            failing=self.failing,
+            following=self.following,
+            refill_s=draw.choice([0.0, 0.001, 2.0]),
+            restart_s=draw.choice([0.0, 1.0, 30.0]),
+            tells_begun=draw.random() < 0.5,
+        )
+        self.max_open = draw.choice([1, 3, 16, 256])
+        self.scheduler = Scheduler(
+            self.work,
+            max_open=self.max_open,
+            clock=self.clock,
+            in_flight=draw.choice([1, 2, 2, 3]),
+            ahead_s=draw.choice([0.0, 1.0, 100.0]),
+            patience=draw.choice([Patience(), Patience(max_passes=3), Patience(0.0, 0.0)]),
+        )
+
+    def clock(self) -> float:
+        self.looks += 1
+        return anyio.current_time()
+
+    def seconds(self, device: str, batch: Batch) -> float:
+        cost_s = STAGES[batch.stage].cost_s * len(batch.tasks)
+        return cost_s * self.random.choice([0.1, 0.5, 1.0, 3.0])
+
+    def failing(self, device: str, batch: Batch) -> WorkError | None:
+        if len(batch.tasks) > self.fits[device]:
+            return OutOfMemoryError("no room")
+        if any(self.culprits.get(task.item) is task.stage for task in batch.tasks):
+            return WorkerDiedError("killed") if self.deadly else StageError("broken")
+        if len(batch.tasks) > 1 and self.random.random() < self.flaky:
+            return WorkerDiedError("a cosmic ray")
+        return None
+
+    def following(self, task: Task) -> Task | None:
+        """Most items go on, some are rejected, some are tried again with another attempt."""
+        fate = self.random.random()
+        if fate < 0.1 and task.attempt < 2:
+            return replace(task, attempt=task.attempt + 1, crashes=0)
+        stage = stage_after(task.stage)
+        return replace(task, stage=stage, attempt=0, crashes=0) if stage and fate < 0.8 else None
+
+    async def arrive(self) -> None:
+        """Items come in a few lots; not every lot is announced."""
+        waiting = list(self.items)
+        while waiting:
+            lot = self.random.randint(1, len(waiting))
+            self.work.add(*(task for task in waiting[:lot] if task.item not in self.gone))
+            del waiting[:lot]
+            if self.random.random() < 0.8:
+                self.scheduler.wake()
+            await anyio.sleep(self.random.choice([0.0, 0.1, 10.0]))
+
+    async def cancel(self) -> None:
+        """A job is cancelled while its items are anywhere; those that have not come yet never do."""
+        await anyio.sleep(self.random.uniform(0.0, 40.0))
+        self.gone = self.cancelled
+        self.work.cancel(self.gone)
+
+    async def disturb(self) -> None:
+        """Pauses and killed devices, for a while."""
+        for _ in range(self.kills):
+            await anyio.sleep(self.random.uniform(0.0, 20.0))
+            if self.random.random() < 0.5:
+                self.scheduler.pause()
+                await anyio.sleep(self.random.uniform(0.0, 20.0))
+                self.scheduler.resume()
+            else:
+                self.work.kill(self.random.choice(self.devices))
+
+    async def play(self) -> None:
+        """Run to the end; raises TimeoutError where the end does not come."""
+        self.work.scheduler = self.scheduler
+        async with running(self.work, self.scheduler):
+            for name in self.devices:
+                self.work.up(name, self.roles[name])
+            with anyio.fail_after(PATIENCE_S):
+                async with anyio.create_task_group() as group:
+                    for part in (self.arrive, self.cancel, self.disturb):
+                        group.start_soon(part)
+                await self.scheduler.wait_idle()
+            self.after = self.scheduler.statistics()
+            await self.scheduler.drain()
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES), ids=lambda seed: f"seed{seed}")
+def test_each_item_is_owned_once_none_is_lost_and_none_starves(seed: int) -> None:
+    schedule = Schedule(seed)
+    run_virtual(schedule.play, seed=seed)
+    work, after = schedule.work, schedule.after
+    assert not work.ready
+    assert set(work.ended) >= {task.item for task in schedule.items} - schedule.cancelled
+    assert (after.open, after.queued, after.running, after.stranded) == (0, 0, 0, 0)
+    assert work.most_held <= schedule.max_open
+    set_aside = {item for item, end in work.ended.items() if end == "set aside"}
+    assert set_aside == {item for item in work.charged if work.charged.count(item) >= 3 and item in set_aside}
+    if not schedule.kills:
+        assert set(work.charged) <= set(schedule.culprits), "an innocent was charged"
+    assert schedule.looks < 8 * (len(work.ran) + work.refills + 20), "the loop spins"
+    for ran in work.ran:
+        assert STAGES[ran.batch.stage].roles <= schedule.roles[ran.device]
+
+
+def test_schedules_reach_every_kind_of_event() -> None:
+    """Without this, a change of the draw could make the laws above hold of nothing."""
+    seen = {"steals": 0, "out_of_memory": 0, "deaths": 0, "broken": 0, "set_aside": 0, "cancelled": 0, "sizes": 0}
+    for seed in range(30):
+        schedule = Schedule(seed)
+        run_virtual(schedule.play, seed=seed)
+        after = schedule.after
+        seen["steals"] += after.steals
+        seen["out_of_memory"] += after.out_of_memory
+        seen["deaths"] += after.deaths
+        seen["broken"] += after.broken
+        seen["set_aside"] += after.set_aside
+        seen["cancelled"] += sum(end == "cancelled" for end in schedule.work.ended.values())
+        seen["sizes"] += sum(size > 1 for sizes in after.batch_sizes.values() for size in sizes)
+    assert all(seen.values()), seen
+
+
+def test_seed_replays_its_schedule_exactly() -> None:
+    def played(seed: int) -> list[Ran]:
+        schedule = Schedule(seed)
+        run_virtual(schedule.play, seed=seed)
+        return schedule.work.ran
+
+    assert played(7) == played(7)
+    assert played(7) != played(8)
