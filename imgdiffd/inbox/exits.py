@@ -1,0 +1,71 @@
+"""How files leave the watch folder: to `done`, or to `failed` with the reason beside them.
+
+It owns names in those two folders, none of which is ever overwritten; it does not know why a file is refused.
+"""
+
+import logging
+import os
+from pathlib import Path, PurePath
+
+from imgdiffd.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+DONE = "done"
+FAILED = "failed"
+REASON = ".reason.txt"
+_MAX_NAME_BYTES = 200  # a file name has 255; the reason's ending and a number must fit
+
+
+class Exits:
+    """The two folders inside `inbox`."""
+
+    def __init__(self, inbox: Path) -> None:
+        self._done = inbox / DONE
+        self._failed = inbox / FAILED
+
+    def prepare(self) -> None:
+        """Make both folders. Raises OSError where files could not be moved into them, or they lie elsewhere."""
+        for folder in (self._done, self._failed):
+            folder.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                raise NotADirectoryError(0, "a link; it must be a folder of its own", str(folder))
+            for place in (folder.parent, folder):
+                if not os.access(place, os.W_OK | os.X_OK):
+                    raise PermissionError(0, "files cannot be moved into or out of it", str(place))
+
+    def to_done(self, path: Path, name: str) -> None:
+        """Move a file that was read. Raises OSError."""
+        self._move(path, self._done / _free_name(self._done, name))
+
+    def to_failed(self, path: Path, name: str, error: InputError) -> None:
+        """Move a file that was refused, its reason written first. Raises OSError."""
+        free = _free_name(self._failed, name)
+        text = (
+            f"{error.message}\n\nreason: {error.code}\n"
+            f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
+            "Move the corrected file back into the inbox to try again.\n"
+        )
+        with open(self._failed / (free + REASON), "x", encoding="utf-8", errors="replace") as reason:
+            reason.write(text)
+        self._move(path, self._failed / free)
+
+    def _move(self, path: Path, target: Path) -> None:
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            if not target.parent.is_dir():
+                raise
+            _log.warning("inbox: %r was removed before it could be moved to %s", path.name, target.parent)
+
+
+def _free_name(folder: Path, name: str) -> str:
+    suffix = PurePath(name).suffix
+    if len(os.fsencode(suffix)) > 20:
+        suffix = ""
+    stem = os.fsdecode(os.fsencode(name.removesuffix(suffix))[: _MAX_NAME_BYTES - 20])
+    candidate, number = stem + suffix, 1
+    while os.path.lexists(folder / candidate) or os.path.lexists(folder / (candidate + REASON)):
+        number += 1
+        candidate = f"{stem}-{number}{suffix}"
+    return candidate
