@@ -3,6 +3,7 @@
 It owns connecting and the wording of failures; it does not know how the daemon works or how results are shown.
 """
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,14 @@ class Client:
 
     def __init__(self, socket_path: Path, timeout_s: float = 30.0) -> None:
         self._socket_path = socket_path
+        self._connected = False
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket_path)), base_url="http://imgdiffd", timeout=timeout_s
         )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -31,17 +37,16 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._http.close()
+        self.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        if not self._connected:
+            self._refuse_unless_listening()
         try:
             answer = self._http.request(method, path, **options)
-        except httpx.ConnectError as error:
-            raise DaemonError(
-                f"no daemon answers at {self._socket_path}: {error}",
-                hint="start it with `systemctl start imgdiffd` or `imgdiffd serve`",
-            ) from error
+            self._connected = True
         except httpx.HTTPError as error:
+            self._connected = False
             raise DaemonError(f"the daemon at {self._socket_path} broke off: {error!r}", hint="try again") from error
         if answer.is_success:
             return answer.json()
@@ -50,6 +55,17 @@ class Client:
         except ValueError:
             detail = answer.text
         raise DaemonError(detail if isinstance(detail, str) else str(detail))
+
+    def _refuse_unless_listening(self) -> None:
+        """Raise DaemonError where nobody listens. httpx would say so too, but leaves a socket open when it fails."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._socket_path))
+            except OSError as error:
+                raise DaemonError(
+                    f"no daemon answers at {self._socket_path}: {error.strerror or error}",
+                    hint="start it with `systemctl start imgdiffd` or `imgdiffd serve`",
+                ) from error
 
     def alive(self) -> bool:
         """Whether a daemon answers at all."""

@@ -13,7 +13,7 @@ A caption that holds one of these words has it happen in the rewrite stage, or i
     mute-worker    the process stops, pulse and all
     print-noise    a line is printed to stdout, where a careless library would
 
-IMGDIFFD_FAKE_DELAY_S makes every item take so long. IMGDIFFD_FAKE_START is "refuse" (a configuration error), "crash" or
+FAKE_WORKER_DELAY_S makes every item take so long. FAKE_WORKER_START is "refuse" (a configuration error), "crash" or
 "hang" instead of becoming ready.
 """
 
@@ -45,15 +45,15 @@ class FakeEngine:
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         for role in start.roles:
             say(role)
-        match os.environ.get("IMGDIFFD_FAKE_START", ""):
+        match os.environ.get("FAKE_WORKER_START", ""):
             case "refuse":
-                raise BundleError(f"bundle {start.bundle}: refused", hint="unset IMGDIFFD_FAKE_START")
+                raise BundleError(f"bundle {start.bundle}: refused", hint="unset FAKE_WORKER_START")
             case "crash":
                 raise ZeroDivisionError("the start was told to crash")
             case "hang":
                 threading.Event().wait()
         self.models = {role: f"fake {role}" for role in start.roles}
-        self._delay_s = float(os.environ.get("IMGDIFFD_FAKE_DELAY_S", "0"))
+        self._delay_s = float(os.environ.get("FAKE_WORKER_DELAY_S", "0"))
         self._stages = FakeStages(Path(start.pictures))
 
     def run(self, batch: Batch) -> tuple[StageOutput, ...]:

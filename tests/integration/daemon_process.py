@@ -89,6 +89,7 @@ def daemon(folder: Path, **environment: str) -> Iterator[RunningDaemon]:
     try:
         yield running
     finally:
+        running.client.close()
         running.kill()
 
 

@@ -50,7 +50,7 @@ def test_an_item_that_kills_its_worker_is_set_aside_and_the_others_finish(tmp_pa
 
 def test_sigterm_lets_running_batches_finish_and_the_next_start_goes_on(tmp_path: Path) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS)
-    with daemon(tmp_path, IMGDIFFD_FAKE_DELAY_S="0.05") as running:
+    with daemon(tmp_path, FAKE_WORKER_DELAY_S="0.05") as running:
         running.wait(lambda status: any(device.running for device in status.devices), "a running batch")
         assert running.stop() == 0
     with daemon(tmp_path) as running:
@@ -72,7 +72,7 @@ def test_ctrl_c_twice_does_not_wait_for_a_hung_batch(tmp_path: Path) -> None:
 def test_submit_pause_resume_and_cancel_over_the_socket(tmp_path: Path) -> None:
     source = tmp_path / "mine.txt"
     source.write_text("".join(f"{caption}\n" for caption in CAPTIONS))
-    with daemon(tmp_path / "d", IMGDIFFD_FAKE_DELAY_S="0.2") as running:
+    with daemon(tmp_path / "d", FAKE_WORKER_DELAY_S="0.2") as running:
         running.wait(lambda status: status.ready, "readiness")
         job = running.client.submit(source)
         assert job.captions == len(CAPTIONS)

@@ -73,7 +73,7 @@ def test_a_daemon_killed_at_random_moments_ends_with_the_same_samples(
     draw = random.Random(seed)
     drop(tmp_path, "captions.txt", CAPTIONS)
     for _ in range(5):
-        with daemon(tmp_path, IMGDIFFD_FAKE_DELAY_S=DELAY_S) as running:
+        with daemon(tmp_path, FAKE_WORKER_DELAY_S=DELAY_S) as running:
             if draw.random() < 0.7:
                 running.wait(lambda status: any(device.state == "ready" for device in status.devices), "a device")
             time.sleep(draw.uniform(0, 0.8))  # the moment of death is the point, not a synchronisation
@@ -89,7 +89,7 @@ def test_workers_killed_at_random_moments_lose_and_double_nothing(
 ) -> None:
     draw = random.Random(3)
     drop(tmp_path, "captions.txt", CAPTIONS)
-    with daemon(tmp_path, IMGDIFFD_FAKE_DELAY_S=DELAY_S) as running:
+    with daemon(tmp_path, FAKE_WORKER_DELAY_S=DELAY_S) as running:
         for _ in range(6):
             status = running.wait(lambda status: any(device.pid for device in status.devices), "a worker")
             victim = draw.choice([device.pid for device in status.devices if device.pid])

@@ -132,7 +132,7 @@ async def test_stage_past_its_deadline_is_killed_although_its_pulse_goes_on(devi
 
 async def test_deadline_of_a_queued_batch_does_not_run(tmp_path: Path) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
-    device = DeviceProcess("cpu", start, command=COMMAND, environment={"IMGDIFFD_FAKE_DELAY_S": "0.9"})
+    device = DeviceProcess("cpu", start, command=COMMAND, environment={"FAKE_WORKER_DELAY_S": "0.9"})
     with anyio.fail_after(LIMIT_S):
         await device.start()
         async with anyio.create_task_group() as tasks:
@@ -190,7 +190,7 @@ async def test_deadline_holds_for_a_batch_that_nobody_waits_for(device: DevicePr
 
 async def test_stop_lets_the_batch_under_way_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
-    device = DeviceProcess("begins", start, command=COMMAND, environment={"IMGDIFFD_FAKE_DELAY_S": "0.5"})
+    device = DeviceProcess("begins", start, command=COMMAND, environment={"FAKE_WORKER_DELAY_S": "0.5"})
     outcomes: dict[str, object] = {}
     begun = anyio.Event()
     log = logging.getLogger("imgdiffd.device.begins")
@@ -241,7 +241,7 @@ async def test_start_that_fails_carries_the_childs_last_words(
     tmp_path: Path, how: str, words: str, status: int
 ) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
-    device = DeviceProcess("cpu", start, command=COMMAND, environment={"IMGDIFFD_FAKE_START": how})
+    device = DeviceProcess("cpu", start, command=COMMAND, environment={"FAKE_WORKER_START": how})
     with anyio.fail_after(LIMIT_S), pytest.raises(DeviceStartError, match=words) as caught:
         await device.start()
     assert caught.value.exit_status == status
@@ -250,7 +250,7 @@ async def test_start_that_fails_carries_the_childs_last_words(
 
 async def test_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     start = Start("mini", "cpu", ("clip",), str(tmp_path))
-    device = DeviceProcess("cpu", start, command=COMMAND, environment={"IMGDIFFD_FAKE_START": "hang"})
+    device = DeviceProcess("cpu", start, command=COMMAND, environment={"FAKE_WORKER_START": "hang"})
     with anyio.fail_after(LIMIT_S):
         async with anyio.create_task_group() as tasks:
             device.on_loading = lambda _: tasks.cancel_scope.cancel()

@@ -144,7 +144,7 @@ def test_device_fault_ends_the_process_with_its_own_status(pipe: Pipe) -> None:
 def test_worker_finishes_the_batch_under_way_when_its_pipe_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("IMGDIFFD_FAKE_DELAY_S", "0.2")
+    monkeypatch.setenv("FAKE_WORKER_DELAY_S", "0.2")
     with spawned(tmp_path) as pipe:
         assert isinstance(pipe.answer(), Ready)
         pipe.send(batch(1, "a dog"), batch(2, "a cat"))
@@ -160,7 +160,7 @@ def test_worker_finishes_the_batch_under_way_when_its_pipe_is_closed(
 
 
 def test_end_of_input_while_loading_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGDIFFD_FAKE_START", "hang")
+    monkeypatch.setenv("FAKE_WORKER_START", "hang")
     with spawned(tmp_path) as pipe:
         assert isinstance(pipe.receive(), Pulse)
         assert pipe.close()[0] == 0
