@@ -4,16 +4,25 @@ It owns the wire format and one input and one output record per stage; it does n
 never travel: paths are relative to the picture folder that the worker was started with.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, PlainSerializer, TypeAdapter
 
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 outside
-Scores = dict[str, float]  # kind, or kind and what it compares ("blip_itc_cosine.noun1") -> raw value
+
+
+def _finite(scores: dict[str, float]) -> dict[str, float]:
+    return {key: score for key, score in scores.items() if math.isfinite(score)}
+
+
+# Kind, or kind and what it compares ("blip_itc_cosine.noun1") -> raw value. JSON has no NaN: a score that overflowed
+# travels as one that is missing, which no filter ever counts as "keep".
+Scores = Annotated[dict[str, float], PlainSerializer(_finite, return_type=dict[str, float])]
 
 # The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
 CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two pictures; candidate: the two crops of its box
