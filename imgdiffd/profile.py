@@ -177,6 +177,7 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, object]:
         raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"profile {name}: {error}", hint="correct the TOML") from error
+    data.setdefault("name", Path(name).stem)  # its own: what a file changes must not pass for what it extends
     base = data.pop("extends", None)
     if base is None:
         return data
@@ -194,7 +195,6 @@ def load_profile(name: str) -> Profile:
     naming the key that is wrong.
     """
     data = _read(name, ())
-    data.setdefault("name", Path(name).stem)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
