@@ -1,0 +1,88 @@
+"""Which devices there are, and what becomes of one that will not start."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from imgdiffd import fleet as fleet_module
+from imgdiffd.errors import SettingsError
+from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, resolve_devices, threads_for
+from imgdiffd.pipeline import Role
+from imgdiffd.testing.worker import COMMAND
+
+LIMIT_S = 60.0
+
+
+def test_auto_is_every_gpu_that_the_driver_lists_and_never_silently_the_cpu(tmp_path: Path) -> None:
+    for name in ("0000:01:00.0", "0000:41:00.0"):
+        (tmp_path / name).mkdir()
+    assert resolve_devices(["auto"], tmp_path) == ("cuda:0", "cuda:1")
+    assert resolve_devices(["cpu", "cpu"], tmp_path) == ("cpu", "cpu")
+    with pytest.raises(SettingsError, match="no NVIDIA GPU"):
+        resolve_devices(["auto"], tmp_path / "none")
+
+
+def test_cpu_workers_share_the_cores_and_gpu_workers_keep_torchs_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module.os, "sched_getaffinity", lambda _pid: set(range(4)))
+    assert threads_for(["cpu", "cpu"], 0) == 2
+    assert threads_for(["cpu"] * 8, 0) == 1
+    assert threads_for(["cuda:0"], 0) == 0
+    assert threads_for(["cpu", "cpu"], 3) == 3
+
+
+def _fleet(tmp_path: Path) -> Fleet:
+    return Fleet(["cpu", "cpu"], bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND)
+
+
+def test_two_workers_of_one_kind_have_names_of_their_own(tmp_path: Path) -> None:
+    assert list(_fleet(tmp_path).processes) == ["cpu#0", "cpu#1"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("mishap", "attempts"), [("refuse", 1), ("crash", PARK_AFTER_FAILURES)])
+async def test_a_device_that_will_not_start_is_parked_with_its_reason_and_the_other_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: str, attempts: int
+) -> None:
+    monkeypatch.setattr(fleet_module, "_BACKOFF_S", (0.0,))
+    fleet = _fleet(tmp_path)
+    bad, good = fleet.processes.values()
+    bad._environment["FAKE_WORKER_START"] = mishap
+    up: dict[str, frozenset[Role]] = {}
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(fleet.run, up.__setitem__, up.__delitem__)
+            while fleet.views({})[0].state != "parked" or "cpu#1" not in up:
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    parked, ready = fleet.views({})
+    assert parked.detail
+    assert bad.generation == attempts
+    assert (ready.state, good.alive) == ("ready", True)
+    assert list(up) == ["cpu#1"]
+    await fleet.stop(5.0)
+    assert not good.alive
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_dies_is_taken_down_and_replaced(tmp_path: Path) -> None:
+    fleet = _fleet(tmp_path)
+    events: list[tuple[str, str]] = []
+    first = fleet.processes["cpu#0"]
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(
+                fleet.run,
+                lambda name, _roles: events.append(("up", name)),
+                lambda name: events.append(("down", name)),
+            )
+            while ("up", "cpu#0") not in events:
+                await anyio.sleep(0.01)
+            assert first.pid is not None
+            fleet_module.os.kill(first.pid, 9)
+            while events.count(("up", "cpu#0")) < 2:
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert [event for event in events if event[1] == "cpu#0"] == [("up", "cpu#0"), ("down", "cpu#0"), ("up", "cpu#0")]
+    assert fleet.views({})[0].restarts == 1
+    await fleet.stop(5.0)
