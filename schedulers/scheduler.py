@@ -62,7 +62,6 @@ class Scheduler:
         self._pauses: dict[str, None] = {}  # an ordered set of reasons
         self._draining = False
         self._running = False
-        self._busy = 0  # batches and refills whose task has not ended
         self._asking = False
         self._asked_s = 0.0
         self._exhausted = False
@@ -146,8 +145,8 @@ class Scheduler:
             raise RuntimeError("a scheduler runs once")
         self._running = True
         try:
-            async with anyio.create_task_group() as group:
-                while not (self._draining and self._busy == 0):
+            async with anyio.create_task_group() as group:  # it is left when everything that runs has ended
+                while not self._draining:
                     self._changed = anyio.Event()
                     until_s = self._act(group)
                     timeout_s = max(until_s - self._clock(), _TICK_S)
@@ -187,7 +186,6 @@ class Scheduler:
         if not held_back:
             flights, sooner_s = self._dispatcher.dispatch(now_s)
             for flight in flights:
-                self._busy += 1
                 group.start_soon(self._fly, flight)
             until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
         if not board.held and self._exhausted and not self._asking:
@@ -197,7 +195,6 @@ class Scheduler:
     def _start_asking(self, group: TaskGroup, room: int, now_s: float) -> None:
         self._asking, self._woken, self._asked_s = True, False, now_s
         self._gone_while_asking.clear()
-        self._busy += 1
         group.start_soon(self._ask, room)
 
     async def _ask(self, room: int) -> None:
@@ -207,7 +204,6 @@ class Scheduler:
             self._exhausted = len(tasks) < room and not self._woken
         finally:
             self._asking = False
-            self._busy -= 1
             self._poke()
 
     async def _fly(self, flight: Flight) -> None:
@@ -219,7 +215,6 @@ class Scheduler:
             else:
                 self._board.finished(flight, followups, self._clock())
         finally:
-            self._busy -= 1
             self._poke()
 
     async def _recover(self, flight: Flight, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:

@@ -51,7 +51,9 @@ class Statistics:
     admission: str  # the reason of the last admission
 
 
-def _device_statistics(device: Device, costs: Costs, limits: BatchLimits, now_s: float) -> DeviceStatistics:
+def _device_statistics(
+    device: Device, costs: Costs, learnt: Mapping[Stage, StageCost], limits: BatchLimits, now_s: float
+) -> DeviceStatistics:
     queued: Counter[Stage] = Counter()
     for (stage, _), lane in device.queue.lanes.items():
         queued[stage] += len(lane)
@@ -67,7 +69,7 @@ def _device_statistics(device: Device, costs: Costs, limits: BatchLimits, now_s:
         batches=device.batches,
         steals=device.steals,
         caps={stage: cap for (name, stage), cap in limits.caps().items() if name == device.name},
-        costs=costs.learnt().get(device.name, {}),
+        costs=learnt,
         reason=device.reason,
     )
 
@@ -84,8 +86,12 @@ def statistics_of(
 ) -> Statistics:
     """The picture of this moment."""
     devices = board.devices.values()
+    learnt = board.costs.learnt()
     return Statistics(
-        devices={device.name: _device_statistics(device, board.costs, board.limits, now_s) for device in devices},
+        devices={
+            device.name: _device_statistics(device, board.costs, learnt.get(device.name, {}), board.limits, now_s)
+            for device in devices
+        },
         open=len(board.held),
         queued=board.queued,
         running=sum(len(flight.entries) for device in devices for flight in device.flights),

@@ -89,6 +89,16 @@ def test_two_batches_in_flight_that_do_not_fit_halve_once() -> None:
     assert limits.limit("a", Stage.REWRITE) == 32
 
 
+def test_large_batch_that_fails_late_does_not_raise_the_cap_nor_make_it_last() -> None:
+    limits = BatchLimits()
+    for size in (64, 32, 64):
+        limits.out_of_memory("a", Stage.REWRITE, size)
+    assert limits.limit("a", Stage.REWRITE) == 16
+    for _ in range(512):
+        limits.worked("a", Stage.REWRITE, 16)
+    assert limits.limit("a", Stage.REWRITE) == 32
+
+
 def test_cap_is_remembered_through_success() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", Stage.REWRITE, 64)

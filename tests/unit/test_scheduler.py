@@ -214,6 +214,19 @@ async def test_small_batches_wait_for_upstream_work_that_fills_them() -> None:
 
 
 @on_virtual_time
+async def test_idle_device_does_not_hold_a_small_batch_for_long() -> None:
+    work = FakeWork(
+        [*tasks(range(1), Stage.GENERATE), *tasks(range(1, 2), Stage.DESCRIBE)],
+        seconds=lambda device, batch: 100.0 if batch.stage is Stage.GENERATE else 1.0,
+        following=last_stage,
+    )
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a", "b"):
+        await scheduler.wait_idle()
+    assert next(ran for ran in work.ran if ran.batch.stage is Stage.DESCRIBE).begun_s == pytest.approx(0.42, abs=0.02)
+
+
+@on_virtual_time
 async def test_statistics_tell_what_is_where_and_why() -> None:
     work = FakeWork(tasks(range(12), Stage.GENERATE), seconds=lambda device, batch: 10.0, following=last_stage)
     scheduler = Scheduler(work)

@@ -103,6 +103,18 @@ async def test_forgotten_items_that_run_finish_their_batch_and_go_no_further() -
 
 
 @on_virtual_time
+async def test_forgotten_item_whose_batch_fails_is_not_tried_again() -> None:
+    work = FakeWork(tasks(range(4), Stage.GENERATE), failing=lambda device, batch: StageError("broken"))
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(0.5)
+        work.cancel([0, 1])
+        await scheduler.wait_idle()
+    assert [ran.batch.items for ran in work.ran if {0, 1} & set(ran.batch.items)] == [(0, 1, 2, 3)]
+    assert set(work.charged) == {2, 3}
+
+
+@on_virtual_time
 async def test_item_forgotten_while_it_is_being_let_in_stays_out() -> None:
     work = FakeWork(tasks(range(4)), refill_s=1.0)
     scheduler = Scheduler(work)

@@ -113,6 +113,20 @@ async def test_batch_that_waited_behind_a_killer_is_not_suspected() -> None:
 
 
 @on_virtual_time
+async def test_death_with_two_batches_on_the_device_is_charged_to_neither() -> None:
+    apart = [*tasks(range(1), Stage.RENDER, group="x"), *tasks(range(1, 2), Stage.RENDER, group="y")]
+    work = FakeWork(apart, following=last_stage, tells_begun=False)
+    scheduler = Scheduler(work, ahead_s=1000.0)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(0.5)
+        assert scheduler.statistics().devices["a"].in_flight == 2
+        work.kill("a")
+        await scheduler.wait_idle()
+    assert not work.charged
+    assert len(work.ended) == 2
+
+
+@on_virtual_time
 async def test_queue_of_a_device_that_goes_down_goes_to_the_others() -> None:
     work = FakeWork(tasks(range(40), Stage.GENERATE), following=last_stage, restart_s=None)
     scheduler = Scheduler(work)
