@@ -158,15 +158,17 @@ def _show_profile(arguments: argparse.Namespace) -> None:
     print(load_profile(arguments.name).model_dump_json(indent=2))
 
 
-def _mini(arguments: argparse.Namespace) -> None:
-    if arguments.mini == "evaluate":
-        from imgdiffd.models.mini.evaluate import evaluate
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from imgdiffd.trial.evaluate import evaluate
 
-        evaluate(arguments.captions, arguments.seed)
-    else:
-        from imgdiffd.models.mini.calibrate import calibrate
+    if not evaluate(arguments.captions, arguments.seed):
+        sys.exit(1)
 
-        calibrate(arguments.captions, arguments.seed)
+
+def _calibrate(arguments: argparse.Namespace) -> None:
+    from imgdiffd.trial.calibrate import calibrate
+
+    calibrate(arguments.captions, arguments.seed)
 
 
 def _positive(text: str) -> int:
@@ -220,10 +222,18 @@ def build_parser() -> argparse.ArgumentParser:
     command("check", _check, "check settings, bundle and profile without starting anything")
     command("settings", _show_settings, "list every setting, its value and meaning")
     command("profile", _show_profile, "print a profile's numbers").add_argument("name", nargs="?", default="default")
-    mini = command("mini", _mini, "measure the miniature bundle, or derive its profile")
-    mini.add_argument("mini", choices=("evaluate", "calibrate"))
-    mini.add_argument("--captions", type=_positive, default=200, help="how many held-out captions (default: 200)")
-    mini.add_argument("--seed", type=int, default=1, help="another draw of held-out captions (default: 1)")
+    mini = commands.add_parser("mini", help="measure the miniature bundle, or derive its profile")
+    tasks = mini.add_subparsers(dest="task", required=True, metavar="TASK")
+    for name, run, captions, summary in (
+        ("evaluate", _evaluate, 200, "measure every promise of the miniature bundle"),
+        ("calibrate", _calibrate, 160, "derive the thresholds of the profile `mini`"),
+    ):
+        task = tasks.add_parser(name, help=summary, description=summary)
+        task.set_defaults(run=run)
+        task.add_argument(
+            "--captions", type=_positive, default=captions, help=f"held-out captions (default: {captions})"
+        )
+        task.add_argument("--seed", type=int, default=1, help="another draw of them (default: 1)")
     return parser
 
 

@@ -40,7 +40,9 @@ class StoreWork:
         """
         process = self._devices.get(device)
         if process is None or not process.alive:
-            raise WorkerDiedError(f"device {device} is not running", device=device, stage=batch.stage)
+            gone = WorkerDiedError(f"device {device} is not running", device=device, stage=batch.stage)
+            gone.begun = False  # no item is to blame
+            raise gone
         inputs = await self._store.stage_inputs(batch.stage, [task.item for task in batch.tasks])
         if not inputs:
             return ()

@@ -1,0 +1,270 @@
+"""`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on things whose truth is known.
+
+It owns the rule that turns labelled scores into a bound, and the profile's file; it does not train anything.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import anyio
+import numpy as np
+import torch
+from rich.console import Console
+
+from imgdiffd.message import CLIP_IMAGE_COSINE, CLIP_TEXT_COSINE, match_key, noun_key
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import Bound, Profile, load_profile
+from imgdiffd.trial.evaluate import Judged, judged
+from imgdiffd.trial.laboratory import Laboratory, held_out_captions
+from imgdiffd.trial.truth import change, edit_of, edited, find, iou, names, outside, seen
+
+PROFILE = Path(__file__).parent.parent / "profiles" / "mini.toml"
+PRECISION = 0.98
+CALIBRATION_SEED = 7_000  # far from evaluate's seeds: what is measured must not be what was fitted
+_OPEN_LOW, _OPEN_HIGH = Bound(value=-2.0), Bound(value=2.0)
+_SWEEP_PAIRS = 32
+_SELF, _CROSS, _TOKENS = (0.2, 0.4, 0.6, 0.8), (0.6, 0.8, 1.0), (64, 256)
+_MAX_CHANGE = 0.45  # of the change without injection; the promise is 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A raw score and whether what it was computed on should pass."""
+
+    score: float
+    good: bool
+
+
+def fit_bound(labelled: Sequence[Labelled], *, keep_above: bool, precision: float = PRECISION) -> float:
+    """The bound that keeps the most good ones while `precision` of all kept are good.
+
+    Where no bound reaches that precision, the one with the largest difference of the two shares kept (Youden's J).
+    Bounds lie midway between neighbouring scores. Raises ValueError without a single good score.
+    """
+    sign = 1.0 if keep_above else -1.0
+    ordered = sorted(labelled, key=lambda entry: -sign * entry.score)
+    goods = sum(entry.good for entry in ordered)
+    if not goods:
+        raise ValueError("no good example to fit a bound on")
+    bads = max(1, len(ordered) - goods)
+    best: tuple[bool, float] = (False, -1.0)
+    bound = 0.0
+    kept_good = 0
+    for kept, entry in enumerate(ordered, 1):
+        kept_good += entry.good
+        following = ordered[kept].score if kept < len(ordered) else entry.score - sign * 0.05
+        if following == entry.score:
+            continue
+        precise = kept_good / kept >= precision
+        merit = kept_good / goods if precise else kept_good / goods - (kept - kept_good) / bads
+        if (precise, merit) > best:
+            best, bound = (precise, merit), (entry.score + following) / 2
+    return bound
+
+
+def open_profile(profile: Profile) -> Profile:
+    """`profile` with every filter on scores open, so that good and bad alike are scored."""
+    return profile.model_copy(
+        update={
+            "name": "mini-open",
+            "pair": profile.pair.model_copy(update={"above": _OPEN_LOW, "below": _OPEN_HIGH}),
+            "locate": profile.locate.model_copy(
+                update={"crop_cosine_below": _OPEN_HIGH, "noun_above": _OPEN_LOW, "regions": 100}
+            ),
+            "describe": profile.describe.model_copy(update={"text_cosine_below": _OPEN_HIGH, "match_above": _OPEN_LOW}),
+        }
+    )
+
+
+def label_pairs(items: Sequence[Judged]) -> tuple[list[Labelled], list[Labelled]]:
+    """For the lower bound of the pair's cosine (is the rest still there?) and for the upper (did anything change?)."""
+    low, high = [], []
+    for item in items:
+        score = item.pair.scores.get(CLIP_IMAGE_COSINE)
+        if item.edit is None or score is None:
+            continue
+        low.append(Labelled(score, seen(item.after, item.edit.others) == len(item.edit.others)))
+        high.append(Labelled(score, edited(item.before, item.after, item.edit)))
+    return low, high
+
+
+def _sound(items: Sequence[Judged]) -> list[Judged]:
+    """Pairs whose edit worked and can be seen: only they tell good boxes and texts from bad ones."""
+    return [item for item in items if item.edit and edited(item.before, item.after, item.edit) and all(item.replaced)]
+
+
+def label_boxes(items: Sequence[Judged], kind: str, crop_below: float | None) -> list[Labelled]:
+    """Boxes of sound pairs: by crop cosine, or by the better noun score of those under `crop_below`.
+
+    Good is an IoU of 0.5 with the replaced thing of its picture; what lies in between 0.2 and 0.5 counts as neither.
+    """
+    labelled = []
+    for item in _sound(items):
+        for candidate in item.story.candidates:
+            thing = item.replaced[candidate.image - 1]
+            cosine = candidate.scores.get(CLIP_IMAGE_COSINE)
+            if thing is None or cosine is None or (crop_below is not None and cosine >= crop_below):
+                continue
+            overlap = iou(candidate.box, thing.box)
+            nouns = [candidate.scores[key] for side in (1, 2) if (key := noun_key(kind, side)) in candidate.scores]
+            score = cosine if crop_below is None else max(nouns, default=None)
+            if score is not None and (overlap >= 0.5 or overlap < 0.2):
+                labelled.append(Labelled(score, overlap >= 0.5))
+    return labelled
+
+
+def label_texts(items: Sequence[Judged], kind: str) -> tuple[list[Labelled], list[Labelled]]:
+    """Region captions of sound pairs: by the cosine of the two texts, and each by its match with its own crop."""
+    texts, matches = [], []
+    for item in _sound(items):
+        assert item.edit is not None
+        for region in item.story.regions:
+            thing = item.replaced[region.image - 1]
+            right = (names(region.text1, item.edit.old[0]), names(region.text2, item.edit.new[0]))
+            if thing is not None and CLIP_TEXT_COSINE in region.scores:
+                texts.append(Labelled(region.scores[CLIP_TEXT_COSINE], all(right)))
+            for side in (1, 2):
+                score = region.scores.get(match_key(kind, side))
+                if score is not None and thing is not None and iou(region.box, thing.box) >= 0.5:
+                    matches.append(Labelled(score, right[side - 1]))
+    return texts, matches
+
+
+def sweep(laboratory: Laboratory, pairs: Sequence[PairPrompt], profile: Profile) -> dict[str, float]:
+    """The injection that edits best among those that leave the rest alone; see `_SELF`, `_CROSS`, `_TOKENS`."""
+    console = Console()
+    base = _trial(laboratory, pairs, profile.generate.model_copy(update={"edit": "none"}))[1]
+    best: tuple[bool, float, float] = (False, -1.0, 0.0)
+    chosen: dict[str, float] = {}
+    for own, cross, tokens in product(_SELF, _CROSS, _TOKENS):
+        update = {"self_injection": own, "cross_injection": cross, "self_injection_max_tokens": tokens}
+        success, moved = _trial(laboratory, pairs, profile.generate.model_copy(update=update))
+        share = moved / base if base else 1.0
+        console.print(f"self {own} at ≤ {tokens}, cross {cross}: edits {success:.1%}, change outside {share:.2f}")
+        merit = (share <= _MAX_CHANGE, success if share <= _MAX_CHANGE else -share, -share)
+        if merit > best:
+            best, chosen = merit, update
+    return chosen
+
+
+def _trial(laboratory: Laboratory, pairs: Sequence[PairPrompt], generate: object) -> tuple[float, float]:
+    """The share of edits that worked with nothing else lost, and the mean change outside the thing (0–255)."""
+    with torch.inference_mode():
+        painted = laboratory.models.need_painter.paint_pairs(pairs, generate)  # type: ignore[arg-type]
+    images = np.stack([side.permute(1, 2, 0).numpy() for pair in painted for side in pair])
+    verdicts = laboratory.judge(images)
+    good, moved = 0, []
+    for index, prompt in enumerate(pairs):
+        edit = edit_of(prompt.caption1, prompt.caption2)
+        assert edit is not None
+        before, after = verdicts[2 * index], verdicts[2 * index + 1]
+        good += edited(before, after, edit) and seen(after, edit.others) == len(edit.others)
+        things = [thing for thing in (find(before, edit.old), find(after, edit.new)) if thing is not None]
+        where = outside(images.shape[1:3], [thing.box for thing in things])
+        moved.append(change(images[2 * index], images[2 * index + 1], where))
+    return good / len(pairs), float(np.mean(moved))
+
+
+async def derive(folder: Path, captions: int, seed: int) -> Profile:
+    """The calibrated profile, from `captions` held-out captions of draw `seed`."""
+    laboratory = Laboratory(folder)
+    profile = load_profile("mini")
+    kind = profile.locate.noun_kind
+    drawn = held_out_captions(captions, CALIBRATION_SEED + seed)
+    async with laboratory.store() as store:
+        rewritten = await laboratory.run(store, drawn[:_SWEEP_PAIRS], open_profile(profile), last=Stage.REWRITE)
+        prompts = [
+            PairPrompt(story.caption, story.pair.caption2, seed=story.item)
+            for story in rewritten
+            if story.pair is not None and edit_of(story.caption, story.pair.caption2) is not None
+        ]
+        update = sweep(laboratory, prompts, profile)
+        profile = profile.model_copy(update={"generate": profile.generate.model_copy(update=update)})
+        items = judged(laboratory, await laboratory.run(store, drawn, open_profile(profile), last=Stage.DESCRIBE))
+    low, high = label_pairs(items)
+    crop_below = fit_bound(label_boxes(items, kind, None), keep_above=False)
+    texts, matches = label_texts(items, kind)
+    return profile.model_copy(
+        update={
+            "pair": profile.pair.model_copy(
+                update={
+                    "above": _bound(fit_bound(low, keep_above=True)),
+                    "below": _bound(fit_bound(high, keep_above=False)),
+                }
+            ),
+            "locate": profile.locate.model_copy(
+                update={
+                    "crop_cosine_below": _bound(crop_below),
+                    "noun_above": _bound(fit_bound(label_boxes(items, kind, crop_below), keep_above=True)),
+                }
+            ),
+            "describe": profile.describe.model_copy(
+                update={
+                    "text_cosine_below": _bound(fit_bound(texts, keep_above=False)),
+                    "match_above": _bound(fit_bound(matches, keep_above=True)),
+                }
+            ),
+        }
+    )
+
+
+def _bound(value: float) -> Bound:
+    return Bound(value=round(value, 3))
+
+
+def profile_text(profile: Profile, captions: int, seed: int) -> str:
+    """The profile's file: what differs from `default`, and which command wrote it."""
+    generate, locate, describe = profile.generate, profile.locate, profile.describe
+    return f"""# For the miniature bundle: its pictures' sizes, and thresholds for its models' own scores.
+# Written by `imgdiffd mini calibrate --captions {captions} --seed {seed}`; not by hand.
+extends = "default"
+name = "mini"
+
+[generate]
+picture_px = {generate.picture_px}
+steps = {generate.steps}
+guidance_scale = {generate.guidance_scale}
+cross_injection = {generate.cross_injection}
+self_injection = {generate.self_injection}
+self_injection_max_tokens = {generate.self_injection_max_tokens}
+
+[pair]
+above = {{ value = {profile.pair.above.value} }}
+below = {{ value = {profile.pair.below.value} }}
+
+[locate]
+segment_px = {locate.segment_px}
+segment_confidence = {locate.segment_confidence}
+min_area = {locate.min_area}
+crop_cosine_below = {{ value = {locate.crop_cosine_below.value} }}
+noun_above = {{ value = {locate.noun_above.value} }}
+
+[describe]
+text_cosine_below = {{ value = {describe.text_cosine_below.value} }}
+match_above = {{ value = {describe.match_above.value} }}
+match_grow_px = {describe.match_grow_px}
+
+[contrast]
+bar_px = {profile.contrast.bar_px}
+
+[render]
+grow_px = {profile.render.grow_px}
+line_px = {profile.render.line_px}
+view_px = {profile.render.view_px}
+"""
+
+
+def calibrate(captions: int, seed: int) -> None:
+    """Derive the profile `mini` and write it in place; the old file stays until the new one is whole."""
+    with tempfile.TemporaryDirectory(prefix="imgdiffd-calibrate-") as folder:
+        profile = anyio.run(derive, Path(folder), captions, seed)
+    text = profile_text(profile, captions, seed)
+    partial = PROFILE.with_name(f".{PROFILE.name}.part")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, PROFILE)
+    Console().print(text, markup=False, highlight=False)
