@@ -11,9 +11,11 @@ from imgdiffd.message import Scores
 
 
 def cosines(first: Tensor, second: Tensor) -> list[float]:
-    """Row by row, of two [n, d] tensors of unit vectors."""
-    values: list[float] = (first * second).sum(-1).tolist()
-    return values
+    """Row by row, of two [n, d] tensors of unit vectors.
+
+    One product a row: a sum over a batch is ordered by the batch's shape, and mates must not move a last digit.
+    """
+    return [float(row1 @ row2) for row1, row2 in zip(first.double().cpu(), second.double().cpu(), strict=True)]
 
 
 def put(scores: Scores, key: str, value: float | None) -> None:

@@ -175,26 +175,35 @@ def test_broken_message_from_the_daemon_ends_the_process(pipe: Pipe) -> None:
 
 
 def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    # Both pipes are held open here, so that only the death signal can end the child.
+    child_in, to_child = os.pipe()
+    from_child, child_out = os.pipe()
     source = (
-        "import subprocess, sys, time\n"
-        "from imgdiffd.message import Start, pack_to_worker\n"
-        f"child = subprocess.Popen({COMMAND!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        f"child.stdin.write(pack_to_worker(Start('mini', 'cpu', (), {str(tmp_path)!r}))); child.stdin.flush()\n"
-        "child.stdout.read(4)\n"  # it talks, so it has bound its life to ours
-        "keep = open('/proc/%d/fd/0' % child.pid, 'wb')\n"
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen({COMMAND!r}, stdin={child_in}, stdout={child_out})\n"
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    # The write end of the child's pipe is held here too, so that only the death signal can end it.
-    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+    command = [sys.executable, "-c", source]
+    with (
+        open(to_child, "wb") as stdin,
+        open(from_child, "rb") as stdout,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(child_in, child_out)
+        ) as parent,
+    ):
+        os.close(child_in)
+        os.close(child_out)
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        handle = os.pidfd_open(child)
-        parent.kill()
-    try:
-        assert wait_ended(handle)
-    finally:
-        os.close(handle)
+        handle = os.pidfd_open(int(parent.stdout.readline()))
+        try:
+            stdin.write(pack_to_worker(Start("mini", "cpu", (), str(tmp_path))))
+            stdin.flush()
+            assert stdout.read(HEADER_BYTES)  # it talks, so it has bound its life to its parent's
+            parent.kill()
+            assert wait_ended(handle)
+        finally:
+            os.close(handle)
 
 
 def wait_ended(handle: int) -> bool:
