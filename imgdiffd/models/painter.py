@@ -42,8 +42,8 @@ class Painter:
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self._unet = pipeline.unet.to(device, memory_format=layout).eval()
         # SDXL's own decoder overflows in half precision and says so; a mended one does not need the upcast.
-        upcast = device.type == "cpu" or pipeline.vae.config.force_upcast
-        self._vae = pipeline.vae.to(device, torch.float32 if upcast else self._unet.dtype).eval()
+        vae = pipeline.vae.to(device).eval()
+        self._vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
         self._pixels_per_latent = pipeline.vae_scale_factor
         self._scheduler = pipeline.scheduler
         self._zero_empty_prompt = bool(pipeline.config.force_zeros_for_empty_prompt)
