@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
     "terminal": (frozenset(), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),
+    "trial": (frozenset({"demo", "models", "stages", "store"}), ENGINE | {"anyio", "rich"}),
     "demo": (frozenset({"client", "export", "store", "terminal"}), frozenset({"rich"})),
 }
 FLOOR_PACKAGES = frozenset({"pydantic", "numpy"})

@@ -1,0 +1,95 @@
+"""Calibration's rule and the world's truth: pure functions that decide what counts as right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgdiffd.models.mini.judge import Detection
+from imgdiffd.profile import load_profile
+from imgdiffd.trial.calibrate import Labelled, fit_bound, open_profile, profile_text
+from imgdiffd.trial.evaluate import Figure
+from imgdiffd.trial.truth import Edit, change, edit_of, edited, holds_replaced, names, names_both, outside, seen
+
+BALL = Detection("ball", "red", (10, 10, 30, 30), 0.9)
+HOUSE = Detection("house", "blue", (40, 40, 60, 60), 0.8)
+STAR = Detection("star", "red", (10, 10, 30, 30), 0.9)
+EDIT = Edit(("ball", "red"), ("star", "red"), (("house", "blue"),))
+
+
+def test_an_edit_is_one_replaced_thing_and_nothing_else() -> None:
+    first = "a red ball and a blue house on the grass"
+    assert edit_of(first, "a red star and a blue house on the grass") == EDIT
+    assert edit_of(first, first) is None
+    assert edit_of(first, "a red star and a blue house at night") is None
+    assert edit_of(first, "a red star and a blue tree on the grass") is None
+    assert edit_of(first, "a red star on the grass") is None
+    assert edit_of(first, "something else entirely") is None
+
+
+def test_an_edit_worked_only_if_the_new_thing_came_and_the_old_one_went() -> None:
+    assert edited([BALL, HOUSE], [STAR, HOUSE], EDIT)
+    assert not edited([BALL, HOUSE], [BALL, HOUSE], EDIT)
+    assert not edited([BALL, HOUSE], [STAR, BALL, HOUSE], EDIT)
+    assert not edited([BALL, HOUSE], [HOUSE], EDIT)
+
+
+def test_a_thing_counts_as_painted_only_with_noun_and_colour() -> None:
+    assert seen([BALL, HOUSE], [("ball", "red"), ("house", "blue")]) == 2
+    assert seen([BALL, HOUSE], [("ball", "blue"), ("house", "red")]) == 0
+
+
+def test_a_box_must_lie_on_the_replaced_thing_of_its_own_picture() -> None:
+    replaced = (BALL, Detection("star", "red", (30, 30, 50, 50), 0.9))
+    assert holds_replaced((11, 11, 30, 30), 1, replaced)
+    assert not holds_replaced((11, 11, 30, 30), 2, replaced)
+    assert not holds_replaced((11, 11, 30, 30), 1, (None, None))
+
+
+def test_a_region_caption_must_name_the_noun_and_no_other() -> None:
+    assert names("a red ball", "ball")
+    assert not names("a red ball and a house", "ball")
+    assert not names("a red balloon", "ball")
+    assert names_both("Left shows a red ball, right a red star.", ("ball", "star"))
+    assert not names_both("Left shows a red ball.", ("ball", "star"))
+
+
+def test_change_is_measured_outside_the_grown_boxes_only() -> None:
+    first, second = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)
+    second[8:32, 8:32] = 255
+    assert change(first, second, outside((64, 64), [BALL.box], grow_px=2)) == 0
+    assert change(first, second, outside((64, 64), [], grow_px=2)) > 0
+
+
+def test_a_bound_keeps_the_most_good_ones_at_the_wanted_precision() -> None:
+    scores = [
+        Labelled(score, good) for score, good in ((0.9, True), (0.8, True), (0.7, True), (0.5, False), (0.4, True))
+    ]
+    assert fit_bound(scores, keep_above=True, precision=0.98) == pytest.approx(0.6)
+    assert fit_bound(scores, keep_above=True, precision=0.75) < 0.4
+    turned = [Labelled(-entry.score, entry.good) for entry in scores]
+    assert fit_bound(turned, keep_above=False, precision=0.98) == pytest.approx(-0.6)
+
+
+def test_a_bound_without_that_precision_separates_as_well_as_it_can() -> None:
+    scores = [
+        Labelled(score, good) for score, good in ((0.9, False), (0.8, True), (0.7, True), (0.5, False), (0.4, False))
+    ]
+    assert fit_bound(scores, keep_above=True, precision=0.98) == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="no good example"):
+        fit_bound([Labelled(0.5, False)], keep_above=True)
+
+
+def test_the_written_profile_says_what_was_fitted_and_reads_back(tmp_path: Path) -> None:
+    profile = load_profile("mini")
+    path = tmp_path / "mini.toml"
+    path.write_text(profile_text(profile, 10, 1))
+    assert load_profile(str(path)) == profile
+    assert open_profile(profile).locate.noun_above.value < -1
+
+
+def test_a_figure_without_measurements_meets_no_target() -> None:
+    assert not Figure("x", 0, 0, 0.5).met
+    assert not Figure("x", 0, 0, 0.5, at_most=True).met
+    assert Figure("x", 0, 0).met
+    assert Figure("x", 4, 10, 0.5, at_most=True).met
