@@ -61,9 +61,10 @@ def open_checkpoint(path: Path) -> torch.nn.Module:
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)
         except Exception as error:  # any type: the reader passes on whatever damaged bytes lead to
             raise UnsafeCheckpointError(_reason(error.__cause__ or error)) from error
-    network: Any = checkpoint.get("ema") or checkpoint.get("model")
-    if not isinstance(network, torch.nn.Module):
+    found = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(found, torch.nn.Module):
         raise UnsafeCheckpointError("it holds no network under 'model' or 'ema'")
+    network: Any = found
     network.args = {**DEFAULT_CFG_DICT, **checkpoint.get("train_args", {})}
     network.pt_path, network.task = str(path), "segment"
     for module in network.modules():
@@ -87,9 +88,16 @@ class Segmenter:
     """
 
     def __init__(self, network: torch.nn.Module, device: torch.device, border_px: int) -> None:
-        self._device, self._border_px = device, border_px
-        self._network: Any = network.to(device)
-        self._predictors: dict[Locate, Any] = {}
+        self._border_px = border_px
+        with quiet_ultralytics():
+            from ultralytics.models.yolo.segment import SegmentationPredictor
+            from ultralytics.nn.autobackend import AutoBackend
+
+        settings = {"task": "segment", "mode": "predict", "max_det": _MOST_BOXES, "rect": True}
+        self._predictor = SegmentationPredictor(overrides={**settings, "save": False, "verbose": False})
+        # What its `setup_model` does, but for `select_device`, which changes torch's threads and current device.
+        self._predictor.model = AutoBackend(network, device=device, fp16=device.type == "cuda", verbose=False).eval()
+        self._predictor.device = device
 
     def boxes(self, pictures: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
         """Each picture's boxes, the surest first, in whole pixels, clamped to the canvas, none empty.
@@ -97,11 +105,13 @@ class Segmenter:
         Pictures are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the picture become
         it, as FastSAM has it.
         """
-        return [self._boxes_of(picture, self._predictor(locate)) for picture in pictures]
+        chosen = self._predictor.args
+        chosen.imgsz, chosen.conf, chosen.iou = locate.segment_px, locate.segment_confidence, locate.segment_iou
+        return [self._boxes_of(picture) for picture in pictures]
 
-    def _boxes_of(self, picture: Tensor, predictor: Any) -> list[Box]:
+    def _boxes_of(self, picture: Tensor) -> list[Box]:
         bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).cpu().numpy())
-        found = predictor([bgr])[0].boxes.xyxy.float().cpu()
+        found = self._predictor([bgr])[0].boxes.xyxy.float().cpu()
         height, width = picture.shape[1:]
         edges = torch.tensor([width, height, width, height], dtype=torch.float32)
         low = found < self._border_px
@@ -113,32 +123,3 @@ class Segmenter:
         found[area > _FULL_PICTURE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
         whole = torch.minimum(found.round().clamp(min=0), edges).int().tolist()
         return [(x1, y1, x2, y2) for x1, y1, x2, y2 in whole if x2 > x1 and y2 > y1]
-
-    def _predictor(self, locate: Locate) -> Any:
-        key = locate.model_copy(update={})
-        if key not in self._predictors:
-            self._predictors[key] = self._new_predictor(locate)
-        return self._predictors[key]
-
-    def _new_predictor(self, locate: Locate) -> Any:
-        with quiet_ultralytics():
-            from ultralytics.models.yolo.segment import SegmentationPredictor
-
-        predictor = SegmentationPredictor(
-            overrides={
-                "task": "segment",
-                "mode": "predict",
-                "imgsz": locate.segment_px,
-                "conf": locate.segment_confidence,
-                "iou": locate.segment_iou,
-                "max_det": _MOST_BOXES,
-                "device": self._device,
-                "quantize": 16 if self._device.type == "cuda" else None,
-                "save": False,
-                "verbose": False,
-                "rect": True,
-                "batch": 1,
-            }
-        )
-        predictor.setup_model(self._network, verbose=False)
-        return predictor

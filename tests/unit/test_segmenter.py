@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ def pictures() -> list[Tensor]:
     coarse = torch.rand(3, 3, 6, 6, generator=noise)
     fine = torch.nn.functional.interpolate(coarse, (64, 64), mode="nearest")
     return [*(fine * 255).to(torch.uint8)]
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """The reference, ultralytics' own FastSAM, sets torch's number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def segmenter(folder: Path, border_px: int = 2) -> Segmenter:
@@ -74,7 +83,7 @@ def test_boxes_are_those_of_fastsam_itself(folder: Path, locate: Locate, picture
             imgsz=64,
             conf=locate.segment_confidence,
             iou=locate.segment_iou,
-            device="cpu",
+            device=torch.device("cpu"),
             verbose=False,
             save=False,
         )[0].boxes.xyxy.round()
@@ -107,6 +116,12 @@ def test_profiles_thresholds_reach_the_network(folder: Path, locate: Locate, pic
     assert sum(map(len, many)) > 0
     assert none == [[], [], []]
     assert resident.boxes(pictures, locate) == many
+
+
+def test_torchs_threads_stay_as_they_were(folder: Path, locate: Locate, pictures: list[Tensor]) -> None:
+    before = torch.get_num_threads()
+    segmenter(folder).boxes(pictures[:1], locate)
+    assert torch.get_num_threads() == before
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_without_running_it(tmp_path: Path) -> None:
