@@ -228,10 +228,11 @@ def main(argv: list[str] | None = None) -> None:
     side = vision.TOWER["image_size"]
     images = BlipImageProcessor(size={"height": side, "width": side}, image_mean=vision.MEAN, image_std=vision.STD)
     processor = BlipProcessor(images, tokenizer)
-    print("blip:", measure(model, processor, scenes.held_out(200)))
     with training.replaced_folder(training.BUNDLE / "blip") as folder:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
+    saved = BlipForImageTextRetrieval.from_pretrained(training.BUNDLE / "blip", dtype=torch.float32)
+    print("blip:", measure(saved, BlipProcessor.from_pretrained(training.BUNDLE / "blip"), scenes.held_out(100)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from transformers import (
     LlavaNextProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from imgdiffd.models.mini import scenes, train_rewriter, training, vision
 from imgdiffd.models.mini.scenes import Scenes, ground_name, region_name
@@ -39,7 +40,7 @@ IMAGE = "<image>"
 GRID = [[PICTURE_PX, PICTURE_PX], [PICTURE_PX, 2 * PICTURE_PX], [2 * PICTURE_PX, PICTURE_PX]]
 BAR_PX = 4
 CONTEXT = 1024
-SCENES, PAIRS = 20, 6
+SEEN, SCENES, PAIRS = 64, 20, 6
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,13 @@ def packed(processor: LlavaNextProcessor, tasks: list[Asked], image_tokens: int)
 
 
 def answer_loss(
-    model: LlavaNextForConditionalGeneration, batch: dict[str, torch.Tensor], pixels: torch.Tensor, sizes: torch.Tensor
+    model: LlavaNextForConditionalGeneration, batch: dict[str, torch.Tensor], **pictures: Any
 ) -> tuple[torch.Tensor, float]:
     """The mean cross-entropy of the answers' tokens and the share that is right."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = model.model(
             input_ids=batch["ids"],
-            pixel_values=pixels,
-            image_sizes=sizes,
+            **pictures,
             attention_mask=batch["mask"],
             position_ids=batch["positions"],
             use_cache=False,
@@ -196,24 +196,70 @@ def answer_loss(
     return torch.nn.functional.cross_entropy(logits, said), float((logits.argmax(-1) == said).float().mean())
 
 
+def look(
+    sight: vision.Sight, data: Scenes, chosen: NDArray[np.int64], pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """The last hidden patches of pictures in 0–1, their dense loss and the share of things whose noun they tell."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = sight.tower(vision.normalised(pixels), output_hidden_states=True).hidden_states[-1][:, 1:]
+    targets = vision.patch_targets(data.labels[chosen], data.nouns[chosen], data.colours[chosen])
+    dense, right = sight.loss(hidden.float(), *targets)
+    return hidden, dense, right
+
+
+def sight_loss(sight: vision.Sight, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    """One batch of the tower's own training: every patch says what it shows and where it is."""
+    chosen = rng.integers(len(data), size=SEEN)
+    _, dense, right = look(sight, data, chosen, scenes.roughened(rng, data.pixels(rng, chosen)))
+    return dense, {"noun": right}
+
+
+@torch.no_grad()
+def balance_projector(model: LlavaNextForConditionalGeneration, hidden: torch.Tensor) -> None:
+    """Starts the projector on standardised patches: their mean is ten times what sets one apart from another."""
+    first = model.model.multi_modal_projector.linear_1
+    mean, deviation = hidden.mean(dim=(0, 1)), hidden.std(dim=(0, 1))
+    torch.nn.init.orthogonal_(first.weight)
+    first.weight.div_(deviation)
+    first.bias.copy_(-first.weight @ mean)
+    torch.nn.init.orthogonal_(model.model.multi_modal_projector.linear_2.weight)
+
+
+def packed_features(model: LlavaNextForConditionalGeneration, hidden: torch.Tensor) -> BaseModelOutputWithPooling:
+    """What the model packs of square pictures, of which the whole and the only tile are the same: looked at once."""
+    seen = model.model.multi_modal_projector(hidden)
+    side = PICTURE_PX // vision.PATCH_PX
+    newline = model.model.image_newline.expand(len(seen), side, 1, -1).to(seen.dtype)
+    rows = torch.cat([seen.unflatten(1, (side, side)), newline], dim=2).flatten(1, 2)
+    return BaseModelOutputWithPooling(pooler_output=list(torch.cat([seen, rows], dim=1)))
+
+
 def loss_of(
-    model: LlavaNextForConditionalGeneration, processor: LlavaNextProcessor, data: Scenes, rng: np.random.Generator
+    model: LlavaNextForConditionalGeneration,
+    processor: LlavaNextProcessor,
+    sight: vision.Sight,
+    data: Scenes,
+    rng: np.random.Generator,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch of regions, and in some steps one of pairs."""
     chosen = rng.integers(len(data), size=SCENES)
-    pixels = vision.normalised(scenes.roughened(rng, data.pixels(rng, chosen)))
+    hidden, dense, noun = look(sight, data, chosen, scenes.roughened(rng, data.pixels(rng, chosen)))
     side = PICTURE_PX // vision.PATCH_PX
     batch = packed(processor, region_tasks(rng, data, chosen), side * side + side * (side + 1))
-    sizes = torch.full((SCENES, 2), PICTURE_PX)
-    loss, right = answer_loss(model, batch, pixels[:, None].expand(-1, 2, -1, -1, -1), sizes)
-    figures = {"region": loss.item(), "right": right}
-    if rng.random() < 0.4:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        seen = packed_features(model, hidden)
+    loss, right = answer_loss(model, batch, mm_encoder_outputs={"image": seen})
+    figures = {"region": loss.item(), "right": right, "noun": noun}
+    loss = loss + 0.2 * dense
+    if rng.random() < 0.25:
         pictures, tasks = zip(*[joined_pair(rng) for _ in range(PAIRS)], strict=True)
         images = processor.image_processor(
             images=list(pictures), return_tensors="pt", input_data_format="channels_last"
         )
         batch = packed(processor, list(tasks), side * side + side * (2 * side + 1))
-        other, copied = answer_loss(model, batch, images["pixel_values"], images["image_sizes"])
+        other, copied = answer_loss(
+            model, batch, pixel_values=images["pixel_values"], image_sizes=images["image_sizes"]
+        )
         loss, figures = loss + other, {**figures, "difference": other.item(), "copied": copied}
     return loss, figures
 
@@ -258,18 +304,31 @@ def measure(
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure and export; start from the CLIP in the bundle."""
-    options = training.arguments(__doc__ or "", steps=2000).parse_args(argv)
+    parser = training.arguments(__doc__ or "", steps=900)
+    parser.add_argument("--sight-steps", type=int, default=600, help="steps of the vision tower alone (default 600)")
+    options = parser.parse_args(argv)
     training.start(options)
     (model, processor), data = build(), scenes.cached()
     clip = CLIPModel.from_pretrained(training.BUNDLE / "clip", dtype=torch.float32)
     model.model.vision_tower.load_state_dict(clip.vision_model.state_dict(), strict=False)
+    sight = vision.Sight(model.model.vision_tower)
+    training.train("sight", sight, lambda rng, _: sight_loss(sight, data, rng), steps=options.sight_steps, lr=1.5e-3)
+    chosen = np.arange(SEEN)
+    with torch.no_grad():
+        hidden, _, _ = look(sight, data, chosen, data.pixels(np.random.default_rng(0), chosen))
+    balance_projector(model, hidden.float())
+    both = torch.nn.ModuleDict({"model": model, "heads": torch.nn.ModuleList([sight.names, sight.places])})
     training.train(
-        "captioner", model, lambda rng, _: loss_of(model, processor, data, rng), steps=options.steps, lr=1.5e-3
+        "captioner", both, lambda rng, _: loss_of(model, processor, sight, data, rng), steps=options.steps, lr=1.5e-3
     )
-    print("captioner:", measure(model, processor, scenes.held_out(200)))
     with training.replaced_folder(training.BUNDLE / "captioner") as folder:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
+    saved = LlavaNextForConditionalGeneration.from_pretrained(training.BUNDLE / "captioner", dtype=torch.float32)
+    print(
+        "captioner:",
+        measure(saved, LlavaNextProcessor.from_pretrained(training.BUNDLE / "captioner"), scenes.held_out(100)),
+    )
 
 
 if __name__ == "__main__":

@@ -176,10 +176,11 @@ def main(argv: list[str] | None = None) -> None:
         "clip", learner, lambda rng, _: loss_of(learner, tokenizer, data, rng), steps=options.steps, lr=1.5e-3
     )
     processor = processor_of(tokenizer)
-    print("clip:", measure(model, processor))
     with training.replaced_folder(training.BUNDLE / "clip") as folder:
         model.half().save_pretrained(folder)
         processor.save_pretrained(folder)
+    saved = CLIPModel.from_pretrained(training.BUNDLE / "clip", dtype=torch.float32)
+    print("clip:", measure(saved, CLIPProcessor.from_pretrained(training.BUNDLE / "clip")))
 
 
 if __name__ == "__main__":

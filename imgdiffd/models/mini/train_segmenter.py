@@ -110,7 +110,7 @@ def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
     from ultralytics.models.yolo.segment import SegmentationPredictor
 
     model = FastSAM(str(path))
-    close, closer, boxes = [], [], 0
+    close, closer, boxes, threads = [], [], 0, torch.get_num_threads()
     for index in range(len(data)):
         bgr = np.ascontiguousarray(data.images[index][..., ::-1])
         # FastSAM's own predictor moves every side within 20 px of the border onto it: on 64 px, nearly all of them.
@@ -119,10 +119,11 @@ def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
             imgsz=IMAGE_PX,
             conf=conf,
             iou=0.5,
-            device=torch.device("cpu"),  # the string "cpu" would reset torch's thread count for the whole process
+            device="cpu",
             verbose=False,
             predictor=SegmentationPredictor,
         )[0]
+        torch.set_num_threads(threads)  # ultralytics' first prediction sets it for the whole process
         seen = [tuple(box) for box in found.boxes.xyxy.tolist()]
         boxes += len(seen)
         for slot in range(data.count(index)):
@@ -141,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     training.train("segmenter", model, lambda rng, _: loss_of(model, data, rng), steps=options.steps, lr=2e-3)
     with training.replaced_folder(training.BUNDLE / "segmenter") as folder:
         save(model, folder)
-    print("segmenter:", measure(training.BUNDLE / "segmenter" / FILE, scenes.held_out(300)))
+    print("segmenter:", measure(training.BUNDLE / "segmenter" / FILE, scenes.held_out(100)))
 
 
 if __name__ == "__main__":

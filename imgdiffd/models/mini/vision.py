@@ -33,6 +33,10 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels - 0.5) / 0.25
 
 
+GROUND_WEIGHT = 0.15
+"""Most patches show ground: it counts less, or nothing else is learnt for long."""
+
+
 class PatchNames(nn.Module):
     """A training-only head: the noun and the colour that cover each patch, or none."""
 
@@ -62,3 +66,25 @@ def patch_targets(
     noun = np.where(share > 0.25, nouns[rows, owner] + 1, np.where(share < 0.05, 0, -100))
     colour = np.where(share > 0.25, colours[rows, owner] + 1, np.where(share < 0.05, 0, -100))
     return torch.from_numpy(noun), torch.from_numpy(colour)
+
+
+class Sight(nn.Module):
+    """A tower and training-only heads that ask each patch for the noun, the colour and the place of what it shows."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower, self.names = tower, PatchNames()
+        self.places = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, (PICTURE_PX // PATCH_PX) ** 2))
+
+    def loss(self, patches: torch.Tensor, nouns: torch.Tensor, colours: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The dense loss of `patches` (NxPxWIDTH), and the share of things' patches whose noun is right."""
+        logits = self.names.head(self.names.norm(patches)).flatten(0, 1)
+        noun, colour = logits.split([len(NOUNS) + 1, len(COLOURS) + 1], dim=1)
+        weights = [torch.tensor([GROUND_WEIGHT] + [1.0] * len(names)) for names in (NOUNS, COLOURS)]
+        dense = F.cross_entropy(noun, nouns.flatten(), weights[0]) + F.cross_entropy(
+            colour, colours.flatten(), weights[1]
+        )
+        where = torch.arange(patches.shape[1]).repeat(len(patches))
+        things = nouns.flatten() > 0
+        right = (noun.argmax(1) == nouns.flatten())[things].float().mean()
+        return dense + 0.3 * F.cross_entropy(self.places(patches).flatten(0, 1), where), float(right)
