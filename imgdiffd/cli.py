@@ -141,7 +141,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for problem in found:
         print(problem, file=sys.stderr)
     if found:
-        raise BundleError(f"bundle {bundle.name} has {len(found)} problems", hint="they are listed above")
+        raise BundleError(f"bundle {bundle.name} cannot be used", hint="mend what is listed above")
     profile = load_profile(settings.profile or bundle.profile)
     print(f"settings, bundle {bundle.name} and profile {profile.name} are in order")
 

@@ -64,7 +64,7 @@ class Client:
             except OSError as error:
                 raise DaemonError(
                     f"no daemon answers at {self._socket_path}: {error.strerror or error}",
-                    hint="start it with `systemctl start imgdiffd` or `imgdiffd serve`",
+                    hint="start it with `imgdiffd serve`",
                 ) from error
 
     def alive(self) -> bool:
@@ -99,6 +99,8 @@ class Client:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
 
+        if not path.is_file():
+            raise DaemonError(f"{path}: no such file", hint="name a caption file")
         options: dict[str, str | int] = {"name": path.name, "priority": priority}
         if profile is not None:
             options["profile"] = profile

@@ -53,9 +53,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     """
     bundle = load_bundle(settings.bundle)
     if command is None and (missing := problems(bundle)):
-        raise BundleError(
-            f"bundle {settings.bundle}: {missing[0]}", hint=f"{len(missing)} problems in all; see `imgdiffd check`"
-        )
+        raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists all that is wrong")
     profile = load_profile(settings.profile or bundle.profile)
     devices = resolve_devices(settings.devices)
     pictures = settings.state_folder / "pictures"
