@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: demo test check format mini clean
+.PHONY: help demo test check format mini clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,13 @@ check: .venv/ready
 format: .venv/ready
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
+
+# In this order: each step stands on the ones before it. Every step goes on where it was stopped.
+MINI := train_vae decode_scenes train_painter train_rewriter train_judge train_segmenter train_clip train_blip train_captioner
+mini: .venv/ready
+	@for step in $(MINI); do $(RUN) python -m imgdiffd.models.mini.$$step || exit; done
+	@$(RUN) imgdiffd mini calibrate
+	@$(RUN) imgdiffd mini evaluate
 
 clean:
 	rm -rf .venv .tools demo build
