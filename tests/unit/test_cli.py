@@ -1,0 +1,77 @@
+"""The command line: what it says when something is wrong, and with which status."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.cli import build_parser, main
+from imgdiffd.models.mini.world import parse_caption
+from imgdiffd.trial.evaluate import demo_captions
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGDIFFD_CONFIG", "/dev/null")
+    monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path / "state"))
+
+
+def _run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--config", "/nowhere.toml", "check"), 78, "/nowhere.toml"),
+        (("profile", "nope"), 78, "default, paper, scripts, data-juicer, mini"),
+        (("status",), 1, "imgdiffd serve"),
+        (("submit", "/nowhere.json"), 1, "/nowhere.json: no such file"),
+        (("export", "/tmp/never"), 1, "no such database"),
+        (("status", "0"), 2, "must be 1 or more"),
+        (("fly",), 2, "invalid choice"),
+    ],
+)
+def test_an_error_is_one_line_that_names_the_thing_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    assert _run(*arguments) == status
+    message = capsys.readouterr().err.strip()
+    assert words in message
+    if status != 2:  # argparse prints the usage first
+        assert len(message.splitlines()) == 1
+        assert message.startswith("imgdiffd: ")
+
+
+def test_a_wrong_setting_ends_serve_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "imgdiffd.toml"
+    settings.write_text('state_folder = "state"\ndevises = ["cpu"]\n')
+    assert _run("--config", str(settings), "serve") == 78
+    assert "line 2: devises" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    main(("settings",))
+    assert "IMGDIFFD_DEVICES" in capsys.readouterr().out
+    main(("profile", "paper"))
+    assert '"name": "paper"' in capsys.readouterr().out
+
+
+def test_every_command_is_in_the_readme_and_every_command_of_the_readme_exists() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    actions = [action for action in build_parser()._actions if action.dest == "command"]
+    commands = set(actions[0].choices or ())
+    shown = set(re.findall(r"\bimgdiffd ([a-z]+)\b", readme))
+    assert commands <= shown
+    assert {word for word in re.findall(r"^imgdiffd ([a-z]+)\b", readme, re.MULTILINE)} <= commands
+
+
+def test_the_demo_has_at_least_48_captions_and_its_models_know_them_all() -> None:
+    captions = demo_captions()
+    assert len(set(captions)) == len(captions) >= 48
+    assert all(parse_caption(caption) for caption in captions)
