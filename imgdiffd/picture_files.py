@@ -5,6 +5,7 @@ It owns names, temporary names and the order of syncs; it does not know pixels, 
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 TEMPORARY_PREFIX = ".tmp-"  # whatever bears it after a start was never finished, and may be deleted
@@ -31,6 +32,24 @@ def sample_paths(image1: str, index: int) -> tuple[str, str]:
     return str(path.with_name(f"{stem}-left.png")), str(path.with_name(f"{stem}-right.png"))
 
 
+def erased_path(source: str, index: int) -> str:
+    """Where the picture without thing `index` of the pair's picture `source` goes, beside it."""
+    return _beside(source, f"e{index}")
+
+
+def removal_paths(source: str, index: int) -> tuple[str, str]:
+    """Where the boxed pictures with and without thing `index` of the pair's picture `source` go, beside it."""
+    return _beside(source, f"e{index}-with"), _beside(source, f"e{index}-without")
+
+
+def _beside(source: str, end: str) -> str:
+    """Raises ValueError where `source` is not the name of a pair's picture."""
+    path = PurePosixPath(source)
+    if _PAIR_STEM.fullmatch(path.stem) is None:
+        raise ValueError(f"{source} is not the name of a generated picture")
+    return str(path.with_name(f"{path.stem}-{end}.png"))
+
+
 def inside(root: Path, relative: str) -> Path:
     """The file that `relative` names under `root`. Raises ValueError where it would lie elsewhere."""
     path = PurePosixPath(relative)
@@ -47,19 +66,28 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(root: Path, relative: str, data: bytes) -> None:
-    """Put `data` at `relative` under `root`: synced and renamed into place, so it survives a power cut or never was.
+def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
+    """Put each file's bytes at its path under `root`: on return all survive a power cut; none is ever there in part.
 
-    Writing the same bytes again is harmless. Raises OSError; a temporary file may then stay behind.
+    Every file is synced before it is renamed into place; a folder is synced once for all its files, since a sync can
+    take as long as a picture. Writing the same again is harmless. Raises OSError; temporary files may then stay behind.
     """
-    target = inside(root, relative)
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sync_folder(target.parent.parent)
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-    _sync_folder(target.parent)
+    targets = {relative: inside(root, relative) for relative in files}
+    folders = dict.fromkeys(target.parent for target in targets.values())
+    for folder in folders:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(folder.parent)
+    for relative, target in targets.items():
+        with open(_temporary(target), "wb") as file:
+            file.write(files[relative])
+            file.flush()
+            os.fsync(file.fileno())
+    for target in targets.values():
+        os.replace(_temporary(target), target)
+    for folder in folders:
+        _sync_folder(folder)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")

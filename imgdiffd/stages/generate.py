@@ -5,6 +5,8 @@ It owns the pair's seed and where its pictures go; how they are painted is the p
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from imgdiffd.message import GenerateInput, GenerateOutput
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
@@ -26,12 +28,13 @@ def generate(
         )
         for entry in inputs
     ]
-    outputs = []
     painted = models.need_painter.paint_pairs(prompts, profile.generate)
-    for entry, prompt, (picture1, picture2) in zip(inputs, prompts, painted, strict=True):
-        image1, image2 = pair_paths(entry.item, entry.attempt)
-        pictures.write(image1, picture1)
-        pictures.write(image2, picture2)
-        height, width = picture1.shape[1:]
-        outputs.append(GenerateOutput(entry.item, image1, image2, width, height, prompt.seed))
+    outputs = []
+    written: dict[str, Tensor] = {}
+    for entry, prompt, pair in zip(inputs, prompts, painted, strict=True):
+        paths = pair_paths(entry.item, entry.attempt)
+        written |= dict(zip(paths, pair, strict=True))
+        height, width = pair[0].shape[1:]
+        outputs.append(GenerateOutput(entry.item, *paths, width, height, prompt.seed))
+    pictures.write(written)
     return tuple(outputs)

@@ -5,6 +5,7 @@ It owns the cache and the PNG format; it does not know what is in a picture or w
 
 import io
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +54,13 @@ class Pictures:
             raise StageError(f"{image1} and {image2} are {sizes} pixels", hint="delete both and retry the item")
         return picture1, picture2
 
-    def write(self, path: str, picture: Tensor, *, keep: bool = True) -> None:
-        """Write a PNG that is whole and durable on return; `keep` the picture at hand if a later stage reads it.
+    def write(self, pictures: Mapping[str, Tensor], *, keep: bool = True) -> None:
+        """Write PNGs, by path, that are whole and durable on return; `keep` them at hand if a later stage reads them.
 
-        Raises OSError, or ValueError where `path` lies outside the folder.
+        Raises OSError, or ValueError where a path lies outside the folder.
         """
-        array = picture.permute(1, 2, 0).contiguous().cpu().numpy()
-        data = io.BytesIO()
-        Image.fromarray(array).save(data, "PNG", compress_level=4)
-        write_whole(self._root, path, data.getvalue())
-        if keep:
+        write_whole(self._root, {path: _png(picture) for path, picture in pictures.items()})
+        for path, picture in pictures.items() if keep else ():
             self._keep(path, picture)
 
     def forget(self) -> None:
@@ -85,3 +83,9 @@ class Pictures:
         while len(self._recent) > 1 and (len(self._recent) > self._kept_pictures or self._bytes > self._kept_bytes):
             _, dropped = self._recent.popitem(last=False)
             self._bytes -= dropped.nbytes
+
+
+def _png(picture: Tensor) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(data, "PNG", compress_level=4)
+    return data.getvalue()

@@ -5,6 +5,8 @@ It owns which files a sample consists of; the drawing is `drawing`'s.
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from imgdiffd.message import Rendered, RenderInput, RenderOutput
 from imgdiffd.models.loading import Models
 from imgdiffd.picture_files import sample_paths
@@ -18,14 +20,15 @@ def render(
 ) -> tuple[RenderOutput, ...]:
     """Write both pictures of every region; they are durable on return, and the same on every run."""
     outputs = []
+    drawn: dict[str, Tensor] = {}
     for entry in inputs:
         pair = pictures.read_pair(entry.image1, entry.image2)
         rendered = []
         for region in entry.regions:
             paths = sample_paths(entry.image1, region.index)
             for path, picture in zip(paths, pair if region.left == 1 else pair[::-1], strict=True):
-                drawn = with_box(picture, region.box, profile.render, profile.contrast.bar_px)
-                pictures.write(path, drawn, keep=False)
+                drawn[path] = with_box(picture, region.box, profile.render, profile.contrast.bar_px)
             rendered.append(Rendered(region.index, *paths))
         outputs.append(RenderOutput(entry.item, tuple(rendered)))
+    pictures.write(drawn, keep=False)
     return tuple(outputs)

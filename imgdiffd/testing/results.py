@@ -118,16 +118,13 @@ class FakeStages:
         about = PngInfo()
         about.add_itxt("caption1", entry.caption1)
         about.add_itxt("caption2", entry.caption2)
+        files = {}
         for path, colour in zip(paths, ((200, 30, 30), (30, 30, 200)), strict=True):
             picture = Image.new("RGB", (SIDE_PX, SIDE_PX), ground)
             ImageDraw.Draw(picture).rectangle(_object_box(0), fill=colour)
-            self._write(path, picture, about)
+            files[path] = _png(picture, about)
+        write_whole(self._root, files)
         return GenerateOutput(entry.item, *paths, SIDE_PX, SIDE_PX, seed)
-
-    def _write(self, path: str, picture: Image.Image, about: PngInfo | None = None) -> None:
-        data = io.BytesIO()
-        picture.save(data, "PNG", pnginfo=about)
-        write_whole(self._root, path, data.getvalue())
 
     def _compare(self, profile: Profile, entry: CompareInput) -> CompareOutput:
         caption1, _ = self._captions(entry.image1)
@@ -171,6 +168,7 @@ class FakeStages:
 
     def _render(self, profile: Profile, entry: RenderInput) -> RenderOutput:
         regions = []
+        files = {}
         for region in entry.regions:
             paths = sample_paths(entry.image1, region.index)
             images = (entry.image1, entry.image2) if region.left == 1 else (entry.image2, entry.image1)
@@ -179,9 +177,16 @@ class FakeStages:
                     picture = source.convert("RGB")
                 x1, y1, x2, y2 = region.box
                 ImageDraw.Draw(picture).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(255, 0, 0))
-                self._write(path, picture)
+                files[path] = _png(picture)
             regions.append(Rendered(region.index, *paths))
+        write_whole(self._root, files)
         return RenderOutput(entry.item, tuple(regions))
+
+
+def _png(picture: Image.Image, about: PngInfo | None = None) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, "PNG", pnginfo=about)
+    return data.getvalue()
 
 
 def _object_box(place: int) -> Box:

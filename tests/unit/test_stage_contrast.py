@@ -19,8 +19,8 @@ BOX = (20, 10, 50, 40)
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     found = Pictures(tmp_path, torch.device("cpu"))
-    found.write("7-0-1.png", canvas("green", W, H))
-    found.write("7-0-2.png", canvas("white", W, H))
+    found.write({"7-0-1.png": canvas("green", W, H)})
+    found.write({"7-0-2.png": canvas("white", W, H)})
     return found
 
 

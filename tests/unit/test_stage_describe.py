@@ -23,8 +23,8 @@ class Scene:
 
     def __init__(self, root: Path, texts: tuple[str, str]) -> None:
         self.pictures = Pictures(root, torch.device("cpu"))
-        self.pictures.write("1.png", canvas("green", W, H, ("red", OBJECT)))
-        self.pictures.write("2.png", canvas("green", W, H, ("blue", OBJECT)))
+        self.pictures.write({"1.png": canvas("green", W, H, ("red", OBJECT))})
+        self.pictures.write({"2.png": canvas("green", W, H, ("blue", OBJECT))})
         picture1 = self.pictures.read("1.png")
         self.captioner = FakeCaptioner(lambda picture, _: texts[0] if torch.equal(picture, picture1) else texts[1])
         self.blip = FakeBlip()

@@ -51,7 +51,7 @@ def test_output_names_files_that_exist_with_their_size(pictures: Pictures, tmp_p
 
 def test_each_pair_is_compared_with_itself(pictures: Pictures) -> None:
     for name, colour in (("1", "red"), ("2", "red"), ("3", "blue")):
-        pictures.write(f"{name}.png", canvas(colour, 8, 8))
+        pictures.write({f"{name}.png": canvas(colour, 8, 8)})
     inputs = [CompareInput(1, "1.png", "2.png"), CompareInput(2, "1.png", "3.png")]
     same, different = compare(fake_models(clip=FakeClip()), PROFILE, inputs, pictures)
     assert (same.item, same.scores) == (1, {"clip_image_cosine": 1.0})
@@ -60,6 +60,6 @@ def test_each_pair_is_compared_with_itself(pictures: Pictures) -> None:
 
 def test_score_that_is_not_a_number_is_missing_not_stored(pictures: Pictures) -> None:
     for name in ("1", "2"):
-        pictures.write(f"{name}.png", canvas("black", 8, 8))
+        pictures.write({f"{name}.png": canvas("black", 8, 8)})
     (output,) = compare(fake_models(clip=FakeClip()), PROFILE, [CompareInput(1, "1.png", "2.png")], pictures)
     assert output.scores == {}

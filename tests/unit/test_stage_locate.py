@@ -26,8 +26,8 @@ class Scene:
 
     def __init__(self, root: Path) -> None:
         self.pictures = Pictures(root, torch.device("cpu"))
-        self.pictures.write("1.png", canvas("green", W, H, ("red", OBJECT), ("white", SAME)))
-        self.pictures.write("2.png", canvas("green", W, H, ("blue", OBJECT), ("white", SAME)))
+        self.pictures.write({"1.png": canvas("green", W, H, ("red", OBJECT), ("white", SAME))})
+        self.pictures.write({"2.png": canvas("green", W, H, ("blue", OBJECT), ("white", SAME))})
         self.clip, self.blip = FakeClip(), FakeBlip()
 
     def models(self, boxes1: Sequence[Box], boxes2: Sequence[Box]) -> Models:
@@ -128,6 +128,6 @@ def test_segmenter_sees_both_pictures_of_every_pair_in_order(scene: Scene) -> No
 
 
 def test_pair_of_unequal_sizes_is_refused(scene: Scene) -> None:
-    scene.pictures.write("2.png", canvas("green", W + 8, H))
+    scene.pictures.write({"2.png": canvas("green", W + 8, H)})
     with pytest.raises(StageError, match="60x40 and 68x40"):
         scene.locate([OBJECT], [])

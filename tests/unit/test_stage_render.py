@@ -78,8 +78,8 @@ def test_line_survives_being_squeezed_to_the_training_models_view(filter_: Image
 @pytest.mark.parametrize("left", [1, 2])
 def test_sample_files_show_the_pair_in_the_order_of_its_sides(tmp_path: Path, left: int) -> None:
     pictures = Pictures(tmp_path, torch.device("cpu"))
-    pictures.write("000003/3141-2-1.png", canvas("green", W, H))
-    pictures.write("000003/3141-2-2.png", canvas("white", W, H))
+    pictures.write({"000003/3141-2-1.png": canvas("green", W, H)})
+    pictures.write({"000003/3141-2-2.png": canvas("white", W, H)})
     regions = (RenderRegion(0, (10, 10, 40, 40), left), RenderRegion(1, (30, 20, 60, 45), left))
     entry = RenderInput(3141, "000003/3141-2-1.png", "000003/3141-2-2.png", regions)
     (output,) = render(fake_models(), PROFILE, [entry], pictures)
@@ -94,7 +94,7 @@ def test_sample_files_show_the_pair_in_the_order_of_its_sides(tmp_path: Path, le
 def test_rendering_again_writes_the_same_bytes(tmp_path: Path) -> None:
     pictures = Pictures(tmp_path, torch.device("cpu"))
     for name in ("3-0-1.png", "3-0-2.png"):
-        pictures.write(name, canvas("green", W, H))
+        pictures.write({name: canvas("green", W, H)})
     entry = RenderInput(3, "3-0-1.png", "3-0-2.png", (RenderRegion(0, (10, 10, 40, 40), 1),))
     first = render(fake_models(), PROFILE, [entry], pictures)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}

@@ -1,0 +1,67 @@
+"""inspect: an erasure → what was there, how well that fits the original and the erased crop, and the finished sample.
+
+It owns what is asked of which picture and what a sample shows; which erasures hold is decided in `imgdiffd.removal`.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from imgdiffd.models.loading import Models
+from imgdiffd.picture_files import removal_paths
+from imgdiffd.profile import Profile
+from imgdiffd.removal import (
+    Erasure,
+    Inspection,
+    RemovalSample,
+    erased_key,
+    holder_of,
+    judge_inspection,
+    original_key,
+)
+from imgdiffd.stages.describe import question
+from imgdiffd.stages.drawing import with_box
+from imgdiffd.stages.erase import at_removal_size
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.scores import put
+
+
+def inspect(
+    models: Models, profile: Profile, erasures: Sequence[Erasure], pictures: Pictures
+) -> tuple[Inspection, ...]:
+    """Describe each box in the original, then score that text against the original's crop and the erased one's.
+
+    The captioner sees the whole original and the box in 0–1; an empty description has no scores.
+    """
+    if not erasures:
+        return ()
+    kind = profile.removal.match_kind
+    originals = [at_removal_size(pictures.read(each.source), each.size_px) for each in erasures]
+    asked = [[question(profile.describe, each.box, each.size_px, each.size_px)] for each in erasures]
+    answers = models.need_captioner.answer(originals, asked, profile.describe.max_new_tokens)
+    inspections = [Inspection(erasure, text, {}) for erasure, (text,) in zip(erasures, answers, strict=True)]
+    for inspection, original in zip(inspections, originals, strict=True):
+        if inspection.text.strip():
+            erased = pictures.read(inspection.erasure.erased)
+            for key, picture in ((original_key(kind), original), (erased_key(kind), erased)):
+                (score,) = models.need_blip.score(picture, [inspection.erasure.box], [inspection.text], kind)
+                put(inspection.scores, key, score)
+    return tuple(inspections)
+
+
+def finish(profile: Profile, inspections: Sequence[Inspection], pictures: Pictures) -> tuple[RemovalSample, ...]:
+    """The samples of the erasures that hold; their pictures, red boxes burnt in, are durable on return."""
+    render = profile.render.model_copy(update={"grow_px": profile.removal.grow_px})
+    samples = []
+    boxed: dict[str, Tensor] = {}
+    for inspection in inspections:
+        if not judge_inspection(inspection.text, inspection.scores, profile.removal).passed:
+            continue
+        erasure = inspection.erasure
+        original = at_removal_size(pictures.read(erasure.source), erasure.size_px)
+        paths = removal_paths(erasure.source, erasure.index)
+        for path, picture in zip(paths, (original, pictures.read(erasure.erased)), strict=True):
+            boxed[path] = with_box(picture, erasure.box, render, profile.contrast.bar_px)
+        samples.append(RemovalSample(erasure, inspection.text, holder_of(erasure), *paths))
+    pictures.write(boxed, keep=False)
+    return tuple(samples)

@@ -1,0 +1,99 @@
+"""The real child process on tiny models with random weights: every stage through the pipe."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+from PIL import Image
+
+from imgdiffd.device import DeviceProcess
+from imgdiffd.message import (
+    CompareInput,
+    ContrastInput,
+    ContrastRegion,
+    DescribeInput,
+    GenerateInput,
+    LocateInput,
+    RegionInput,
+    RenderInput,
+    RenderRegion,
+    RewriteInput,
+    StageInput,
+    StageOutput,
+    Start,
+)
+from imgdiffd.pipeline import Role, Stage
+from imgdiffd.profile import Profile, load_profile
+from tests.tiny import PICTURE_PX, tiny_sdxl
+from tests.tiny_models import save_all
+
+LIMIT_S = 560
+CAPTIONS = ("a red ball on the grass", "a blue cube and a dog")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_sdxl(folder / "painter")
+    return save_all(folder)
+
+
+def profile() -> Profile:
+    """Small enough for a CPU, and loose enough that BLIP is asked for everything."""
+    mini = load_profile("mini")
+    loose = {"value": 2.0}
+    changes = {
+        "generate": mini.generate.model_dump() | {"picture_px": PICTURE_PX, "steps": 2},
+        "rewrite": mini.rewrite.model_dump() | {"max_new_tokens": 8},
+        "locate": mini.locate.model_dump() | {"crop_cosine_below": loose, "min_area": 0.0},
+        "describe": mini.describe.model_dump() | {"text_cosine_below": loose, "max_new_tokens": 6},
+        "contrast": mini.contrast.model_dump() | {"max_new_tokens": 6},
+    }
+    return Profile.model_validate(mini.model_dump() | changes)
+
+
+async def every_stage(device: DeviceProcess, captions: tuple[str, ...]) -> list[StageOutput]:
+    chosen = profile()
+    outputs: list[StageOutput] = []
+
+    async def run(stage: Stage, *inputs: StageInput) -> None:
+        outputs.extend((await device.run(stage, chosen, inputs, LIMIT_S)).outputs)
+
+    items = [CAPTIONS.index(caption) for caption in captions]
+    pairs = {item: (f"000000/{item}-0-1.png", f"000000/{item}-0-2.png") for item in items}
+    box = (4, 6, 20, 25)
+    await run(Stage.REWRITE, *(RewriteInput(item, CAPTIONS[item], 0) for item in items))
+    await run(Stage.GENERATE, *(GenerateInput(item, CAPTIONS[item], "a blue cube", 0) for item in items))
+    await run(Stage.COMPARE, *(CompareInput(item, *pairs[item]) for item in items))
+    await run(Stage.LOCATE, *(LocateInput(item, *pairs[item], ("ball",), ("cube", "cat")) for item in items))
+    await run(Stage.DESCRIBE, *(DescribeInput(item, *pairs[item], (RegionInput(0, box),)) for item in items))
+    region = ContrastRegion(0, box, "a red ball", "a cube", 2)
+    await run(Stage.CONTRAST, *(ContrastInput(item, *pairs[item], (region,)) for item in items))
+    await run(Stage.RENDER, *(RenderInput(item, *pairs[item], (RenderRegion(0, box, 2),)) for item in items))
+    return outputs
+
+
+@pytest.mark.anyio
+async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mates(
+    bundle: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number, batches in enumerate(((CAPTIONS,), ((CAPTIONS[1],), (CAPTIONS[0],)))):
+        roles = tuple(role.value for role in Role)
+        device = DeviceProcess("cpu", Start(str(bundle), "cpu", roles, str(tmp_path / str(number)), threads=1))
+        with anyio.fail_after(LIMIT_S):
+            ready = await device.start()
+            assert set(ready.models) == set(roles)
+            outputs = [output for captions in batches for output in await every_stage(device, captions)]
+            await device.stop(30)
+        assert device.last_words.startswith("ended with status 0")
+        found.append(sorted(outputs, key=lambda output: (output.kind, output.item)))
+    assert found[0] == found[1]
+    kinds = [output.kind for output in found[0]]
+    assert {kind: kinds.count(kind) for kind in kinds} == {stage.value: len(CAPTIONS) for stage in Stage}
+    files = sorted(path.relative_to(tmp_path / "0") for path in (tmp_path / "0").rglob("*.png"))
+    assert len(files) == 4 * len(CAPTIONS)
+    for path in files:
+        assert (tmp_path / "0" / path).read_bytes() == (tmp_path / "1" / path).read_bytes()
+        with Image.open(tmp_path / "0" / path) as image:
+            assert image.size == (PICTURE_PX, PICTURE_PX)
