@@ -140,7 +140,7 @@ def test_a_pairs_pictures_do_not_depend_on_its_mates(folder: Path, pairs_per_pas
 
 def test_every_pass_has_the_same_shape(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painter, rows = load(folder, 2), []
-    painter._unet.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    painter.sdxl.unet.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
     painter.paint_pairs(PAIRS, numbers(steps=1))
     assert rows == [8, 8]
 
@@ -166,7 +166,7 @@ def test_a_picture_size_that_the_autoencoder_cannot_make_is_refused(painter: Pai
 
 def test_a_picture_that_is_not_finite_is_an_error_and_no_black_picture(folder: Path) -> None:
     painter = load(folder)
-    painter._vae.decoder.conv_out.bias.data.fill_(torch.inf)
+    painter.sdxl.vae.decoder.conv_out.bias.data.fill_(torch.inf)
     with pytest.raises(StageError, match="a green fish"):
         painter.paint_pairs([PAIRS[1]], numbers(steps=1))
 

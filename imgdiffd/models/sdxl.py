@@ -1,0 +1,188 @@
+"""An SDXL checkpoint, resident: its text encoders, UNet, scheduler and autoencoder behind a few plain calls.
+
+It owns loading, precision and what the UNet is told; it does not know what is painted, edited or erased with it.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
+from safetensors import SafetensorError
+from torch import Tensor
+
+from imgdiffd.errors import BundleError, InputError, ProfileError
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the UNet is told beside latents and time.
+
+    `text` [pictures, tokens, width] are the encoded captions; `unguided` [1, tokens, width] is what guidance leads away
+    from, None without guidance. `rows` and `added` are both as one call takes them, the unguided half first.
+    """
+
+    text: Tensor
+    unguided: Tensor | None
+    rows: Tensor
+    added: dict[str, Tensor]
+    guidance_scale: float
+
+
+class Sdxl:
+    """The components of a `StableDiffusionXLPipeline`. Latents are fp32 [pictures, channels, height, width]."""
+
+    def __init__(self, pipeline: Any, device: torch.device) -> None:
+        self.device = device
+        self.tokenizer = pipeline.tokenizer
+        self._tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+        self._encoders = tuple(each.to(device).eval() for each in (pipeline.text_encoder, pipeline.text_encoder_2))
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.unet = pipeline.unet.to(device, memory_format=layout).eval()
+        # SDXL's own decoder overflows in half precision and says so; a mended one does not need the upcast.
+        vae = pipeline.vae.to(device).eval()
+        self.vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
+        self.pixels_per_latent: int = pipeline.vae_scale_factor
+        self.scheduler = pipeline.scheduler
+        self.zero_empty_prompt = bool(pipeline.config.force_zeros_for_empty_prompt)
+
+    @classmethod
+    def load(
+        cls,
+        role: str,
+        source: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        vae: str | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Loads a folder or hub id in the diffusers format; safetensors only. `dtype` is the UNet's and the encoders'.
+
+        `vae` is the folder or hub id of another autoencoder to take in place of the checkpoint's own. Raises
+        BundleError naming `role` where a part is missing, damaged, or not SDXL's.
+        """
+        parts: dict[str, Any] = {}
+        try:
+            if vae is not None:
+                parts["vae"] = AutoencoderKL.from_pretrained(vae, dtype=dtype, use_safetensors=True)
+            pipeline = StableDiffusionXLPipeline.from_pretrained(
+                source,
+                dtype=dtype,
+                revision=revision,
+                variant=variant,
+                local_files_only=local_files_only,
+                use_safetensors=True,
+                add_watermarker=False,
+                **parts,
+            )
+            return cls(pipeline, device)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            hint = "give the folder or hub id of an SDXL checkpoint in the diffusers format, with safetensors"
+            raise BundleError(f"{role} {source}: {error}", hint=hint) from error
+
+    def check_size(self, key: str, picture_px: int) -> None:
+        """Raises ProfileError naming `key` for a picture size that the autoencoder cannot make."""
+        step = self.pixels_per_latent
+        if picture_px % step:
+            raise ProfileError(
+                f"{key} is {picture_px}, which this painter cannot divide by {step}",
+                hint=f"choose a multiple of {step}",
+            )
+
+    def prompt(self, captions: Sequence[str], picture_px: int, guidance_scale: float) -> Prompt:
+        """The captions, encoded, one picture each. Guidance is off where the scale is at most 1.
+
+        Raises InputError where a caption has more tokens than the encoders read.
+        """
+        text, pooled = self._encode(captions)
+        rows, unguided = text, None
+        if guidance_scale > 1:
+            unguided, empty_pooled = self._empty_prompt(text, pooled)
+            rows = torch.cat([unguided.expand(len(text), -1, -1), text])
+            pooled = torch.cat([empty_pooled.expand(len(text), -1), pooled])
+        px = float(picture_px)
+        sizes = torch.tensor([[px, px, 0, 0, px, px]], dtype=text.dtype, device=self.device)  # original, crop, target
+        added = {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+        return Prompt(text, unguided, rows, added, guidance_scale)
+
+    def begin(self, steps: int, skipped: int = 0) -> Tensor:
+        """The timesteps of `steps` steps without the first `skipped`, the scheduler set to the first of them."""
+        self.scheduler.set_timesteps(steps, device=self.device)
+        first = skipped * self.scheduler.order
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        times: Tensor = self.scheduler.timesteps[first:]
+        return times
+
+    def denoise(self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]) -> Tensor:
+        """One step: the latents at the next time. `generators`, one a picture, serve schedulers that add noise."""
+        guided = prompt.unguided is not None
+        rows = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
+        noise = self.unet(
+            rows.to(self.unet.dtype),
+            time,
+            encoder_hidden_states=prompt.rows,
+            added_cond_kwargs=prompt.added,
+            return_dict=False,
+        )[0].float()
+        if guided:
+            unguided, towards = noise.chunk(2)
+            noise = unguided + prompt.guidance_scale * (towards - unguided)
+        noisy = "generator" in inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generators} if noisy else {}
+        denoised: Tensor = self.scheduler.step(noise, time, latents, **extra, return_dict=False)[0]
+        return denoised
+
+    def encode_picture(self, picture: Tensor) -> Tensor:
+        """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that no draw is needed."""
+        pixels = picture.to(self.vae.device, self.vae.dtype)[None] / 127.5 - 1
+        latents = self.vae.encode(pixels).latent_dist.mode()[0].float()
+        mean, std = self._latent_statistics(latents)
+        scaled: Tensor = (latents - mean) / std * self.vae.config.scaling_factor
+        return scaled
+
+    def decode(self, latents: Tensor) -> Tensor | None:
+        """One picture's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite."""
+        mean, std = self._latent_statistics(latents)
+        latents = (latents / self.vae.config.scaling_factor * std + mean)[None]
+        picture: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
+        if not picture.isfinite().all():
+            return None
+        return (picture / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+
+    def _latent_statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents' mean and deviation, [channels, 1, 1], as configured; 0 and 1 where they are not."""
+        config = self.vae.config
+        mean, std = (getattr(config, key, None) for key in ("latents_mean", "latents_std"))
+        if mean is None or std is None:
+            return latents.new_tensor(0.0), latents.new_tensor(1.0)
+        return latents.new_tensor(mean).view(-1, 1, 1), latents.new_tensor(std).view(-1, 1, 1)
+
+    def _encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """[captions, tokens, width]: both encoders' last-but-one layers; [captions, width]: the second's projection."""
+        states: list[Tensor] = []
+        for tokenizer, encoder in zip(self._tokenizers, self._encoders, strict=True):
+            limit = tokenizer.model_max_length
+            for caption in captions:
+                count = len(tokenizer(caption).input_ids)
+                if count > limit:
+                    raise InputError(
+                        f"caption {caption!r} has {count} tokens, the painter reads {limit}",
+                        code="caption_too_long",
+                        hint="lower rewrite.max_caption_tokens in the profile",
+                    )
+            ids = tokenizer(list(captions), padding="max_length", max_length=limit, return_tensors="pt").input_ids
+            encoded = encoder(ids.to(self.device), output_hidden_states=True)
+            states.append(encoded.hidden_states[-2])
+        return torch.cat(states, dim=-1), encoded.text_embeds
+
+    def _empty_prompt(self, text: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """What guidance leads away from, one row each: zeros for SDXL base, else the encoded empty caption."""
+        if self.zero_empty_prompt:
+            return torch.zeros_like(text[:1]), torch.zeros_like(pooled[:1])
+        return self._encode([""])
