@@ -68,7 +68,8 @@ def test_every_command_is_in_the_readme_and_every_command_of_the_readme_exists()
     commands = set(actions[0].choices or ())
     shown = set(re.findall(r"\bimgdiffd ([a-z]+)\b", readme))
     assert commands <= shown
-    assert {word for word in re.findall(r"^imgdiffd ([a-z]+)\b", readme, re.MULTILINE)} <= commands
+    typed = "\n".join(re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL))
+    assert set(re.findall(r"^imgdiffd ([a-z]+)\b", typed, re.MULTILINE)) <= commands
 
 
 def test_the_demo_has_at_least_48_captions_and_its_models_know_them_all() -> None:
