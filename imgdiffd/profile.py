@@ -140,6 +140,38 @@ class Render(_Frozen):
     view_px: Pixels
 
 
+class Removal(_Frozen):
+    """Object removal (paper, section 16): pixels are those of pictures brought to `picture_px` squared.
+
+    `prompt` is what stands where a thing was. The inpainted pixels reach `dilate_px` beyond the thing's mask and fade
+    into the original over `feather_px` more.
+    """
+
+    picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
+    segment_px: Annotated[int, Field(ge=32, le=4096)]
+    segment_confidence: Fraction
+    segment_iou: Fraction
+    crop_cosine_below: Bound  # of the pair's two crops of a box: one that holds a thing of one picture only
+    overlap_iou: Bound  # as in Locate
+    targets: Annotated[int, Field(ge=1, le=100)]  # at most this many a picture
+    prompt: str
+    strength: Annotated[float, Field(gt=0, le=1)]  # the share of the steps that are run
+    guidance_scale: Annotated[float, Field(ge=0, le=50)]  # at most 1: none
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    dilate_px: Annotated[int, Field(ge=0, le=256)]
+    feather_px: Annotated[int, Field(ge=0, le=256)]
+    match_kind: ImageTextKind
+    original_above: Bound  # the original crop fits its description
+    erased_below: Bound  # and the erased one does not
+    grow_px: Pixels  # of the red box
+
+    @model_validator(mode="after")
+    def _some_step_is_run(self) -> "Removal":
+        if int(self.steps * self.strength) < 1:
+            raise ValueError("steps times strength must be at least 1")
+        return self
+
+
 class Profile(_Frozen):
     """All numbers of one run. `seed` changes every random draw at once."""
 
@@ -152,6 +184,7 @@ class Profile(_Frozen):
     describe: Describe
     contrast: Contrast
     render: Render
+    removal: Removal
 
 
 def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:

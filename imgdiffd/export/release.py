@@ -5,7 +5,7 @@ It owns that layout to the letter, since third-party loaders read it; it does no
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,24 @@ def record(sample: SampleRow) -> dict[str, Any]:
     }
 
 
-def _write_jpeg(source: Path, target: Path) -> None:
+def write_jpeg(source: Path, target: Path) -> None:
+    """`source` as JPEG at `target`, whole or not at all; left alone where `target` is no older."""
     if target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
         return
     partial = target.with_name(f".{target.name}.part")
     with Image.open(source) as picture:
         picture.convert("RGB").save(partial, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    os.replace(partial, target)
+
+
+def write_list(records: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """The records as one JSON list at `target`, synced, whole or not at all."""
+    partial = target.with_name(f".{target.name}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(records, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, target)
 
 
@@ -64,14 +76,8 @@ def export_release(samples: Iterable[SampleRow], pictures: Path, folder: Path) -
     records = []
     for sample in samples:
         name = sample_name(sample)
-        _write_jpeg(pictures / sample.left_image, folder / f"{name}_0.jpg")
-        _write_jpeg(pictures / sample.right_image, folder / f"{name}_1.jpg")
+        write_jpeg(pictures / sample.left_image, folder / f"{name}_0.jpg")
+        write_jpeg(pictures / sample.right_image, folder / f"{name}_1.jpg")
         records.append(record(sample))
-    partial = folder / f".{JSON_NAME}.part"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(records, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / JSON_NAME)
+    write_list(records, folder / JSON_NAME)
     return len(records)

@@ -3,6 +3,7 @@
 It owns the rule that turns labelled scores into a bound, and the profile's file; it does not train anything.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -220,6 +221,7 @@ def _bound(value: float) -> Bound:
 def profile_text(profile: Profile, captions: int, seed: int) -> str:
     """The profile's file: what differs from `default`, and which command wrote it."""
     generate, locate, describe = profile.generate, profile.locate, profile.describe
+    removal = profile.removal
     return f"""# For the miniature bundle: its pictures' sizes, and thresholds for its models' own scores.
 # Written by `imgdiffd mini calibrate --captions {captions} --seed {seed}`; not by hand.
 extends = "default"
@@ -256,6 +258,21 @@ bar_px = {profile.contrast.bar_px}
 grow_px = {profile.render.grow_px}
 line_px = {profile.render.line_px}
 view_px = {profile.render.view_px}
+
+[removal]
+picture_px = {removal.picture_px}
+segment_px = {removal.segment_px}
+segment_confidence = {removal.segment_confidence}
+crop_cosine_below = {{ value = {removal.crop_cosine_below.value} }}
+prompt = {json.dumps(removal.prompt, ensure_ascii=False)}
+strength = {removal.strength}
+guidance_scale = {removal.guidance_scale}
+steps = {removal.steps}
+dilate_px = {removal.dilate_px}
+feather_px = {removal.feather_px}
+original_above = {{ value = {removal.original_above.value} }}
+erased_below = {{ value = {removal.erased_below.value} }}
+grow_px = {removal.grow_px}
 """
 
 
