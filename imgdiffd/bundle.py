@@ -62,11 +62,22 @@ class Rewriter(Model):
     chat_template: str | None = None
 
 
-class Painter(Model):
+class Sdxl(Model):
     """A Stable Diffusion XL pipeline folder. `vae` replaces its VAE, for one that does not overflow in fp16."""
 
-    pairs_per_pass: Rows = 1
     vae: str | None = None
+
+
+class Painter(Sdxl):
+    """Paints pairs. `pairs_per_pass` run at once, always exactly that many."""
+
+    pairs_per_pass: Rows = 1
+
+
+class Eraser(Sdxl):
+    """Inpaints, with a UNet that reads plain latents. `pictures_per_pass` run at once, always exactly that many."""
+
+    pictures_per_pass: Rows = 1
 
 
 class Segmenter(Model):
@@ -94,7 +105,10 @@ class Captioner(Model):
 
 
 class Bundle(_Frozen):
-    """A model for each role, and the profile that fits them. `path` is the file it was read from."""
+    """A model for each role, and the profile that fits them. `path` is the file it was read from.
+
+    `eraser` plays no role in the pipeline: only object removal needs it, and a bundle may lack it.
+    """
 
     name: str
     path: Path
@@ -105,6 +119,7 @@ class Bundle(_Frozen):
     clip: Model
     blip: Model
     captioner: Captioner
+    eraser: Eraser | None = None
 
     def model(self, role: Role) -> Model:
         """What plays `role`."""
@@ -162,6 +177,11 @@ def problems(bundle: Bundle, roles: Sequence[Role] = tuple(Role)) -> list[str]:
     return found
 
 
+def eraser_problems(bundle: Bundle) -> list[str]:
+    """As `problems`, of the eraser; empty where the bundle has none."""
+    return [] if bundle.eraser is None else [f"eraser: {text}" for text in _problems_of(bundle, bundle.eraser)]
+
+
 def _problems_of(bundle: Bundle, model: Model) -> Iterator[str]:
     folder = bundle.folder(model.source)
     if folder is not None and not folder.is_dir():
@@ -169,11 +189,11 @@ def _problems_of(bundle: Bundle, model: Model) -> Iterator[str]:
     elif folder is not None and isinstance(model, Segmenter):
         if not (folder / model.file).is_file():
             yield f"{folder / model.file}: missing"
-    elif folder is not None and isinstance(model, Painter):
+    elif folder is not None and isinstance(model, Sdxl):
         yield from _pipeline_problems(folder)
     elif folder is not None:
         yield from _component_problems(folder)
-    vae = bundle.folder(model.vae) if isinstance(model, Painter) and model.vae else None
+    vae = bundle.folder(model.vae) if isinstance(model, Sdxl) and model.vae else None
     if vae is not None:
         yield from _component_problems(vae)
 

@@ -18,8 +18,10 @@ from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip
 from imgdiffd.models.compiling import compile_blocks
+from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.painter import Painter
 from imgdiffd.models.rewriter import Rewriter
+from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from imgdiffd.pipeline import Role
 
@@ -41,6 +43,7 @@ class Models:
     clip: Clip | None = None
     blip: Blip | None = None
     captioner: Captioner | None = None
+    eraser: Eraser | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -73,8 +76,13 @@ class Models:
         """The captioner."""
         return _held(self.captioner, Role.CAPTIONER)
 
+    @property
+    def need_eraser(self) -> Eraser:
+        """The eraser, which `load_eraser` loads: no stage of the pipeline needs it."""
+        return _held(self.eraser, "eraser")
 
-def _held(model: T | None, role: Role) -> T:
+
+def _held(model: T | None, role: str) -> T:
     if model is None:
         raise StageError(f"the {role} is not loaded on this worker", hint=f"start it with the role {role}")
     return model
@@ -108,6 +116,31 @@ def load_models(bundle: Bundle, roles: Collection[Role], device: torch.device, s
     if compile and device.type == "cuda" and Role.PAINTER in roles:
         compile_blocks("the painter", loaded[Role.PAINTER.value].repeated_blocks(), say)
     return Models(tokenizer, **loaded, sources={role.value: bundle.model(role).label for role in wanted})
+
+
+def load_eraser(bundle: Bundle, device: torch.device, painter: Painter | None = None) -> Eraser:
+    """The eraser of `bundle`; one that names the same weights as `painter`, loaded from that bundle, shares them.
+
+    Raises BundleError as `load_models` does, and where the bundle has no eraser.
+    """
+    silence()
+    model = bundle.eraser
+    if model is None:
+        raise BundleError(
+            f"bundle {bundle.name}: it has no eraser", hint=f"add [eraser] with a source to {bundle.path}"
+        )
+    found = bundles.eraser_problems(bundle)
+    if found:
+        raise BundleError(f"bundle {bundle.name}: {found[0]}", hint=_repair(bundle))
+    if painter is not None and _same_weights(model, bundle.painter):
+        return Eraser(painter.sdxl, model.pictures_per_pass)
+    source, options = _sdxl_source(bundle, model)
+    return Eraser(Sdxl.load("eraser", source, device, dtype_for(device), **options), model.pictures_per_pass)
+
+
+def _same_weights(one: bundles.Sdxl, other: bundles.Sdxl) -> bool:
+    keys = ("source", "revision", "variant", "vae")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def silence() -> None:
@@ -195,19 +228,20 @@ def _painter_tokenizer(bundle: Bundle) -> Any:
 
 
 def _painter(bundle: Bundle, device: torch.device) -> Painter:
-    model, vae = bundle.painter, bundle.painter.vae
+    source, options = _sdxl_source(bundle, bundle.painter)
+    return Painter.load(source, device, dtype_for(device), bundle.painter.pairs_per_pass, **options)
+
+
+def _sdxl_source(bundle: Bundle, model: bundles.Sdxl) -> tuple[str, dict[str, Any]]:
+    """Folder or hub id, and what `Sdxl.load` takes beside it."""
     folder = bundle.folder(model.source)
-    vae_folder = None if vae is None else bundle.folder(vae)
-    return Painter.load(
-        str(folder or model.source),
-        device,
-        dtype_for(device),
-        model.pairs_per_pass,
-        revision=model.revision,
-        variant=model.variant,
-        vae=str(vae_folder) if vae_folder else vae,
-        local_files_only=folder is not None,
-    )
+    vae_folder = None if model.vae is None else bundle.folder(model.vae)
+    return str(folder or model.source), {
+        "revision": model.revision,
+        "variant": model.variant,
+        "vae": str(vae_folder) if vae_folder else model.vae,
+        "local_files_only": folder is not None,
+    }
 
 
 def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:

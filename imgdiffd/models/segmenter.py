@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.message import Box
-from imgdiffd.profile import Locate
+from imgdiffd.profile import Locate, Removal
 
 _FULL_PICTURE_IOU = 0.9  # FastSAM: a box that covers the picture this well is the picture
 _MOST_BOXES = 300  # ultralytics' own default
@@ -105,13 +105,42 @@ class Segmenter:
         Pictures are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the picture become
         it, as FastSAM has it.
         """
-        chosen = self._predictor.args
-        chosen.imgsz, chosen.conf, chosen.iou = locate.segment_px, locate.segment_confidence, locate.segment_iou
-        return [self._boxes_of(picture) for picture in pictures]
+        self._set(locate, masks=False)
+        return [[box for _, box in self._whole(self._found(picture), picture)] for picture in pictures]
 
-    def _boxes_of(self, picture: Tensor) -> list[Box]:
+    def masks(self, pictures: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
+        """As `boxes`, each with its mask: bool [H, W] on the CPU, nothing outside the box, some pixel inside it.
+
+        A picture in which nothing is found has an empty list.
+        """
+        self._set(removal, masks=True)
+        return [self._masks_of(picture) for picture in pictures]
+
+    def _set(self, sizes: Locate | Removal, *, masks: bool) -> None:
+        chosen = self._predictor.args
+        chosen.imgsz, chosen.conf, chosen.iou = sizes.segment_px, sizes.segment_confidence, sizes.segment_iou
+        chosen.retina_masks = masks  # in the picture's own pixels: dear, and the boxes do not need it
+
+    def _masks_of(self, picture: Tensor) -> list[tuple[Box, Tensor]]:
+        found = self._found(picture)
+        if found.masks is None:
+            return []
+        whole, masks = found.masks.data.bool().cpu(), []
+        for index, (x1, y1, x2, y2) in self._whole(found, picture):
+            mask = torch.zeros_like(whole[index])
+            mask[y1:y2, x1:x2] = whole[index, y1:y2, x1:x2]
+            if mask.any():
+                masks.append(((x1, y1, x2, y2), mask))
+        return masks
+
+    def _found(self, picture: Tensor) -> Any:
+        """Ultralytics' results of one picture."""
         bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).cpu().numpy())
-        found = self._predictor([bgr])[0].boxes.xyxy.float().cpu()
+        return self._predictor([bgr])[0]
+
+    def _whole(self, results: Any, picture: Tensor) -> list[tuple[int, Box]]:
+        """The boxes in whole pixels by FastSAM's rules, each with its index in the results; no empty ones."""
+        found = results.boxes.xyxy.float().cpu()
         height, width = picture.shape[1:]
         edges = torch.tensor([width, height, width, height], dtype=torch.float32)
         low = found < self._border_px
@@ -122,4 +151,4 @@ class Segmenter:
         area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
         found[area > _FULL_PICTURE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
         whole = torch.minimum(found.round().clamp(min=0), edges).int().tolist()
-        return [(x1, y1, x2, y2) for x1, y1, x2, y2 in whole if x2 > x1 and y2 > y1]
+        return [(index, (x1, y1, x2, y2)) for index, (x1, y1, x2, y2) in enumerate(whole) if x2 > x1 and y2 > y1]

@@ -1,0 +1,118 @@
+"""The eraser: SDXL inpainting (paper, section 16) that takes a thing out of a picture and leaves every other pixel.
+
+It owns the blend of original and new latents and the paste-back; it does not know which things are worth erasing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imgdiffd.errors import BundleError, StageError
+from imgdiffd.models.sdxl import Sdxl
+from imgdiffd.profile import Removal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hole:
+    """What to erase: `mask` [H, W] is true on the thing in `picture` (uint8 [3, H, W]); `seed` draws what comes there.
+
+    Picture and mask are on the eraser's device, both sides `removal.picture_px` long.
+    """
+
+    picture: Tensor
+    mask: Tensor
+    seed: int
+
+
+class Eraser:
+    """Works on any SDXL checkpoint whose UNet reads plain latents; it may share one with a painter."""
+
+    def __init__(self, sdxl: Sdxl, pictures_per_pass: int) -> None:
+        """Raises BundleError for a UNet that reads masks beside latents: its weights ask for another procedure."""
+        channels = sdxl.unet.config.in_channels
+        if channels != sdxl.vae.config.latent_channels:
+            raise BundleError(
+                f"the eraser's UNet reads {channels} channels, its autoencoder's latents have "
+                f"{sdxl.vae.config.latent_channels}",
+                hint="give a text-to-picture checkpoint, such as stabilityai/sdxl-turbo",
+            )
+        self.sdxl = sdxl
+        self._pictures_per_pass = pictures_per_pass
+
+    @torch.inference_mode()
+    def erase(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
+        """Each picture without its thing, uint8 [3, H, W].
+
+        Pixels further than `dilate_px` + `feather_px` from the mask are bit for bit the original's. Runs in passes of
+        exactly `pictures_per_pass`, the last one filled up, so that no result depends on its mates. Raises
+        ProfileError for a size that the checkpoint cannot make, ValueError for a picture or mask of another size,
+        StageError where a picture is not finite.
+        """
+        self.sdxl.check_size("removal.picture_px", removal.picture_px)
+        wanted = (removal.picture_px, removal.picture_px)
+        for hole in holes:
+            if hole.picture.shape[1:] != wanted or hole.mask.shape != wanted:
+                sizes = f"{tuple(hole.picture.shape)} and {tuple(hole.mask.shape)}"
+                raise ValueError(f"picture and mask are {sizes}, removal.picture_px is {removal.picture_px}")
+        size = self._pictures_per_pass
+        erased: list[Tensor] = []
+        for start in range(0, len(holes), size):
+            mates = list(holes[start : start + size])
+            painted = self._inpaint(mates + mates[-1:] * (size - len(mates)), removal)
+            erased += [_pasted(hole, each, removal) for hole, each in zip(mates, painted, strict=False)]
+        return erased
+
+    def _inpaint(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
+        """Whole decoded pictures, in which the autoencoder has touched every pixel."""
+        prompt = self.sdxl.prompt([removal.prompt] * len(holes), removal.picture_px, removal.guidance_scale)
+        originals = torch.stack([self.sdxl.encode_picture(hole.picture) for hole in holes])
+        reach = removal.dilate_px + removal.feather_px
+        open_latents = torch.stack([self._open_latents(dilated(hole.mask, reach)) for hole in holes])
+        generators = [torch.Generator().manual_seed(hole.seed) for hole in holes]
+        noise = torch.stack([torch.randn(originals.shape[1:], generator=each) for each in generators])
+        noise = noise.to(originals.device)
+
+        scheduler = self.sdxl.scheduler
+        times = self.sdxl.begin(removal.steps, removal.steps - int(removal.steps * removal.strength))
+        if removal.strength == 1:
+            latents = noise * scheduler.init_noise_sigma
+        else:
+            latents = scheduler.add_noise(originals, noise, times[:1])
+        for step, time in enumerate(times):
+            latents = self.sdxl.denoise(latents, time, prompt, generators)
+            following = times[step + 1 : step + 2]
+            kept = scheduler.add_noise(originals, noise, following) if len(following) else originals
+            latents = torch.where(open_latents, latents, kept)
+        pictures = [self.sdxl.decode(each) for each in latents]
+        if any(picture is None for picture in pictures):
+            raise StageError(
+                "the eraser's picture is not finite",
+                hint="load it in bfloat16 or float32, or give it a VAE that does not overflow in half precision",
+            )
+        return [picture for picture in pictures if picture is not None]
+
+    def _open_latents(self, mask: Tensor) -> Tensor:
+        """[1, h, w], true where a latent holds any pixel of the mask."""
+        step = self.sdxl.pixels_per_latent
+        return functional.max_pool2d(mask.float()[None], step, step) > 0
+
+
+def dilated(mask: Tensor, px: int) -> Tensor:
+    """A boolean mask [H, W], grown by `px` in every direction, diagonals included."""
+    grown = functional.max_pool2d(mask.float()[None], (2 * px + 1, 1), 1, (px, 0))
+    return functional.max_pool2d(grown, (1, 2 * px + 1), 1, (0, px))[0] > 0
+
+
+def feathered(mask: Tensor, px: int) -> Tensor:
+    """1 on the mask, falling by equal steps to exactly 0 at `px` + 1 pixels from it: float [H, W]."""
+    return torch.stack([dilated(mask, each) for each in range(px + 1)]).float().mean(0)
+
+
+def _pasted(hole: Hole, painted: Tensor, removal: Removal) -> Tensor:
+    """The painted pixels inside the feathered, dilated mask, the original's outside of it."""
+    share = feathered(dilated(hole.mask, removal.dilate_px), removal.feather_px)
+    mixed = (painted * share + hole.picture * (1 - share)).round().clamp(0, 255).to(torch.uint8)
+    return torch.where(share > 0, mixed, hole.picture)
