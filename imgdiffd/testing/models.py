@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from imgdiffd.message import Box
+from imgdiffd.models.eraser import Hole
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.rewriter import Answer
-from imgdiffd.profile import Generate, ImageTextKind, Locate, Rewrite
+from imgdiffd.profile import Generate, ImageTextKind, Locate, Removal, Rewrite
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
@@ -84,6 +85,30 @@ class FakeSegmenter:
         """The next lists."""
         self.shown += pictures
         return [list(self._boxes.pop(0)) for _ in pictures]
+
+    def masks(self, pictures: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
+        """The next lists, each box with a mask that fills it."""
+        self.shown += pictures
+        return [[(box, _filled(picture, box)) for box in self._boxes.pop(0)] for picture in pictures]
+
+
+def _filled(picture: Tensor, box: Box) -> Tensor:
+    mask = torch.zeros(picture.shape[1:], dtype=torch.bool)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    return mask
+
+
+class FakeEraser:
+    """Paints what it is to erase green; `asked` records the holes."""
+
+    def __init__(self) -> None:
+        self.asked: list[Hole] = []
+
+    def erase(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
+        """One picture per hole."""
+        self.asked += holes
+        green = torch.tensor(COLOURS["green"], dtype=torch.uint8).view(3, 1, 1)
+        return [torch.where(hole.mask, green, hole.picture) for hole in holes]
 
 
 class FakeClip:
