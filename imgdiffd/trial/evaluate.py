@@ -22,6 +22,7 @@ from imgdiffd.models.mini.world import HELD_OUT_SEED, draw_scene
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.profile import Profile, load_profile
 from imgdiffd.store import ItemStory, PairRow
+from imgdiffd.trial.erasing import remove_things
 from imgdiffd.trial.laboratory import Laboratory, held_out_captions
 from imgdiffd.trial.truth import (
     Edit,
@@ -38,6 +39,7 @@ from imgdiffd.trial.truth import (
 )
 
 _UNCHANGED_PAIRS = 48  # painted once more without injection, to compare the change outside
+_ERASED_PAIRS = 12  # both pictures of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,16 @@ def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
     )
 
 
+def removal_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
+    """Are erased things gone, and is everything else left alone?"""
+    removals = remove_things(laboratory, [item.story for item in items if item.edit][:_ERASED_PAIRS], profile)
+    yield _share("erased things that the judge no longer sees", (not each.still_seen for each in removals.erased))
+    passed = [each for each in removals.erased if each.passed]
+    yield _share("… of those that pass the filter", (not each.still_seen for each in passed))
+    yield Figure("erased things that pass the filter", len(passed), len(removals.erased))
+    yield Figure("pixels changed outside the erased", removals.changed_outside, removals.outside, 0.0, at_most=True)
+
+
 def demo_captions() -> list[str]:
     """The captions that `imgdiffd demo` runs."""
     text = (resources.files("imgdiffd") / "data" / CAPTIONS).read_text("utf-8")
@@ -210,6 +222,7 @@ async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
         *picture_figures(items),
         *edit_figures(laboratory, items, profile),
         *sample_figures(items),
+        *removal_figures(laboratory, items, profile),
         _share("held-out captions that yield a sample", (story.state is ItemState.SAMPLED for story in held_out)),
         _share("the demo's captions that yield a sample", (story.state is ItemState.SAMPLED for story in demo), 0.5),
     ]

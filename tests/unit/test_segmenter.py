@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
-from imgdiffd.profile import Locate, load_profile
+from imgdiffd.profile import Locate, Removal, load_profile
 from tests import tiny_models
 
 FILE = "tiny-seg.pt"
@@ -29,6 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def locate() -> Locate:
     return load_profile("mini").locate.model_copy(update={"segment_px": 64, "segment_confidence": 0.5})
+
+
+@pytest.fixture(scope="module")
+def removal() -> Removal:
+    return load_profile("mini").removal.model_copy(update={"segment_px": 64, "segment_confidence": 0.5})
 
 
 @pytest.fixture
@@ -97,6 +102,38 @@ def test_boxes_do_not_depend_on_batch_mates(folder: Path, locate: Locate, pictur
     together = resident.boxes(pictures, locate)
     assert [resident.boxes([picture], locate)[0] for picture in pictures] == together
     assert len({len(boxes) for boxes in together} | {tuple(boxes) for boxes in map(tuple, together)}) > 1
+
+
+def test_masks_are_those_of_ultralytics_in_the_pictures_own_pixels_cut_to_their_box(
+    folder: Path, removal: Removal, locate: Locate, pictures: list[Tensor]
+) -> None:
+    from ultralytics import FastSAM
+
+    reference, resident = FastSAM(str(folder / FILE)), segmenter(folder, border_px=20)
+    for picture in (pictures[0], pictures[1][:, :40]):
+        bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).numpy())
+        settings = {"imgsz": 64, "conf": removal.segment_confidence, "iou": removal.segment_iou}
+        cpu = torch.device("cpu")
+        (found,) = reference.predict(bgr, **settings, retina_masks=True, device=cpu, verbose=False, save=False)
+        masks = resident.masks([picture], removal)[0]
+        assert {box for box, _ in masks} <= set(resident.boxes([picture], locate)[0])
+        assert len(masks) > 3
+        expected = iter(zip(found.boxes.xyxy.round().int().tolist(), found.masks.data.bool().cpu(), strict=True))
+        for (x1, y1, x2, y2), mask in masks:
+            whole = next(each for box, each in expected if box == [x1, y1, x2, y2])
+            assert mask.shape == picture.shape[1:]
+            assert torch.equal(mask[y1:y2, x1:x2], whole[y1:y2, x1:x2])
+            assert mask.any()
+            assert mask.sum() == mask[y1:y2, x1:x2].sum()
+
+
+def test_an_image_in_which_nothing_is_found_has_no_masks(
+    folder: Path, removal: Removal, pictures: list[Tensor]
+) -> None:
+    sure = removal.model_copy(update={"segment_confidence": 1.0})
+    resident = segmenter(folder)
+    assert resident.masks(pictures, sure) == [[] for _ in pictures]
+    assert all(resident.masks(pictures, removal))
 
 
 def test_boxes_are_whole_pixels_inside_the_canvas_and_never_empty(
