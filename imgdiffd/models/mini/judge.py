@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.ops import nms
+from torchvision.ops import nms  # type: ignore[import-untyped]
 
 from imgdiffd.models.mini.world import COLOURS, NOUNS, PICTURE_PX, PLACES
 
@@ -52,7 +52,8 @@ class _Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.first(F.silu(self.norms[0](x)))
-        return x + self.second(F.silu(self.norms[1](inner)))
+        out: torch.Tensor = x + self.second(F.silu(self.norms[1](inner)))
+        return out
 
 
 class DenseDetector(nn.Module):

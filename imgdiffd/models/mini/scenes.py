@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align  # type: ignore[import-untyped]
 
 from imgdiffd.models.mini import shapes, training, world
 from imgdiffd.models.mini.world import COLOURS, HELD_OUT_SEED, NOUNS, PICTURE_PX, PLACES, caption_of, draw_scene
@@ -136,7 +136,7 @@ def jittered(rng: np.random.Generator, boxes: NDArray[np.float32], shift: float,
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
     moved = boxes + rng.uniform(-shift, shift, boxes.shape) * sides
     moved += rng.uniform(0, grow_px, (len(boxes), 1)) * np.array([-1, -1, 1, 1])
-    return np.clip(moved, 0, PICTURE_PX).astype(np.float32)
+    return np.asarray(np.clip(moved, 0, PICTURE_PX), dtype=np.float32)
 
 
 def empty_boxes(rng: np.random.Generator, scenes: Scenes, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -164,4 +164,5 @@ def squared(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 def crops(pixels: torch.Tensor, rows: NDArray[np.int64], boxes: NDArray[np.float32], size: int) -> torch.Tensor:
     """The boxes of the pictures `rows`, each squashed to size×size."""
     regions = torch.cat([torch.from_numpy(rows).float()[:, None], torch.from_numpy(boxes).float()], dim=1)
-    return roi_align(pixels, regions, size, sampling_ratio=1, aligned=True)
+    cut: torch.Tensor = roi_align(pixels, regions, size, sampling_ratio=1, aligned=True)
+    return cut

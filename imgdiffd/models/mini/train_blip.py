@@ -104,7 +104,7 @@ def showing(
     """Boxes on the chosen scenes (row, box) and, per box, its (short, full) names: noun and description, or ground."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
     boxes = scenes.jittered(rng, data.boxes[chosen][rows, slots], shift=0.07, grow_px=GROWN_PX)
-    things = [data.name(chosen[row], slot) for row, slot in zip(rows, slots, strict=True)]
+    things = [data.name(int(chosen[row]), int(slot)) for row, slot in zip(rows, slots, strict=True)]
     names = [(noun, region_name(noun, colour)) for noun, colour in things]
     empty = scenes.empty_boxes(rng, data, chosen)
     ground = np.flatnonzero(~np.isnan(empty[:, 0]))
@@ -151,7 +151,8 @@ class Learner(torch.nn.Module):
         hidden = self.blip.text_encoder(
             **self.encoded(texts), encoder_hidden_states=patches, encoder_attention_mask=seen
         ).last_hidden_state
-        return self.blip.itm_head(hidden[:, 0]).float()
+        verdict: torch.Tensor = self.blip.itm_head(hidden[:, 0]).float()
+        return verdict
 
 
 def soft_target(logits: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
@@ -218,7 +219,7 @@ def measure(model: BlipForImageTextRetrieval, processor: BlipProcessor, data: Sc
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure and export; start from the CLIP in the bundle."""
-    options = training.arguments(__doc__ or "", steps=900).parse_args(argv)
+    options = training.arguments(__doc__ or "", steps=850).parse_args(argv)
     training.start(options)
     (model, tokenizer), data = build(), scenes.cached()
     first = vision.normalised(data.pixels(np.random.default_rng(0), np.arange(64)))

@@ -74,7 +74,7 @@ def regions(
     """Boxes on the chosen scenes (row, box) and what they show: every thing once, and some ground."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
     boxes = scenes.jittered(rng, data.boxes[chosen][rows, slots], shift=0.06, grow_px=3.0)
-    names = [region_name(*data.name(chosen[row], slot)) for row, slot in zip(rows, slots, strict=True)]
+    names = [region_name(*data.name(int(chosen[row]), int(slot))) for row, slot in zip(rows, slots, strict=True)]
     empty = scenes.empty_boxes(rng, data, chosen)
     ground = np.flatnonzero(~np.isnan(empty[:, 0]))[:EMPTY]
     names += [ground_name(PLACES[data.places[index]]) for index in chosen[ground]]
@@ -168,7 +168,7 @@ def processor_of(tokenizer: CLIPTokenizer) -> CLIPProcessor:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure and export."""
-    options = training.arguments(__doc__ or "", steps=1500).parse_args(argv)
+    options = training.arguments(__doc__ or "", steps=950).parse_args(argv)
     training.start(options)
     model, tokenizer = build()
     learner, data = Learner(model), scenes.cached()

@@ -84,7 +84,7 @@ def measure(judge: Judge, data: Scenes, images: NDArray[np.uint8] | None = None)
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure and export."""
-    options = training.arguments(__doc__ or "", steps=1600).parse_args(argv)
+    options = training.arguments(__doc__ or "", steps=600).parse_args(argv)
     training.start(options)
     net, data = DenseDetector(), scenes.cached()
     training.train("judge", net, lambda rng, _: loss_of(net, data, rng), steps=options.steps, lr=2e-3)

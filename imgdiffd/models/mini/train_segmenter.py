@@ -62,7 +62,8 @@ def build() -> torch.nn.Module:
 
     model = SegmentationModel(copy.deepcopy(CONFIG), ch=3, nc=1, verbose=False)
     model.args, model.names = SimpleNamespace(**LOSS_GAINS), {0: "object"}
-    return model
+    built: torch.nn.Module = model
+    return built
 
 
 def ground_truth(data: Scenes, chosen: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
@@ -135,7 +136,7 @@ def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, export and measure."""
-    options = training.arguments(__doc__ or "", steps=1600).parse_args(argv)
+    options = training.arguments(__doc__ or "", steps=700).parse_args(argv)
     training.start(options)
     keep_ultralytics_quiet()
     model, data = build(), scenes.cached()
