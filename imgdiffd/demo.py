@@ -5,6 +5,7 @@ It owns the folder's layout and the order of events; the daemon, the client and 
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -45,6 +47,7 @@ def _environment(folder: Path, socket_path: Path) -> dict[str, str]:
         "IMGDIFFD_BUNDLE": "mini",
         "IMGDIFFD_DEVICES": "cpu,cpu",
         "IMGDIFFD_MIN_FREE_GB": "0.2",
+        "IMGDIFFD_THREADS_PER_DEVICE": "1",  # models this small gain nothing from a second one
     }
 
 
@@ -101,6 +104,11 @@ def _over(status: Status, name: str) -> bool:
     return bool(jobs) and all(job.state in TERMINAL_JOB_STATES for job in jobs)
 
 
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Turn SIGTERM into an exit that passes through `_daemon`: nothing is left running."""
+    raise SystemExit(143)
+
+
 def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
     """Take `captions` (the built-in file where None) through the daemon; leave everything under `folder`.
 
@@ -110,6 +118,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
     from imgdiffd.export.release import export_release
     from imgdiffd.store import Reader
 
+    signal.signal(signal.SIGTERM, _leave)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     socket_path = _socket_path(folder)
