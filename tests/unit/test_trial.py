@@ -1,14 +1,19 @@
 """Calibration's rule and the world's truth: pure functions that decide what counts as right."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from imgdiffd.models.mini.judge import Detection
+from imgdiffd.models.mini.judge import Detection, Verdict
 from imgdiffd.profile import load_profile
+from imgdiffd.removal import Erasure, Inspection, erased_key, original_key
 from imgdiffd.trial.calibrate import Labelled, fit_bound, open_profile, profile_text
+from imgdiffd.trial.erasing import Erased, _judged, _moved
 from imgdiffd.trial.evaluate import Figure
+from imgdiffd.trial.laboratory import Laboratory
 from imgdiffd.trial.truth import Edit, change, edit_of, edited, holds_replaced, names, names_both, outside, seen
 
 BALL = Detection("ball", "red", (10, 10, 30, 30), 0.9)
@@ -86,6 +91,50 @@ def test_the_written_profile_says_what_was_fitted_and_reads_back(tmp_path: Path)
     path.write_text(profile_text(profile, 10, 1))
     assert load_profile(str(path)) == profile
     assert open_profile(profile).locate.noun_above.value < -1
+
+
+class _Bench:
+    """Two pictures, and a judge that sees `seen[name]` in each."""
+
+    def __init__(self, erased: NDArray[np.uint8], seen: dict[str, list[Detection]]) -> None:
+        self._images = {"1.png": np.zeros((64, 64, 3), np.uint8), "1-e0.png": erased}
+        self._seen = list(seen.values())
+        self.judge = self
+
+    def pixels(self, name: str) -> NDArray[np.uint8]:
+        return self._images[name]
+
+    def see(self, images: NDArray[np.uint8]) -> list[Verdict]:
+        return [Verdict("grass", tuple(things)) for things in self._seen]
+
+
+ERASURE = Erasure(1, 1, 0, (10, 10, 30, 30), 64, 0.1, "1.png", "1-e0.png", 1)
+
+
+def test_one_pixel_changed_outside_an_erasure_is_counted() -> None:
+    removal = load_profile("mini").removal
+    erased = np.zeros((64, 64, 3), np.uint8)
+    erased[8:32, 8:32] = 9  # two pixels beyond the box: inside the paste-back's reach
+    assert _moved(cast(Laboratory, _Bench(erased, {})), ERASURE, removal)[0] == 0
+    erased[40, 40, 2] = 1
+    assert _moved(cast(Laboratory, _Bench(erased, {})), ERASURE, removal)[0] == 1
+
+
+@pytest.mark.parametrize(("after", "still_seen"), [([HOUSE], False), ([BALL, HOUSE], True), ([STAR], False)])
+def test_an_erased_thing_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
+    after: list[Detection], still_seen: bool
+) -> None:
+    removal = load_profile("mini").removal
+    bench = cast(Laboratory, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE, BALL], "after": after}))
+    scores = {original_key(removal.match_kind): 1.0, erased_key(removal.match_kind): 0.0}
+    (judged,) = _judged(bench, [Inspection(ERASURE, "a red ball", scores)], removal)
+    assert judged == Erased(still_seen, passed=True)
+
+
+def test_an_erasure_that_lies_on_nothing_says_nothing_about_things() -> None:
+    removal = load_profile("mini").removal
+    bench = cast(Laboratory, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE], "after": []}))
+    assert list(_judged(bench, [Inspection(ERASURE, "a red ball", {})], removal)) == []
 
 
 def test_a_figure_without_measurements_meets_no_target() -> None:
