@@ -49,7 +49,7 @@ def erase(
                 erasures[-1].append(
                     Erasure(entry.item, image, index, target.box, size, target.cosine, source, erased, seed)
                 )
-    without = models.need_eraser.erase(holes, removal) if holes else []
+    without = models.need_eraser.erase(holes, removal)
     names = [each.erased for made in erasures for each in made]
     pictures.write(dict(zip(names, without, strict=True)))
     return tuple(EraseOutput(entry.item, tuple(made)) for entry, made in zip(inputs, erasures, strict=True))

@@ -66,7 +66,7 @@ def test_an_image_without_masks_yields_nothing_and_stops_nobody(tmp_path: Path) 
     assert [each.item for each in full.erasures] == [6]
 
 
-def test_a_batch_without_any_thing_asks_no_eraser(tmp_path: Path) -> None:
+def test_a_batch_without_any_thing_erases_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [SAME])
     assert scene.erase() == (EraseOutput(5, ()),)
     assert scene.eraser.asked == []
