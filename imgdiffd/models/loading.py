@@ -126,21 +126,15 @@ def load_eraser(bundle: Bundle, device: torch.device, painter: Painter | None = 
     silence()
     model = bundle.eraser
     if model is None:
-        raise BundleError(
-            f"bundle {bundle.name}: it has no eraser", hint=f"add [eraser] with a source to {bundle.path}"
-        )
+        raise BundleError(f"bundle {bundle.name}: it has no eraser", hint=f"add [eraser] to {bundle.path}")
     found = bundles.eraser_problems(bundle)
     if found:
         raise BundleError(f"bundle {bundle.name}: {found[0]}", hint=_repair(bundle))
-    if painter is not None and _same_weights(model, bundle.painter):
+    weights = {"source", "revision", "variant", "vae"}
+    if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
         return Eraser(painter.sdxl, model.pictures_per_pass)
     source, options = _sdxl_source(bundle, model)
     return Eraser(Sdxl.load("eraser", source, device, dtype_for(device), **options), model.pictures_per_pass)
-
-
-def _same_weights(one: bundles.Sdxl, other: bundles.Sdxl) -> bool:
-    keys = ("source", "revision", "variant", "vae")
-    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def silence() -> None:
