@@ -11,7 +11,7 @@ from transformers import LlavaNextProcessor, PreTrainedTokenizerFast
 
 from imgdiffd.models.mini import scenes, vision
 from imgdiffd.models.mini.scenes import Scenes, ground_name, region_name
-from imgdiffd.models.mini.world import PICTURE_PX, PLACES, draw_pair
+from imgdiffd.models.mini.world import PICTURE_PX, PLACES, draw_names, draw_pair
 
 REGION = "Please provide a clear description for this region: [{}]."
 DIFFERENCE = (
@@ -88,6 +88,15 @@ def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
     bar = np.zeros((PICTURE_PX, BAR_PX, 3), np.uint8)
     picture = np.concatenate([sides[0], bar, sides[1]], axis=1)
     return picture, Asked((DIFFERENCE.format(*names),), (ANSWER.format(*names),))
+
+
+def told_pair(rng: np.random.Generator) -> Asked:
+    """The question about a pair without its picture: what it says of both sides is all that the answer needs."""
+    names = []
+    for _ in range(2):
+        noun, colour = draw_names(rng, 1)[0]
+        names.append(region_name(noun, colour) if rng.random() < 0.9 else ground_name(str(rng.choice(PLACES))))
+    return Asked((DIFFERENCE.format(*names),), (ANSWER.format(*names),))
 
 
 def packed(processor: LlavaNextProcessor, tasks: list[Asked], image_tokens: int) -> dict[str, torch.Tensor]:

@@ -22,7 +22,9 @@ COUNT = 30_000
 @dataclass(frozen=True)
 class Scenes:
     """N scenes. `images` uint8 Nx64x64x3 RGB, `labels` uint8 Nx64x64 (0 ground, else the thing's number), `nouns` and
-    `colours` Nx3 (-1: no thing), `boxes` Nx3x4 in pixels, `places` N; `decoded`: the first scenes after the VAE."""
+    `colours` Nx3 (-1: no thing), `boxes` Nx3x4 in pixels, `places` N; `decoded`: the first scenes after the VAE.
+    The first `painted` scenes are the painter's own.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -31,6 +33,7 @@ class Scenes:
     boxes: NDArray[np.float32]
     places: NDArray[np.int64]
     decoded: NDArray[np.uint8] | None = None
+    painted: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,11 +50,20 @@ class Scenes:
         """The thing's (noun, colour)."""
         return NOUNS[self.nouns[index, slot]], COLOURS[self.colours[index, slot]]
 
+    def choose(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Draws scenes for a batch: half have a copy by the VAE; a quarter is painted, where there are such."""
+        chosen = rng.integers(len(self), size=count)
+        if self.decoded is not None:
+            chosen = np.where(rng.random(count) < 0.5, chosen % len(self.decoded), chosen)
+        if self.painted:
+            chosen = np.where(rng.random(count) < 0.25, chosen % self.painted, chosen)
+        return chosen
+
     def pixels(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> torch.Tensor:
-        """The chosen scenes as Nx3x64x64 in 0–1; half of those that have one come as the VAE's copy."""
+        """The chosen scenes as Nx3x64x64 in 0–1; three in four of those that have one come as the VAE's copy."""
         images = self.images[chosen]
         if self.decoded is not None:
-            swap = (chosen < len(self.decoded)) & (rng.random(len(chosen)) < 0.5)
+            swap = (chosen < len(self.decoded)) & ((rng.random(len(chosen)) < 0.75) | (chosen < self.painted))
             images = np.where(
                 swap[:, None, None, None], self.decoded[np.minimum(chosen, len(self.decoded) - 1)], images
             )
@@ -102,6 +114,11 @@ def decoded_path(count: int = COUNT) -> Path:
     return cache_path(count).with_suffix(".decoded.npy")
 
 
+def painted_path(count: int = COUNT) -> Path:
+    """Where scenes by the painter lie, with what the judge saw in them."""
+    return cache_path(count).with_suffix(".painted.npz")
+
+
 def cached(count: int = COUNT) -> Scenes:
     """The training scenes, drawn once per version of the world into `build/mini/`, with the VAE's copies where made."""
     path = cache_path(count)
@@ -113,8 +130,20 @@ def cached(count: int = COUNT) -> Scenes:
         part.rename(path)
     with np.load(path) as stored:
         arrays = {key: stored[key] for key in stored.files}
-    decoded = decoded_path(count)
-    return Scenes(**arrays, decoded=np.load(decoded) if decoded.exists() else None)
+    decoded, painted = decoded_path(count), painted_path(count)
+    drawn_ones = Scenes(**arrays, decoded=np.load(decoded) if decoded.exists() else None)
+    if not painted.exists():
+        return drawn_ones
+    with np.load(painted) as stored:
+        return led_by(Scenes(**{key: stored[key] for key in stored.files}), drawn_ones)
+
+
+def led_by(painted: Scenes, others: Scenes) -> Scenes:
+    """Both together, the painted ones first."""
+    fields = ("images", "labels", "nouns", "colours", "boxes", "places")
+    joined = {field: np.concatenate([getattr(painted, field), getattr(others, field)]) for field in fields}
+    decoded = None if others.decoded is None else np.concatenate([painted.images, others.decoded])
+    return Scenes(**joined, decoded=decoded, painted=len(painted))
 
 
 def roughened(rng: np.random.Generator, pixels: torch.Tensor) -> torch.Tensor:

@@ -163,7 +163,7 @@ def soft_target(logits: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
 
 def loss_of(learner: Learner, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch of crops against every noun, against the batch's descriptions, and through the matching head."""
-    chosen = rng.integers(len(data), size=WHOLE)
+    chosen = data.choose(rng, WHOLE)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     rows, boxes, names = showing(rng, data, chosen)
     parts = vision.normalised(scenes.crops(pixels, rows, boxes, vision.TOWER["image_size"]))

@@ -85,7 +85,7 @@ def loss_of(
     learner: Learner, tokenizer: CLIPTokenizer, data: Scenes, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch of scenes against captions, of crops against names, and of patches against labels."""
-    chosen = rng.integers(len(data), size=WHOLE)
+    chosen = data.choose(rng, WHOLE)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     rows, boxes, names = regions(rng, data, chosen)
     kept = rng.permutation(len(rows))[:PARTS]

@@ -35,7 +35,7 @@ def targets(data: Scenes, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, torc
 
 def loss_of(net: DenseDetector, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch: is a thing centred here, which noun, colour and box has it, and which place is this."""
-    chosen = rng.integers(len(data), size=BATCH)
+    chosen = data.choose(rng, BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cells, place = net(pixels)

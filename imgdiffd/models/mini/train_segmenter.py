@@ -81,7 +81,7 @@ def ground_truth(data: Scenes, chosen: np.ndarray[Any, Any]) -> dict[str, torch.
 
 def loss_of(model: Any, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch under ultralytics' segmentation loss."""
-    chosen = rng.integers(len(data), size=BATCH)
+    chosen = data.choose(rng, BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     pixels = F.interpolate(pixels, (IMAGE_PX, IMAGE_PX), mode="bilinear", align_corners=False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
