@@ -1,5 +1,6 @@
 """Which devices there are, and what becomes of one that will not start."""
 
+import os
 from pathlib import Path
 
 import anyio
@@ -24,7 +25,7 @@ def test_auto_is_every_gpu_that_the_driver_lists_and_never_silently_the_cpu(tmp_
 
 
 def test_cpu_workers_share_the_cores_and_gpu_workers_keep_torchs_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_module.os, "sched_getaffinity", lambda _pid: set(range(4)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)))
     assert threads_for(["cpu", "cpu"], 0) == 2
     assert threads_for(["cpu"] * 8, 0) == 1
     assert threads_for(["cuda:0"], 0) == 0
@@ -79,7 +80,7 @@ async def test_a_worker_that_dies_is_taken_down_and_replaced(tmp_path: Path) -> 
             while ("up", "cpu#0") not in events:
                 await anyio.sleep(0.01)
             assert first.pid is not None
-            fleet_module.os.kill(first.pid, 9)
+            os.kill(first.pid, 9)
             while events.count(("up", "cpu#0")) < 2:
                 await anyio.sleep(0.01)
             group.cancel_scope.cancel()

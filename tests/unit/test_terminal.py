@@ -22,7 +22,7 @@ def test_a_rate_is_taken_over_the_window_and_not_since_the_start() -> None:
     now = 0.0
     rates = Rates(lambda: now)
     assert rates.update("paint", 0) == 0.0
-    for now in range(10, 101, 10):  # noqa: B007 — `now` is read by the clock
+    for now in range(10, 101, 10):
         rate = rates.update("paint", 0 if now <= 50 else now - 50)
     assert rate == 1.0
 
