@@ -144,22 +144,35 @@ def edit_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profi
         "edits: every other thing still there",
         (seen(i.after, i.edit.others) == len(i.edit.others) for i in edits if i.edit),
     )
-    both = [item for item in edits if all(item.replaced)][:_UNCHANGED_PAIRS]
-    with_injection, without = 0.0, 0.0
+    yield from _change_figures(laboratory, [item for item in edits if all(item.replaced)][:_UNCHANGED_PAIRS], profile)
+
+
+def _change_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
+    """How much moves beyond the edited thing, compared with the same noise and captions without injection.
+
+    The promise compares the same pixels: those beyond the boxes of old and new thing in the injected pair, grown. The
+    second figure leaves out the new thing in the free pair too, wherever that pair put it.
+    """
     free = profile.generate.model_copy(update={"edit": "none"})
-    prompts = [PairPrompt(item.story.caption, item.pair.caption2, item.pair.seed) for item in both]
+    prompts = [PairPrompt(item.story.caption, item.pair.caption2, item.pair.seed) for item in items]
     with torch.inference_mode():
         repainted = laboratory.models.need_painter.paint_pairs(prompts, free) if prompts else []
-    for item, (_, second) in zip(both, repainted, strict=True):
-        before = laboratory.pixels(item.pair.image1)
+    injected = injected_own = without = without_own = 0.0
+    for item, (_, second) in zip(items, repainted, strict=True):
+        assert item.edit is not None
+        before, after = laboratory.pixels(item.pair.image1), laboratory.pixels(item.pair.image2)
         free_after = np.ascontiguousarray(second.permute(1, 2, 0).numpy())
         boxes = [thing.box for thing in item.replaced if thing is not None]
-        elsewhere = find(laboratory.judge(free_after[None])[0], item.edit.new) if item.edit else None
         where = outside(before.shape[:2], boxes)
-        where_free = outside(before.shape[:2], [*boxes, *([elsewhere.box] if elsewhere else [])])
-        with_injection += change(before, laboratory.pixels(item.pair.image2), where)
-        without += change(before, free_after, where_free)
-    yield Figure("change outside the thing: with injection / without", with_injection, without, 0.5, at_most=True)
+        injected += change(before, after, where)
+        without += change(before, free_after, where)
+        elsewhere = find(laboratory.judge(free_after[None])[0], item.edit.new)
+        if elsewhere is not None:
+            injected_own += change(before, after, where)
+            without_own += change(before, free_after, outside(before.shape[:2], [boxes[0], elsewhere.box]))
+    yield Figure("change outside the thing: with injection / without", injected, without, 0.5, at_most=True)
+    name = "the same, each pair's new thing left out where it stands"
+    yield Figure(name, injected_own, without_own, None, at_most=True)
 
 
 def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
