@@ -228,7 +228,7 @@ def _thing(labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, ke
         (PICTURE_PX, PICTURE_PX),
         interpolation=cv2.INTER_AREA,
     )
-    mask = np.asarray(covered >= 0.5)
+    mask = np.asarray(covered > 0.5)
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     box = (
         float(columns[0]),
