@@ -51,6 +51,11 @@ def find(detections: Sequence[Detection], named: Named) -> Detection | None:
     return max(hits, key=lambda thing: thing.score, default=None)
 
 
+def find_all(detections: Sequence[Detection], named: Named) -> tuple[Detection, ...]:
+    """Every detection of a thing with that noun and colour: the painter sometimes paints one twice."""
+    return tuple(thing for thing in detections if (thing.noun, thing.colour) == named)
+
+
 def seen(detections: Sequence[Detection], wanted: Sequence[Named]) -> int:
     """How many of `wanted` are there, noun and colour right."""
     return sum(find(detections, named) is not None for named in wanted)
@@ -69,10 +74,17 @@ def iou(box: Sequence[float], other: Sequence[float]) -> float:
     return float(intersection_over_union(np.asarray(box, float), np.asarray([other], float))[0])
 
 
-def holds_replaced(box: Sequence[float], picture: int, replaced: Sequence[Detection | None]) -> bool:
-    """A region found in `picture` (1 or 2) overlaps that picture's replaced thing with an IoU of at least 0.5."""
-    thing = replaced[picture - 1]
-    return thing is not None and iou(box, thing.box) >= 0.5
+def overlap(box: Sequence[float], things: Sequence[Detection]) -> float:
+    """The largest IoU of a box with any of the things; 0 where there is none."""
+    return max((iou(box, thing.box) for thing in things), default=0.0)
+
+
+def holds_replaced(box: Sequence[float], picture: int, replaced: Sequence[Sequence[Detection]]) -> bool:
+    """A region found in `picture` (1 or 2) overlaps that picture's replaced thing with an IoU of at least 0.5.
+
+    `replaced` are the old thing's instances in picture 1 and the new one's in picture 2.
+    """
+    return overlap(box, replaced[picture - 1]) >= 0.5
 
 
 def outside(shape: tuple[int, int], boxes: Sequence[FloatBox], grow_px: float = 2.0) -> NDArray[np.bool_]:

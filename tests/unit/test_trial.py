@@ -45,10 +45,10 @@ def test_a_thing_counts_as_painted_only_with_noun_and_colour() -> None:
 
 
 def test_a_box_must_lie_on_the_replaced_thing_of_its_own_picture() -> None:
-    replaced = (BALL, Detection("star", "red", (30, 30, 50, 50), 0.9))
+    replaced = ((BALL,), (Detection("star", "red", (30, 30, 50, 50), 0.9),))
     assert holds_replaced((11, 11, 30, 30), 1, replaced)
     assert not holds_replaced((11, 11, 30, 30), 2, replaced)
-    assert not holds_replaced((11, 11, 30, 30), 1, (None, None))
+    assert not holds_replaced((11, 11, 30, 30), 1, ((), ()))
 
 
 def test_a_region_caption_must_name_the_noun_and_no_other() -> None:
