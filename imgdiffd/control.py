@@ -187,11 +187,11 @@ def _funnel(row: StoreFunnel) -> Funnel:
         FunnelStep(name="rewritten", count=row.rewritten, lost=lost(Stage.REWRITE)),
         FunnelStep(name="pairs painted", count=row.painted, lost=lost(Stage.GENERATE)),
         FunnelStep(name="pairs alike enough", count=row.alike, lost=lost(Stage.COMPARE)),
-        FunnelStep(name="boxes found", count=row.boxes),
+        FunnelStep(name="boxes found", count=row.boxes, base=0),
         FunnelStep(name="regions that differ", count=row.regions, lost=parts(Stage.LOCATE)),
         FunnelStep(name="regions described", count=row.described, lost=parts(Stage.DESCRIBE)),
         FunnelStep(name="samples", count=row.samples, lost=parts(Stage.CONTRAST)),
-        FunnelStep(name="captions with a sample", count=row.items_sampled),
+        FunnelStep(name="captions with a sample", count=row.items_sampled, base=row.captions),
     )
     return Funnel(steps=steps)
 

@@ -92,10 +92,14 @@ class Status(_Record):
 
 
 class FunnelStep(_Record):
-    """One narrowing of the way from captions to samples: how many came this far, and who fell out just before."""
+    """One narrowing of the way from captions to samples: how many came this far, and who fell out just before.
+
+    `base` is what the count is a share of: the step before where it is None, nothing where it is 0.
+    """
 
     name: str
     count: int
+    base: int | None = None
     lost: dict[str, int] = {}
 
 

@@ -129,7 +129,8 @@ def funnel_table(funnel: Funnel) -> Table:
     table.add_column("lost before it")
     previous = 0
     for step in funnel.steps:
-        share = f"{step.count / previous:.0%}" if previous else ""
+        base = previous if step.base is None else step.base
+        share = f"{step.count / base:.0%}" if base else ""
         lost = ", ".join(f"{reason} {count}" for reason, count in step.lost.items())
         table.add_row(step.name, str(step.count), share, lost)
         previous = step.count
