@@ -10,7 +10,7 @@ help:
 	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types"
-	@echo "make mini   rebuild the miniature bundle from nothing (about two hours on 2 cores, resumable)"
+	@echo "make mini   rebuild the miniature bundle from nothing (some hours on 4 cores, resumable)"
 
 .venv/ready: pyproject.toml uv.lock bootstrap.py
 	@test "$(UV)" != .tools/uv || python3 bootstrap.py
