@@ -94,8 +94,11 @@ def _drop(captions: Path, inbox: Path) -> None:
     partial.rename(inbox / captions.name)
 
 
-def _over(status: Status, name: str) -> bool:
-    """Whether the job called `name` has ended. Raises DaemonError when no device can work any more."""
+def _over(status: Status, name: str, inbox: Path) -> bool:
+    """Whether the job called `name` has ended. Raises DaemonError when it cannot: a refused file, no device left."""
+    refusal = inbox / "failed" / f"{name}.reason.txt"
+    if refusal.exists():
+        raise DaemonError(f"the daemon refused {name}: {' '.join(refusal.read_text('utf-8').split())}")
     if status.devices and all(device.state == "parked" for device in status.devices):
         raise DaemonError(
             f"no device can start: {status.devices[0].detail}", hint="see daemon.log in the demo's folder"
@@ -118,6 +121,8 @@ def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
     from imgdiffd.export.release import export_release
     from imgdiffd.store import Reader
 
+    if captions is not None and not captions.is_file():
+        raise DaemonError(f"{captions}: no such file", hint="name a caption file")
     signal.signal(signal.SIGTERM, _leave)
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,9 +139,10 @@ def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
         _wait_alive(client, process, folder / "daemon.log")
         source = captions or built_in
         if not any(job.name == source.name for job in client.jobs()):
+            (folder / "inbox" / "failed" / f"{source.name}.reason.txt").unlink(missing_ok=True)  # of an earlier try
             _drop(source, folder / "inbox")
             console.print(f"dropped {source.name} into {folder / 'inbox'}")
-        follow(client.status, lambda status: _over(status, source.name), console)
+        follow(client.status, lambda status: _over(status, source.name, folder / "inbox"), console)
         funnel = client.funnel()
     with Reader.open(folder / "state.db") as reader:
         samples = list(reader.samples())

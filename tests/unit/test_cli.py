@@ -31,6 +31,7 @@ def _run(*arguments: str) -> int:
         (("profile", "nope"), 78, "default, paper, scripts, data-juicer, mini"),
         (("status",), 1, "imgdiffd serve"),
         (("submit", "/nowhere.json"), 1, "/nowhere.json: no such file"),
+        (("demo", "--captions", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("export", "/tmp/never"), 1, "no such database"),
         (("status", "0"), 2, "must be 1 or more"),
         (("fly",), 2, "invalid choice"),
