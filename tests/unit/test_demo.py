@@ -12,7 +12,8 @@ from imgdiffd.status import DeviceView, JobView, Status
 def _status(job_state: str | None, device_state: str = "ready") -> Status:
     job = JobView(
         id=1, name="a.txt", state=job_state or "", profile="mini", created_at=0.0, finished_at=None, captions=1,
-        duplicates=0, problems=0, sampled=0, rejected=0, failed=0, cancelled=0, samples=0, error=None, duplicate_of=None,
+        duplicates=0, problems=0, sampled=0, rejected=0, failed=0, cancelled=0, samples=0, error=None,
+        duplicate_of=None,
     )  # fmt: skip
     device = DeviceView(
         name="cpu", state=device_state, detail="no models", pid=None, restarts=0, running=0, queued=0, busy_s=0.0
@@ -33,7 +34,7 @@ def test_the_demo_waits_for_its_own_job_and_no_other(tmp_path: Path) -> None:
 def test_a_refused_file_ends_the_demo_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "a.txt.reason.txt").write_text("not UTF-8\nadvice: save it as UTF-8\n")
-    with pytest.raises(DaemonError, match="refused a.txt: not UTF-8 advice: save it"):
+    with pytest.raises(DaemonError, match=r"refused a\.txt: not UTF-8 advice: save it"):
         _over(_status(None), "a.txt", tmp_path)
 
 
