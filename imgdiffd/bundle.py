@@ -8,12 +8,12 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from imgdiffd.errors import BundleError
-from imgdiffd.pipeline import Role
+from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
 MINI = "mini"
 SHIPPED = ("paper", "small")  # bundles of models that are not part of imgdiffd
@@ -22,6 +22,8 @@ BUILT_IN = (MINI, *SHIPPED)
 _PACKAGE = Path(__file__).parent
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 Rows = Annotated[int, Field(ge=1, le=4096)]
+Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
+Precision = Literal["auto", "fp16", "bf16", "fp32"]
 
 
 class _Frozen(BaseModel):
@@ -31,13 +33,20 @@ class _Frozen(BaseModel):
 class Model(_Frozen):
     """One role's model: `source` is a folder (relative to the bundle file, or absolute) or a hub id `owner/name`.
 
-    `revision` and `variant` are the hub's; `licence` is shown to people.
+    `revision` and `variant` are the hub's; `licence` is shown to people. `precision` auto is fp16 on a GPU, fp32 on a
+    CPU. `weights_gb` is what the resident weights take in half precision, `peak_gb` what one pass takes beside them (an
+    estimate until a run has measured it). `allow_pickle` reads a checkpoint that exists only as pickles, with
+    torch's `weights_only` reader.
     """
 
     source: str
     revision: str | None = None
     variant: str | None = None
     licence: str | None = None
+    precision: Precision = "auto"
+    weights_gb: Gigabytes | None = None
+    peak_gb: Gigabytes | None = None
+    allow_pickle: bool = False
 
     @field_validator("source")
     @classmethod
@@ -107,7 +116,8 @@ class Captioner(Model):
 class Bundle(_Frozen):
     """A model for each role, and the profile that fits them. `path` is the file it was read from.
 
-    `eraser` plays no role in the pipeline: only object removal needs it, and a bundle may lack it.
+    A bundle may lack `eraser`, which only object removal needs, and `judge`, which only the filter for unnatural
+    pictures needs.
     """
 
     name: str
@@ -120,10 +130,18 @@ class Bundle(_Frozen):
     blip: Model
     captioner: Captioner
     eraser: Eraser | None = None
+    judge: Captioner | None = None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that this bundle has a model for, in order."""
+        return tuple(role for role in Role if getattr(self, role.value) is not None)
 
     def model(self, role: Role) -> Model:
-        """What plays `role`."""
-        found: Model = getattr(self, role.value)
+        """What plays `role`. Raises BundleError where that is one of OPTIONAL_ROLES which this bundle lacks."""
+        found: Model | None = getattr(self, role.value)
+        if found is None:
+            raise BundleError(f"bundle {self.name}: it has no {role}", hint=f"add [{role}] to {self.path}")
         return found
 
     def folder(self, source: str) -> Path | None:
@@ -153,7 +171,8 @@ def load_bundle(name: str | Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
-        hint = f"every role needs a table with source; the roles are {', '.join(Role)}"
+        optional = " and ".join(sorted(OPTIONAL_ROLES))
+        hint = f"every role needs a table with source, but for {optional}; the roles are {', '.join(Role)}"
         raise BundleError(f"bundle {name}: {path}: {key}: {first['msg']}", hint=hint) from error
 
 
@@ -165,21 +184,16 @@ def _path(name: str) -> Path:
     return (Path(name) if name.endswith(".toml") else Path(name) / "bundle.toml").resolve()
 
 
-def problems(bundle: Bundle, roles: Sequence[Role] = tuple(Role)) -> list[str]:
-    """What is missing or damaged in the local folders of `roles`, one line each, with role and file; empty if nothing.
+def problems(bundle: Bundle, roles: Sequence[Role] = ()) -> list[str]:
+    """What is missing or damaged in the local folders of `roles`, or of all that it has: a line each, [] if nothing.
 
     Reads configurations and the headers of safetensors files, never weights; hub ids are not looked at.
     """
     found: list[str] = []
-    for role in roles:
+    for role in roles or bundle.roles:
         model = bundle.model(role)
         found += [f"{role}: {text}" for text in _problems_of(bundle, model)]
     return found
-
-
-def eraser_problems(bundle: Bundle) -> list[str]:
-    """As `problems`, of the eraser; empty where the bundle has none."""
-    return [] if bundle.eraser is None else [f"eraser: {text}" for text in _problems_of(bundle, bundle.eraser)]
 
 
 def _problems_of(bundle: Bundle, model: Model) -> Iterator[str]:

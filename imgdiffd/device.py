@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, WorkerDiedError
-from imgdiffd.message import Batch, Done, Ready, StageInput, Start
+from imgdiffd.message import StageInput
 from imgdiffd.pipeline import Stage
 from imgdiffd.process import Child
 from imgdiffd.profile import Profile
+from imgdiffd.wire import Batch, Done, Ready, Start
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "imgdiffd.worker")
 PULSE_TIMEOUT_S = 30.0

@@ -14,9 +14,9 @@ import anyio
 
 from imgdiffd.device import DeviceProcess
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, SettingsError
-from imgdiffd.message import Start
-from imgdiffd.pipeline import Role
+from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from imgdiffd.status import DeviceView
+from imgdiffd.wire import Start
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Fleet:
         command: Sequence[str] | None = None,
     ) -> None:
         self._members: dict[str, _Member] = {}
-        roles = tuple(role.value for role in Role)
+        roles = tuple(role.value for role in Role if role not in OPTIONAL_ROLES)
         for number, device in enumerate(devices):
             # Several workers may share a device kind ("cpu", "cpu"): the name must still be its own.
             name = f"{device}#{number}" if devices.count(device) > 1 else device
@@ -113,7 +113,7 @@ class Fleet:
                 continue
             member.state, member.detail = "ready", ""
             _log.info("%s ready, process %s", name, member.process.pid)
-            up(name, frozenset(Role))
+            up(name, frozenset(Role) - OPTIONAL_ROLES)
             await member.process.wait_dead()
             down(name)
             member.state, member.detail = "restarting", member.process.last_words

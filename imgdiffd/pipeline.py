@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 
 class Role(StrEnum):
-    """What a model does in the pipeline; a bundle names one model for each."""
+    """What a model does in the pipeline; a bundle names one model for each, but for OPTIONAL_ROLES."""
 
     REWRITER = "rewriter"
     PAINTER = "painter"
@@ -18,6 +18,11 @@ class Role(StrEnum):
     CLIP = "clip"
     BLIP = "blip"
     CAPTIONER = "captioner"
+    ERASER = "eraser"
+    JUDGE = "judge"
+
+
+OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them, and a machine need not hold them
 
 
 class Stage(StrEnum):

@@ -16,7 +16,7 @@ from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkError
-from imgdiffd.message import (
+from imgdiffd.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
     Batch,

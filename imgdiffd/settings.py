@@ -21,12 +21,14 @@ PREFIX = "IMGDIFFD_"
 _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 LogLevel = Literal["debug", "info", "warning", "error"]
+AttentionChoice = Literal["auto", "xformers", "sdpa"]
 
 
 class Settings(BaseModel):
     """Frozen; every key may be given in the TOML file or, over it, as IMGDIFFD_ and its name in capitals.
 
-    `inbox_folder` and `socket_path` default to `inbox` and `imgdiffd.sock` in `state_folder`. Relative paths in a
+    `inbox_folder`, `socket_path` and `compile_cache_folder` default to `inbox`, `imgdiffd.sock` and `compile-cache` in
+    `state_folder`. Relative paths in a
     file are relative to that file's folder, those of the environment to the working folder; `~` is the user's home.
     """
 
@@ -51,7 +53,17 @@ class Settings(BaseModel):
     threads_per_device: Annotated[
         int, Field(ge=0, le=1024, description="CPU threads of a worker; 0: the cores shared out among the devices")
     ] = 0
-    compile: Annotated[bool, Field(description="torch.compile the painter: slower to start, faster to run")] = False
+    compile: Annotated[
+        bool,
+        Field(description="compile the painter, its encoders and the language models: slower to start, faster to run"),
+    ] = False
+    compile_cache_folder: Annotated[
+        Path, Field(description="compiled kernels are kept here, so that a restart need not compile again")
+    ] = Path()
+    attention: Annotated[
+        AttentionChoice,
+        Field(description="auto: xformers in half precision on a GPU where it works, else torch's own (sdpa)"),
+    ] = "auto"
     open_tasks: Annotated[
         int, Field(ge=1, le=1_000_000, description="captions held in memory for the devices; the rest waits on disk")
     ] = 512
@@ -96,9 +108,14 @@ class Settings(BaseModel):
         state = data.get("state_folder", cls.model_fields["state_folder"].default)
         if not isinstance(state, str | Path) or not str(state):
             return data  # the field's own check says what is wrong
-        return {"inbox_folder": Path(state, "inbox"), "socket_path": Path(state, "imgdiffd.sock"), **data}
+        return {
+            "inbox_folder": Path(state, "inbox"),
+            "socket_path": Path(state, "imgdiffd.sock"),
+            "compile_cache_folder": Path(state, "compile-cache"),
+            **data,
+        }
 
-    @field_validator("state_folder", "inbox_folder", "socket_path")
+    @field_validator("state_folder", "inbox_folder", "socket_path", "compile_cache_folder")
     @classmethod
     def _whole_path(cls, path: Path) -> Path:
         if not path.is_absolute():

@@ -72,6 +72,9 @@ class DeviceView(_Record):
     running: int
     queued: int
     busy_s: float
+    roles: tuple[str, ...] = ()
+    counters: dict[str, int] = {}  # how often something rare was done since the daemon started
+    notes: tuple[str, ...] = ()  # what its worker does otherwise than it was told
 
 
 class Status(_Record):

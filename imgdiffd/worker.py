@@ -18,7 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, Protocol
 
 from imgdiffd.errors import ImgdiffdError
-from imgdiffd.message import (
+from imgdiffd.message import StageOutput
+from imgdiffd.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
     Batch,
@@ -28,7 +29,6 @@ from imgdiffd.message import (
     Loading,
     Pulse,
     Ready,
-    StageOutput,
     Start,
     ToWorker,
     body_length,
@@ -175,7 +175,7 @@ class _Server:
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         engine = open_engine(start, lambda what: self._link.send(Loading(what)))
         self._serving = True
-        self._link.send(Ready(os.getpid(), engine.models, versions(_PACKAGES)))
+        self._link.send(Ready(os.getpid(), engine.models, versions=versions(_PACKAGES)))
         while (batch := self._batches.get()) is not None and not self._closed:
             self._batch = batch.id
             self._link.send(Pulse(batch.id))  # from now on a death is this batch's

@@ -127,7 +127,7 @@ def load_eraser(bundle: Bundle, device: torch.device, painter: Painter | None = 
     model = bundle.eraser
     if model is None:
         raise BundleError(f"bundle {bundle.name}: it has no eraser", hint=f"add [eraser] to {bundle.path}")
-    if found := bundles.eraser_problems(bundle):
+    if found := bundles.problems(bundle, [Role.ERASER]):
         raise BundleError(f"bundle {bundle.name}: {found[0]}", hint=_repair(bundle))
     weights = {"source", "revision", "variant", "vae"}
     if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):

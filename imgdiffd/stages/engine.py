@@ -11,10 +11,11 @@ import torch
 
 from imgdiffd import stages
 from imgdiffd.bundle import load_bundle
-from imgdiffd.message import Batch, StageOutput, Start
+from imgdiffd.message import StageOutput
 from imgdiffd.models.loading import load_models
 from imgdiffd.pipeline import Role
 from imgdiffd.stages.pictures import Pictures
+from imgdiffd.wire import Batch, Start
 
 
 class StageEngine:

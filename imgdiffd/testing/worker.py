@@ -27,9 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgdiffd.errors import BundleError
-from imgdiffd.message import Batch, GenerateInput, RewriteInput, StageInput, StageOutput, Start
+from imgdiffd.message import GenerateInput, RewriteInput, StageInput, StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.testing.results import FakeStages
+from imgdiffd.wire import Batch, Start
 from imgdiffd.worker import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")

@@ -49,7 +49,13 @@ class Laboratory:
     def __init__(self, folder: Path) -> None:
         bundle = load_bundle("mini")
         self.folder = folder
-        self.models: Models = load_models(bundle, list(Role), torch.device("cpu"), lambda _: None, False)
+        self.models: Models = load_models(
+            bundle,
+            [role for role in bundle.roles if role is not Role.ERASER],
+            torch.device("cpu"),
+            lambda _: None,
+            False,
+        )
         self.judge = Judge.load(bundle.path.parent / "judge")
         self.pictures = Pictures(folder / "pictures", torch.device("cpu"))
 

@@ -12,10 +12,11 @@ import pytest
 
 from imgdiffd.device import DeviceProcess
 from imgdiffd.errors import DeviceStartError, OutOfMemoryError, StageError, WorkerDiedError
-from imgdiffd.message import Done, RewriteInput, Start
+from imgdiffd.message import RewriteInput
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
 from imgdiffd.testing.worker import COMMAND
+from imgdiffd.wire import Done, Start
 
 pytestmark = pytest.mark.anyio
 
@@ -290,14 +291,14 @@ async def test_what_the_worker_prints_reaches_the_log(device: DeviceProcess, cap
 async def test_answer_that_fits_other_items_breaks_the_protocol(tmp_path: Path) -> None:
     source = (
         "import sys\n"
-        "from imgdiffd import message as m\n"
+        "from imgdiffd import message, wire as m\n"
         "def read():\n"
         "    n = m.body_length(sys.stdin.buffer.read(4))\n"
         "    return m.unpack_to_worker(sys.stdin.buffer.read(n))\n"
         "def send(x):\n"
         "    sys.stdout.buffer.write(m.pack_from_worker(x)); sys.stdout.buffer.flush()\n"
         "read(); send(m.Ready(1)); batch = read()\n"
-        "send(m.Done(batch.id, (m.CompareOutput(0, {}),), 0.0)); read()\n"
+        "send(m.Done(batch.id, (message.CompareOutput(0, {}),), 0.0)); read()\n"
     )
     device = DeviceProcess("cpu", Start("mini", "cpu", (), str(tmp_path)), command=[sys.executable, "-c", source])
     with anyio.fail_after(LIMIT_S):

@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from imgdiffd import message
 from imgdiffd.message import (
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
-    Batch,
     Candidate,
     CompareInput,
     CompareOutput,
@@ -22,15 +19,10 @@ from imgdiffd.message import (
     DescribeOutput,
     Description,
     Difference,
-    Done,
-    Failed,
     GenerateInput,
     GenerateOutput,
-    Loading,
     LocateInput,
     LocateOutput,
-    Pulse,
-    Ready,
     RegionInput,
     Rendered,
     RenderInput,
@@ -40,17 +32,27 @@ from imgdiffd.message import (
     RewriteOutput,
     StageInput,
     StageOutput,
-    Start,
-    body_length,
     match_key,
     noun_key,
+)
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import load_profile
+from imgdiffd.wire import (
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    Batch,
+    Done,
+    Failed,
+    Loading,
+    Pulse,
+    Ready,
+    Start,
+    body_length,
     pack_from_worker,
     pack_to_worker,
     unpack_from_worker,
     unpack_to_worker,
 )
-from imgdiffd.pipeline import Stage
-from imgdiffd.profile import load_profile
 
 BOX = (1, 2, 30, 40)
 INPUTS: tuple[StageInput, ...] = (
@@ -107,7 +109,7 @@ def test_start_comes_out_equal() -> None:
     "sent",
     [
         Loading("painter"),
-        Ready(17, {"clip": "openai/clip@abc"}, {"torch": "2.10"}),
+        Ready(17, {"clip": "openai/clip@abc"}, {"clip": 302_000_000}, ("runs uncompiled",), {"torch": "2.10"}),
         Pulse(None),
         Pulse(3),
         Done(3, OUTPUTS, 0.125),

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.message import (
+from imgdiffd.message import RewriteInput
+from imgdiffd.pipeline import Stage
+from imgdiffd.profile import load_profile
+from imgdiffd.testing.worker import COMMAND
+from imgdiffd.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
     Batch,
@@ -17,15 +21,11 @@ from imgdiffd.message import (
     FromWorker,
     Pulse,
     Ready,
-    RewriteInput,
     Start,
     body_length,
     pack_to_worker,
     unpack_from_worker,
 )
-from imgdiffd.pipeline import Stage
-from imgdiffd.profile import load_profile
-from imgdiffd.testing.worker import COMMAND
 from imgdiffd.worker import EXIT_PROTOCOL, Fault, sort_of_fault
 
 PROFILE = load_profile("default")
