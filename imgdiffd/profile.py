@@ -61,15 +61,33 @@ class Rewrite(_Frozen):
 
 
 class Generate(_Frozen):
-    """SDXL with Prompt-to-Prompt: sizes in pixels, fractions of the steps."""
+    """SDXL with Prompt-to-Prompt: sizes in pixels, fractions of the steps.
+
+    `edit` says whose attention a token of caption 2 gets: `refine`, that of the equal token of caption 1 where there is
+    one; `replace`, word for word, for captions of as many words; `none`, its own: the two share only their noise.
+    `reweight` multiplies the attention to words of caption 2; with `none`, that of caption 1 to the token of the same
+    place. `word_steps` gives words of caption 2 their own (first, end) in the place of `cross_injection`. A word that a
+    caption has not is ignored, on purpose: one profile serves every caption of a batch.
+    """
 
     picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
     steps: Annotated[int, Field(ge=1, le=1000)]
     guidance_scale: Annotated[float, Field(ge=1, le=50)]
-    edit: Literal["refine", "none"]  # none: the two captions share only their noise
+    edit: Literal["refine", "replace", "none"]
     cross_injection: Fraction  # of the steps, from the first
     self_injection: Fraction
     self_injection_max_tokens: Annotated[int, Field(ge=0)]  # only in layers with at most this many picture tokens
+    reweight: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
+    word_steps: dict[str, tuple[Fraction, Fraction]] = {}
+
+    @model_validator(mode="after")
+    def _words_have_an_edit(self) -> "Generate":
+        for word, (first, end) in self.word_steps.items():
+            if first > end:
+                raise ValueError(f"word_steps.{word} begins at {first}, behind its end {end}")
+        if self.word_steps and self.edit == "none" and not self.reweight:
+            raise ValueError("word_steps need an edit or reweight: with none there is nothing to inject")
+        return self
 
 
 class Pair(_Frozen):

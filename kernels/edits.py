@@ -1,14 +1,17 @@
 """The edits of Prompt-to-Prompt as data: which token's value rides on whose attention.
 
-It owns the alignment of two captions' token ids and the injection it leads to; it does not know UNets or steps in hand.
+It owns the alignment of two captions and the injection it leads to; it does not know UNets or steps in hand.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+Tokenize = Callable[[str], Sequence[int]]  # a caption's token ids, with one begin and one end mark around them
+Span = tuple[float, float]  # the first of the steps and the first no more, as fractions of them
 
 
 def refinement_mapper(source: Sequence[int], target: Sequence[int], tokens: int) -> tuple[list[int], list[float]]:
@@ -39,41 +42,122 @@ def refinement_mapper(source: Sequence[int], target: Sequence[int], tokens: int)
     return mapper, alpha
 
 
+def word_places(caption: str, tokenize: Tokenize) -> list[tuple[str, range]]:
+    """The words of `caption` (what blanks separate), each with the positions of its tokens.
+
+    Raises ValueError naming the caption if its tokens are not those of its words one after the other.
+    """
+    places, at = [], 1
+    for word in caption.split():
+        places.append((word, range(at, at + len(tokenize(word)) - 2)))
+        at = places[-1][1].stop
+    if at != len(tokenize(caption)) - 1:
+        raise ValueError(f"the tokens of {caption!r} are not those of its words")
+    return places
+
+
+def replacement_mapper(source: str, target: str, tokenize: Tokenize, tokens: int) -> Tensor:
+    """[tokens, tokens]: the share of each target token (column) in each source token (row), word for word.
+
+    As in the reference: the m tokens of a word replaced by one of n tokens give 1/n of their attention to each of
+    them, unless m = n: then one to one. Unlike there, words behind a replacement of another length still meet their
+    own, and so do the end marks; padding meets the padding of its place. Raises ValueError naming both captions where
+    their numbers of words differ, or one does not fit into `tokens`.
+    """
+    sides = [word_places(caption, tokenize) for caption in (source, target)]
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(f"{source!r} has {len(sides[0])} words, but {target!r} has {len(sides[1])}")
+    ends = [places[-1][1].stop if places else 1 for places in sides]
+    if max(ends) >= tokens:
+        raise ValueError(f"{source!r} or {target!r} does not fit into {tokens} tokens")
+    mapper = torch.zeros(tokens, tokens)
+    mapper[0, 0] = mapper[ends[0], ends[1]] = 1
+    for at in range(ends[1] + 1, tokens):
+        mapper[at, at] = 1
+    for (_, theirs), (_, own) in zip(*sides, strict=True):
+        if len(theirs) == len(own):
+            mapper[list(theirs), list(own)] = 1
+        else:
+            mapper[theirs.start : theirs.stop, own.start : own.stop] = 1 / len(own)
+    return mapper
+
+
+def _same(word: str, other: str) -> bool:
+    marks = ".,;:!?\"'()"
+    return word.lower().strip(marks) == other.lower().strip(marks)
+
+
 @dataclass(frozen=True, eq=False)
 class Injection:
     """What the targets of n pairs take from their sources, and when.
 
     `carried` [n, tokens, tokens]: how much of target token t's value (column) rides on the source's attention to token
     s (row). `kept` [n, tokens]: the share of each target token's value that stays under the target's own attention.
-    Fractions are of the steps, from the first; self-injection reaches layers of at most `self_max_tokens` tokens.
+    Both hold for a target token in the steps of the span that `span_of` [n, tokens] numbers; in all others the token
+    is its target's own. Which spans hold in a step depends on no caption. `self_fraction` is of the steps, from the
+    first; self-injection reaches layers of at most `self_max_tokens` tokens.
     """
 
     carried: Tensor
     kept: Tensor
-    cross_fraction: float
+    spans: tuple[Span, ...]
+    span_of: Tensor
     self_fraction: float
     self_max_tokens: int
 
-    def to(self, device: torch.device) -> "Injection":
-        """The same on `device`."""
-        return replace(self, carried=self.carried.to(device), kept=self.kept.to(device))
+    def open_spans(self, step: int, steps: int) -> tuple[bool, ...]:
+        """Of each span, whether `step`, counted from 0, of `steps` lies in it."""
+        return tuple(injected_steps(start, steps) <= step < injected_steps(end, steps) for start, end in self.spans)
+
+    def shares(self, opened: tuple[bool, ...]) -> tuple[Tensor, Tensor | None]:
+        """`carried` and `kept` while these spans are open; None for a `kept` that is all zero."""
+        alpha = torch.tensor(opened, dtype=self.kept.dtype)[self.span_of]
+        kept = self.kept * alpha + (1 - alpha)
+        return self.carried * alpha[:, None], kept if bool(kept.any()) else None
 
 
-def refine(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+def edit_pairs(
+    pairs: Sequence[tuple[str, str]],
+    tokenize: Tokenize,
     tokens: int,
     *,
+    edit: str,
     cross_fraction: float,
     self_fraction: float,
     self_max_tokens: int,
+    reweight: Mapping[str, float] | None = None,
+    word_spans: Mapping[str, Span] | None = None,
 ) -> Injection:
-    """The `refine` edit for (source ids, target ids) of each pair: aligned tokens take the source's attention."""
-    mapped = [refinement_mapper(source, target, tokens) for source, target in pairs]
-    mapper = torch.tensor([positions for positions, _ in mapped])
-    alpha = torch.tensor([weights for _, weights in mapped])
-    # A scatter into distinct columns: two target tokens may share a source row, and the product then adds them up.
-    carried = torch.zeros(len(pairs), tokens, tokens).scatter_(1, mapper[:, None], alpha[:, None])
-    return Injection(carried, 1 - alpha, cross_fraction, self_fraction, self_max_tokens)
+    """The injection of (source, target) captions: "refine", "replace", or "none", each token at its own place.
+
+    On top, `reweight` multiplies the attention to words of the target, and `word_spans` says in which steps a word is
+    injected instead of the first `cross_fraction`. Words are compared without case or punctuation around them; one
+    that a target has not changes nothing there, and of two entries for one word the later counts. Raises ValueError
+    naming the captions that cannot be aligned.
+    """
+    carried, kept = torch.zeros(len(pairs), tokens, tokens), torch.zeros(len(pairs), tokens)
+    weight, span_of = torch.ones(len(pairs), tokens), torch.zeros(len(pairs), tokens, dtype=torch.long)
+    factors, spans = dict(reweight or {}), dict(word_spans or {})
+    for row, (source, target) in enumerate(pairs):
+        if edit == "refine":
+            mapper, alpha = refinement_mapper(tokenize(source), tokenize(target), tokens)
+            # Distinct columns: two target tokens may share a source row, and the product then adds them up.
+            carried[row, mapper, torch.arange(tokens)] = torch.tensor(alpha)
+            kept[row] = 1 - torch.tensor(alpha)
+        elif edit == "replace":
+            carried[row] = replacement_mapper(source, target, tokenize, tokens)
+        else:
+            carried[row] = torch.eye(tokens)
+        for word, places in word_places(target, tokenize) if factors or spans else ():
+            at = slice(places.start, places.stop)
+            for name, factor in factors.items():
+                if _same(name, word):
+                    weight[row, at] = factor
+            for number, name in enumerate(spans, 1):
+                if _same(name, word):
+                    span_of[row, at] = number
+    every = ((0.0, cross_fraction), *spans.values())
+    return Injection(carried * weight[:, None], kept * weight, every, span_of, self_fraction, self_max_tokens)
 
 
 def injected_steps(fraction: float, steps: int) -> int:

@@ -10,7 +10,8 @@ first half is missing. Only the second half is edited, as in the reference. Inje
                       + attention(q_target, k_target, kept · v_target)
     self   out_target = attention(q_source, k_source, v_target)
 
-so the source's softmax serves its own values and the target's, joined along the head dimension, in one call.
+so the source's softmax serves its own values and the target's, joined along the head dimension, in one call. Where
+nothing is kept in any pair, the second call is left out.
 """
 
 from collections.abc import Iterator
@@ -31,9 +32,6 @@ class _LayerText:
 
     key: Tensor  # [2n, heads, tokens, dim]
     value: Tensor
-    # [n, heads, tokens, 2·dim]: the sources' values joined with the targets' moved onto source tokens; and
-    # [n, heads, tokens, dim]: what is kept of the targets'
-    injected: tuple[Tensor, Tensor] | None
     # [1, heads, tokens, dim] each: the empty prompt's key and value; or, where that prompt is zero, [channels]: what
     # the layer then answers everywhere
     unguided: tuple[Tensor, Tensor] | Tensor
@@ -41,12 +39,15 @@ class _LayerText:
 
 @dataclass(eq=False)
 class _Pass:
-    """The plan that the processors follow; `cross` and `self_max_tokens` are those of the step in hand."""
+    """The plan that the processors follow; `injected` and `self_max_tokens` are those of the step in hand."""
 
     pairs: int
     unguided: int  # leading rows of the batch that are never edited
     text: list[_LayerText]
-    cross: bool = False
+    # For each cross-attention layer, while injecting: [n, heads, tokens, 2·dim], the sources' values joined with the
+    # targets' moved onto source tokens; and [n, heads, tokens, dim], what is kept of the targets', None for nothing.
+    injected: list[tuple[Tensor, Tensor | None]] | None = None
+    opened: tuple[bool, ...] = ()  # the spans that `injected` was made for
     self_max_tokens: int = 0
 
 
@@ -93,7 +94,7 @@ class PairController:
         pictures of a pair share nothing.
         """
         pairs = len(text) // 2
-        layers = [_layer_text(layer, text, unguided_text, injection) for layer in self._cross]
+        layers = [_layer_text(layer, text, unguided_text) for layer in self._cross]
         self.current = _Pass(pairs, 2 * pairs if guided else 0, layers)
         self._injection, self._steps = injection, steps
         try:
@@ -107,7 +108,10 @@ class PairController:
             raise RuntimeError("enter_step outside of painting")
         if self._injection is not None:
             plan = self._injection
-            self.current.cross = step < injected_steps(plan.cross_fraction, self._steps)
+            opened = plan.open_spans(step, self._steps)
+            if opened != self.current.opened:  # rarely: the values stay as they are over all steps of a phase
+                self.current.opened = opened
+                self.current.injected = _injected(plan, opened, self.current.text) if any(opened) else None
             in_self = step < injected_steps(plan.self_fraction, self._steps)
             self.current.self_max_tokens = plan.self_max_tokens if in_self else 0
 
@@ -145,17 +149,27 @@ def _key_value(layer: Any, context: Tensor) -> tuple[Tensor, Tensor]:
     return _split(layer.to_k(context), layer.heads), _split(layer.to_v(context), layer.heads)
 
 
-def _layer_text(layer: Any, text: Tensor, unguided_text: Tensor | None, injection: Injection | None) -> _LayerText:
+def _injected(
+    injection: Injection, opened: tuple[bool, ...], text: list[_LayerText]
+) -> list[tuple[Tensor, Tensor | None]]:
+    first = text[0].value
+    carried, kept = injection.shares(opened)
+    carried = carried.to(first)[:, None]
+    kept = None if kept is None else kept.to(first)[:, None, :, None]
+    values: list[tuple[Tensor, Tensor | None]] = []
+    for layer in text:
+        source, target = layer.value.chunk(2)
+        joined = torch.cat([source, carried @ target], dim=-1)
+        values.append((joined, None if kept is None else kept * target))
+    return values
+
+
+def _layer_text(layer: Any, text: Tensor, unguided_text: Tensor | None) -> _LayerText:
     key, value = _key_value(layer, text)
-    injected = None
-    if injection is not None:
-        source, target = value.chunk(2)
-        moved = injection.carried.to(value)[:, None] @ target
-        injected = torch.cat([source, moved], dim=-1), injection.kept.to(value)[:, None, :, None] * target
     if unguided_text is not None:
-        return _LayerText(key, value, injected, _key_value(layer, unguided_text))
+        return _LayerText(key, value, _key_value(layer, unguided_text))
     # Equal keys and equal values: whatever the softmax, the answer is that value, projected out.
-    return _LayerText(key, value, injected, layer.to_out[0](layer.to_v(torch.zeros_like(text[0, 0]))))
+    return _LayerText(key, value, layer.to_out[0](layer.to_v(torch.zeros_like(text[0, 0]))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +221,8 @@ class _TextAttention:
             context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
             return _attend(attn, hidden_states, *_key_value(attn, context))
         text, unguided = current.text[self.layer], current.unguided
-        out = self._guided(attn, hidden_states[unguided:], text, current)
+        injected = None if current.injected is None else current.injected[self.layer]
+        out = self._guided(attn, hidden_states[unguided:], text, injected)
         if not unguided:
             return out
         rest = hidden_states[:unguided]
@@ -217,11 +232,16 @@ class _TextAttention:
         return torch.cat([_attend(attn, rest, key, value), out])
 
     @staticmethod
-    def _guided(attn: Any, hidden_states: Tensor, text: _LayerText, current: _Pass) -> Tensor:
-        if text.injected is None or not current.cross:
+    def _guided(
+        attn: Any, hidden_states: Tensor, text: _LayerText, injected: tuple[Tensor, Tensor | None] | None
+    ) -> Tensor:
+        if injected is None:
             return _attend(attn, hidden_states, text.key, text.value)
-        joined, kept = text.injected
-        q, n = _split(attn.to_q(hidden_states), attn.heads), current.pairs
-        source, carried = attention(q[:n], text.key[:n], joined).chunk(2, dim=-1)
-        target = carried + attention(q[n:], text.key[n:], kept)
+        joined, kept = injected
+        # All queries even where the targets' go unread: by fewer rows a product may round otherwise, and a pair's
+        # pictures then differ with what its mates keep.
+        q, n = _split(attn.to_q(hidden_states), attn.heads), len(joined)
+        source, target = attention(q[:n], text.key[:n], joined).chunk(2, dim=-1)
+        if kept is not None:
+            target = target + attention(q[n:], text.key[n:], kept)
         return _project_out(attn, torch.cat([source, target]))

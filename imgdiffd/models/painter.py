@@ -11,8 +11,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from imgdiffd.errors import BundleError, StageError
-from imgdiffd.kernels.edits import Injection, refine
+from imgdiffd.errors import BundleError, InputError, StageError
+from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.models.sdxl import Prompt, Sdxl
 from imgdiffd.profile import Generate
@@ -90,17 +90,26 @@ class Painter:
         return list(zip(finished[: len(pairs)], finished[len(pairs) :], strict=True))
 
     def _injection(self, pairs: Sequence[PairPrompt], tokens: int, generate: Generate) -> Injection | None:
-        if generate.edit == "none":
+        if generate.edit == "none" and not generate.reweight:
             return None
-        ids = [tuple(self.tokenizer(each).input_ids for each in (pair.caption1, pair.caption2)) for pair in pairs]
-        injection = refine(
-            [(source, target) for source, target in ids],
-            tokens,
-            cross_fraction=generate.cross_injection,
-            self_fraction=generate.self_injection,
-            self_max_tokens=generate.self_injection_max_tokens,
-        )
-        return injection.to(self.sdxl.device)
+        try:
+            return edit_pairs(
+                [(pair.caption1, pair.caption2) for pair in pairs],
+                lambda caption: self.tokenizer(caption).input_ids,
+                tokens,
+                edit=generate.edit,
+                cross_fraction=generate.cross_injection,
+                self_fraction=generate.self_injection,
+                self_max_tokens=generate.self_injection_max_tokens,
+                reweight=generate.reweight,
+                word_spans=generate.word_steps,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"edit {generate.edit}: {error}",
+                code="captions_not_aligned",
+                hint="edit refine without words aligns any",
+            ) from error
 
     def _denoise(
         self, prompt: Prompt, generators: list[torch.Generator], generate: Generate, injection: Injection | None

@@ -121,6 +121,34 @@ def test_an_edit_without_any_step_is_no_edit(painter: Painter) -> None:
     assert all(torch.equal(one, other) for one, other in zip(never, none, strict=True))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"edit": "replace"}, {"reweight": {"star": 5.0}}, {"word_steps": {"blue": (0.0, 0.0)}}],
+    ids=["replace", "reweight", "word steps"],
+)
+def test_each_part_of_an_edit_reaches_the_target_and_leaves_the_source(
+    painter: Painter, changes: dict[str, Any]
+) -> None:
+    refined, changed = (painter.paint_pairs(PAIRS[:1], numbers(**each))[0] for each in ({}, changes))
+    assert torch.equal(refined[0], changed[0])
+    assert not torch.equal(refined[1], changed[1])
+
+
+def test_a_word_that_no_caption_has_changes_nothing(painter: Painter) -> None:
+    refined, ignored = (
+        painter.paint_pairs(PAIRS[:1], numbers(**each))[0] for each in ({}, {"reweight": {"zebra": 5.0}})
+    )
+    assert torch.equal(refined[1], ignored[1])
+
+
+def test_captions_that_replace_cannot_align_are_an_error_that_names_both(painter: Painter) -> None:
+    with pytest.raises(
+        InputError, match=r"'a green fish' has 3 words, but 'a big green fish and a cup' has 7"
+    ) as caught:
+        painter.paint_pairs([PAIRS[1]], numbers(edit="replace"))
+    assert caught.value.code == "captions_not_aligned"
+
+
 def test_equal_captions_give_equal_pictures(painter: Painter) -> None:
     same = PairPrompt(PAIRS[0].caption1, PAIRS[0].caption1, 3)
     for edit in ("none", "refine"):

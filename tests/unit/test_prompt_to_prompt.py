@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,22 +10,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from imgdiffd.kernels import prompt_to_prompt as module
 from imgdiffd.kernels.attention import attention
-from imgdiffd.kernels.edits import Injection, injected_steps, refine, refinement_mapper
+from imgdiffd.kernels.edits import Injection, edit_pairs, injected_steps, refinement_mapper, replacement_mapper
 from imgdiffd.kernels.prompt_to_prompt import PairController
 from tests.tiny import TEXT_WIDTH, tiny_unet
 
 TOKENS = 12
 STEPS = 10
 BEGIN, END = 90, 91
-PAIRS = [  # token ids: one replaced, longer, shorter, all but the ends changed
-    ((BEGIN, 1, 2, 3, 4, END), (BEGIN, 1, 5, 3, 4, END)),
-    ((BEGIN, 1, 2, 3, 4, END), (BEGIN, 1, 6, 7, 2, 3, 4, 8, END)),
-    ((BEGIN, 1, 2, 2, 3, 1, 4, 5, END), (BEGIN, 1, 2, 3, END)),
-    ((BEGIN, 1, 2, END), (BEGIN, 3, 4, 5, 6, 7, 8, 9, 10, END)),
+PAIRS = [  # a token a letter: one word replaced, longer, shorter, all but the ends changed
+    ("a b c d", "a E c d"),
+    ("a b c d", "a fg b c d hb"),
+    ("a bb c a d e", "a b c"),
+    ("a b", "c d e f g h i j"),
 ]
+WORDS = [("a b c d", "a E c d"), ("a bb c d", "a b c fgh"), ("ab c d", "abc c d"), ("a b", "a b")]  # one for one
+
+
+def tokenize(caption: str) -> list[int]:
+    return [BEGIN, *(ord(letter) % 90 for letter in caption if letter != " "), END]
+
+
+IDS = [(tokenize(source), tokenize(target)) for source, target in PAIRS]
 
 
 class PlainAttention:
@@ -48,24 +58,63 @@ class PlainAttention:
         return attn.to_out[0](out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def plain_refine(injection: Injection, step: int) -> Callable[[Tensor, Tensor, bool], Tensor]:
-    """Written with the mapper, as the reference is, and not with the matrix that the kernel uses."""
-    mapped = [refinement_mapper(source, target, TOKENS) for source, target in PAIRS]
-    in_cross = step < injection.cross_fraction * STEPS
-    in_self = step < injection.self_fraction * STEPS
+def word_tokens(caption: str, wanted: str) -> list[int]:
+    """Where the tokens of the word `wanted` stand: a letter a token, behind the begin mark."""
+    found: list[int] = []
+    at = 1
+    for word in caption.split():
+        found += range(at, at + len(word)) if word.lower() == wanted.lower() else ()
+        at += len(word)
+    return found
 
-    def edit(source: Tensor, target: Tensor, cross: bool) -> Tensor:
-        if cross and in_cross:
-            replaced = []
-            for (mapper, alpha), own, base in zip(mapped, target, source, strict=False):
-                weight = torch.tensor(alpha)
-                replaced.append(base[..., mapper] * weight + own * (1 - weight))
-            return torch.stack(replaced)
-        if not cross and in_self and target.shape[-1] <= injection.self_max_tokens:
-            return source
-        return target
 
-    return edit
+def plain_replace(source: str, target: str) -> Tensor:
+    """The word-for-word matrix, walked as in the reference, here over every word."""
+    matrix, at, to = torch.zeros(TOKENS, TOKENS), 1, 1
+    matrix[0, 0] = 1
+    for one, other in zip(source.split(), target.split(), strict=True):
+        for i in range(len(one)):
+            for j in range(len(other)):
+                matrix[at + i, to + j] = 1 / len(other) if len(one) != len(other) else float(i == j)
+        at, to = at + len(one), to + len(other)
+    matrix[at, to] = 1
+    for place in range(to + 1, TOKENS):
+        matrix[place, place] = 1
+    return matrix
+
+
+def in_span(step: int, span: tuple[float, float]) -> bool:
+    return int(span[0] * STEPS + 1e-6) <= step < int(span[1] * STEPS + 1e-6)
+
+
+def plain_edit(options: dict[str, Any], step: int) -> Callable[[Tensor, Tensor, bool], Tensor]:
+    """Written on maps in the reference's order: replace or refine, then reweight, then the words' steps."""
+    pairs, edit = options["pairs"], options["edit"]
+
+    def edited(pair: tuple[str, str], base: Tensor, own: Tensor) -> Tensor:
+        if edit == "refine":
+            mapper, alpha = refinement_mapper(tokenize(pair[0]), tokenize(pair[1]), TOKENS)
+            weight = torch.tensor(alpha)
+            out = base[..., mapper] * weight + own * (1 - weight)
+        elif edit == "replace":
+            out = torch.einsum("hpw,wn->hpn", base, plain_replace(*pair))
+        else:
+            out = base
+        equalizer = torch.ones(TOKENS)
+        for word, factor in options["reweight"].items():
+            equalizer[word_tokens(pair[1], word)] = factor
+        alpha_words = torch.full((TOKENS,), float(in_span(step, (0, options["cross_fraction"]))))
+        for word, span in options["word_spans"].items():
+            alpha_words[word_tokens(pair[1], word)] = float(in_span(step, span))
+        return out * equalizer * alpha_words + (1 - alpha_words) * own
+
+    def change(source: Tensor, target: Tensor, cross: bool) -> Tensor:
+        if cross:
+            return torch.stack([edited(*each) for each in zip(pairs, source, target, strict=True)])
+        inside = step < options["self_fraction"] * STEPS and target.shape[-1] <= options["self_max_tokens"]
+        return source if inside else target
+
+    return change
 
 
 class Draws:
@@ -106,9 +155,18 @@ def controlled(unet: nn.Module) -> Iterator[PairController]:
         control.remove()
 
 
-def plan(pairs: int, **changes: float) -> Injection:
-    numbers = {"cross_fraction": 0.8, "self_fraction": 0.4} | changes
-    return refine(PAIRS[:pairs], TOKENS, self_max_tokens=64, **numbers)
+def options(pairs: int, captions: list[tuple[str, str]] | None = None, **changes: Any) -> dict[str, Any]:
+    chosen = captions or (WORDS if changes.get("edit") == "replace" else PAIRS)[:pairs]
+    numbers = {"edit": "refine", "cross_fraction": 0.8, "self_fraction": 0.4, "self_max_tokens": 64}
+    return numbers | {"pairs": chosen, "reweight": {}, "word_spans": {}} | changes
+
+
+def plan_of(options: dict[str, Any]) -> Injection:
+    return edit_pairs(tokenize=tokenize, tokens=TOKENS, **options)
+
+
+def plan(pairs: int, **changes: Any) -> Injection:
+    return plan_of(options(pairs, **changes))
 
 
 def relative(one: Tensor, other: Tensor) -> float:
@@ -125,9 +183,9 @@ def fused(unet: nn.Module, draws: Draws, injection: Injection | None, step: int)
         return draws.predict(unet)
 
 
-def plain(unet: nn.Module, draws: Draws, injection: Injection, step: int) -> Tensor:
+def plain(unet: nn.Module, draws: Draws, options: dict[str, Any], step: int) -> Tensor:
     before = dict(unet.attn_processors)  # type: ignore[arg-type]
-    unet.set_attn_processor(PlainAttention(len(draws.text) // 2, draws.guided, plain_refine(injection, step)))  # type: ignore[operator]
+    unet.set_attn_processor(PlainAttention(len(draws.text) // 2, draws.guided, plain_edit(options, step)))  # type: ignore[operator]
     try:
         return draws.predict(unet)
     finally:
@@ -137,8 +195,43 @@ def plain(unet: nn.Module, draws: Draws, injection: Injection, step: int) -> Ten
 @pytest.mark.parametrize("pairs", [1, 2, 3, 4])
 @pytest.mark.parametrize("step", [0, 5, 9], ids=["both injections", "cross only", "neither"])
 def test_fused_injection_equals_the_plain_one(unet: nn.Module, pairs: int, step: int) -> None:
-    draws, injection = Draws(pairs), plan(pairs)
-    assert relative(fused(unet, draws, injection, step), plain(unet, draws, injection, step)) <= 1e-5
+    draws, given = Draws(pairs), options(pairs)
+    assert relative(fused(unet, draws, plan_of(given), step), plain(unet, draws, given, step)) <= 1e-5
+
+
+WEIGHTS = {"c": 3.0, "a": -0.5, "fgh": 0.0, "nowhere": 9.0}
+SPANS = {"c": (0.2, 0.5), "d": (0.0, 1.0), "E": (0.0, 0.0), "nowhere": (0.3, 0.6)}
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+@pytest.mark.parametrize("edit", ["refine", "replace", "none"])
+@pytest.mark.parametrize("reweight", [{}, WEIGHTS], ids=["even", "reweighted"])
+@pytest.mark.parametrize("word_spans", [{}, SPANS], ids=["all words", "word steps"])
+def test_every_edit_equals_the_plain_one(
+    unet: nn.Module, pairs: int, edit: str, reweight: dict[str, float], word_spans: dict[str, tuple[float, float]]
+) -> None:
+    draws = Draws(pairs)
+    given = options(pairs, edit=edit, reweight=reweight, word_spans=word_spans, cross_fraction=0.4)
+    for step in (0, 3, 4, 6):
+        assert relative(fused(unet, draws, plan_of(given), step), plain(unet, draws, given, step)) <= 1e-5, step
+
+
+@pytest.mark.parametrize("edit", ["replace", "none"])
+@pytest.mark.parametrize(("guided", "zero"), [(False, True), (True, False)], ids=["unguided", "encoded empty prompt"])
+def test_every_edit_does_so_without_guidance_and_with_an_encoded_empty_prompt(
+    unet: nn.Module, guided: bool, zero: bool, edit: str
+) -> None:
+    draws, given = Draws(3, guided, zero), options(3, edit=edit, reweight=WEIGHTS, word_spans=SPANS)
+    assert relative(fused(unet, draws, plan_of(given), 2), plain(unet, draws, given, 2)) <= 1e-5
+
+
+@pytest.mark.parametrize("self_max_tokens", [0, 64, 256])
+def test_self_injection_reaches_the_layers_of_its_resolutions_only(unet: nn.Module, self_max_tokens: int) -> None:
+    draws, given = Draws(2), options(2, self_max_tokens=self_max_tokens)
+    wanted = plain(unet, draws, given, 0)
+    assert relative(fused(unet, draws, plan_of(given), 0), wanted) <= 1e-5
+    for other in {0, 64, 256} - {self_max_tokens}:
+        assert relative(fused(unet, draws, plan(2, self_max_tokens=other), 0), wanted) > 1e-4
 
 
 @pytest.mark.parametrize("step", [0, 5, 9])
@@ -146,8 +239,67 @@ def test_fused_injection_equals_the_plain_one(unet: nn.Module, pairs: int, step:
 def test_it_does_so_without_guidance_and_with_an_encoded_empty_prompt(
     unet: nn.Module, guided: bool, zero: bool, step: int
 ) -> None:
-    draws, injection = Draws(3, guided, zero), plan(3)
-    assert relative(fused(unet, draws, injection, step), plain(unet, draws, injection, step)) <= 1e-5
+    draws, given = Draws(3, guided, zero), options(3)
+    assert relative(fused(unet, draws, plan_of(given), step), plain(unet, draws, given, step)) <= 1e-5
+
+
+def test_a_pass_through_all_steps_answers_as_each_step_alone(unet: nn.Module) -> None:
+    draws, injection = Draws(2), plan(2, reweight=WEIGHTS, word_spans=SPANS, cross_fraction=0.4)
+    alone = [fused(unet, draws, injection, step) for step in range(STEPS)]
+    with (
+        controlled(unet) as control,
+        control.painting(draws.text, None, guided=True, injection=injection, steps=STEPS),
+    ):
+        for step, wanted in enumerate(alone):
+            control.enter_step(step)
+            assert torch.equal(draws.predict(unet), wanted)
+
+
+@pytest.mark.parametrize(("edit", "calls"), [("refine", 2), ("replace", 1), ("none", 1)])
+def test_the_second_attention_is_left_out_where_nothing_is_kept(
+    unet: nn.Module, monkeypatch: pytest.MonkeyPatch, edit: str, calls: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(module, "attention", lambda q, k, v: seen.append(k.shape[2]) or attention(q, k, v))  # type: ignore[func-returns-value]
+    layers = sum(getattr(each, "is_cross_attention", False) for each in unet.modules())
+    fused(unet, Draws(2), plan(2, edit=edit), 0)
+    assert seen.count(TOKENS) == calls * layers
+
+
+def test_leaving_it_out_changes_no_bit(unet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws, injection = Draws(2), plan(2, edit="replace")
+    without = fused(unet, draws, injection, 0)
+    shares = Injection.shares
+    monkeypatch.setattr(Injection, "shares", lambda *args: (shares(*args)[0], torch.zeros(2, TOKENS)))
+    assert torch.equal(fused(unet, draws, injection, 0), without)
+
+
+class Shapes(TorchDispatchMode):
+    """The shapes of all tensors made inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, tuple) else (result,):
+            if isinstance(each, Tensor):
+                self.seen.add(tuple(each.shape))
+        return result
+
+
+@pytest.mark.parametrize("edit", ["refine", "replace", "none"])
+def test_no_attention_map_is_ever_made(unet: nn.Module, edit: str) -> None:
+    draws, given = Draws(2), options(2, edit=edit, reweight=WEIGHTS, word_spans=SPANS, self_max_tokens=256)
+    maps = {(256, 256), (64, 64), (256, TOKENS), (64, TOKENS)}  # queries × keys, of no other tensor's two last sides
+    with Shapes() as ours:
+        fused(unet, draws, plan_of(given), 2)
+    with Shapes() as theirs:
+        plain(unet, draws, given, 2)
+    attended = {shape for shape in ours.seen if len(shape) == 4}
+    assert maps <= {shape[-2:] for shape in theirs.seen}
+    assert not maps & {shape[-2:] for shape in attended}
 
 
 def test_only_targets_under_guidance_change(unet: nn.Module) -> None:
@@ -157,18 +309,22 @@ def test_only_targets_under_guidance_change(unet: nn.Module) -> None:
     assert relative(injected[6:], free[6:]) > 1e-2
 
 
-@pytest.mark.parametrize("wrong", ["mapper", "kept", "values", "halves"])
+@pytest.mark.parametrize("wrong", ["mapper", "kept", "no second attention", "spans", "values", "halves"])
 def test_the_comparison_sees_a_wrong_kernel(unet: nn.Module, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    draws, right = Draws(2), plan(2)
-    injection = right
+    draws, given = Draws(2), options(2, reweight=WEIGHTS, word_spans=SPANS)
+    injection = right = plan_of(given)
     if wrong == "mapper":
-        injection = Injection(right.carried.roll(1, dims=1), right.kept, 0.8, 0.4, 64)
+        injection = replace(right, carried=right.carried.roll(1, dims=1))
     elif wrong == "kept":
-        injection = Injection(right.carried, torch.ones_like(right.kept), 0.8, 0.4, 64)
+        injection = replace(right, kept=torch.ones_like(right.kept))
+    elif wrong == "no second attention":
+        injection = replace(right, kept=torch.zeros_like(right.kept), span_of=torch.zeros_like(right.span_of))
+    elif wrong == "spans":
+        injection = replace(right, span_of=torch.zeros_like(right.span_of))
     else:
         swap = {"values": -1, "halves": 0}[wrong]
         monkeypatch.setattr(module, "attention", lambda q, k, v: attention(q, k, v.roll(v.shape[swap] // 2, swap)))
-    assert relative(fused(unet, draws, injection, 0), plain(unet, draws, right, 0)) > 1e-3
+    assert relative(fused(unet, draws, injection, 0), plain(unet, draws, given, 0)) > 1e-3
 
 
 def test_without_injection_and_outside_a_pass_the_unet_answers_as_the_stock_one(unet: nn.Module) -> None:
@@ -227,7 +383,7 @@ def test_a_layer_unlike_sdxls_is_refused_by_name() -> None:
 
 
 def test_one_replaced_word_keeps_its_own_attention_and_all_others_take_the_sources() -> None:
-    mapper, alpha = refinement_mapper(*PAIRS[0], 8)
+    mapper, alpha = refinement_mapper(*IDS[0], 8)
     assert alpha == [1, 1, 0, 1, 1, 1, 1, 1]
     assert [position for position, weight in zip(mapper, alpha, strict=True) if weight] == [0, 1, 3, 4, 5, 6, 7]
 
@@ -262,3 +418,34 @@ def test_a_caption_longer_than_the_text_is_refused() -> None:
 )
 def test_a_fraction_of_the_steps_is_rounded_down(fraction: float, steps: int, wanted: int) -> None:
     assert injected_steps(fraction, steps) == wanted
+
+
+def test_words_are_replaced_word_for_word_and_share_where_their_tokens_differ_in_number() -> None:
+    mapper = replacement_mapper("a bb c d", "a b c fgh", tokenize, TOKENS)
+    assert mapper[2:4, 2].tolist() == [1, 1]  # two tokens onto one
+    assert mapper[5, 4:7].tolist() == pytest.approx([1 / 3] * 3)  # one onto three
+    assert [float(mapper[at]) for at in ((0, 0), (1, 1), (4, 3), (6, 7))] == [1, 1, 1, 1]  # begin, equal words, end
+    assert all(mapper[at, at] == 1 for at in range(8, TOKENS))
+    assert torch.equal(replacement_mapper("a b c", "a b c", tokenize, TOKENS), torch.eye(TOKENS))
+
+
+def test_replacing_needs_as_many_words_and_names_both_captions() -> None:
+    with pytest.raises(ValueError, match=r"'a b c' has 3 words, but 'a b' has 2"):
+        plan(1, edit="replace", captions=[("a b c", "a b")])
+    with pytest.raises(ValueError, match="does not fit into 12 tokens"):
+        plan(1, edit="replace", captions=[("abcdefghijk", "a")])
+
+
+def test_tokens_that_are_not_those_of_the_words_are_refused_only_where_words_count() -> None:
+    def odd(caption: str) -> list[int]:
+        return tokenize(caption + " z") if " " in caption else tokenize(caption)
+
+    given = options(1) | {"tokenize": odd, "tokens": TOKENS}
+    edit_pairs(**given)
+    with pytest.raises(ValueError, match="'a E c d' are not those of its words"):
+        edit_pairs(**given | {"reweight": {"E": 2.0}})
+
+
+def test_words_are_found_without_case_and_punctuation_and_the_later_entry_counts() -> None:
+    injection = plan(1, captions=[("a b", "a B, b")], reweight={"b": 2.0, "B.": 3.0}, edit="none")
+    assert injection.carried[0].diagonal()[:6].tolist() == [1, 1, 3, 3, 3, 1]
