@@ -206,7 +206,7 @@ def _problems_of(bundle: Bundle, model: Model) -> Iterator[str]:
     elif folder is not None and isinstance(model, Sdxl):
         yield from _pipeline_problems(folder)
     elif folder is not None:
-        yield from _component_problems(folder)
+        yield from _component_problems(folder, allow_pickle=model.allow_pickle)
     vae = bundle.folder(model.vae) if isinstance(model, Sdxl) and model.vae else None
     if vae is not None:
         yield from _component_problems(vae)
@@ -227,8 +227,11 @@ def _pipeline_problems(folder: Path) -> Iterator[str]:
             yield from _component_problems(folder / name)
 
 
-def _component_problems(folder: Path) -> Iterator[str]:
-    """One model in the standard format: `config.json` and whole safetensors files, single or sharded."""
+def _component_problems(folder: Path, *, allow_pickle: bool = False) -> Iterator[str]:
+    """One model in the standard format: `config.json` and whole safetensors files, single or sharded.
+
+    `allow_pickle` lets `pytorch_model*.bin` stand in where there is no safetensors file.
+    """
     try:
         json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -239,8 +242,10 @@ def _component_problems(folder: Path) -> Iterator[str]:
             files += [folder / name for name in set(json.loads(index.read_text("utf-8"))["weight_map"].values())]
     except (OSError, ValueError, KeyError, AttributeError) as error:
         yield f"{folder}: damaged weight index: {error!r}"
-    if not files:
-        yield f"{folder}: no .safetensors file (pickled weights are not loaded)"
+    pickled = any(folder.glob("pytorch_model*.bin"))
+    if not files and not (allow_pickle and pickled):
+        advice = "; allow_pickle = true in the bundle reads its pickles" if pickled else ""
+        yield f"{folder}: no .safetensors file (pickled weights are not loaded{advice})"
     for path in sorted(set(files)):
         reason = _damage(path)
         if reason:

@@ -65,6 +65,8 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         pictures=pictures,
         threads=settings.threads_per_device,
         compile=settings.compile,
+        attention=settings.attention,
+        compile_cache=settings.compile_cache_folder,
         command=command,
     )
     async with Store.open(settings.state_folder / "state.db") as store:

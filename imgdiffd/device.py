@@ -30,9 +30,9 @@ _log = logging.getLogger(__name__)
 class DeviceProcess:
     """One device's worker, replaceable: `start` after a death makes the next generation.
 
-    `on_loading` is told what is being loaded. `command` replaces the child (tests use `imgdiffd.testing.worker`),
-    `environment` adds to what it inherits. Needs asyncio's loop: the child is attended by a task of its own, because
-    at an ordered stop it outlives the task that started it.
+    `on_loading` is told what is being loaded, `on_done` of every batch answered. `command` replaces the child (tests
+    use `imgdiffd.testing.worker`), `environment` adds to what it inherits. Needs asyncio's loop: the child is attended
+    by a task of its own, because at an ordered stop it outlives the task that started it.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class DeviceProcess:
         self.name = name
         self.generation = 0
         self.on_loading = on_loading
+        self.on_done: Callable[[Done], None] | None = None
         self._start = start
         self._command = tuple(command or WORKER_COMMAND)
         self._environment = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **(environment or {})}
@@ -153,6 +154,8 @@ class DeviceProcess:
         call = await child.submit(batch, deadline_s)
         await call.answered.wait()
         if isinstance(call.answer, Done):
+            if self.on_done is not None:
+                self.on_done(call.answer)
             return call.answer
         assert call.answer is not None
         raise call.answer

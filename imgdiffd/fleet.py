@@ -5,9 +5,9 @@ It owns the supervision and what is said of each device; it does not know batche
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -15,8 +15,9 @@ import anyio
 from imgdiffd.device import DeviceProcess
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, SettingsError
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
+from imgdiffd.settings import AttentionChoice
 from imgdiffd.status import DeviceView
-from imgdiffd.wire import Start
+from imgdiffd.wire import Done, Start
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,21 @@ class _Member:
     detail: str = ""
     restarts: int = 0
     failures: deque[float] = field(default_factory=deque)
+    roles: tuple[str, ...] = ()
+    counters: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
+
+    def note_done(self, done: Done) -> None:
+        """Keep what a worker said beside its results."""
+        self.counters.update(done.counters)
+        self.add_notes(done.notes)
+
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Keep each note once, and have the log say it."""
+        for note in notes:
+            if note not in self.notes:
+                self.notes += (note,)
+                _log.warning("%s: %s", self.process.name, note)
 
 
 def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
@@ -68,6 +84,8 @@ class Fleet:
         pictures: Path,
         threads: int,
         compile: bool,
+        attention: AttentionChoice = "auto",
+        compile_cache: Path | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         self._members: dict[str, _Member] = {}
@@ -76,7 +94,11 @@ class Fleet:
             # Several workers may share a device kind ("cpu", "cpu"): the name must still be its own.
             name = f"{device}#{number}" if devices.count(device) > 1 else device
             start = Start(bundle, device, roles, str(pictures), threads_for(devices, threads), compile)
+            cache = str(compile_cache) if compile and compile_cache is not None else ""
+            start = replace(start, attention=attention, compile_cache=cache)
             member = _Member(DeviceProcess(name, start, command=command))
+            member.roles = roles
+            member.process.on_done = member.note_done
             member.process.on_loading = self._loading(member)
             self._members[name] = member
 
@@ -103,7 +125,7 @@ class Fleet:
     ) -> None:
         while True:
             try:
-                await member.process.start()
+                ready = await member.process.start()
             except DeviceStartError as error:
                 if self._note_failure(member, error):
                     _log.error("%s parked: %s", name, error)
@@ -111,7 +133,8 @@ class Fleet:
                 _log.warning("%s did not start: %s", name, error)
                 await anyio.sleep(_BACKOFF_S[min(len(member.failures), len(_BACKOFF_S) - 1)])
                 continue
-            member.state, member.detail = "ready", ""
+            member.state, member.detail, member.notes = "ready", "", ()  # a new worker, new notes
+            member.add_notes(ready.notes)
             _log.info("%s ready, process %s", name, member.process.pid)
             up(name, frozenset(Role) - OPTIONAL_ROLES)
             await member.process.wait_dead()
@@ -154,6 +177,9 @@ class Fleet:
                     running=running,
                     queued=queued,
                     busy_s=busy_s,
+                    roles=member.roles,
+                    counters=dict(member.counters),
+                    notes=member.notes,
                 )
             )
         return tuple(views)

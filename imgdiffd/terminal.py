@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -55,6 +56,8 @@ def _devices(status: Status) -> Table:
     for device in status.devices:
         colour = {"ready": "green", "parked": "red"}.get(device.state, "yellow")
         detail = f"{device.running} running, {device.queued} queued" if device.state == "ready" else device.detail
+        rare = [f"{name.replace('_', ' ')}: {count}" for name, count in sorted(device.counters.items())]
+        detail = "; ".join([detail, *rare, *map(escape, device.notes)])
         table.add_row(f"[bold]{device.name}[/]", f"[{colour}]{device.state}[/]", detail)
     return table
 

@@ -18,8 +18,7 @@ from imgdiffd.settings import AttentionChoice
 class Start:
     """The first frame to a child: what to load and where pictures live. `threads` 0 leaves torch's own choice.
 
-    `compile_cache` is the folder in which compiled kernels outlive the process; empty: none. `warm_up` is the profile
-    in whose shapes every stage is run once before the worker says that it is ready; None: none is.
+    `compile_cache` is the folder in which compiled kernels outlive the process; empty: none.
     """
 
     bundle: str
@@ -30,7 +29,6 @@ class Start:
     compile: bool = False
     attention: AttentionChoice = "auto"
     compile_cache: str = ""
-    warm_up: Profile | None = None
     kind: Literal["start"] = "start"
 
 
@@ -93,6 +91,15 @@ class Done:
     counters: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     kind: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an engine says beside its outputs; the fields are those of Done, for what ran since the last report."""
+
+    peak_bytes: int = 0
+    counters: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from imgdiffd.wire import (
     Loading,
     Pulse,
     Ready,
+    Report,
     Start,
     ToWorker,
     body_length,
@@ -72,11 +73,18 @@ class Engine(Protocol):
     """What `serve` runs: resident models behind one call."""
 
     @property
+    def weights_bytes(self) -> dict[str, int]:
+        """The memory that each role's weights take."""
+
+    @property
     def models(self) -> dict[str, str]:
         """Role to source and revision."""
 
     def run(self, batch: Batch) -> tuple[StageOutput, ...]:
         """One output per input, in their order. Raises whatever the stage raises."""
+
+    def report(self) -> Report:
+        """What happened since the last call."""
 
     def free_memory(self) -> None:
         """Give cached memory back, after a batch that did not fit."""
@@ -175,7 +183,9 @@ class _Server:
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         engine = open_engine(start, lambda what: self._link.send(Loading(what)))
         self._serving = True
-        self._link.send(Ready(os.getpid(), engine.models, versions=versions(_PACKAGES)))
+        self._link.send(
+            Ready(os.getpid(), engine.models, engine.weights_bytes, engine.report().notes, versions(_PACKAGES))
+        )
         while (batch := self._batches.get()) is not None and not self._closed:
             self._batch = batch.id
             self._link.send(Pulse(batch.id))  # from now on a death is this batch's
@@ -208,7 +218,8 @@ def _answer(engine: Engine, batch: Batch) -> Done | Failed:
     began = time.perf_counter()
     try:
         outputs = engine.run(batch)
-        return Done(batch.id, outputs, time.perf_counter() - began)
+        seconds, report = time.perf_counter() - began, engine.report()
+        return Done(batch.id, outputs, seconds, report.peak_bytes, report.counters, report.notes)
     except Exception as error:
         detail = "".join(traceback.format_exception(error))
         fault = sort_of_fault(error)
@@ -257,6 +268,9 @@ def open_stages(start: Start, say: Callable[[str], None]) -> Engine:
     """The real engine. What must be set before torch is imported is set here."""
     say("libraries")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products in the same order on every run
+    if start.compile_cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = start.compile_cache
+        os.environ["TRITON_CACHE_DIR"] = os.path.join(start.compile_cache, "triton")
     if start.threads:
         os.environ["OMP_NUM_THREADS"] = str(start.threads)
     from imgdiffd.stages.engine import StageEngine

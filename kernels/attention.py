@@ -11,27 +11,63 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imgdiffd.errors import SettingsError
+from imgdiffd.settings import AttentionChoice
+
 logger = logging.getLogger(__name__)
 
 Backend = Literal["xformers", "sdpa"]
 
+_chosen: AttentionChoice = "auto"
 
-@functools.cache
+
+def choose(backend: AttentionChoice) -> None:
+    """Settles the backend of this process; "auto" leaves it to device and dtype, as `backend_for` says.
+
+    Raises SettingsError with the reason where "xformers" is asked for by name and cannot run here.
+    """
+    global _chosen  # one choice a process, made at its start
+    if backend == "xformers":
+        reason = _refusal("cuda", torch.float16) if torch.cuda.is_available() else "there is no CUDA device"
+        if reason:
+            raise _unfit(reason)
+    _chosen = backend
+
+
+def _unfit(reason: str) -> SettingsError:
+    return SettingsError(f"attention = xformers cannot run: {reason}", hint='set attention = "auto"')
+
+
 def backend_for(device_type: str, dtype: torch.dtype) -> Backend:
     """The backend for tensors on `device_type` ("cuda", "cpu") of `dtype`; tried once, then remembered.
 
-    xformers serves half precision on CUDA, if it imports and one small call of it succeeds; whatever it fails with is
-    logged once. All else goes through `scaled_dot_product_attention`.
+    Left to choose, xformers serves half precision on CUDA, if it imports and one small call of it succeeds; whatever
+    it fails with is logged once, and all else goes through `scaled_dot_product_attention`. Raises SettingsError where
+    xformers was chosen by name and fails on these.
     """
-    if device_type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+    if _chosen == "sdpa":
         return "sdpa"
-    probe = torch.ones(1, 8, 1, 64, device=device_type, dtype=dtype)
-    try:
-        _xformers().memory_efficient_attention(probe, probe, probe)
-    except (ImportError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        logger.warning("attention goes through torch: xformers fails on %s %s: %s", device_type, dtype, error)
-        return "sdpa"
+    if _chosen == "auto":
+        half_on_cuda = device_type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+        return "xformers" if half_on_cuda and not _refusal(device_type, dtype) else "sdpa"
+    reason = _refusal(device_type, dtype) if device_type == "cuda" else f"it does not serve {device_type}"
+    if reason:
+        raise _unfit(reason)
     return "xformers"
+
+
+@functools.cache
+def _refusal(device_type: str, dtype: torch.dtype, value_dim: int = 64) -> str:
+    """Why xformers does not take values of `value_dim` under queries and keys of 64; empty where it does."""
+    probe = torch.ones(1, 8, 1, 64, device=device_type, dtype=dtype)
+    values = torch.ones(1, 8, 1, value_dim, device=device_type, dtype=dtype)
+    try:
+        _xformers().memory_efficient_attention(probe, probe, values)
+    except (ImportError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        way = "attention goes through torch" if value_dim == 64 else "queries and keys are padded"
+        logger.warning("%s: xformers fails on %s %s: %s", way, device_type, dtype, error)
+        return str(error) or type(error).__name__
+    return ""
 
 
 def _xformers() -> Any:
@@ -44,18 +80,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Te
     """softmax(scale · q kᵀ) v, without the map between them ever being stored.
 
     q is [batch, heads, queries, dim], k [batch, heads, keys, dim], v [batch, heads, keys, value dim]; the result is
-    [batch, heads, queries, value dim]. `scale` is dim ** -0.5 unless given. The fused kernels want one dim for all
-    three: where v is wider (two values that share a softmax), q and k are padded with zeros, which changes no product
-    and was faster than two calls (65 % of their time at 1,024 tokens of 64 dims on a CPU core) or an unfused one.
+    [batch, heads, queries, value dim]. `scale` is dim ** -0.5 unless given. xformers has a kernel for values wider than
+    the queries (two values that share a softmax); where that one refuses, and in torch's, which want one dim for all
+    three, the narrower are padded with zeros. That changes no product, and was faster than two calls (65 % of their
+    time at 1,024 tokens of 64 dims on a CPU core) or an unfused one.
     """
     if scale is None:
         scale = q.shape[-1] ** -0.5
-    wide = max(q.shape[-1], v.shape[-1])
     value_dim = v.shape[-1]
-    q, k, v = (
-        functional.pad(each, (0, wide - each.shape[-1])) if each.shape[-1] < wide else each for each in (q, k, v)
-    )
-    if backend_for(q.device.type, q.dtype) == "xformers":
+    through_xformers = backend_for(q.device.type, q.dtype) == "xformers"
+    if value_dim != q.shape[-1] and not (through_xformers and not _refusal(q.device.type, q.dtype, 128)):
+        wide = max(q.shape[-1], value_dim)
+        q, k, v = (
+            functional.pad(each, (0, wide - each.shape[-1])) if each.shape[-1] < wide else each for each in (q, k, v)
+        )
+    if through_xformers:
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
         out: Tensor = _xformers().memory_efficient_attention(q, k, v, scale=scale).transpose(1, 2)
     else:

@@ -33,7 +33,8 @@ T = TypeVar("T")
 class Models:
     """What one worker holds. `tokenizer` is the painter's CLIP tokenizer, there whatever was loaded.
 
-    `sources` maps each loaded role to its source and revision, for provenance.
+    `sources` maps each loaded role to its source and revision, for provenance; `weights_bytes` to the memory that its
+    weights take, 0 where the device does not tell.
     """
 
     tokenizer: Any
@@ -45,6 +46,12 @@ class Models:
     captioner: Captioner | None = None
     eraser: Eraser | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    weights_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def repeated_decodes(self) -> int:
+        """How many pictures were decoded twice because the first overflowed."""
+        held = {id(each.sdxl): each.sdxl for each in (self.painter, self.eraser) if each is not None}
+        return sum(sdxl.decodes_repeated for sdxl in held.values())
 
     @property
     def need_rewriter(self) -> Rewriter:
@@ -88,11 +95,18 @@ def _held(model: T | None, role: str) -> T:
     return model
 
 
-def load_models(bundle: Bundle, roles: Collection[Role], device: torch.device, say: Say, compile: bool) -> Models:
-    """`roles` of `bundle`, ready on `device`: fp16 on CUDA, fp32 elsewhere. `say` is told each role as it begins.
+def load_models(
+    bundle: Bundle,
+    roles: Collection[Role],
+    device: torch.device,
+    say: Say,
+    compile: bool,
+    note: Say = lambda _: None,
+) -> Models:
+    """`roles` of `bundle`, ready on `device`. `say` is told each role as it begins.
 
-    `compile` compiles the painter's repeated blocks, on CUDA only. Raises BundleError naming role, source, file and
-    what to do; torch's OutOfMemoryError passes through.
+    `compile` compiles the painter's repeated blocks, on CUDA only; `note` hears if that fails, now or later. Raises
+    BundleError naming role, source, file and what to do; torch's OutOfMemoryError passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
@@ -110,12 +124,20 @@ def load_models(bundle: Bundle, roles: Collection[Role], device: torch.device, s
     }
     tokenizer = _named(bundle, Role.PAINTER, lambda: _painter_tokenizer(bundle))
     loaded: dict[str, Any] = {}
+    taken: dict[str, int] = {}
     for role in wanted:
         say(f"{role}: {bundle.model(role).label}")
+        before = _allocated(device)
         loaded[role.value] = _named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
+        taken[role.value] = _allocated(device) - before
     if compile and device.type == "cuda" and Role.PAINTER in roles:
-        compile_blocks("the painter", loaded[Role.PAINTER.value].repeated_blocks(), say)
-    return Models(tokenizer, **loaded, sources={role.value: bundle.model(role).label for role in wanted})
+        compile_blocks("the painter", loaded[Role.PAINTER.value].repeated_blocks(), note)
+    return Models(
+        tokenizer,
+        **loaded,
+        sources={role.value: bundle.model(role).label for role in wanted},
+        weights_bytes=taken,
+    )
 
 
 def load_eraser(bundle: Bundle, device: torch.device, painter: Painter | None = None) -> Eraser:
@@ -133,7 +155,14 @@ def load_eraser(bundle: Bundle, device: torch.device, painter: Painter | None = 
     if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
         return Eraser(painter.sdxl, model.pictures_per_pass)
     source, options = _sdxl_source(bundle, model)
-    return Eraser(Sdxl.load("eraser", source, device, dtype_for(device), **options), model.pictures_per_pass)
+    return Eraser(
+        Sdxl.load("eraser", source, device, dtype_for(device, model.precision), **options), model.pictures_per_pass
+    )
+
+
+def _allocated(device: torch.device) -> int:
+    """Bytes of the device's memory in use; 0 off CUDA, where nothing counts them."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
 def silence() -> None:
@@ -174,9 +203,12 @@ def _named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
         ) from error
 
 
-def dtype_for(device: torch.device) -> torch.dtype:
-    """The precision that models run in."""
-    return torch.float16 if device.type == "cuda" else torch.float32
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def dtype_for(device: torch.device, precision: bundles.Precision = "auto") -> torch.dtype:
+    """The precision that a model runs in: fp16 on CUDA and fp32 elsewhere, unless its bundle says otherwise."""
+    return _DTYPES.get(precision, torch.float16 if device.type == "cuda" else torch.float32)
 
 
 def _where(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
@@ -193,8 +225,8 @@ def _weights(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> Any
     where, options = _where(bundle, role)
     model, report = auto.from_pretrained(
         where,
-        dtype=dtype_for(device),
-        use_safetensors=True,
+        dtype=dtype_for(device, bundle.model(role).precision),
+        use_safetensors=None if bundle.model(role).allow_pickle else True,  # pickles go through torch's weights_only
         variant=bundle.model(role).variant,
         output_loading_info=True,
         **options,
@@ -222,7 +254,9 @@ def _painter_tokenizer(bundle: Bundle) -> Any:
 
 def _painter(bundle: Bundle, device: torch.device) -> Painter:
     source, options = _sdxl_source(bundle, bundle.painter)
-    return Painter.load(source, device, dtype_for(device), bundle.painter.pairs_per_pass, **options)
+    return Painter.load(
+        source, device, dtype_for(device, bundle.painter.precision), bundle.painter.pairs_per_pass, **options
+    )
 
 
 def _sdxl_source(bundle: Bundle, model: bundles.Sdxl) -> tuple[str, dict[str, Any]]:

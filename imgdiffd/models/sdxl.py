@@ -46,6 +46,7 @@ class Sdxl:
         self.vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
         self.pixels_per_latent: int = pipeline.vae_scale_factor
         self.scheduler = pipeline.scheduler
+        self.decodes_repeated = 0  # pictures that overflowed in half precision and were decoded again in fp32
         self.zero_empty_prompt = bool(pipeline.config.force_zeros_for_empty_prompt)
 
     @classmethod
@@ -81,6 +82,8 @@ class Sdxl:
                 **parts,
             )
             return cls(pipeline, device)
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError too, but no fault of the files
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             hint = "give the folder or hub id of an SDXL checkpoint in the diffusers format, with safetensors"
             raise BundleError(f"{role} {source}: {error}", hint=hint) from error
@@ -147,13 +150,28 @@ class Sdxl:
         return scaled
 
     def decode(self, latents: Tensor) -> Tensor | None:
-        """One picture's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite."""
+        """One picture's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite.
+
+        A picture that overflows in half precision is decoded once more in fp32, and counted in `decodes_repeated`.
+        """
         mean, std = self._latent_statistics(latents)
         latents = (latents / self.vae.config.scaling_factor * std + mean)[None]
-        picture: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
+        picture = self._decoded(latents)
+        dtype = self.vae.dtype
+        if not picture.isfinite().all() and latents.isfinite().all() and dtype != torch.float32:
+            self.decodes_repeated += 1
+            self.vae.float()
+            try:
+                picture = self._decoded(latents)
+            finally:
+                self.vae.to(dtype)  # widening and narrowing again changes no weight
         if not picture.isfinite().all():
             return None
         return (picture / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
+        return pixels
 
     def _latent_statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The latents' mean and deviation, [channels, 1, 1], as configured; 0 and 1 where they are not."""

@@ -11,11 +11,12 @@ import torch
 
 from imgdiffd import stages
 from imgdiffd.bundle import load_bundle
+from imgdiffd.kernels import attention
 from imgdiffd.message import StageOutput
 from imgdiffd.models.loading import load_models
 from imgdiffd.pipeline import Role
 from imgdiffd.stages.pictures import Pictures
-from imgdiffd.wire import Batch, Start
+from imgdiffd.wire import Batch, Report, Start
 
 
 class StageEngine:
@@ -26,9 +27,15 @@ class StageEngine:
             torch.set_num_threads(start.threads)
         torch.backends.cudnn.benchmark = False  # a measured choice of algorithm would differ from run to run
         torch.backends.cudnn.deterministic = True
+        attention.choose(start.attention)
         device = torch.device(start.device)
         bundle = load_bundle(start.bundle)
-        self._models = load_models(bundle, [Role(role) for role in start.roles], device, say, start.compile)
+        self._notes: list[str] = []
+        self._models = load_models(
+            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._notes.append
+        )
+        self._device = device
+        self._resident_bytes = self._repeated = 0
         self._pictures = Pictures(Path(start.pictures), device)
 
     @property
@@ -36,8 +43,30 @@ class StageEngine:
         """Role to source and revision."""
         return dict(self._models.sources)
 
+    @property
+    def weights_bytes(self) -> dict[str, int]:
+        """The memory that each role's weights take."""
+        return dict(self._models.weights_bytes)
+
+    def report(self) -> Report:
+        """Peak memory, repeated decodes and notes since the last call."""
+        repeated = self._models.repeated_decodes()
+        counters = {"decodes_repeated": repeated - self._repeated} if repeated > self._repeated else {}
+        self._repeated = repeated
+        notes = tuple(self._notes)
+        self._notes.clear()
+        return Report(self._peak_bytes(), counters, notes)
+
+    def _peak_bytes(self) -> int:
+        if self._device.type != "cuda":
+            return 0
+        return max(0, torch.cuda.max_memory_allocated(self._device) - self._resident_bytes)
+
     def run(self, batch: Batch) -> tuple[StageOutput, ...]:
         """Run the batch's stage, without gradients."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._resident_bytes = torch.cuda.memory_allocated(self._device)
         with torch.inference_mode():
             return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._pictures)
 

@@ -30,7 +30,7 @@ from imgdiffd.errors import BundleError
 from imgdiffd.message import GenerateInput, RewriteInput, StageInput, StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.testing.results import FakeStages
-from imgdiffd.wire import Batch, Start
+from imgdiffd.wire import Batch, Report, Start
 from imgdiffd.worker import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")
@@ -53,6 +53,7 @@ class FakeEngine:
                 raise ZeroDivisionError("the start was told to crash")
             case "hang":
                 threading.Event().wait()
+        self.weights_bytes = dict.fromkeys(start.roles, 0)
         self.models = {role: f"fake {role}" for role in start.roles}
         self._delay_s = float(os.environ.get("FAKE_WORKER_DELAY_S", "0"))
         self._stages = FakeStages(Path(start.pictures))
@@ -72,6 +73,10 @@ class FakeEngine:
         if isinstance(entry, GenerateInput):
             return entry.caption1
         return self._stages.caption_of(entry.image1)
+
+    def report(self) -> Report:
+        """Nothing to tell."""
+        return Report()
 
     def free_memory(self) -> None:
         """Nothing is cached."""

@@ -2,14 +2,17 @@
 
 import sys
 import types
+from collections.abc import Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from imgdiffd.errors import SettingsError
 from imgdiffd.kernels import attention as module
-from imgdiffd.kernels.attention import attention, backend_for
+from imgdiffd.kernels.attention import attention, backend_for, choose
 
 
 def draw(*shape: int) -> Tensor:
@@ -39,30 +42,86 @@ def test_half_precision_off_cuda_goes_through_torch() -> None:
     assert backend_for("cpu", torch.float32) == "sdpa"
 
 
-def test_a_broken_xformers_falls_back_to_torch_and_says_so(
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    module._refusal.cache_clear()
+    yield
+    module.choose("auto")
+    module._refusal.cache_clear()
+
+
+class FakeXformers:
+    """Stands for xformers on a CUDA device: takes CPU tensors in its layout, and wide values if asked to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wide: bool) -> None:
+        self.dims: list[tuple[int, int]] = []
+        self.wide = wide
+        ones = torch.ones
+        monkeypatch.setattr(torch, "ones", lambda *shape, device, dtype: ones(*shape))
+        ops = types.SimpleNamespace(memory_efficient_attention=self.memory_efficient_attention)
+        monkeypatch.setitem(sys.modules, "xformers", types.SimpleNamespace(ops=ops))
+        monkeypatch.setattr(module, "backend_for", lambda *_: "xformers")
+
+    def memory_efficient_attention(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+        if q.shape[-1] != v.shape[-1] and not self.wide:
+            raise NotImplementedError("query.shape[-1] != value.shape[-1]")
+        assert q.shape[2] == k.shape[2] == v.shape[2]  # heads, behind the tokens
+        self.dims.append((q.shape[-1], v.shape[-1]))
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        return plain(q, k, v, scale).transpose(1, 2)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_broken_xformers_falls_back_to_torch_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_xformers", lambda: (_ for _ in ()).throw(ImportError("built for another torch")))
     monkeypatch.setattr(torch, "ones", lambda *_, **__: None)
-    assert backend_for.__wrapped__("cuda", torch.float16) == "sdpa"
-    assert "built for another torch" in caplog.text
+    assert [backend_for("cuda", torch.float16) for _ in range(3)] == ["sdpa"] * 3
+    assert caplog.text.count("built for another torch") == 1
 
 
-@pytest.mark.parametrize("value_dim", [16, 32])
-def test_xformers_gets_its_own_layout(monkeypatch: pytest.MonkeyPatch, value_dim: int) -> None:
+@pytest.mark.usefixtures("fresh")
+def test_xformers_asked_for_by_name_where_it_cannot_run_is_an_error_that_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingsError, match="there is no CUDA device"):
+        choose("xformers")
+    assert backend_for("cpu", torch.float32) == "sdpa"  # and nothing was chosen
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: None)
+    monkeypatch.setattr(module, "_xformers", lambda: (_ for _ in ()).throw(ImportError("built for another torch")))
+    with pytest.raises(SettingsError, match="built for another torch"):
+        choose("xformers")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_choice_holds_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(module, "_refusal", lambda *_: "")
+    assert backend_for("cuda", torch.bfloat16) == "xformers"
+    assert backend_for("cuda", torch.float32) == "sdpa"
+    choose("xformers")
+    assert backend_for("cuda", torch.float32) == "xformers"
+    with pytest.raises(SettingsError, match="does not serve cpu"):
+        attention(*(draw(1, 1, 4, 8) for _ in range(3)))
+    choose("sdpa")
+    assert backend_for("cuda", torch.bfloat16) == "sdpa"
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("value_dim", [8, 16, 32])
+@pytest.mark.parametrize("wide", [True, False], ids=["wide values taken", "refused"])
+def test_xformers_gets_its_own_layout_and_padding_only_where_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, value_dim: int, wide: bool
+) -> None:
     q, k, v = draw(2, 3, 10, 16), draw(2, 3, 7, 16), draw(2, 3, 7, value_dim)
     wanted = plain(q, k, v)
-
-    def memory_efficient_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        assert q.shape[:3] == (2, 10, 3)  # batch, tokens, heads
-        assert q.shape[-1] == k.shape[-1] == v.shape[-1]
-        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        return plain(q, k, v, scale).transpose(1, 2)
-
-    ops = types.SimpleNamespace(memory_efficient_attention=memory_efficient_attention)
-    monkeypatch.setitem(sys.modules, "xformers", types.SimpleNamespace(ops=ops))
-    monkeypatch.setattr(module, "backend_for", lambda *_: "xformers")
+    fake = FakeXformers(monkeypatch, wide)
     torch.testing.assert_close(attention(q, k, v), wanted, rtol=1e-5, atol=1e-6)
+    assert fake.dims[-1] == ((16, value_dim) if wide else (max(16, value_dim),) * 2)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -98,3 +157,24 @@ def test_both_backends_agree_on_cuda(monkeypatch: pytest.MonkeyPatch, dtype: tor
     assert backend_for("cuda", dtype) == "xformers"
     monkeypatch.setattr(module, "backend_for", lambda *_: "sdpa")
     torch.testing.assert_close(through_xformers, attention(q, k, v), rtol=2e-2, atol=2e-2)
+
+
+@pytest.fixture
+def chosen() -> Iterator[None]:
+    yield
+    module.choose("auto")
+
+
+@pytest.mark.usefixtures("chosen")
+def test_sdpa_by_name_is_taken_where_auto_would_try_xformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_xformers", lambda: pytest.fail("xformers was tried"))
+    module.choose("sdpa")
+    assert backend_for("cuda", torch.float16) == "sdpa"
+
+
+@pytest.mark.usefixtures("chosen")
+def test_xformers_by_name_that_fails_is_an_error_and_no_silent_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_xformers", lambda: (_ for _ in ()).throw(ImportError("built for another torch")))
+    module.choose("xformers")
+    with pytest.raises(RuntimeError, match=r"attention = xformers: it fails on cpu .*: built for another torch"):
+        backend_for("cpu", torch.float32)

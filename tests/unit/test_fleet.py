@@ -11,6 +11,7 @@ from imgdiffd.errors import SettingsError
 from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, resolve_devices, threads_for
 from imgdiffd.pipeline import Role
 from imgdiffd.testing.worker import COMMAND
+from imgdiffd.wire import Done
 
 LIMIT_S = 60.0
 
@@ -87,3 +88,14 @@ async def test_a_worker_that_dies_is_taken_down_and_replaced(tmp_path: Path) -> 
     assert [event for event in events if event[1] == "cpu#0"] == [("up", "cpu#0"), ("down", "cpu#0"), ("up", "cpu#0")]
     assert fleet.views({})[0].restarts == 1
     await fleet.stop(5.0)
+
+
+def test_what_a_worker_says_beside_its_results_is_shown_once_and_counted(tmp_path: Path) -> None:
+    fleet = _fleet(tmp_path)
+    name, process = next(iter(fleet.processes.items()))
+    assert process.on_done is not None
+    for batch in (1, 2):
+        process.on_done(Done(batch, (), 0.1, 0, {"decodes_repeated": 2}, ("the painter runs uncompiled: no compiler",)))
+    view = next(view for view in fleet.views({}) if view.name == name)
+    assert view.counters == {"decodes_repeated": 4}
+    assert view.notes == ("the painter runs uncompiled: no compiler",)

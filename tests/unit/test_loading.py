@@ -203,3 +203,39 @@ def test_memory_errors_pass_through_a_compiled_block(monkeypatch: pytest.MonkeyP
     with pytest.raises(torch.OutOfMemoryError):
         block(torch.ones(1, 3))
     assert said == []
+
+
+def pickled(folder: Path) -> None:
+    """The rewriter's weights as a pickle, the safetensors file gone."""
+    weights = folder / "rewriter" / "model.safetensors"
+    torch.save(load_file(weights), folder / "rewriter" / "pytorch_model.bin")
+    weights.unlink()
+
+
+def test_pickles_are_refused_with_the_key_that_allows_them(copied: Path) -> None:
+    pickled(copied.parent)
+    with pytest.raises(BundleError, match=r"rewriter: no \.safetensors file .*allow_pickle = true") as refused:
+        loaded(copied, Role.REWRITER)
+    assert "\n" not in str(refused.value)
+
+
+def test_allowed_pickles_give_the_same_weights(copied: Path, tiny_bundle: Path) -> None:
+    pickled(copied.parent)
+    copied.write_text(copied.read_text("utf-8").replace("[rewriter]", "[rewriter]\nallow_pickle = true"), "utf-8")
+    ours, wanted = (loaded(path, Role.REWRITER).need_rewriter for path in (copied, tiny_bundle))
+    for one, other in zip(ours._model.parameters(), wanted._model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_pickle_that_holds_code_is_refused_even_where_pickles_are_allowed(copied: Path) -> None:
+    pickled(copied.parent)
+    copied.write_text(copied.read_text("utf-8").replace("[rewriter]", "[rewriter]\nallow_pickle = true"), "utf-8")
+    torch.save({"lm_head.weight": shutil.rmtree}, copied.parent / "rewriter" / "pytorch_model.bin")
+    with pytest.raises(BundleError, match="rewriter"):
+        loaded(copied, Role.REWRITER)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("auto", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")])
+def test_a_role_has_the_precision_that_its_bundle_names(copied: Path, precision: str, dtype: str) -> None:
+    copied.write_text(copied.read_text("utf-8").replace("[clip]", f'[clip]\nprecision = "{precision}"'), "utf-8")
+    assert loaded(copied, Role.CLIP).need_clip._model.dtype == getattr(torch, dtype)
