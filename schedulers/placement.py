@@ -1,0 +1,190 @@
+"""Which models each device holds: from memory and footprints to a plan with a reason for every choice.
+
+It owns the decision; it does not know how memory is measured, where footprints come from or who starts devices.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from imgdiffd.errors import ConfigurationError
+from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
+
+CUDA_RESERVE_BYTES = 2_500_000_000  # contexts and captured graphs of one process
+_REACH = {stage: 1.0 for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE)}
+_REACH_AFTER_GATE = 0.33  # the similarity gate stops 67 % of the pairs
+
+Unit = frozenset[Role]
+
+
+class PlacementError(ConfigurationError):
+    """The models that every job needs do not fit on the devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one role takes. Roles with the same `weights` share them, so these count once on a device."""
+
+    weights: str
+    weights_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A device's memory. `reserve_bytes` of what is free are left to contexts and graphs."""
+
+    device: str
+    total_bytes: int
+    free_bytes: int
+    reserve_bytes: int = 0
+
+    @property
+    def usable_bytes(self) -> int:
+        """What models and passes may take; never below 0."""
+        return max(0, min(self.free_bytes, self.total_bytes) - self.reserve_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One device's roles, each with its reason. `used_bytes` has weights and the largest peak, not the reserve."""
+
+    device: str
+    roles: tuple[Role, ...]
+    reasons: tuple[str, ...]
+    used_bytes: int
+    left_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every device holds. `left_out` says why an optional role has no place: (role, reason)."""
+
+    placements: tuple[Placement, ...]
+    left_out: tuple[tuple[Role, str], ...]
+
+
+def needed_bytes(roles: Unit, footprints: Mapping[Role, Footprint]) -> int:
+    """Distinct weights, and the largest peak, for one batch runs at a time."""
+    weights: dict[str, int] = {}
+    for role in roles:
+        found = footprints[role]
+        weights[found.weights] = max(weights.get(found.weights, 0), found.weights_bytes)
+    return sum(weights.values()) + max((footprints[role].peak_bytes for role in roles), default=0)
+
+
+def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan:
+    """The plan for `spaces`, in their order; the same arguments give the same plan.
+
+    Every stage has all its roles on one device. Raises PlacementError, with the numbers, exactly where no plan exists.
+    """
+    _refuse_unknown(footprints)
+    best = max(_bases(spaces, footprints), key=lambda held: _merit(held, spaces, footprints), default=None)
+    if best is None:
+        raise _refusal(spaces, footprints)
+    held = [dict.fromkeys(sorted(roles), "needed by every job; the load is balanced so") for roles in best]
+    filters = STAGES[Stage.LOCATE].roles
+    _replicate(held, frozenset({Role.PAINTER}), len(held), "the heaviest stage, wherever it fits", spaces, footprints)
+    _replicate(held, filters, len(held), "light, so that a pair's next stage needs no hop", spaces, footprints)
+    captioner = STAGES[Stage.DESCRIBE].roles
+    _replicate(held, captioner, max(1, len(held) // 2), "the second heaviest, on half the devices", spaces, footprints)
+    left_out: list[tuple[Role, str]] = []
+    for role in (role for role in Role if role in OPTIONAL_ROLES & footprints.keys()):
+        _replicate(held, frozenset({role}), 1, "optional, where most room was left", spaces, footprints)
+        if not any(role in roles for roles in held):
+            left_out.append((role, f"no room: its weights take {_gb(footprints[role].weights_bytes)}"))
+    placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
+    return Plan(placements, tuple(left_out))
+
+
+def _units() -> list[Unit]:
+    """The sets of roles that must be together, those within another left out, the dearest first."""
+    sets = {spec.roles for spec in STAGES.values() if spec.roles}
+    units = [roles for roles in sets if not any(roles < other for other in sets)]
+    return sorted(units, key=lambda roles: (-_load_s(roles), sorted(roles)))
+
+
+def _load_s(roles: Unit) -> float:
+    """Seconds a caption costs in the stages that run with `roles`."""
+    ran = (spec for spec in STAGES.values() if spec.roles and spec.roles <= roles)
+    return sum(spec.cost_s * _REACH.get(spec.stage, _REACH_AFTER_GATE) for spec in ran)
+
+
+def _bases(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Iterator[tuple[Unit, ...]]:
+    """Every way to have each unit once; of equal devices only the first empty one is tried."""
+    units = _units()
+
+    def fill(depth: int, held: tuple[Unit, ...]) -> Iterator[tuple[Unit, ...]]:
+        if depth == len(units):
+            yield held
+            return
+        tried: set[tuple[int, Unit]] = set()
+        for index, space in enumerate(spaces):
+            key = (space.usable_bytes, held[index])
+            roles = held[index] | units[depth]
+            if key not in tried and needed_bytes(roles, footprints) <= space.usable_bytes:
+                yield from fill(depth + 1, (*held[:index], roles, *held[index + 1 :]))
+            tried.add(key)
+
+    yield from fill(0, tuple(frozenset() for _ in spaces))
+
+
+def _merit(
+    held: tuple[Unit, ...], spaces: Sequence[Space], footprints: Mapping[Role, Footprint]
+) -> tuple[int, float, int]:
+    """First the devices that can paint, then the even load of the rest, then the room on the fullest device."""
+    fits = 0
+    for space, roles in zip(spaces, held, strict=True):
+        fits += needed_bytes(roles | {Role.PAINTER}, footprints) <= space.usable_bytes
+    loads = (_load_s(roles - {Role.PAINTER}) for roles in held)
+    left = (space.usable_bytes - needed_bytes(r, footprints) for space, r in zip(spaces, held, strict=True))
+    return fits, -max(loads), min(left)
+
+
+def _replicate(
+    held: list[dict[Role, str]],
+    unit: Unit,
+    copies: int,
+    reason: str,
+    spaces: Sequence[Space],
+    footprints: Mapping[Role, Footprint],
+) -> None:
+    """Add `unit` where most room is left until `copies` devices have it or it fits nowhere."""
+
+    def left(index: int) -> int:
+        return spaces[index].usable_bytes - needed_bytes(unit | held[index].keys(), footprints)
+
+    while sum(unit <= roles.keys() for roles in held) < copies:
+        open_to = [index for index, roles in enumerate(held) if not unit <= roles.keys() and left(index) >= 0]
+        if not open_to:
+            return
+        chosen = max(open_to, key=lambda index: (left(index), -index))
+        for role in sorted(unit):
+            held[chosen].setdefault(role, reason)
+
+
+def _placement(space: Space, roles: Mapping[Role, str], footprints: Mapping[Role, Footprint]) -> Placement:
+    used = needed_bytes(frozenset(roles), footprints)
+    ordered = tuple(role for role in Role if role in roles)
+    reasons = tuple(roles[role] for role in ordered)
+    return Placement(space.device, ordered, reasons, used, space.usable_bytes - used)
+
+
+def _refuse_unknown(footprints: Mapping[Role, Footprint]) -> None:
+    unknown = [role for role in Role if role not in OPTIONAL_ROLES and role not in footprints]
+    if unknown:
+        names = ", ".join(unknown)
+        raise PlacementError(f"placement: no footprint of {names}", hint="give weights_gb and peak_gb in the bundle")
+
+
+def _refusal(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> PlacementError:
+    needed = needed_bytes(frozenset(Role) - OPTIONAL_ROLES, footprints)
+    dearest = max(_units(), key=lambda unit: needed_bytes(unit, footprints))
+    largest = max((space.usable_bytes for space in spaces), default=0)
+    total = f"all needed models take {_gb(needed)} on one device"
+    one = f"{', '.join(sorted(dearest))} must be together and take {_gb(needed_bytes(dearest, footprints))}"
+    message = f"placement: {total}; {one}; the largest device has {_gb(largest)} to use"
+    return PlacementError(message, hint="use the bundle small, add a device, or free memory on these")
+
+
+def _gb(count_bytes: int) -> str:
+    return f"{count_bytes / 1e9:.1f} GB"

@@ -1,0 +1,96 @@
+"""The law of which device holds which models."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role
+from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Footprint, PlacementError, Space, needed_bytes, place
+
+GB = 10**9
+
+
+def models(rewriter: float, captioner: float) -> dict[Role, Footprint]:
+    """The published sizes in fp16, in GB."""
+    figures = {
+        Role.REWRITER: (rewriter, 2.0),
+        Role.PAINTER: (6.9, 6.0),
+        Role.SEGMENTER: (0.2, 2.0),
+        Role.CLIP: (0.3, 2.0),
+        Role.BLIP: (0.9, 2.0),
+        Role.CAPTIONER: (captioner, 4.0),
+        Role.ERASER: (5.1, 4.0),
+    }
+    return {role: Footprint(role, int(weights * GB), int(peak * GB)) for role, (weights, peak) in figures.items()}
+
+
+PAPER, SMALL = models(26.0, 26.7), models(13.5, 14.1)
+
+
+def cards(*sizes_gb: float) -> list[Space]:
+    return [
+        Space(f"cuda:{index}", int(size * GB), int(size * GB), CUDA_RESERVE_BYTES)
+        for index, size in enumerate(sizes_gb)
+    ]
+
+
+@pytest.mark.parametrize(("footprints", "size_gb"), [(PAPER, 80), (SMALL, 40)])
+def test_four_cards_all_paint_and_filter_and_share_the_language_models(
+    footprints: dict[Role, Footprint], size_gb: int
+) -> None:
+    held = [set(placement.roles) for placement in place(cards(*[size_gb] * 4), footprints).placements]
+    assert all({Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP} <= roles for roles in held)
+    heavy = sorted(sorted(roles & {Role.CAPTIONER, Role.REWRITER, Role.ERASER}) for roles in held)
+    assert heavy == [[Role.CAPTIONER], [Role.CAPTIONER], [Role.ERASER], [Role.REWRITER]]
+
+
+def test_small_fits_one_card_of_80_gb_whole() -> None:
+    plan = place(cards(80), SMALL)
+    assert set(plan.placements[0].roles) == SMALL.keys()
+    assert plan.left_out == ()
+
+
+def test_one_card_of_24_gb_is_refused_with_the_numbers() -> None:
+    with pytest.raises(PlacementError, match=r"take 41\.9 GB on one device.*has 21\.5 GB to use"):
+        place(cards(24), SMALL)
+
+
+def test_optional_role_without_room_is_left_out_with_its_reason() -> None:
+    plan = place(cards(46), SMALL)
+    assert plan.left_out == ((Role.ERASER, "no room: its weights take 5.1 GB"),)
+
+
+def test_shared_weights_count_once() -> None:
+    shared = {role: Footprint("one", 5, 1) for role in (Role.PAINTER, Role.ERASER)}
+    assert needed_bytes(frozenset(shared), shared) == 6
+
+
+sizes = st.integers(0, 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), max_size=3),
+    st.fixed_dictionaries({role: st.builds(Footprint, st.sampled_from("abcdef"), sizes, sizes) for role in Role}),
+)
+def test_plan_keeps_to_memory_and_runs_every_stage_or_none_exists(
+    free: list[int], footprints: dict[Role, Footprint]
+) -> None:
+    spaces = [Space(str(index), size, size) for index, size in enumerate(free)]
+    stages = [spec.roles for spec in STAGES.values() if not spec.roles & OPTIONAL_ROLES and spec.roles]
+    try:
+        plan = place(spaces, footprints)
+    except PlacementError:
+        for choice in product(range(len(free)), repeat=len(stages)):
+            held = [
+                frozenset[Role]().union(*(s for s, d in zip(stages, choice, strict=True) if d == index))
+                for index in range(len(free))
+            ]
+            assert any(needed_bytes(roles, footprints) > size for roles, size in zip(held, free, strict=True))
+        return
+    for placement, size in zip(plan.placements, free, strict=True):
+        assert needed_bytes(frozenset(placement.roles), footprints) == placement.used_bytes <= size
+    assert all(any(roles <= set(placement.roles) for placement in plan.placements) for roles in stages)
+    assert place(spaces, footprints) == plan
