@@ -26,7 +26,7 @@ def choose(backend: AttentionChoice) -> None:
 
     Raises SettingsError with the reason where "xformers" is asked for by name and cannot run here.
     """
-    global _chosen  # one choice a process, made at its start
+    global _chosen  # noqa: PLW0603 one choice a process, made at its start
     if backend == "xformers":
         reason = _refusal("cuda", torch.float16) if torch.cuda.is_available() else "there is no CUDA device"
         if reason:

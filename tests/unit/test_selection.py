@@ -209,6 +209,33 @@ def test_kept_boxes_are_apart_and_every_other_gave_way_to_a_more_different_one(f
         assert any(_iou(boxes[index], boxes[k]) > 0.5 and (cosines[k], k) < (cosines[index], index) for k in kept)
 
 
+def _naive(boxes: list[Box], cosines: list[float], bound: Bound) -> list[int]:
+    """The double loop: box after box from the most different on, kept unless it overlaps with one that was."""
+    kept: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda at: (cosines[at], at)):
+        if not any(bound.above(_iou(boxes[index], boxes[other])) for other in kept):
+            kept.append(index)
+    return kept
+
+
+@given(st.lists(st.tuples(BOXES, st.sampled_from([-0.1, 0.2, 0.3]))), st.sampled_from([0.0, 0.25, 0.5]), st.booleans())
+def test_overlap_agrees_with_the_double_loop(found: list[tuple[Box, float]], value: float, closed: bool) -> None:
+    boxes, cosines = [box for box, _ in found], [cosine for _, cosine in found]
+    bound = Bound(value=value, closed=closed)
+    assert suppress_overlaps(boxes, cosines, bound) == _naive(boxes, cosines, bound)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2000])
+def test_overlap_agrees_with_the_double_loop_for_any_number_of_boxes_with_ties_in_order(count: int) -> None:
+    random = np.random.default_rng(count)
+    corners, sides = random.integers(0, 400, (count, 2)), random.integers(1, 60, (count, 2))
+    boxes = [(int(x), int(y), int(x + w), int(y + h)) for (x, y), (w, h) in zip(corners, sides, strict=True)]
+    cosines = [float(each) / 10 for each in random.integers(0, 10, count)]  # about 200 boxes a tie
+    kept = suppress_overlaps(boxes, cosines, DEFAULT.locate.overlap_iou)
+    assert kept == _naive(boxes, cosines, DEFAULT.locate.overlap_iou)
+    assert count < 2 or 0 < len(kept) < count
+
+
 # All of a pair's boxes
 
 
