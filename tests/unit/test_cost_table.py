@@ -1,0 +1,45 @@
+"""The laws of the cost table: what it accepts, how it travels, what it projects."""
+
+import math
+
+import pytest
+
+from imgdiffd.errors import ConfigurationError
+from imgdiffd.schedulers.cost_table import A100, ITEMS_PER_CAPTION, CostTable, projected_hours
+
+
+def test_a_table_survives_json() -> None:
+    assert CostTable.from_json(A100.to_json()) == A100
+
+
+def test_hours_count_each_stage_as_often_as_the_funnel_reaches_it() -> None:
+    table = CostTable("any", dict.fromkeys(ITEMS_PER_CAPTION, 0.0) | {"locate": 3600.0}, "made up")
+    assert projected_hours(table, 118_000, 1) == pytest.approx(38_533)
+
+
+def test_the_built_in_table_projects_8164_seconds_per_1000_captions_shared_by_the_devices() -> None:
+    assert projected_hours(A100, 1000, 4) == pytest.approx(8164 / 4 / 3600)
+
+
+@pytest.mark.parametrize("cost", [-1.0, math.nan, math.inf])
+def test_a_cost_is_finite_and_not_negative(cost: float) -> None:
+    with pytest.raises(ConfigurationError, match="rewrite"):
+        CostTable("any", {**A100.seconds_per_item, "rewrite": cost}, "made up")
+
+
+def test_every_stage_has_a_cost_and_no_other_has() -> None:
+    costs = {s: c for s, c in A100.seconds_per_item.items() if s != "rewrite"} | {"sing": 1.0}
+    with pytest.raises(ConfigurationError, match="rewrite, sing"):
+        CostTable("any", costs, "made up")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds_per_item": 1}'])
+def test_what_is_no_table_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        CostTable.from_json(text)
+
+
+@pytest.mark.parametrize(("captions", "devices"), [(-1, 1), (1, 0)])
+def test_no_hours_without_captions_or_devices(captions: int, devices: int) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        projected_hours(A100, captions, devices)
