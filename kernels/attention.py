@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imgdiffd.errors import SettingsError
-from imgdiffd.settings import AttentionChoice
-
 logger = logging.getLogger(__name__)
 
 Backend = Literal["xformers", "sdpa"]
+AttentionChoice = Literal["auto", "xformers", "sdpa"]
 
 _chosen: AttentionChoice = "auto"
 
@@ -24,7 +22,7 @@ _chosen: AttentionChoice = "auto"
 def choose(backend: AttentionChoice) -> None:
     """Settles the backend of this process; "auto" leaves it to device and dtype, as `backend_for` says.
 
-    Raises SettingsError with the reason where "xformers" is asked for by name and cannot run here.
+    Raises RuntimeError with the reason where "xformers" is asked for by name and cannot run here.
     """
     global _chosen  # noqa: PLW0603 one choice a process, made at its start
     if backend == "xformers":
@@ -34,15 +32,15 @@ def choose(backend: AttentionChoice) -> None:
     _chosen = backend
 
 
-def _unfit(reason: str) -> SettingsError:
-    return SettingsError(f"attention = xformers cannot run: {reason}", hint='set attention = "auto"')
+def _unfit(reason: str) -> RuntimeError:
+    return RuntimeError(f"attention = xformers cannot run: {reason}; set it to auto")
 
 
 def backend_for(device_type: str, dtype: torch.dtype) -> Backend:
     """The backend for tensors on `device_type` ("cuda", "cpu") of `dtype`; tried once, then remembered.
 
     Left to choose, xformers serves half precision on CUDA, if it imports and one small call of it succeeds; whatever
-    it fails with is logged once, and all else goes through `scaled_dot_product_attention`. Raises SettingsError where
+    it fails with is logged once, and all else goes through `scaled_dot_product_attention`. Raises RuntimeError where
     xformers was chosen by name and fails on these.
     """
     if _chosen == "sdpa":
