@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.bundle import BUILT_IN, load_bundle, problems
+from imgdiffd.bundle import BUILT_IN, SHIPPED, load_bundle, problems
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
 
@@ -163,3 +163,12 @@ def test_each_component_of_a_painter_is_looked_at(tmp_path: Path) -> None:
     safetensors(painter / "vae" / "diffusion_pytorch_model.safetensors")
     (found,) = problems(bundle, [Role.PAINTER])
     assert found == f"painter: {painter / 'unet'}: no such folder"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_bundle_says_what_memory_each_role_takes(name: str) -> None:
+    bundle = load_bundle(name)
+    for role in bundle.roles:
+        model = bundle.model(role)
+        assert model.weights_gb, role
+        assert model.peak_gb, role
