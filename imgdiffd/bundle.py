@@ -116,8 +116,7 @@ class Captioner(Model):
 class Bundle(_Frozen):
     """A model for each role, and the profile that fits them. `path` is the file it was read from.
 
-    A bundle may lack `eraser`, which only object removal needs, and `judge`, which only the filter for unnatural
-    pictures needs.
+    A bundle may lack `eraser`, which only object removal needs.
     """
 
     name: str
@@ -130,7 +129,6 @@ class Bundle(_Frozen):
     blip: Model
     captioner: Captioner
     eraser: Eraser | None = None
-    judge: Captioner | None = None
 
     @property
     def roles(self) -> tuple[Role, ...]:

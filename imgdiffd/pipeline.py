@@ -19,10 +19,9 @@ class Role(StrEnum):
     BLIP = "blip"
     CAPTIONER = "captioner"
     ERASER = "eraser"
-    JUDGE = "judge"
 
 
-OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them, and a machine need not hold them
+OPTIONAL_ROLES = frozenset({Role.ERASER})  # a bundle may lack them, and a machine need not hold them
 
 
 class Stage(StrEnum):

@@ -11,6 +11,7 @@ import torch
 
 from imgdiffd import stages
 from imgdiffd.bundle import load_bundle
+from imgdiffd.errors import SettingsError
 from imgdiffd.kernels import attention
 from imgdiffd.message import StageOutput
 from imgdiffd.models.loading import load_models
@@ -27,7 +28,10 @@ class StageEngine:
             torch.set_num_threads(start.threads)
         torch.backends.cudnn.benchmark = False  # a measured choice of algorithm would differ from run to run
         torch.backends.cudnn.deterministic = True
-        attention.choose(start.attention)
+        try:
+            attention.choose(start.attention)
+        except RuntimeError as error:
+            raise SettingsError(str(error), hint="`imgdiffd settings` says what each choice means") from error
         device = torch.device(start.device)
         bundle = load_bundle(start.bundle)
         self._notes: list[str] = []
