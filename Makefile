@@ -3,13 +3,14 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test check format mini clean
+.PHONY: help demo test check format bench mini clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types"
+	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make mini   rebuild the miniature bundle from nothing (some hours on 4 cores, resumable)"
 
 .venv/ready: pyproject.toml uv.lock bootstrap.py
@@ -31,6 +32,9 @@ check: .venv/ready
 format: .venv/ready
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
+
+bench: .venv/ready
+	@$(RUN) python -m tests.benchmarks
 
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
 MINI := train_vae decode_scenes train_judge train_painter paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
