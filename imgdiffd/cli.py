@@ -146,6 +146,24 @@ def _check(arguments: argparse.Namespace) -> None:
     print(f"settings, bundle {bundle.name} and profile {profile.name} are in order")
 
 
+def _models(arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from imgdiffd.bundle import load_bundle
+    from imgdiffd.errors import BundleError
+    from imgdiffd.hub import presences
+    from imgdiffd.terminal import models_table
+
+    bundle = load_bundle(arguments.bundle or _settings(arguments).bundle)
+    found = presences(bundle)
+    Console().print(models_table((each.role, each.model, not each.problems) for each in found))
+    lacking = [f"{each.role}: {problem}" for each in found for problem in each.problems]
+    for line in lacking:
+        print(line)
+    if lacking:
+        raise BundleError(f"bundle {bundle.name} is not whole on this machine", hint="mend what is listed above")
+
+
 def _show_settings(arguments: argparse.Namespace) -> None:
     current = _settings(arguments)
     for key, variable, default, meaning in documented():
@@ -220,6 +238,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=FORMATS, default=FORMATS[0])
     export.add_argument("--job", type=_positive, help="only this job")
     command("check", _check, "check settings, bundle and profile without starting anything")
+    models = command("models", _models, "what a bundle's models are, their licences, and whether they are here")
+    models.add_argument("bundle", nargs="?", help="a bundle's name or file (default: the settings')")
     command("settings", _show_settings, "list every setting, its value and meaning")
     command("profile", _show_profile, "print a profile's numbers").add_argument("name", nargs="?", default="default")
     mini = commands.add_parser("mini", help="measure the miniature bundle, or derive its profile")

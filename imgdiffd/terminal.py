@@ -5,7 +5,7 @@ It owns the layout; it does not know the socket. Where the output is no terminal
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from imgdiffd.bundle import Model
+from imgdiffd.pipeline import Role
 from imgdiffd.status import Funnel, JobView, Status
 
 REFRESH_S = 0.5
@@ -49,6 +51,16 @@ class Rates:
             points.popleft()
         (first_time, first_count), (last_time, last_count) = points[0], points[-1]
         return (last_count - first_count) / (last_time - first_time) if last_time > first_time else 0.0
+
+
+def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
+    """One row a role: the model that plays it, its licence and size, and whether it is on this machine."""
+    table = Table("role", "model", "licence", "precision", "weights, GB", "here")
+    for role, model, is_here in rows:
+        size = "" if model.weights_gb is None else f"{model.weights_gb:.2f}"
+        here = "[green]yes[/]" if is_here else "[red]no[/]"
+        table.add_row(role, escape(model.label), model.licence or "unknown", model.precision, size, here)
+    return table
 
 
 def _devices(status: Status) -> Table:

@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"api", "control", "disk", "dispatch", "fleet", "inbox", "schedulers", "store", "sweep"}),
         frozenset({"anyio"}),
     ),
+    "hub": (frozenset(), frozenset({"huggingface_hub"})),
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
     "terminal": (frozenset(), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),
