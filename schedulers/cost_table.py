@@ -9,16 +9,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from imgdiffd.errors import ConfigurationError
+from imgdiffd.pipeline import Stage
 
-# Items of each stage that one caption leads to, from the paper's funnel: 118,000 pairs, 38,533 of them similar enough,
-# 117,779 valid boxes, 12,688 samples.
+# The paper's funnel: captions with a pair of pictures, of those the pairs similar enough, their valid boxes, and the
+# samples that came out.
+CAPTIONS, SIMILAR, BOXES, SAMPLES = 118_000, 38_533, 117_779, 12_688
+
+# Items of each stage that one caption leads to. An item of `describe` has BOXES / SIMILAR regions, one of `contrast`
+# and `render` a single one.
 ITEMS_PER_CAPTION: Mapping[str, float] = {
-    "rewrite": 1.0,
-    "generate": 1.0,
-    "similarity": 1.0,
-    "locate": 38_533 / 118_000,
-    "region_captions": 117_779 / 118_000,
-    "difference_captions": 12_688 / 118_000,
+    Stage.REWRITE.value: 1.0,
+    Stage.GENERATE.value: 1.0,
+    Stage.COMPARE.value: 1.0,
+    Stage.LOCATE.value: SIMILAR / CAPTIONS,
+    Stage.DESCRIBE.value: SIMILAR / CAPTIONS,
+    Stage.CONTRAST.value: SAMPLES / CAPTIONS,
+    Stage.RENDER.value: SAMPLES / CAPTIONS,
 }
 
 
@@ -63,14 +69,18 @@ def projected_hours(table: CostTable, captions: int, devices: int) -> float:
     return seconds * captions / devices / 3600
 
 
-# Estimated seconds per 1,000 captions, divided by the items that 1,000 captions lead to.
+PAPER_HOURS = 6.5 * 24  # what the paper took for CAPTIONS on four A100s
+
+# Estimated seconds per 1,000 captions, divided by the items that 1,000 captions lead to. Drawing boxes and writing
+# files takes no time of the GPU's.
 _A100_PER_1000 = {
     "rewrite": 25.0,
     "generate": 7750.0,
-    "similarity": 2.0,
+    "compare": 2.0,
     "locate": 85.0,
-    "region_captions": 270.0,
-    "difference_captions": 32.0,
+    "describe": 270.0,
+    "contrast": 32.0,
+    "render": 0.0,
 }
 A100 = CostTable(
     "A100", {s: cost / 1000 / ITEMS_PER_CAPTION[s] for s, cost in _A100_PER_1000.items()}, "estimate, not measured"

@@ -5,11 +5,20 @@ import math
 import pytest
 
 from imgdiffd.errors import ConfigurationError
-from imgdiffd.schedulers.cost_table import A100, ITEMS_PER_CAPTION, CostTable, projected_hours
+from imgdiffd.pipeline import STAGES
+from imgdiffd.schedulers.cost_table import A100, CAPTIONS, ITEMS_PER_CAPTION, CostTable, projected_hours
 
 
 def test_a_table_survives_json() -> None:
     assert CostTable.from_json(A100.to_json()) == A100
+
+
+def test_the_stages_are_the_pipelines() -> None:
+    assert [*ITEMS_PER_CAPTION] == [stage.value for stage in STAGES]
+
+
+def test_the_built_in_table_takes_2_79_days_for_the_papers_captions_on_four_devices() -> None:
+    assert projected_hours(A100, CAPTIONS, 4) / 24 == pytest.approx(2.79, abs=0.005)
 
 
 def test_hours_count_each_stage_as_often_as_the_funnel_reaches_it() -> None:
