@@ -4,13 +4,11 @@ It owns what is measured of an erasure; the stages and the judge do the work.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from imgdiffd.bundle import load_bundle
-from imgdiffd.models.loading import load_eraser
 from imgdiffd.profile import Profile, Removal
 from imgdiffd.removal import EraseInput, Erasure, Inspection, judge_inspection
 from imgdiffd.stages.erase import erase
@@ -42,17 +40,15 @@ class Removals:
 
 def remove_things(laboratory: Laboratory, stories: Sequence[ItemStory], profile: Profile) -> Removals:
     """Erase and inspect everything that the stories' pairs hold."""
-    painter = laboratory.models.painter
-    models = replace(laboratory.models, eraser=load_eraser(load_bundle("mini"), torch.device("cpu"), painter))
     inputs = [
         EraseInput(story.item, story.pair.image1, story.pair.image2, story.caption, story.attempt)
         for story in stories
         if story.pair is not None and story.pair.image2
     ]
     with torch.inference_mode():
-        outputs = erase(models, profile, inputs, laboratory.pictures)
+        outputs = erase(laboratory.models, profile, inputs, laboratory.pictures)
         erasures = [erasure for output in outputs for erasure in output.erasures]
-        inspections = inspect(models, profile, erasures, laboratory.pictures)
+        inspections = inspect(laboratory.models, profile, erasures, laboratory.pictures)
     moved = [_moved(laboratory, erasure, profile.removal) for erasure in erasures]
     judged = tuple(_judged(laboratory, inspections, profile.removal)) if inspections else ()
     return Removals(judged, sum(changed for changed, _ in moved), sum(total for _, total in moved))

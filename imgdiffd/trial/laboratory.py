@@ -19,7 +19,7 @@ from imgdiffd.bundle import load_bundle
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.mini.judge import Judge
 from imgdiffd.models.mini.world import HELD_OUT_SEED, draw_scene
-from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage
+from imgdiffd.pipeline import DEPTH, STAGES, Stage
 from imgdiffd.profile import Profile
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.store import ItemStory, Store
@@ -49,13 +49,7 @@ class Laboratory:
     def __init__(self, folder: Path) -> None:
         bundle = load_bundle("mini")
         self.folder = folder
-        self.models: Models = load_models(
-            bundle,
-            [role for role in bundle.roles if role is not Role.ERASER],
-            torch.device("cpu"),
-            lambda _: None,
-            False,
-        )
+        self.models: Models = load_models(bundle, bundle.roles, torch.device("cpu"), lambda _: None, compile=False)
         self.judge = Judge.load(bundle.path.parent / "judge")
         self.pictures = Pictures(folder / "pictures", torch.device("cpu"))
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from imgdiffd.bundle import Bundle, load_bundle
 from imgdiffd.errors import BundleError, InputError, ProfileError, StageError
 from imgdiffd.models.eraser import Eraser, Hole, dilated, feathered
-from imgdiffd.models.loading import load_eraser
+from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.models.sdxl import Sdxl
+from imgdiffd.pipeline import Role
 from imgdiffd.profile import Removal, load_profile
 from tests.tiny import PICTURE_PX, tiny_sdxl, tiny_unet
 
@@ -221,22 +222,33 @@ def bundle(folder: Path, tables: Sequence[str] = ('[eraser]\nsource = "painter"\
     return load_bundle(folder)
 
 
+def loaded(bundle: Bundle, *roles: Role) -> Models:
+    return load_models(bundle, roles, CPU, lambda _: None, compile=False)
+
+
 def test_an_eraser_of_the_painters_weights_shares_the_painter_in_memory(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "painter")
-    painter = Painter.load(str(tmp_path / "painter"), CPU, torch.float32, 1, local_files_only=True)
-    assert load_eraser(bundle(tmp_path), CPU, painter).sdxl is painter.sdxl
-    alone = load_eraser(bundle(tmp_path), CPU)
-    assert alone.sdxl is not painter.sdxl
-    assert len(alone.erase(HOLES[:1], numbers())) == 1
-    shutil.copytree(folder, tmp_path / "other")
-    assert load_eraser(bundle(tmp_path, ['[eraser]\nsource = "other"\n']), CPU, painter).sdxl is not painter.sdxl
+    both = loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER)
+    assert both.need_eraser.sdxl is both.need_painter.sdxl
+    assert both.sources == {"painter": "painter", "eraser": "painter"}
+    alone = loaded(bundle(tmp_path), Role.ERASER)
+    assert alone.painter is None
+    assert len(alone.need_eraser.erase(HOLES[:1], numbers())) == 1
+
+
+@pytest.mark.parametrize("line", ['source = "other"', 'source = "painter"\nprecision = "bf16"'])
+def test_an_eraser_of_other_weights_or_precision_does_not_share(folder: Path, tmp_path: Path, line: str) -> None:
+    for name in ("painter", "other"):
+        shutil.copytree(folder, tmp_path / name)
+    both = loaded(bundle(tmp_path, [f"[eraser]\n{line}\n"]), Role.PAINTER, Role.ERASER)
+    assert both.need_eraser.sdxl is not both.need_painter.sdxl
 
 
 def test_a_bundle_without_an_eraser_says_so_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="bundle tiny: it has no eraser"):
-        load_eraser(bundle(tmp_path, []), CPU)
+        loaded(bundle(tmp_path, []), Role.ERASER)
     with pytest.raises(BundleError, match=f"bundle tiny: eraser: {tmp_path / 'painter'}: no such folder"):
-        load_eraser(bundle(tmp_path), CPU)
+        loaded(bundle(tmp_path), Role.ERASER)
 
 
 @pytest.mark.parametrize(("name", "source"), [("mini", "painter"), ("paper", "stabilityai/sdxl-turbo")])

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from imgdiffd.bundle import load_bundle
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.models.compiling import compile_blocks
-from imgdiffd.models.loading import Models, dtype_for, load_models
+from imgdiffd.models.loading import Models, load_models
+from imgdiffd.models.sources import dtype_for
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from tests import tiny_models
 from tests.tiny import tiny_sdxl
