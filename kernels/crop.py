@@ -1,4 +1,4 @@
-"""Crop, antialiased resize, rescale and normalise as two batched matrix products per box, on the picture's device.
+"""Crop, antialiased resize, rescale and normalise, on the picture's device: on a GPU as batched matrix products.
 
 It owns Pillow's resampling weights and the two preprocessing shapes (CLIP's, BLIP's); it does not know which model
 reads the result.
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, x2 and y2 outside
 Mode = Literal["squash", "shortest_edge_center"]
@@ -90,21 +91,26 @@ def _three(values: Sequence[float] | float) -> tuple[float, float, float]:
     return (red, green, blue)
 
 
-def crop(picture: Tensor, boxes: Sequence[Box], plan: CropPlan) -> Tensor:
+def crop(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, *, products: bool | None = None) -> Tensor:
     """The boxes of `picture` [3, H, W] uint8 as the model wants them: [boxes, 3, height, width], fp32, on its device.
 
-    Pixel values before normalising are Pillow's to within one step of 255: one direction, then the other, each rounded
-    and clamped to bytes. A box that reaches beyond the picture is cut at its border. Raises ValueError naming a box
-    with no pixel inside the picture.
+    Pixel values before normalising are Pillow's to within two steps of 255: one direction, then the other, each rounded
+    and clamped to bytes. `products` multiplies batches of boxes by matrices of weights, which is what a GPU is good at;
+    otherwise torch's filters take box by box, in whole numbers. None leaves it to the device. A box that reaches beyond
+    the picture is cut at its border. Raises ValueError naming a box with no pixel inside the picture.
     """
     height, width = picture.shape[-2:]
     inside = [_inside(box, height, width) for box in boxes]
-    mean, std = (torch.tensor(each, device=picture.device).view(3, 1, 1) for each in (plan.mean, plan.std))
     out = torch.empty(len(boxes), 3, plan.height, plan.width, device=picture.device)
-    for rows_first, chosen in _batches(inside, plan):
-        resized = _resize(picture, [inside[each] for each in chosen], plan, rows_first)
-        out[chosen] = (resized * plan.rescale - mean) / std
-    return out
+    if picture.device.type != "cpu" if products is None else products:
+        for rows_first, chosen in _batches(inside, plan):
+            out[chosen] = _multiplied(picture, [inside[each] for each in chosen], plan, rows_first)
+    else:
+        interleaved = picture[None].contiguous(memory_format=torch.channels_last)  # as those filters read fastest
+        for index, box in enumerate(inside):
+            out[index] = _filtered(interleaved, box, plan)
+    mean, std = (torch.tensor(each, device=picture.device).view(3, 1, 1) for each in (plan.mean, plan.std))
+    return out.mul_(plan.rescale).sub_(mean).div_(std)
 
 
 def _inside(box: Box, height: int, width: int) -> Box:
@@ -112,6 +118,26 @@ def _inside(box: Box, height: int, width: int) -> Box:
     if x1 >= x2 or y1 >= y2:
         raise ValueError(f"box {tuple(box)} has no pixel inside a picture of {width}×{height}")
     return x1, y1, x2, y2
+
+
+def _filtered(pictures: Tensor, box: Box, plan: CropPlan) -> Tensor:
+    """[3, height, width] uint8, of `pictures` [1, 3, H, W]."""
+    x1, y1, x2, y2 = box
+    tall, wide = plan.resized(y2 - y1, x2 - x1)
+    top, left = (tall - plan.height) // 2, (wide - plan.width) // 2
+
+    def down(pixels: Tensor) -> Tensor:
+        return _resampled(pixels, (tall, pixels.shape[3]), plan.resample)[:, :, top : top + plan.height]
+
+    def across(pixels: Tensor) -> Tensor:
+        return _resampled(pixels, (pixels.shape[2], wide), plan.resample)[..., left : left + plan.width]
+
+    pixels = pictures[:, :, y1:y2, x1:x2]
+    return (across(down(pixels)) if plan.rows_first(y2 - y1, x2 - x1) else down(across(pixels)))[0]
+
+
+def _resampled(pixels: Tensor, size: tuple[int, int], resample: Resample) -> Tensor:
+    return functional.interpolate(pixels, size=size, mode=resample, antialias=True)
 
 
 def _batches(boxes: Sequence[Box], plan: CropPlan) -> list[tuple[bool, list[int]]]:
@@ -132,7 +158,7 @@ def _batches(boxes: Sequence[Box], plan: CropPlan) -> list[tuple[bool, list[int]
     return batches
 
 
-def _resize(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first: bool) -> Tensor:
+def _multiplied(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first: bool) -> Tensor:
     """[boxes, 3, height, width] in 0..255, whole numbers."""
     device = picture.device
     x1, y1, x2, y2 = torch.tensor(boxes, device=device).unbind(1)

@@ -18,6 +18,7 @@ CLIP = CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size={"height": 48
 BLIP = BlipImageProcessorPil(size={"height": 40, "width": 40})
 SIGLIP = SiglipImageProcessorPil(size={"height": 36, "width": 36})
 PROCESSORS = {"clip": CLIP, "blip": BLIP, "siglip": SIGLIP}
+WAYS = pytest.mark.parametrize("products", [True, False], ids=["products", "filters"])
 WIDTH, HEIGHT = 120, 90
 BORDERS = (0, 0, WIDTH, HEIGHT)
 
@@ -40,8 +41,9 @@ def pixels_apart(one: Tensor, other: Tensor, plan: CropPlan) -> float:
     return float(((one - other) * std * 255).abs().max())
 
 
+@WAYS
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(name: str) -> None:
+def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(name: str, products: bool) -> None:
     boxes: list[Box] = [
         (0, 0, WIDTH, HEIGHT),
         (0, 0, 1, 1),
@@ -55,29 +57,41 @@ def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(n
         (0, 0, 110, 49),
     ]
     picture, plan = draw_picture(0), CropPlan.from_image_processor(PROCESSORS[name])
-    crops = crop(picture, boxes, plan)
+    crops = crop(picture, boxes, plan, products=products)
     assert crops.shape == (len(boxes), 3, plan.height, plan.width)
     for box, got in zip(boxes, crops, strict=True):
         assert pixels_apart(got, processed(PROCESSORS[name], picture, box), plan) <= 2.01, box
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.data(), st.sampled_from(sorted(PROCESSORS)), st.integers(0, 5))
-def test_any_box_is_at_most_two_of_255_from_the_processors(data: st.DataObject, name: str, seed: int) -> None:
+@given(st.data(), st.sampled_from(sorted(PROCESSORS)), st.integers(0, 5), st.booleans())
+def test_any_box_is_at_most_two_of_255_from_the_processors(
+    data: st.DataObject, name: str, seed: int, products: bool
+) -> None:
     x1, y1 = data.draw(st.integers(0, WIDTH - 1)), data.draw(st.integers(0, HEIGHT - 1))
     box = (x1, y1, data.draw(st.integers(x1 + 1, WIDTH)), data.draw(st.integers(y1 + 1, HEIGHT)))
     # Where a side is the border's, any number of pixels beyond it are cut off.
     past = [data.draw(st.integers(0, 40)) * (side == limit) for side, limit in zip(box, BORDERS, strict=True)]
     beyond = (box[0] - past[0], box[1] - past[1], box[2] + past[2], box[3] + past[3])
     picture, plan = draw_picture(seed), CropPlan.from_image_processor(PROCESSORS[name])
-    assert pixels_apart(crop(picture, [beyond], plan)[0], processed(PROCESSORS[name], picture, box), plan) <= 2.01
+    found = crop(picture, [beyond], plan, products=products)[0]
+    assert pixels_apart(found, processed(PROCESSORS[name], picture, box), plan) <= 2.01
 
 
-def test_bilinear_plans_match_their_processor_too() -> None:
+def test_a_cpu_takes_the_filters_unless_told_otherwise() -> None:
+    picture, plan = draw_picture(6), CropPlan.from_image_processor(CLIP)
+    boxes: list[Box] = [(3, 4, 90, 77)]
+    assert torch.equal(crop(picture, boxes, plan), crop(picture, boxes, plan, products=False))
+    assert not torch.equal(crop(picture, boxes, plan), crop(picture, boxes, plan, products=True))
+
+
+@WAYS
+def test_bilinear_plans_match_their_processor_too(products: bool) -> None:
     processor = BlipImageProcessorPil(size={"height": 20, "width": 30}, resample=2)
     picture, plan = draw_picture(1), CropPlan.from_image_processor(processor)
     for box in [(0, 0, WIDTH, HEIGHT), (5, 5, 9, 80), (30, 30, 37, 39)]:
-        assert pixels_apart(crop(picture, [box], plan)[0], processed(processor, picture, box), plan) <= 2.01
+        found = crop(picture, [box], plan, products=products)[0]
+        assert pixels_apart(found, processed(processor, picture, box), plan) <= 2.01
 
 
 def test_a_plan_reads_the_same_from_a_processor_and_from_its_config() -> None:
@@ -125,8 +139,10 @@ def test_crops_come_in_the_order_of_their_boxes_however_they_are_batched(monkeyp
         for (x, y), (w, h) in zip(corners, random.integers(1, 21, (40, 2)), strict=True)
     ]
     picture, plan = draw_picture(2), CropPlan.from_image_processor(CLIP)
-    together = crop(picture, boxes, plan)
-    alone = torch.cat([crop(picture, [box], plan) for box in boxes])
+    together = crop(picture, boxes, plan, products=True)
+    alone = torch.cat([crop(picture, [box], plan, products=True) for box in boxes])
     assert pixels_apart(together, alone, plan) <= 1.01
     monkeypatch.setattr(module, "_BATCH_ELEMENTS", 100_000)
-    assert pixels_apart(crop(picture, boxes, plan), alone, plan) <= 1.01
+    assert pixels_apart(crop(picture, boxes, plan, products=True), alone, plan) <= 1.01
+    filtered = crop(picture, boxes, plan, products=False)
+    assert torch.equal(filtered, torch.cat([crop(picture, [box], plan, products=False) for box in boxes]))
