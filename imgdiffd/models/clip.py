@@ -1,6 +1,7 @@
-"""CLIP: pictures, crops and texts as unit vectors whose dot products are the cosines of the filters.
+"""CLIP or SigLIP: pictures, crops and texts as unit vectors whose dot products are the cosines of the filters.
 
-It owns passes and normalisation; preprocessing is `kernels.crop`, thresholds are the profile's.
+It owns passes, normalisation and how each family wants its texts; preprocessing is `kernels.crop`, thresholds are the
+profile's.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imgdiffd.errors import BundleError
 from imgdiffd.kernels.crop import CropPlan, crop
 from imgdiffd.message import Box
 
@@ -20,13 +22,22 @@ _TEXTS_PER_PASS = 16
 class Clip:
     """A contrastive picture and text model. Every result is [n, d], float32, of length 1, whatever its batch mates.
 
+    CLIP, SigLIP and SigLIP 2 of fixed resolution all give cosines, but each on a scale of its own: a SigLIP's cosines
+    are lower and closer together, so thresholds that were set with one model do not carry over to another.
+
     Texts longer than the model's context are cut to it, as the model's own processor does on request: region
     descriptions may exceed CLIP's 77 tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Any, plan: CropPlan) -> None:
+        """`model` is one that `refuse_unfit` lets pass."""
         self._model, self._tokenizer, self._plan = model, tokenizer, plan
-        self._text_tokens = int(model.config.text_config.max_position_embeddings)
+        # SigLIP was trained on lower-case texts padded to their full length, the padding unmasked; not each saved
+        # tokenizer sees to it.
+        self._is_siglip = model.config.model_type == "siglip"
+        text = model.config.text_config
+        self._text_tokens = int(text.max_position_embeddings)
+        self._width = int(text.projection_size if self._is_siglip else model.config.projection_dim)
 
     @torch.inference_mode()
     def embed_pictures(self, pictures: Sequence[Tensor]) -> Tensor:
@@ -50,16 +61,31 @@ class Clip:
         for start in range(0, len(texts), _TEXTS_PER_PASS):
             chosen = list(texts[start : start + _TEXTS_PER_PASS])
             filled = chosen + chosen[:1] * (_TEXTS_PER_PASS - len(chosen))
-            tokens = self._tokenizer(
-                filled, padding="max_length", truncation=True, max_length=self._text_tokens, return_tensors="pt"
-            ).to(self._model.device)
-            features = self._model.get_text_features(**tokens).pooler_output[: len(chosen)]
+            features = self._model.get_text_features(**self._tokens(filled)).pooler_output[: len(chosen)]
             parts.append(functional.normalize(features.float(), dim=-1))
         return torch.cat(parts) if parts else self._none()
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """The texts as [texts, context] ids; without a mask for a SigLIP, which looks at its padding too."""
+        said = [text.lower() for text in texts] if self._is_siglip else list(texts)
+        tokens = self._tokenizer(
+            said, padding="max_length", truncation=True, max_length=self._text_tokens, return_tensors="pt"
+        ).to(self._model.device)
+        wanted = ("input_ids",) if self._is_siglip else ("input_ids", "attention_mask")
+        return {key: tokens[key] for key in wanted}
 
     def _embed(self, pixels: Tensor) -> Tensor:
         features = self._model.get_image_features(pixel_values=pixels.to(self._model.dtype)).pooler_output
         return functional.normalize(features.float(), dim=-1)
 
     def _none(self) -> Tensor:
-        return torch.zeros(0, self._model.config.projection_dim, device=self._model.device)
+        return torch.zeros(0, self._width, device=self._model.device)
+
+
+def refuse_unfit(model: Any) -> None:
+    """Raises BundleError where `model` does not embed pictures of one shape, and texts."""
+    hint = "name a CLIP, a SigLIP or a SigLIP 2 of fixed resolution"
+    if model.config.model_type == "siglip2":
+        raise BundleError("it takes pictures of any shape in patches, crops are resized to one", hint=hint)
+    if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
+        raise BundleError(f"a {type(model).__name__} does not embed pictures and texts", hint=hint)

@@ -15,7 +15,7 @@ from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
-from imgdiffd.models.clip import Clip
+from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.compiling import compile_blocks
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.painter import Painter
@@ -195,7 +195,7 @@ def _segmenter(bundle: Bundle, device: torch.device) -> Segmenter:
     except UnsafeCheckpointError as error:
         raise BundleError(
             f"bundle {bundle.name}: segmenter: {path}: refused: {error}",
-            hint="use a checkpoint that holds nothing but Ultralytics' and torch's own classes",
+            hint="use a segmentation checkpoint (FastSAM, *-seg.pt) of nothing but Ultralytics' and torch's classes",
         ) from error
     return Segmenter(network, device, bundle.segmenter.border_px)
 
@@ -204,6 +204,7 @@ def _clip(bundle: Bundle, device: torch.device) -> Clip:
     from transformers import AutoModel, AutoTokenizer
 
     model = weights_of(bundle, Role.CLIP, AutoModel, device)
+    refuse_unfit(model)
     return Clip(model, part_of(bundle, Role.CLIP, AutoTokenizer), _crop_plan(bundle, Role.CLIP))
 
 
@@ -232,5 +233,5 @@ def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Er
     if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
         return Eraser(painter.sdxl, model.pictures_per_pass)
     source, options = sdxl_source(bundle, model)
-    sdxl = Sdxl.load("eraser", source, device, dtype_for(device, model.precision), **options)
+    sdxl = Sdxl.load(source, device, dtype_for(device, model.precision), **options)
     return Eraser(sdxl, model.pictures_per_pass)

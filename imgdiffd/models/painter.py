@@ -43,13 +43,13 @@ class Painter:
     ) -> Self:
         """Loads a folder or hub id in the diffusers format; `checkpoint` as in `Sdxl.load`.
 
-        Raises BundleError where a part is missing, damaged, or not SDXL's.
+        Raises BundleError with the reason where a part is missing, damaged, or not SDXL's.
         """
-        sdxl = Sdxl.load("painter", source, device, dtype, **checkpoint)
+        sdxl = Sdxl.load(source, device, dtype, **checkpoint)
         try:
             return cls(sdxl, pairs_per_pass)
         except ValueError as error:
-            raise BundleError(f"painter {source}: {error}", hint="give an SDXL checkpoint") from error
+            raise BundleError(str(error), hint="name an SDXL checkpoint") from error
 
     def repeated_blocks(self) -> list[nn.Module]:
         """The UNet's transformer blocks: many of few shapes, which is what compiling pays for."""

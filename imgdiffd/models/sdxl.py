@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from imgdiffd.errors import BundleError, InputError, ProfileError
+from imgdiffd.models.sources import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,6 @@ class Sdxl:
     @classmethod
     def load(
         cls,
-        role: str,
         source: str,
         device: torch.device,
         dtype: torch.dtype,
@@ -65,8 +65,9 @@ class Sdxl:
         """Loads a folder or hub id in the diffusers format; safetensors only. `dtype` is the UNet's and the encoders'.
 
         `vae` is the folder or hub id of another autoencoder to take in place of the checkpoint's own. Raises
-        BundleError naming `role` where a part is missing, damaged, or not SDXL's.
+        BundleError with the reason where a part is missing, damaged, or not SDXL's.
         """
+        hint = "name the folder or hub id of an SDXL checkpoint in the diffusers format, with safetensors"
         parts: dict[str, Any] = {}
         try:
             if vae is not None:
@@ -81,12 +82,13 @@ class Sdxl:
                 add_watermarker=False,
                 **parts,
             )
-            return cls(pipeline, device)
         except torch.OutOfMemoryError:
             raise  # a RuntimeError too, but no fault of the files
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            hint = "give the folder or hub id of an SDXL checkpoint in the diffusers format, with safetensors"
-            raise BundleError(f"{role} {source}: {error}", hint=hint) from error
+            raise BundleError(one_line(error), hint=hint) from error
+        if reason := _unfit(pipeline):
+            raise BundleError(reason, hint=hint)
+        return cls(pipeline, device)
 
     def check_size(self, key: str, picture_px: int) -> None:
         """Raises ProfileError naming `key` for a picture size that the autoencoder cannot make."""
@@ -204,3 +206,23 @@ class Sdxl:
         if self.zero_empty_prompt:
             return torch.zeros_like(text[:1]), torch.zeros_like(pooled[:1])
         return self._encode([""])
+
+
+def _unfit(pipeline: Any) -> str | None:
+    """Why this is no text-to-picture SDXL: diffusers loads others of the family too, leaving parts out."""
+    parts = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
+    absent = [part for part in parts if getattr(pipeline, part) is None]
+    if absent:
+        return f"it has no {' and no '.join(absent)}: SDXL has two text encoders with a tokenizer each"
+    unet, vae = pipeline.unet.config, pipeline.vae.config
+    if unet.addition_embed_type != "text_time":
+        return "its UNet is not told pooled text and sizes, which SDXL's is"
+    if (unet.in_channels, unet.out_channels) != (vae.latent_channels,) * 2:
+        return (
+            f"its UNet reads {unet.in_channels} channels and writes {unet.out_channels}, its autoencoder's latents "
+            f"have {vae.latent_channels}: no text-to-picture checkpoint"
+        )
+    width = sum(each.config.hidden_size for each in (pipeline.text_encoder, pipeline.text_encoder_2))
+    if unet.cross_attention_dim != width:
+        return f"its UNet reads texts of width {unet.cross_attention_dim}, its text encoders write {width}"
+    return None

@@ -23,7 +23,7 @@ _MOST_BOXES = 300  # ultralytics' own default
 
 
 class UnsafeCheckpointError(Exception):
-    """The file is no Ultralytics checkpoint, or would run code of its own when opened."""
+    """The file is no Ultralytics segmentation checkpoint, or would run code of its own when opened."""
 
 
 @contextmanager
@@ -51,19 +51,21 @@ def open_checkpoint(path: Path) -> torch.nn.Module:
     """The network of an Ultralytics `.pt` file, float32 on the CPU.
 
     The pickle is read by torch's `weights_only` reader, which builds ultralytics' and torch's own classes and nothing
-    else. Raises UnsafeCheckpointError naming the reason where the file holds more or is damaged.
+    else. Raises UnsafeCheckpointError naming the reason where the file holds more, another network, or is damaged.
     """
     with quiet_ultralytics():
         from ultralytics.cfg import DEFAULT_CFG_DICT
-        from ultralytics.nn.tasks import torch_safe_load
+        from ultralytics.nn.tasks import SegmentationModel, torch_safe_load
 
         try:
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)
         except Exception as error:  # any type: the reader passes on whatever damaged bytes lead to
             raise UnsafeCheckpointError(_reason(error.__cause__ or error)) from error
-    found = checkpoint.get("ema") or checkpoint.get("model")
+    found = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(found, torch.nn.Module):
         raise UnsafeCheckpointError("it holds no network under 'model' or 'ema'")
+    if not isinstance(found, SegmentationModel):
+        raise UnsafeCheckpointError(f"it holds a {type(found).__name__}, which makes no masks")
     network: Any = found
     network.args = {**DEFAULT_CFG_DICT, **checkpoint.get("train_args", {})}
     network.pt_path, network.task = str(path), "segment"

@@ -42,18 +42,28 @@ def repair(bundle: Bundle) -> str:
 
 
 def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
-    """`load()`, its complaints about files turned into a BundleError."""
+    """`load()`, its complaints about files and models turned into a BundleError of one line.
+
+    A model refuses what does not fit it with the reason alone; here that gets the names of bundle, role and source.
+    """
+    whose = f"bundle {bundle.name}: "
     try:
         return load()
     except torch.OutOfMemoryError:
         raise
-    except BundleError:
-        raise
+    except BundleError as error:
+        if error.message.startswith(whose):
+            raise
+        raise BundleError(f"{whose}{role}: {bundle.model(role).source}: {error.message}", hint=error.hint) from error
     except Exception as error:  # the libraries raise nearly every type on a damaged file
-        reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise BundleError(
-            f"bundle {bundle.name}: {role}: {bundle.model(role).source}: {reason}", hint=repair(bundle)
+            f"{whose}{role}: {bundle.model(role).source}: {one_line(error)}", hint=repair(bundle)
         ) from error
+
+
+def one_line(error: Exception) -> str:
+    """What `error` says, its line breaks and the end of a very long text left out."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}

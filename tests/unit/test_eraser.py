@@ -43,7 +43,7 @@ def eraser(folder: Path) -> Eraser:
 
 
 def load(folder: Path, pictures_per_pass: int = 1) -> Eraser:
-    return Eraser(Sdxl.load("eraser", str(folder), CPU, torch.float32, local_files_only=True), pictures_per_pass)
+    return Eraser(Sdxl.load(str(folder), CPU, torch.float32, local_files_only=True), pictures_per_pass)
 
 
 def numbers(**changes: Any) -> Removal:

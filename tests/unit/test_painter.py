@@ -209,7 +209,7 @@ def test_another_autoencoder_takes_the_place_of_the_checkpoints(folder: Path, tm
 
 
 @pytest.mark.parametrize("damage", ["missing", "no unet", "cut off", "another pipeline"])
-def test_a_checkpoint_that_cannot_be_loaded_is_named(folder: Path, tmp_path: Path, damage: str) -> None:
+def test_a_checkpoint_that_cannot_be_loaded_is_refused_in_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
     copy = tmp_path / "copy"
     if damage != "missing":
         shutil.copytree(folder, copy)
@@ -220,5 +220,6 @@ def test_a_checkpoint_that_cannot_be_loaded_is_named(folder: Path, tmp_path: Pat
         weights.write_bytes(weights.read_bytes()[:1000])
     elif damage == "another pipeline":
         shutil.rmtree(copy / "text_encoder_2")
-    with pytest.raises(BundleError, match=f"painter {copy}"):
+    with pytest.raises(BundleError, match="SDXL checkpoint") as refused:
         load(copy)
+    assert "\n" not in str(refused.value)

@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def overflowing(folder: Path) -> Sdxl:
     """A checkpoint whose decoder has weights that fp16 holds and products that it does not."""
-    sdxl = Sdxl.load("painter", str(folder), CPU, torch.float32)
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
     with torch.no_grad():
         weight = sdxl.vae.decoder.conv_in.weight
         weight.mul_(LARGE / weight.abs().max())
@@ -50,7 +50,7 @@ def test_a_decode_that_overflows_in_fp16_is_repeated_in_fp32_and_counted(folder:
 
 @torch.inference_mode()
 def test_a_decode_that_fits_fp16_is_not_repeated(folder: Path) -> None:
-    sdxl = Sdxl.load("painter", str(folder), CPU, torch.float32)
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
     sdxl.vae.half()
     assert sdxl.decode(latents_of(sdxl)) is not None
     assert sdxl.decodes_repeated == 0
@@ -58,7 +58,7 @@ def test_a_decode_that_fits_fp16_is_not_repeated(folder: Path) -> None:
 
 @torch.inference_mode()
 def test_latents_that_are_not_finite_are_not_decoded_twice(folder: Path) -> None:
-    sdxl = Sdxl.load("painter", str(folder), CPU, torch.float32)
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
     sdxl.vae.half()
     assert sdxl.decode(latents_of(sdxl) * torch.nan) is None
     assert sdxl.decodes_repeated == 0
@@ -72,4 +72,4 @@ def test_out_of_memory_while_loading_is_not_called_a_damaged_file(
 
     monkeypatch.setattr(StableDiffusionXLPipeline, "from_pretrained", full)
     with pytest.raises(torch.OutOfMemoryError):
-        Sdxl.load("painter", str(folder), CPU, torch.float32)
+        Sdxl.load(str(folder), CPU, torch.float32)
