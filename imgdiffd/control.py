@@ -47,6 +47,7 @@ class DaemonControl:
             problems.append(f"inbox: {self._inbox.degraded}")
         if not ready_devices:
             problems.append("no device is ready")
+        problems.extend(self._fleet.problems())
         return tuple(problems)
 
     async def status(self) -> Status:

@@ -18,8 +18,10 @@ from imgdiffd.control import PAUSED, DaemonControl
 from imgdiffd.disk import DiskGuard
 from imgdiffd.dispatch import StoreWork
 from imgdiffd.errors import BundleError
-from imgdiffd.fleet import Fleet, resolve_devices
+from imgdiffd.fleet import Fleet, names_of, resolve_devices
+from imgdiffd.footprints import Measurements
 from imgdiffd.inbox import Inbox
+from imgdiffd.placing import Placer, required_roles
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
@@ -55,12 +57,17 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     if command is None and (missing := problems(bundle)):
         raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists all that is wrong")
     profile = load_profile(settings.profile or bundle.profile)
-    devices = resolve_devices(settings.devices)
+    devices = names_of(resolve_devices(settings.devices))
     pictures = settings.state_folder / "pictures"
     for folder in (settings.state_folder, settings.inbox_folder, pictures):
         folder.mkdir(parents=True, exist_ok=True)
+    placer = Placer(bundle, required_roles(bundle), devices, Measurements(settings.state_folder / "footprints.json"))
+    plan = await placer.plan()
+    for line in plan.lines():
+        _log.info("%s", line)
     fleet = Fleet(
         devices,
+        plan.roles,
         bundle=str(bundle.path),
         pictures=pictures,
         threads=settings.threads_per_device,
@@ -68,6 +75,8 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         attention=settings.attention,
         compile_cache=settings.compile_cache_folder,
         command=command,
+        observer=placer,
+        replan=lambda lost: placer.without(lost).roles,
     )
     async with Store.open(settings.state_folder / "state.db") as store:
         await _tidy(store, pictures)

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import anyio
 
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, WorkerDiedError
 from imgdiffd.message import StageInput
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Role, Stage
 from imgdiffd.process import Child
 from imgdiffd.profile import Profile
 from imgdiffd.wire import Batch, Done, Ready, Start
@@ -23,6 +24,11 @@ from imgdiffd.wire import Batch, Done, Ready, Start
 WORKER_COMMAND = (sys.executable, "-P", "-m", "imgdiffd.worker")
 PULSE_TIMEOUT_S = 30.0
 LOAD_TIMEOUT_S = 600.0  # of silence while loading: importing torch from a cold disk holds every thread
+_ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as the driver's own tools and the placement number the cards
+}
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +55,10 @@ class DeviceProcess:
         self.name = name
         self.generation = 0
         self.on_loading = on_loading
-        self.on_done: Callable[[Done], None] | None = None
+        self.on_done: Callable[[Stage, Done], None] | None = None
         self._start = start
         self._command = tuple(command or WORKER_COMMAND)
-        self._environment = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", **(environment or {})}
+        self._environment = {**_ENVIRONMENT, **(environment or {})}
         self._pulse_timeout_s = pulse_timeout_s
         self._load_timeout_s = load_timeout_s
         self._child: Child | None = None
@@ -155,10 +161,14 @@ class DeviceProcess:
         await call.answered.wait()
         if isinstance(call.answer, Done):
             if self.on_done is not None:
-                self.on_done(call.answer)
+                self.on_done(stage, call.answer)
             return call.answer
         assert call.answer is not None
         raise call.answer
+
+    def hold(self, roles: Sequence[Role]) -> None:
+        """What the next worker loads; the present one keeps what it has."""
+        self._start = replace(self._start, roles=tuple(role.value for role in roles))
 
     async def wait_dead(self) -> None:
         """Return once there is no worker."""

@@ -1,29 +1,45 @@
 """Keeps one worker process per device running: starts, replaces, and parks what will not start.
 
-It owns the supervision and what is said of each device; it does not know batches.
+It owns the supervision, what is said of each device, and who takes over the models of one that is parked; it does not
+know batches, nor how models are placed.
 """
 
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 
 from imgdiffd.device import DeviceProcess
-from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, SettingsError
-from imgdiffd.pipeline import OPTIONAL_ROLES, Role
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, DeviceStartError, SettingsError
+from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.settings import AttentionChoice
 from imgdiffd.status import DeviceView
-from imgdiffd.wire import Done, Start
+from imgdiffd.wire import Done, Ready, Start
 
 _log = logging.getLogger(__name__)
 
 PARK_AFTER_FAILURES = 5
 PARK_WINDOW_S = 300.0
 _BACKOFF_S = (0.0, 1.0, 5.0, 15.0, 30.0)
+_MOVE_GRACE_S = 600.0  # for the batch under way on a device that is to hold other models
+
+Roles = Mapping[str, Sequence[Role]]  # what each device holds, by its name
+
+
+class Observer(Protocol):
+    """Told what workers report of their memory."""
+
+    def note_ready(self, ready: Ready) -> None:
+        """A worker's models are resident."""
+
+    def note_done(self, stage: Stage, done: Done) -> None:
+        """A batch was answered."""
 
 
 @dataclass
@@ -33,14 +49,15 @@ class _Member:
     detail: str = ""
     restarts: int = 0
     failures: deque[float] = field(default_factory=deque)
-    roles: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+    moving: bool = False  # its worker is being ended, so that the next one holds other models
     counters: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
 
-    def note_done(self, done: Done) -> None:
-        """Keep what a worker said beside its results."""
-        self.counters.update(done.counters)
-        self.add_notes(done.notes)
+    @property
+    def parked(self) -> bool:
+        """Whether it was given up."""
+        return self.state == "parked"
 
     def add_notes(self, notes: Iterable[str]) -> None:
         """Keep each note once, and have the log say it."""
@@ -65,6 +82,12 @@ def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvid
     return tuple(f"cuda:{number}" for number in range(count))
 
 
+def names_of(devices: Sequence[str]) -> dict[str, str]:
+    """Every configured device by a name of its own: "cpu#0" and "cpu#1" where there are two of a kind."""
+    repeated = {device for device in devices if devices.count(device) > 1}
+    return {f"{device}#{n}" if device in repeated else device: device for n, device in enumerate(devices)}
+
+
 def threads_for(devices: Sequence[str], configured: int) -> int:
     """Threads of one worker: as configured, else the cores that this process may use shared among CPU devices."""
     if configured:
@@ -74,11 +97,16 @@ def threads_for(devices: Sequence[str], configured: int) -> int:
 
 
 class Fleet:
-    """All devices of the daemon. `run` supervises until cancelled; the caller stops the processes with `stop`."""
+    """All devices of the daemon. `run` supervises until cancelled; the caller stops the processes with `stop`.
+
+    `roles` says what each holds. Where a parked device leaves a stage without any, `replan` is asked for the roles of
+    the others; it may raise ConfigurationError, and then `problems` says which stage cannot run.
+    """
 
     def __init__(
         self,
-        devices: Sequence[str],
+        devices: Mapping[str, str],
+        roles: Roles,
         *,
         bundle: str,
         pictures: Path,
@@ -87,19 +115,22 @@ class Fleet:
         attention: AttentionChoice = "auto",
         compile_cache: Path | None = None,
         command: Sequence[str] | None = None,
+        observer: Observer | None = None,
+        replan: Callable[[Collection[str]], Roles] | None = None,
     ) -> None:
         self._members: dict[str, _Member] = {}
-        roles = tuple(role.value for role in Role if role not in OPTIONAL_ROLES)
-        for number, device in enumerate(devices):
-            # Several workers may share a device kind ("cpu", "cpu"): the name must still be its own.
-            name = f"{device}#{number}" if devices.count(device) > 1 else device
-            start = Start(bundle, device, roles, str(pictures), threads_for(devices, threads), compile)
-            cache = str(compile_cache) if compile and compile_cache is not None else ""
-            start = replace(start, attention=attention, compile_cache=cache)
-            member = _Member(DeviceProcess(name, start, command=command))
-            member.roles = roles
-            member.process.on_done = member.note_done
-            member.process.on_loading = self._loading(member)
+        self._needed = frozenset(role for held in roles.values() for role in held)
+        self._observer = observer
+        self._replan = replan
+        self._unplaced = ""
+        cores = threads_for(list(devices.values()), threads)
+        cache = str(compile_cache) if compile and compile_cache is not None else ""
+        for name, device in devices.items():
+            held = tuple(role.value for role in roles[name])
+            start = Start(bundle, device, held, str(pictures), cores, compile, attention, cache)
+            member = _Member(DeviceProcess(name, start, command=command), roles=tuple(roles[name]))
+            member.process.on_done = partial(self._note_done, member)
+            member.process.on_loading = partial(setattr, member, "detail")
             self._members[name] = member
 
     @property
@@ -107,12 +138,21 @@ class Fleet:
         """Every device's process by name."""
         return {name: member.process for name, member in self._members.items()}
 
-    @staticmethod
-    def _loading(member: _Member) -> Callable[[str], None]:
-        def note(what: str) -> None:
-            member.detail = what
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for each stage that no device can run, and for a failed try to place its models anew."""
+        held = [member.roles for member in self._members.values() if not member.parked]
+        found = [
+            f"{spec.stage}: no device holds {', '.join(sorted(spec.roles))}"
+            for spec in STAGES.values()
+            if spec.roles <= self._needed and not any(spec.roles <= set(roles) for roles in held)
+        ]
+        return (*found, self._unplaced) if found and self._unplaced else tuple(found)
 
-        return note
+    def _note_done(self, member: _Member, stage: Stage, done: Done) -> None:
+        member.counters.update(done.counters)
+        member.add_notes(done.notes)
+        if self._observer is not None:
+            self._observer.note_done(stage, done)
 
     async def run(self, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]) -> None:
         """Supervise every device; `up` and `down` tell the scheduler. Returns only when cancelled."""
@@ -124,21 +164,30 @@ class Fleet:
         self, name: str, member: _Member, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]
     ) -> None:
         while True:
+            member.moving = False
             try:
                 ready = await member.process.start()
             except DeviceStartError as error:
+                if member.moving:
+                    continue
                 if self._note_failure(member, error):
                     _log.error("%s parked: %s", name, error)
+                    await self._take_over()
                     await anyio.sleep_forever()
                 _log.warning("%s did not start: %s", name, error)
                 await anyio.sleep(_BACKOFF_S[min(len(member.failures), len(_BACKOFF_S) - 1)])
                 continue
             member.state, member.detail, member.notes = "ready", "", ()  # a new worker, new notes
             member.add_notes(ready.notes)
-            _log.info("%s ready, process %s", name, member.process.pid)
-            up(name, frozenset(Role) - OPTIONAL_ROLES)
+            if self._observer is not None:
+                self._observer.note_ready(ready)
+            _log.info("%s ready, process %s, holds %s", name, member.process.pid, ", ".join(member.roles))
+            up(name, frozenset(member.roles))
             await member.process.wait_dead()
             down(name)
+            if member.moving:
+                member.state, member.detail = "restarting", "to hold other models"
+                continue
             member.state, member.detail = "restarting", member.process.last_words
             member.restarts += 1
             _log.warning("%s: worker ended (%s); starting another", name, member.process.last_words)
@@ -153,6 +202,26 @@ class Fleet:
         member.state = "parked" if parked else "restarting"
         member.detail = str(error)
         return parked
+
+    async def _take_over(self) -> None:
+        """Have the devices that are left hold what only parked ones held; those that must change start anew."""
+        parked = [name for name, member in self._members.items() if member.parked]
+        if self._replan is None or not self.problems() or len(parked) == len(self._members):
+            return
+        try:
+            roles = self._replan(parked)
+        except ConfigurationError as error:
+            self._unplaced = str(error)
+            _log.error("what %s held has no other place: %s", ", ".join(parked), error)
+            return
+        async with anyio.create_task_group() as group:
+            for name, held in roles.items():
+                member = self._members[name]
+                if set(member.roles) != set(held):
+                    _log.warning("%s starts anew, to hold %s", name, ", ".join(held))
+                    member.roles, member.moving = tuple(held), True
+                    member.process.hold(held)
+                    group.start_soon(member.process.stop, _MOVE_GRACE_S)
 
     async def stop(self, grace_s: float) -> None:
         """End every process: its pipe is closed, and what still runs after `grace_s` is killed."""
@@ -177,7 +246,7 @@ class Fleet:
                     running=running,
                     queued=queued,
                     busy_s=busy_s,
-                    roles=member.roles,
+                    roles=tuple(role.value for role in member.roles),
                     counters=dict(member.counters),
                     notes=member.notes,
                 )

@@ -11,6 +11,7 @@ from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
 
 CUDA_RESERVE_BYTES = 2_500_000_000  # contexts and captured graphs of one process
 _REACH = {stage: 1.0 for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE)}
+_LIGHT = 10.0  # a unit that fits this many times more into the room it leaves may be on every device
 _REACH_AFTER_GATE = 0.33  # the similarity gate stops 67 % of the pairs
 
 Unit = frozenset[Role]
@@ -62,6 +63,19 @@ class Plan:
     placements: tuple[Placement, ...]
     left_out: tuple[tuple[Role, str], ...]
 
+    @property
+    def roles(self) -> dict[str, tuple[Role, ...]]:
+        """What each device holds, by its name."""
+        return {placement.device: placement.roles for placement in self.placements}
+
+    def lines(self) -> list[str]:
+        """A sentence for each device and each role without a place, for logs."""
+        held = [
+            f"{p.device} holds {', '.join(p.roles) or 'nothing'}: {_gb(p.used_bytes)} taken, {_gb(p.left_bytes)} left"
+            for p in self.placements
+        ]
+        return held + [f"{role} has no place: {reason}" for role, reason in self.left_out]
+
 
 def needed_bytes(roles: Unit, footprints: Mapping[Role, Footprint]) -> int:
     """Distinct weights, and the largest peak, for one batch runs at a time."""
@@ -92,13 +106,19 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
         _replicate(held, frozenset({role}), 1, "optional, where most room was left", spaces, footprints)
         if not any(role in roles for roles in held):
             left_out.append((role, f"no room: its weights take {_gb(footprints[role].weights_bytes)}"))
+    for unit in _units():
+        reason = "light beside the room that is left, so that any device can take its turn"
+        _replicate(held, unit, len(held), reason, spaces, footprints, spare=_LIGHT)
     placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
     return Plan(placements, tuple(left_out))
 
 
 def _units() -> list[Unit]:
-    """The sets of roles that must be together, those within another left out, the dearest first."""
-    sets = {spec.roles for spec in STAGES.values() if spec.roles}
+    """The sets of roles that must be together, those within another left out, the dearest first.
+
+    A stage that needs an optional role is one that not every job has: it asks for nothing here.
+    """
+    sets = {spec.roles for spec in STAGES.values() if spec.roles and not spec.roles & OPTIONAL_ROLES}
     units = [roles for roles in sets if not any(roles < other for other in sets)]
     return sorted(units, key=lambda roles: (-_load_s(roles), sorted(roles)))
 
@@ -147,11 +167,16 @@ def _replicate(
     reason: str,
     spaces: Sequence[Space],
     footprints: Mapping[Role, Footprint],
+    spare: float = 0.0,
 ) -> None:
-    """Add `unit` where most room is left until `copies` devices have it or it fits nowhere."""
+    """Add `unit` where most room is left until `copies` devices have it or it fits nowhere.
 
-    def left(index: int) -> int:
-        return spaces[index].usable_bytes - needed_bytes(unit | held[index].keys(), footprints)
+    `spare` times the unit's own need must be left beside it.
+    """
+    kept = spare * needed_bytes(unit, footprints)
+
+    def left(index: int) -> float:
+        return spaces[index].usable_bytes - needed_bytes(unit | held[index].keys(), footprints) - kept
 
     while sum(unit <= roles.keys() for roles in held) < copies:
         open_to = [index for index, roles in enumerate(held) if not unit <= roles.keys() and left(index) >= 0]

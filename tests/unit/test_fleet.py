@@ -1,6 +1,7 @@
 """Which devices there are, and what becomes of one that will not start."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import anyio
@@ -8,12 +9,14 @@ import pytest
 
 from imgdiffd import fleet as fleet_module
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, resolve_devices, threads_for
-from imgdiffd.pipeline import Role
+from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, names_of, resolve_devices, threads_for
+from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
+from imgdiffd.schedulers.placement import PlacementError
 from imgdiffd.testing.worker import COMMAND
 from imgdiffd.wire import Done
 
 LIMIT_S = 60.0
+NEEDED = tuple(role for role in Role if role not in OPTIONAL_ROLES)
 
 
 def test_auto_is_every_gpu_that_the_driver_lists_and_never_silently_the_cpu(tmp_path: Path) -> None:
@@ -34,7 +37,9 @@ def test_cpu_workers_share_the_cores_and_gpu_workers_keep_torchs_choice(monkeypa
 
 
 def _fleet(tmp_path: Path) -> Fleet:
-    return Fleet(["cpu", "cpu"], bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND)
+    devices = names_of(["cpu", "cpu"])
+    roles = dict.fromkeys(devices, NEEDED)
+    return Fleet(devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND)
 
 
 def test_two_workers_of_one_kind_have_names_of_their_own(tmp_path: Path) -> None:
@@ -90,12 +95,66 @@ async def test_a_worker_that_dies_is_taken_down_and_replaced(tmp_path: Path) -> 
     await fleet.stop(5.0)
 
 
+@pytest.mark.anyio
+async def test_what_only_a_parked_device_held_is_taken_over_by_another(tmp_path: Path) -> None:
+    devices = names_of(["cpu", "cpu"])
+    lean = tuple(role for role in NEEDED if role is not Role.REWRITER)
+    asked: list[list[str]] = []
+
+    def replan(lost: Collection[str]) -> dict[str, tuple[Role, ...]]:
+        asked.append(list(lost))
+        return {"cpu#1": NEEDED}
+
+    roles = {"cpu#0": NEEDED, "cpu#1": lean}
+    fleet = Fleet(
+        devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
+    )
+    fleet.processes["cpu#0"]._environment["FAKE_WORKER_START"] = "refuse"
+    up: dict[str, frozenset[Role]] = {}
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(fleet.run, up.__setitem__, up.__delitem__)
+            while up.get("cpu#1") != frozenset(NEEDED):
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert asked == [["cpu#0"]]
+    assert fleet.problems() == ()
+    assert [(view.state, view.restarts) for view in fleet.views({})] == [("parked", 0), ("ready", 0)]
+    await fleet.stop(5.0)
+
+
+@pytest.mark.anyio
+async def test_a_stage_that_no_device_can_run_is_said_with_what_forbids_another_place(tmp_path: Path) -> None:
+    devices = names_of(["cpu", "cpu"])
+
+    def replan(lost: Collection[str]) -> dict[str, tuple[Role, ...]]:
+        raise PlacementError("the largest device has 1.0 GB to use")
+
+    roles = {"cpu#0": (Role.REWRITER,), "cpu#1": (Role.PAINTER,)}
+    fleet = Fleet(
+        devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
+    )
+    assert fleet.problems() == ()
+    fleet.processes["cpu#0"]._environment["FAKE_WORKER_START"] = "refuse"
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(fleet.run, lambda _name, _roles: None, lambda _name: None)
+            while len(fleet.problems()) < 2:
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    assert fleet.problems() == ("rewrite: no device holds rewriter", "the largest device has 1.0 GB to use")
+    await fleet.stop(5.0)
+
+
 def test_what_a_worker_says_beside_its_results_is_shown_once_and_counted(tmp_path: Path) -> None:
     fleet = _fleet(tmp_path)
     name, process = next(iter(fleet.processes.items()))
     assert process.on_done is not None
     for batch in (1, 2):
-        process.on_done(Done(batch, (), 0.1, 0, {"decodes_repeated": 2}, ("the painter runs uncompiled: no compiler",)))
+        process.on_done(
+            Stage.GENERATE,
+            Done(batch, (), 0.1, 0, {"decodes_repeated": 2}, ("the painter runs uncompiled: no compiler",)),
+        )
     view = next(view for view in fleet.views({}) if view.name == name)
     assert view.counters == {"decodes_repeated": 4}
     assert view.notes == ("the painter runs uncompiled: no compiler",)

@@ -36,12 +36,16 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "inbox": (frozenset({"store", "captions"}), frozenset({"anyio"})),
     "process": (frozenset(), frozenset({"anyio"})),
     "device": (frozenset({"process"}), frozenset({"anyio"})),
+    "memory": (frozenset({"schedulers"}), frozenset({"pynvml"})),
+    "footprints": (frozenset({"hub", "schedulers"}), frozenset()),
+    "placing": (frozenset({"footprints", "memory", "schedulers"}), frozenset({"anyio"})),
     "fleet": (frozenset({"device"}), frozenset({"anyio"})),
     "dispatch": (frozenset({"device", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
     "control": (frozenset({"api", "disk", "fleet", "inbox", "schedulers", "store"}), frozenset({"anyio"})),
     "daemon": (
-        frozenset({"api", "control", "disk", "dispatch", "fleet", "inbox", "schedulers", "store", "sweep"}),
+        frozenset({"api", "control", "disk", "dispatch", "fleet", "footprints", "inbox", "placing", "schedulers"})
+        | {"store", "sweep"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub"})),

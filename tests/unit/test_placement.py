@@ -74,6 +74,14 @@ def test_cpu_holds_the_whole_miniature_bundle_and_its_eraser_costs_no_weights() 
     assert (set(placement.roles), placement.used_bytes, placement.left_bytes) == (set(mini), 310, 0)
 
 
+def test_models_that_are_light_beside_the_memory_are_on_every_device() -> None:
+    mini = {role: Footprint(role, 50, 10) for role in Role if role not in OPTIONAL_ROLES}
+    roomy = place([Space("cpu#0", 9_000, 9_000), Space("cpu#1", 9_000, 9_000)], mini)
+    assert [set(placement.roles) for placement in roomy.placements] == [set(mini)] * 2
+    tight = place([Space("cpu#0", 400, 400), Space("cpu#1", 400, 400)], mini)
+    assert sum(Role.REWRITER in placement.roles for placement in tight.placements) == 1
+
+
 sizes = st.integers(0, 8)
 
 

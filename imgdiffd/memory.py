@@ -1,0 +1,122 @@
+"""How much memory each configured device has, and how much of it is free: asked of the driver and the kernel.
+
+It owns that question; it does not know what will be put there, and never loads torch.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imgdiffd.errors import SettingsError
+from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
+
+CPU_RESERVE_BYTES = 1_000_000_000  # of a worker process without any model: the libraries, recent pictures
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> list[Space]:
+    """The memory of each of `devices` (name to "cpu" or "cuda:N"), in order.
+
+    Workers on the CPU share its memory evenly. Cards are numbered as CUDA does when it orders them by bus, within
+    $CUDA_VISIBLE_DEVICES. Raises SettingsError naming a card that is not there, or a driver that does not answer.
+    """
+    cpus = sum(device == "cpu" for device in devices.values())
+    total, free = _host_bytes(root) if cpus else (0, 0)
+    cards = [device for device in devices.values() if device != "cpu"]
+    with _nvml(cards) as nvml:
+        return [
+            Space(name, total // cpus, free // cpus, CPU_RESERVE_BYTES)
+            if device == "cpu"
+            else _card(nvml, name, device, environ)
+            for name, device in devices.items()
+        ]
+
+
+def imagined(sizes_gb: Sequence[float]) -> list[Space]:
+    """Empty cards of these sizes (10⁹ bytes), for planning a purchase."""
+    sizes = [int(size * 1e9) for size in sizes_gb]
+    return [Space(f"cuda:{index}", size, size, CUDA_RESERVE_BYTES) for index, size in enumerate(sizes)]
+
+
+def visible_cards(environ: Mapping[str, str] = os.environ) -> list[str] | None:
+    """What $CUDA_VISIBLE_DEVICES names: indices or UUIDs; None where it is not set, so that all are visible."""
+    named = environ.get(VISIBLE)
+    return None if named is None else [part.strip() for part in named.split(",") if part.strip() not in ("", "-1")]
+
+
+@contextmanager
+def _nvml(cards: Sequence[str]) -> Iterator[Any]:
+    if not cards:
+        yield None
+        return
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        hint = 'load the NVIDIA driver, or set devices = ["cpu"] to try it out'
+        raise SettingsError(f"{cards[0]}: the NVIDIA driver does not answer: {error}", hint=hint) from error
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Space:
+    index = int(device.removeprefix("cuda:"))
+    visible = visible_cards(environ)
+    known = nvml.nvmlDeviceGetCount() if visible is None else len(visible)
+    if index >= known:
+        within = "" if visible is None else f" in ${VISIBLE}={environ[VISIBLE]}"
+        raise SettingsError(f"{device}: there are {known} cards{within}", hint="correct devices, or leave it at auto")
+    chosen = str(index) if visible is None else visible[index]
+    try:
+        if chosen.isdigit():
+            handle = nvml.nvmlDeviceGetHandleByIndex(int(chosen))
+        else:
+            handle = nvml.nvmlDeviceGetHandleByUUID(chosen)
+        seen = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        raise SettingsError(f"{device} ({chosen}): {error}", hint="`nvidia-smi` shows what the driver sees") from error
+    return Space(name, seen.total, seen.free, CUDA_RESERVE_BYTES)
+
+
+def _host_bytes(root: Path) -> tuple[int, int]:
+    """Total and available bytes of this machine, or of the control group that bounds this process."""
+    lines = (root / "proc/meminfo").read_text("ascii").splitlines()
+    kib = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
+    total, free = 1024 * kib["MemTotal"], 1024 * kib["MemAvailable"]
+    for group in _groups(root):
+        limit = _count(group / "memory.max")
+        used = _count(group / "memory.current")
+        if limit is not None and used is not None:
+            total, free = min(total, limit), min(free, max(0, limit - used))
+    return total, free
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """This process's control group (version 2) and those above it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    unified = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
+    if unified is None:
+        return
+    mount = root / "sys/fs/cgroup"
+    path = mount / unified.lstrip("/")
+    while path != mount and mount in path.parents:
+        yield path
+        path = path.parent
+    yield mount
+
+
+def _count(path: Path) -> int | None:
+    """The number in a control group's file; None where there is no such file, or it says "max"."""
+    try:
+        text = path.read_text("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,103 @@
+"""From a bundle and the configured devices to who holds what: measures, places, and keeps what workers measure.
+
+It owns the order of these steps and the waiting for memory; the decision is `schedulers.placement`'s.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+
+from imgdiffd import memory
+from imgdiffd.bundle import Bundle
+from imgdiffd.footprints import Measurements, footprints
+from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
+from imgdiffd.schedulers.placement import Footprint, PlacementError, Plan, Space, place
+from imgdiffd.wire import Done, Ready
+
+_log = logging.getLogger(__name__)
+
+FREE_WAIT_S = 30.0  # for the workers of a daemon that was killed: their memory comes back a moment after they end
+_LOOK_S = 1.0
+
+Look = Callable[[Mapping[str, str]], list[Space]]
+
+
+def required_roles(bundle: Bundle, also: Collection[Role] = ()) -> tuple[Role, ...]:
+    """The roles that this daemon needs: those of every job, and the optional ones in `also` that the bundle has."""
+    return tuple(role for role in bundle.roles if role not in OPTIONAL_ROLES or role in also)
+
+
+class Placer:
+    """One bundle on one set of devices (name to "cpu" or "cuda:N").
+
+    `look` replaces the question of how much memory there is.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        roles: Sequence[Role],
+        devices: Mapping[str, str],
+        measured: Measurements,
+        look: Look = memory.spaces,
+    ) -> None:
+        self._bundle, self._roles, self._devices, self._measured, self._look = bundle, roles, devices, measured, look
+
+    def footprints(self) -> dict[Role, Footprint]:
+        """What each role takes; as on a CPU where any device is one."""
+        cpu = "cpu" in self._devices.values()
+        return footprints(self._bundle, self._roles, self._measured, cpu=cpu)
+
+    async def plan(self) -> Plan:
+        """The plan for what is free now; where only others' use of the memory forbids one, waits for it a while.
+
+        Raises PlacementError with the numbers, SettingsError for a card that is not there, and BundleError for a model
+        of unknown size.
+        """
+        taken = self.footprints()
+        last_look = anyio.current_time() + FREE_WAIT_S
+        while True:
+            spaces = self._look(self._devices)
+            try:
+                return place(spaces, taken)
+            except PlacementError:
+                if anyio.current_time() >= last_look or not _would_fit(spaces, taken):
+                    raise
+            _log.info("not enough memory is free yet: %s", "; ".join(map(_free, spaces)))
+            await anyio.sleep(_LOOK_S)
+
+    def without(self, lost: Collection[str]) -> Plan:
+        """The plan where the devices `lost` are gone, on the memory that the others have when nothing is loaded."""
+        kept = {name: device for name, device in self._devices.items() if name not in lost}
+        return place([replace(space, free_bytes=space.total_bytes) for space in self._look(kept)], self.footprints())
+
+    def note_ready(self, ready: Ready) -> None:
+        """Keep what each role's weights took."""
+        for role, count_bytes in ready.weights_bytes.items():
+            self._measured.note_weights(self._bundle.model(Role(role)), count_bytes)
+        self._save()
+
+    def note_done(self, stage: Stage, done: Done) -> None:
+        """Keep what a batch took at its peak."""
+        self._measured.note_peak(self._bundle, stage, done.peak_bytes)
+        self._save()
+
+    def _save(self) -> None:
+        try:
+            self._measured.save()
+        except OSError as error:  # the next start then plans with older figures, which is no reason to stop now
+            _log.warning("measured footprints were not saved: %s", error)
+
+
+def _would_fit(spaces: Sequence[Space], taken: Mapping[Role, Footprint]) -> bool:
+    try:
+        place([replace(space, free_bytes=space.total_bytes) for space in spaces], taken)
+    except PlacementError:
+        return False
+    return True
+
+
+def _free(space: Space) -> str:
+    return f"{space.device} {space.free_bytes / 1e9:.1f} of {space.total_bytes / 1e9:.1f} GB"
