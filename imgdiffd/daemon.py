@@ -76,7 +76,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         compile_cache=settings.compile_cache_folder,
         command=command,
         observer=placer,
-        replan=lambda lost: placer.without(lost).roles,
+        replan=lambda lost: placer.plan_empty(lost).roles,
     )
     async with Store.open(settings.state_folder / "state.db") as store:
         await _tidy(store, pictures)

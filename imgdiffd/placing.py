@@ -56,22 +56,31 @@ class Placer:
         Raises PlacementError with the numbers, SettingsError for a card that is not there, and BundleError for a model
         of unknown size.
         """
-        taken = self.footprints()
         last_look = anyio.current_time() + FREE_WAIT_S
         while True:
-            spaces = self._look(self._devices)
             try:
-                return place(spaces, taken)
+                return self.plan_now()
             except PlacementError:
-                if anyio.current_time() >= last_look or not _would_fit(spaces, taken):
+                if anyio.current_time() >= last_look or not self._would_fit():
                     raise
-            _log.info("not enough memory is free yet: %s", "; ".join(map(_free, spaces)))
+            _log.info("not enough memory is free yet: %s", "; ".join(map(_free, self._look(self._devices))))
             await anyio.sleep(_LOOK_S)
 
-    def without(self, lost: Collection[str]) -> Plan:
-        """The plan where the devices `lost` are gone, on the memory that the others have when nothing is loaded."""
+    def plan_now(self) -> Plan:
+        """The plan for what is free now. Raises as `plan` does."""
+        return place(self._look(self._devices), self.footprints())
+
+    def plan_empty(self, lost: Collection[str] = ()) -> Plan:
+        """The plan without the devices `lost`, on the memory that the others have when nothing is loaded."""
         kept = {name: device for name, device in self._devices.items() if name not in lost}
         return place([replace(space, free_bytes=space.total_bytes) for space in self._look(kept)], self.footprints())
+
+    def _would_fit(self) -> bool:
+        try:
+            self.plan_empty()
+        except PlacementError:
+            return False
+        return True
 
     def note_ready(self, ready: Ready) -> None:
         """Keep what each role's weights took."""
@@ -89,14 +98,6 @@ class Placer:
             self._measured.save()
         except OSError as error:  # the next start then plans with older figures, which is no reason to stop now
             _log.warning("measured footprints were not saved: %s", error)
-
-
-def _would_fit(spaces: Sequence[Space], taken: Mapping[Role, Footprint]) -> bool:
-    try:
-        place([replace(space, free_bytes=space.total_bytes) for space in spaces], taken)
-    except PlacementError:
-        return False
-    return True
 
 
 def _free(space: Space) -> str:

@@ -5,17 +5,19 @@ It owns the layout; it does not know the socket. Where the output is no terminal
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from imgdiffd.bundle import Model
 from imgdiffd.pipeline import Role
+from imgdiffd.schedulers.placement import Footprint, Plan
 from imgdiffd.status import Funnel, JobView, Status
 
 REFRESH_S = 0.5
@@ -60,6 +62,22 @@ def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
         size = "" if model.weights_gb is None else f"{model.weights_gb:.2f}"
         here = "[green]yes[/]" if is_here else "[red]no[/]"
         table.add_row(role, escape(model.label), model.licence or "unknown", model.precision, size, here)
+    return table
+
+
+def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
+    """One row a device and role: what it takes and why it is there; then what all of them take of the device."""
+    table = Table("device", "role", "weights, GB", "peak, GB", Column("why", no_wrap=True), box=SIMPLE_HEAD)
+    for placement in plan.placements:
+        for number, (role, reason) in enumerate(zip(placement.roles, placement.reasons, strict=True)):
+            sizes = (f"{taken[role].weights_bytes / 1e9:.2f}", f"{taken[role].peak_bytes / 1e9:.2f}")
+            table.add_row("" if number else placement.device, role, *sizes, reason)
+        whole = placement.used_bytes + placement.left_bytes
+        used = f"{placement.used_bytes / 1e9:.1f} of {whole / 1e9:.1f}"
+        first = "" if placement.roles else placement.device
+        table.add_row(first, "", f"[bold]{used}[/]", "", "[dim]all weights and the largest peak[/]", end_section=True)
+    for role, reason in plan.left_out:
+        table.add_row("[red]none[/]", role, "", "", reason)
     return table
 
 

@@ -95,20 +95,19 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
     best = max(_bases(spaces, footprints), key=lambda held: _merit(held, spaces, footprints), default=None)
     if best is None:
         raise _refusal(spaces, footprints)
-    held = [dict.fromkeys(sorted(roles), "needed by every job; the load is balanced so") for roles in best]
+    held = [dict.fromkeys(sorted(roles), "every job needs it; balances the load") for roles in best]
     filters = STAGES[Stage.LOCATE].roles
-    _replicate(held, frozenset({Role.PAINTER}), len(held), "the heaviest stage, wherever it fits", spaces, footprints)
-    _replicate(held, filters, len(held), "light, so that a pair's next stage needs no hop", spaces, footprints)
+    _replicate(held, frozenset({Role.PAINTER}), len(held), "heaviest stage: wherever it fits", spaces, footprints)
+    _replicate(held, filters, len(held), "light: spares a pair's next stage a hop", spaces, footprints)
     captioner = STAGES[Stage.DESCRIBE].roles
-    _replicate(held, captioner, max(1, len(held) // 2), "the second heaviest, on half the devices", spaces, footprints)
+    _replicate(held, captioner, max(1, len(held) // 2), "second heaviest: on half the devices", spaces, footprints)
     left_out: list[tuple[Role, str]] = []
     for role in (role for role in Role if role in OPTIONAL_ROLES & footprints.keys()):
-        _replicate(held, frozenset({role}), 1, "optional, where most room was left", spaces, footprints)
+        _replicate(held, frozenset({role}), 1, "optional: where most room was left", spaces, footprints)
         if not any(role in roles for roles in held):
             left_out.append((role, f"no room: its weights take {_gb(footprints[role].weights_bytes)}"))
     for unit in _units():
-        reason = "light beside the room that is left, so that any device can take its turn"
-        _replicate(held, unit, len(held), reason, spaces, footprints, spare=_LIGHT)
+        _replicate(held, unit, len(held), "light beside the room that is left", spaces, footprints, spare=_LIGHT)
     placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
     return Plan(placements, tuple(left_out))
 

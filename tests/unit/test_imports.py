@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub"})),
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
-    "terminal": (frozenset(), frozenset({"rich"})),
+    "terminal": (frozenset({"schedulers"}), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),
     "trial": (frozenset({"demo", "models", "stages", "store"}), ENGINE | {"anyio", "rich"}),
     "demo": (frozenset({"client", "export", "store", "terminal"}), frozenset({"rich"})),

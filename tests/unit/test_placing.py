@@ -90,7 +90,7 @@ async def test_what_a_lost_device_held_is_planned_for_the_others(tmp_path: Path)
     placer = _placer(tmp_path, _sized(80))
     first = await placer.plan()
     (lost,) = [name for name, roles in first.roles.items() if Role.REWRITER in roles]
-    second = placer.without([lost])
+    second = placer.plan_empty([lost])
     assert lost not in second.roles
     assert set().union(*second.roles.values()) == set(Role) - OPTIONAL_ROLES
 

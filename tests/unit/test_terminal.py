@@ -4,8 +4,10 @@ import io
 
 from rich.console import Console
 
+from imgdiffd.pipeline import Role
+from imgdiffd.schedulers.placement import Footprint, Placement, Plan
 from imgdiffd.status import Funnel, FunnelStep
-from imgdiffd.terminal import Rates, duration, funnel_table
+from imgdiffd.terminal import Rates, duration, funnel_table, plan_table
 
 
 def test_durations_are_readable_at_every_scale() -> None:
@@ -38,3 +40,21 @@ def test_the_funnel_names_each_loss_with_its_reason() -> None:
     Console(file=output, width=120).print(funnel_table(funnel))
     assert "unchanged 1, refusal 1" in output.getvalue()
     assert "80%" in output.getvalue()
+
+
+def test_a_plan_shows_each_device_with_its_models_and_what_has_no_place() -> None:
+    taken = {role: Footprint(role, 2_000_000_000, 500_000_000) for role in Role}
+    placements = (
+        Placement("cuda:0", (Role.CLIP, Role.BLIP), ("first", "second"), 4_500_000_000, 5_500_000_000),
+        Placement("cuda:1", (), (), 0, 1_000_000_000),
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(plan_table(Plan(placements, ((Role.ERASER, "no room: its weights take 5.1 GB"),)), taken))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines() if line.strip()]
+    assert lines[2:] == [
+        "cuda:0 clip 2.00 0.50 first",
+        "blip 2.00 0.50 second",
+        "4.5 of 10.0 all weights and the largest peak",
+        "cuda:1 0.0 of 1.0 all weights and the largest peak",
+        "none eraser no room: its weights take 5.1 GB",
+    ]
