@@ -4,10 +4,11 @@ It owns the routes and the socket's permissions; what it shows and does comes th
 scheduler nor devices.
 """
 
+import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,8 +21,12 @@ from fastapi.responses import JSONResponse
 from imgdiffd.errors import ConfigurationError, DaemonError, ImgdiffdError, InputError
 from imgdiffd.status import Funnel, JobView, Status
 
+_log = logging.getLogger(__name__)
+
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
 SOCKET_MODE = 0o660
+SOCKET_NAME = "api"  # FileDescriptorName= of the socket unit
+FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
 class Control(Protocol):
@@ -158,6 +163,63 @@ def bind(path: Path) -> socket.socket:
         os.umask(old_mask)
     listener.listen(128)
     return listener
+
+
+def inherited(environ: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """The listening Unix socket that a service manager opened for this process (sd_listen_fds(3)); None without one.
+
+    Raises ConfigurationError for several of which none is named `api`, for another kind of socket, and for one that is
+    open to others than its owner and group.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    if count > 1 and SOCKET_NAME not in names[:count]:
+        raise ConfigurationError(
+            f"{count} sockets were passed, none of them named {SOCKET_NAME}",
+            hint=f"set FileDescriptorName={SOCKET_NAME} in the socket unit",
+        )
+    if count < 1:
+        return None
+    listener = socket.socket(fileno=FIRST_INHERITED + (names.index(SOCKET_NAME) if count > 1 else 0))
+    try:
+        _refuse_unfit(listener)
+    except ConfigurationError:
+        listener.close()
+        raise
+    listener.set_inheritable(False)
+    return listener
+
+
+def _refuse_unfit(listener: socket.socket) -> None:
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    address = listener.getsockname()  # bytes for the abstract namespace, which has no modes
+    if not listens or listener.family != socket.AF_UNIX or not isinstance(address, str):
+        raise ConfigurationError("the socket passed is no listening Unix socket", hint="set ListenStream=/a/path")
+    mode = stat.S_IMODE(Path(address).lstat().st_mode)
+    if mode & ~SOCKET_MODE:
+        raise ConfigurationError(
+            f"{address} has mode {mode:04o}, more than {SOCKET_MODE:04o}",
+            hint="set SocketMode=0660 in the socket unit",
+        )
+
+
+@contextmanager
+def listening(path: Path, environ: Mapping[str, str] = os.environ) -> Iterator[socket.socket]:
+    """The service manager's socket where it passed one, else `bind`'s at `path`; only the latter is removed again."""
+    listener = inherited(environ)
+    if listener is not None:
+        with listener:
+            if (found := listener.getsockname()) != str(path):
+                _log.warning("the service manager listens on %s; socket_path says %s", found, path)
+            yield listener
+        return
+    with bind(path) as listener:
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ It owns that order and nothing else; it does not know how any part works.
 """
 
 import logging
+import math
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from imgdiffd.errors import BundleError
 from imgdiffd.fleet import Fleet, names_of, resolve_devices
 from imgdiffd.footprints import Measurements
 from imgdiffd.inbox import Inbox
+from imgdiffd.notify import Notifier, tell_progress
 from imgdiffd.placing import Placer, required_roles
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -31,6 +33,8 @@ from imgdiffd.sweep import sweep
 _log = logging.getLogger(__name__)
 
 WORKER_GRACE_S = 10.0
+CLOSE_S = 20.0  # what the store may take to close after the workers
+SCHEDULER_POLL_S = 5.0
 
 
 async def _scoped(
@@ -78,34 +82,37 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         observer=placer,
         replan=lambda lost: placer.plan_empty(lost).roles,
     )
+    notifier = Notifier()
     async with Store.open(settings.state_folder / "state.db") as store:
         await _tidy(store, pictures)
         scheduler = Scheduler(
-            StoreWork(store, fleet.processes), max_open=settings.open_tasks, in_flight=settings.in_flight
+            StoreWork(store, fleet.processes),
+            max_open=settings.open_tasks,
+            in_flight=settings.in_flight,
+            poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
+            on_turn=notifier.feed,
         )
         if await store.paused():
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
         disk = DiskGuard(settings.state_folder, settings.min_free_gb, scheduler)
         control = DaemonControl(settings, store, scheduler, fleet, inbox, disk)
-        listener = api.bind(settings.socket_path)
-        try:
+        with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
                     await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),
                     await _start(group, "fleet", partial(fleet.run, scheduler.device_up, scheduler.device_down)),
+                    await _start(group, "progress", partial(tell_progress, notifier, control.status)),
                 ]
                 intake = await _start(group, "inbox", inbox.run)
                 _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
-                await _until_stopped(group, intake, scheduler, settings.drain_s)
+                notifier.ready()
+                await _until_stopped(group, intake, scheduler, settings.drain_s, notifier)
                 await fleet.stop(WORKER_GRACE_S)
                 for scope in reversed(running):
                     scope.cancel()
-        finally:
-            listener.close()
-            settings.socket_path.unlink(missing_ok=True)
     _log.info("stopped")
 
 
@@ -118,12 +125,15 @@ async def _tidy(store: Store, pictures: Path) -> None:
         _log.info("removed %d files that an earlier process left unfinished", removed)
 
 
-async def _until_stopped(group: TaskGroup, intake: anyio.CancelScope, scheduler: Scheduler, drain_s: float) -> None:
+async def _until_stopped(
+    group: TaskGroup, intake: anyio.CancelScope, scheduler: Scheduler, drain_s: float, notifier: Notifier
+) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             _log.info("%s: stopping; running batches have %g s", signal.Signals(number).name, drain_s)
             break
+        notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
         intake.cancel()
         with anyio.move_on_after(drain_s) as drain:
 

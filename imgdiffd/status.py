@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.pipeline import DEPTH, STAGES, Stage
 
 
@@ -162,3 +163,18 @@ def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
         (view.waiting + view.upstream) * (view.seconds_per_item or scale * STAGES[view.stage].cost_s) for view in stages
     )
     return total / devices
+
+
+def headline(status: Status) -> str:
+    """The daemon in one line: what is wrong, which devices work, how far the open jobs are."""
+    parts = [*status.problems, *(["paused"] if status.paused else [])]
+    ready = sum(device.state == "ready" for device in status.devices)
+    parts.append(f"{ready} of {len(status.devices)} devices ready")
+    jobs = [job for job in status.jobs if job.state not in TERMINAL_JOB_STATES]
+    if not jobs:
+        return "; ".join([*parts, "no job is open"])
+    ended = sum(job.sampled + job.rejected + job.failed + job.cancelled for job in jobs)
+    captions, samples = sum(job.captions for job in jobs), sum(job.samples for job in jobs)
+    parts.append(f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}")
+    times_s = [job.eta_s for job in jobs if job.eta_s is not None]
+    return "; ".join([*parts, *([f"about {sum(times_s) / 60:.0f} min left"] if times_s else [])])

@@ -31,8 +31,9 @@ class Scheduler:
 
     `max_open` bounds the tasks taken from `work` and not yet done. Up to `in_flight` batches are on a device at once;
     the next one is sent when the running one needs less than `ahead_s` more. `poll_s` is how often `work` is asked for
-    tasks that nobody announced. An item that crashes `max_crashes` times alone is set aside. Everything but `run`,
-    `drain` and `wait_idle` returns at once and may be called at any time from the event loop.
+    tasks that nobody announced, and how often `on_turn` is called at least: a sign of life. An item that crashes
+    `max_crashes` times alone is set aside. Everything but `run`, `drain` and `wait_idle` returns at once and may be
+    called at any time from the event loop.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Scheduler:
         patience: Patience | None = None,
         costs: Costs | None = None,
         clock: Callable[[], float] = anyio.current_time,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         if max_open < 1 or in_flight < 1 or max_crashes < 1 or poll_s <= 0:
             raise ValueError("max_open, in_flight and max_crashes are at least 1, poll_s is above 0")
@@ -55,6 +57,7 @@ class Scheduler:
         self._poll_s = poll_s
         self._max_crashes = max_crashes
         self._clock = clock
+        self._on_turn = on_turn
         self._board = Board(costs or Costs(), BatchLimits())
         self._dispatcher = Dispatcher(self._board, patience or Patience(), in_flight=in_flight, ahead_s=ahead_s)
         self._failures = dict.fromkeys(Failure, 0)
@@ -149,6 +152,7 @@ class Scheduler:
                 while not self._draining:
                     self._changed = anyio.Event()
                     until_s = self._act(group)
+                    self._on_turn()
                     timeout_s = max(until_s - self._clock(), _TICK_S)
                     with anyio.move_on_after(timeout_s):
                         await self._changed.wait()

@@ -26,6 +26,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "data": (frozenset(), frozenset()),
     "sweep": (frozenset(), frozenset()),
     "disk": (frozenset(), frozenset({"anyio"})),
+    "notify": (frozenset(), frozenset({"anyio"})),
     "captions": (frozenset(), frozenset({"ijson", "pyarrow"})),
     "schedulers": (frozenset(), frozenset({"anyio"})),
     "kernels": (frozenset(), frozenset({"torch", "triton", "xformers"})),
@@ -45,7 +46,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "control": (frozenset({"api", "disk", "fleet", "inbox", "schedulers", "store"}), frozenset({"anyio"})),
     "daemon": (
         frozenset({"api", "control", "disk", "dispatch", "fleet", "footprints", "inbox", "placing", "schedulers"})
-        | {"store", "sweep"},
+        | {"notify", "store", "sweep"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub"})),

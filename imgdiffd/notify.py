@@ -1,0 +1,89 @@
+"""What a service manager is told of the daemon: ready, stopping, still turning, and a line of progress (sd_notify(3)).
+
+It owns that protocol and its pace; it does not know what the daemon does, and says nothing where nobody listens.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import anyio
+
+from imgdiffd.errors import ImgdiffdError
+from imgdiffd.status import Status, headline
+
+_log = logging.getLogger(__name__)
+
+STATUS_EVERY_S = 2.0
+
+
+class Notifier:
+    """Talks to $NOTIFY_SOCKET. Every call returns at once; what the manager does not take is dropped."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address  # "@": the abstract namespace
+        self._clock = clock
+        self._fed_s: float | None = None
+        self.watchdog_s = _watchdog_s(environ)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether somebody listens."""
+        return bool(self._address)
+
+    def ready(self) -> None:
+        """Requests are answered from now on."""
+        self._send("READY=1")
+
+    def status(self, line: str) -> None:
+        """What `systemctl status` shows of the daemon, in one line."""
+        self._send("STATUS=" + " ".join(line.split()))
+
+    def stopping(self, within_s: float) -> None:
+        """The ordered stop has begun and may take `within_s`."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+
+    def feed(self) -> None:
+        """The caller's loop still turns: call it at every turn; four times in the watchdog's time the manager hears."""
+        now_s = self._clock()
+        if not self.watchdog_s or (self._fed_s is not None and now_s - self._fed_s < self.watchdog_s / 4):
+            return
+        if self._send("WATCHDOG=1"):
+            self._fed_s = now_s
+
+    def _send(self, message: str) -> bool:
+        if not self._address:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.setblocking(False)  # a manager that does not read must not hold up the daemon
+            try:
+                sender.sendto(message.encode(), self._address)
+            except OSError as error:
+                _log.debug("the service manager was not told %r: %s", message, error)
+                return False
+        return True
+
+
+def _watchdog_s(environ: Mapping[str, str]) -> float:
+    """Seconds without a feed after which the manager acts; 0 where it does not watch this process."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    return int(microseconds) / 1e6 if microseconds.isdecimal() else 0.0
+
+
+async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Status]]) -> None:
+    """Keep the manager's line of progress up to date until cancelled."""
+    said = ""
+    while notifier.enabled:
+        try:
+            line = headline(await status())
+        except ImgdiffdError as error:
+            line = str(error)
+        if line != said:
+            notifier.status(line)
+            said = line
+        await anyio.sleep(STATUS_EVERY_S)
