@@ -25,7 +25,7 @@ from transformers import (
 
 from imgdiffd.models.segmenter import quiet_ultralytics
 
-Config = Mapping[str, Any]
+Config = dict[str, Any]
 
 # stabilityai/stable-diffusion-xl-base-1.0; stabilityai/sdxl-turbo is of the same sizes
 UNET: Config = {
@@ -184,9 +184,7 @@ def segmentation_model(architecture: str | Config) -> Any:
     with quiet_ultralytics():
         from ultralytics.nn.tasks import SegmentationModel
     with torch.device("cpu"):
-        return SegmentationModel(
-            architecture if isinstance(architecture, str) else dict(architecture), nc=1, verbose=False
-        )
+        return SegmentationModel(architecture if isinstance(architecture, str) else architecture, nc=1, verbose=False)
 
 
 def _sdxl() -> dict[str, nn.Module]:
