@@ -17,7 +17,7 @@ class Patience:
     while it has none. A lane is also served after `max_passes` batches of the device from other lanes, full or not.
     """
 
-    busy: float = 20.0
+    busy: float = 200.0
     idle: float = 0.5
     max_passes: int = 128
 
@@ -36,6 +36,7 @@ class Candidate:
     batch_s: float  # the seconds that the batch would take there
     fillable: bool  # tasks of the group are open further upstream
     suspect: bool = False
+    feeds: bool = False  # devices that cannot run the stage themselves will soon lack what follows it
 
     @property
     def size(self) -> int:
@@ -100,7 +101,7 @@ def find_slot(
 def choose_batch(
     candidates: Sequence[Candidate], *, now_s: float, idle: bool, hungry: bool, patience: Patience
 ) -> BatchChoice:
-    """The most downstream batch that is due: higher priority first, then deeper stage, then older.
+    """The most downstream batch that is due: higher priority first, then what feeds others, then deeper, then older.
 
     `idle`: nothing runs on the device. `hungry`: it also found nothing to steal, so that only the short patience
     counts. A lane passed over too often comes before all others. Suspects wait until the device is idle, and keep
@@ -115,9 +116,9 @@ def choose_batch(
         until_s = min(due)
         return BatchChoice(None, until_s, f"holds {len(candidates)} small batches for {until_s - now_s:.1f} s to fill")
 
-    def rank(index: int) -> tuple[bool, int, int, float]:
+    def rank(index: int) -> tuple[bool, int, bool, int, float]:
         one = candidates[index]
-        return one.passes < patience.max_passes, -one.priority, -DEPTH[one.stage], one.since_s
+        return one.passes < patience.max_passes, -one.priority, not one.feeds, -DEPTH[one.stage], one.since_s
 
     best = min(ready, key=rank)
     one = candidates[best]
@@ -126,4 +127,5 @@ def choose_batch(
     why = "retried on its own" if one.suspect else "full" if one.count >= one.limit else "due"
     if one.passes >= patience.max_passes:
         why = f"passed over {one.passes} times"
-    return BatchChoice(best, None, f"{one.stage} x{one.size}: most downstream, {why}")
+    rule = "feeds other devices" if one.feeds else "most downstream"
+    return BatchChoice(best, None, f"{one.stage} x{one.size}: {rule}, {why}")

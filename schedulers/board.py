@@ -5,13 +5,15 @@ It owns that each item is in exactly one place; it does not know tasks of the ev
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from imgdiffd.pipeline import DEPTH, Role, Stage
+from imgdiffd.pipeline import DEPTH, Role, Stage, stage_after
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Device, Flight
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
 from imgdiffd.schedulers.recovery import Recovery
 from imgdiffd.schedulers.work import Task
+
+_SHELF_BATCHES = 2  # queued per device: one to take next, one for while the device that feeds it is busy itself
 
 
 class Board:
@@ -44,6 +46,17 @@ class Board:
     def fillable(self, stage: Stage, group: str) -> bool:
         """Whether tasks of the group are open further upstream, queued or running, on any device."""
         return any(self._upstream[group][: DEPTH[stage]])
+
+    def feeds(self, stage: Stage) -> bool:
+        """Whether some device lacks the models of `stage` and will soon lack tasks of the one that follows it."""
+        following = stage_after(stage)
+        if following is None:
+            return False
+        takers = [device for device in self.devices.values() if device.up and device.holds(following)]
+        if all(device.holds(stage) for device in takers):
+            return False
+        shelf = sum(self.limits.limit(device.name, following) for device in takers) * _SHELF_BATCHES
+        return sum(device.queue.count(following) for device in self.devices.values()) < shelf
 
     def add(self, tasks: Iterable[Task], now_s: float) -> int:
         """Open new tasks; those whose item is open already are left out. Returns how many were opened."""

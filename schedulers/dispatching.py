@@ -125,6 +125,7 @@ class Dispatcher:
             limit=limit,
             batch_s=self._costs.seconds(runner.name, stage, min(count, limit)),
             fillable=self._board.fillable(stage, group),
+            feeds=owner is runner and self._board.feeds(stage),
         )
 
     def _suspect(self, device: Device, part: Suspects) -> Candidate:

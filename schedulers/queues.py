@@ -102,6 +102,10 @@ class DeviceQueue:
     def __len__(self) -> int:
         return sum(map(len, self.lanes.values())) + sum(len(part.entries) for part in self.suspects)
 
+    def count(self, stage: Stage) -> int:
+        """Tasks of a stage in lanes."""
+        return sum(len(lane) for key, lane in self.lanes.items() if key[0] is stage)
+
     def push(self, entries: Iterable[Entry]) -> None:
         """Add tasks that became ready, in order."""
         for entry in entries:

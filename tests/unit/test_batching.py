@@ -38,6 +38,11 @@ def test_higher_priority_goes_before_further_downstream() -> None:
     assert choose(lane(Stage.DESCRIBE), lane(Stage.GENERATE, priority=1)) == 1
 
 
+def test_what_feeds_devices_that_cannot_feed_themselves_goes_before_further_downstream() -> None:
+    assert choose(lane(Stage.REWRITE, 64, feeds=True), lane(Stage.DESCRIBE)) == 0
+    assert choose(lane(Stage.REWRITE, 64, feeds=True), lane(Stage.DESCRIBE, priority=1)) == 1
+
+
 def test_among_equals_the_oldest_goes_first() -> None:
     assert choose(lane(Stage.DESCRIBE, since_s=2.0), lane(Stage.DESCRIBE, since_s=1.0, group="h"), now_s=3.0) == 1
 

@@ -59,6 +59,19 @@ async def test_no_device_runs_a_stage_whose_models_it_lacks() -> None:
 
 
 @on_virtual_time
+async def test_only_device_that_can_rewrite_does_so_before_the_others_run_out_of_pairs_to_paint() -> None:
+    work = FakeWork(tasks(range(256)), seconds=lambda device, batch: 30.0 if batch.stage is Stage.GENERATE else 1.0)
+    scheduler = Scheduler(work, max_open=512)
+    async with running(work, scheduler, "a"):
+        for name in ("b", "c"):
+            work.up(name, ALL_ROLES - {Role.REWRITER})
+        await scheduler.wait_idle()
+    painting = {name: [ran for ran in work.ran if ran.device == name] for name in ("b", "c")}
+    for ran in painting.values():
+        assert sum(one.ended_s - one.begun_s for one in ran) > 0.97 * (ran[-1].ended_s - ran[0].begun_s)
+
+
+@on_virtual_time
 async def test_follow_up_runs_on_the_device_that_made_it() -> None:
     work = FakeWork(tasks(range(8), Stage.COMPARE), seconds=lambda device, batch: 0.5)
     scheduler = Scheduler(work)

@@ -1,0 +1,114 @@
+"""`imgdiffd simulate`: a scenario from options, every policy's run, tables to read and charts to look at.
+
+It owns the order of these; it does not know how any policy decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imgdiffd.errors import ConfigurationError
+from imgdiffd.schedulers.cost_table import A100, CAPTIONS, CostTable
+from imgdiffd.schedulers.simulation.chart import planning_chart, utilisation_chart
+from imgdiffd.schedulers.simulation.comparators import run_comparators
+from imgdiffd.schedulers.simulation.outcome import Outcome
+from imgdiffd.schedulers.simulation.report import as_json, as_text
+from imgdiffd.schedulers.simulation.scenario import (
+    BatchCosts,
+    Fates,
+    Scenario,
+    SimulatedDevice,
+    equal_devices,
+    mixed_devices,
+)
+from imgdiffd.schedulers.simulation.stealing_run import run_stealing
+
+PLACEMENTS: dict[str, Callable[[int], tuple[SimulatedDevice, ...]]] = {"equal": equal_devices, "mixed": mixed_devices}
+PLANNED = (1, 2, 4, 8, 16)  # devices on the planning chart
+_PLANNED_CAPTIONS = 10_000  # for each of them; the hours are scaled up, so start and end weigh more than they would
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. `slow_card` is the last card's speed as a share of the others'."""
+
+    captions: int = CAPTIONS
+    devices: int = 4
+    placement: str = "equal"
+    slow_card: float = 1.0
+    failure_rate: float = 0.0
+    costs: Path | None = None
+    seed: int = 1
+    out: Path = Path("simulation")
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for what cannot be simulated."""
+        if not 0 < self.slow_card <= 1 or not 0 <= self.failure_rate < 0.5:
+            raise ConfigurationError(
+                f"cannot simulate a card at {self.slow_card} of its speed and a failure rate of {self.failure_rate}",
+                hint="give --slow-card above 0 and at most 1, and --failure-rate from 0 to below 0.5",
+            )
+
+
+def read_costs(path: Path | None) -> CostTable:
+    """The table in a JSON file, or the built-in A100's. Raises ConfigurationError naming the file."""
+    if path is None:
+        return A100
+    try:
+        return CostTable.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}", hint="name a cost table's JSON file") from error
+
+
+def scenario_of(options: Options, *, devices: int | None = None, captions: int | None = None) -> Scenario:
+    """The scenario that the options describe, or the same with other numbers of devices or captions."""
+    cards = PLACEMENTS[options.placement](devices or options.devices)
+    cards = (*cards[:-1], replace(cards[-1], speed=options.slow_card))
+    return Scenario(
+        cards,
+        captions=captions or options.captions,
+        table=read_costs(options.costs),
+        failure_rate=options.failure_rate,
+        seed=options.seed,
+    )
+
+
+def run_policies(scenario: Scenario) -> tuple[Outcome, ...]:
+    """The scenario under our scheduler, then under each of the comparators."""
+    fates = Fates(scenario.captions, scenario.seed)
+    costs = BatchCosts(scenario, fates)
+    return (run_stealing(scenario, costs), *run_comparators(scenario, fates, costs))
+
+
+def simulate(options: Options, show: Callable[[str], None]) -> None:
+    """Run everything, show the tables, and leave two charts and the figures in the out folder."""
+    scenario = scenario_of(options)
+    words = f"{options.captions:,} captions on {options.devices} devices, {_conditions(options)}"
+    show(f"{words}; seed {options.seed}; costs: {scenario.table.device} ({scenario.table.source})")
+    outcomes = run_policies(scenario)
+    show(f"the least possible, every batch full and all cards always busy: {outcomes[0].bound_s / 3600:.2f} h\n")
+    show(as_text(outcomes))
+    hours = _planned_hours(options)
+    rows = "\n".join(f"{count:>8} devices {hours[outcomes[0].policy][count]:>10.1f} h" for count in PLANNED)
+    show(f"\nplanning ahead, {outcomes[0].policy}:\n{rows}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "utilisation.svg").write_text(utilisation_chart(outcomes, words), "utf-8")
+    planned = f"Hours for {options.captions:,} captions, {_conditions(options)}"
+    (options.out / "planning.svg").write_text(planning_chart(hours, planned), "utf-8")
+    (options.out / "outcomes.json").write_text(as_json(outcomes), "utf-8")
+    show(f"\n{options.out}: utilisation.svg, planning.svg, outcomes.json")
+
+
+def _conditions(options: Options) -> str:
+    words = f"{options.placement} placement"
+    words += f", the last card at {100 * options.slow_card:.0f} %" if options.slow_card < 1 else ""
+    return words + (f", {100 * options.failure_rate:g} % of batches kill their worker" if options.failure_rate else "")
+
+
+def _planned_hours(options: Options) -> dict[str, dict[int, float]]:
+    captions = min(options.captions, _PLANNED_CAPTIONS)
+    hours: dict[str, dict[int, float]] = {}
+    for count in PLANNED:
+        for outcome in run_policies(scenario_of(options, devices=count, captions=captions)):
+            hours.setdefault(outcome.policy, {})[count] = outcome.hours * options.captions / captions
+    return hours
