@@ -189,6 +189,13 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     calibrate(arguments.captions, arguments.seed)
 
 
+def _simulate(arguments: argparse.Namespace) -> None:
+    from imgdiffd.schedulers.simulation.command import Options, simulate
+
+    chosen = {key: value for key, value in vars(arguments).items() if key in Options.__dataclass_fields__}
+    simulate(Options(**chosen), print)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -242,6 +249,21 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("bundle", nargs="?", help="a bundle's name or file (default: the settings')")
     command("settings", _show_settings, "list every setting, its value and meaning")
     command("profile", _show_profile, "print a profile's numbers").add_argument("name", nargs="?", default="default")
+    simulated = command("simulate", _simulate, "plan ahead: hours and utilisation of a run on devices you may not have")
+    simulated.add_argument("--captions", type=_positive, default=118_000, help="default: the paper's 118,000")
+    simulated.add_argument("--devices", type=_positive, default=4, help="default: 4")
+    simulated.add_argument(
+        "--placement", choices=("equal", "mixed"), default="equal", help="mixed: only half of the cards caption"
+    )
+    simulated.add_argument("--slow-card", type=float, default=1.0, metavar="SHARE", help="speed of the last card")
+    simulated.add_argument(
+        "--failure-rate", type=float, default=0.0, metavar="SHARE", help="of batches, killing workers"
+    )
+    simulated.add_argument("--costs", type=Path, metavar="FILE", help="a cost table as JSON (default: an A100's)")
+    simulated.add_argument("--seed", type=int, default=1, help="another draw of what captions come to (default: 1)")
+    simulated.add_argument(
+        "--out", type=Path, default=Path("simulation"), help="where the charts go (default: simulation)"
+    )
     mini = commands.add_parser("mini", help="measure the miniature bundle, or derive its profile")
     tasks = mini.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, run, captions, summary in (
