@@ -6,6 +6,7 @@ It owns how the filters' verdicts move an item along the stage graph; it does no
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from imgdiffd.agreement import skipped_stages
 from imgdiffd.job import ItemState
 from imgdiffd.message import (
     CompareOutput,
@@ -16,6 +17,7 @@ from imgdiffd.message import (
     RenderOutput,
     RewriteOutput,
     StageOutput,
+    VetOutput,
 )
 from imgdiffd.pipeline import Stage, stage_after
 from imgdiffd.profile import Profile
@@ -27,6 +29,7 @@ from imgdiffd.selection import (
     choose_regions,
     judge_description,
     judge_difference,
+    judge_natural,
     judge_pair,
     left_picture,
     summarise,
@@ -55,9 +58,9 @@ class Step:
     """Where the item goes.
 
     A READY item waits in `stage`; any other ended there with `verdict`. `parts` has a verdict for each of the
-    output's parts: the answer, every candidate box in order, or every region of the subject in order. `rewritten` is
-    the second caption with the nouns that only caption 1 and only caption 2 have; `regions` are the boxes chosen;
-    `left` is the picture that stands on the left, for each region of the subject that passed.
+    output's parts: the answer, the vetted pair, every candidate box in order, or every region of the subject in order.
+    `rewritten` is the second caption with the nouns that only caption 1 and only caption 2 have; `regions` are the
+    boxes chosen; `left` is the picture that stands on the left, for each region of the subject that passed.
     """
 
     item: int
@@ -71,15 +74,19 @@ class Step:
     left: Mapping[int, int] | None = None
 
 
-def _forward(subject: Subject) -> tuple[Stage, ItemState]:
-    following = stage_after(subject.stage)
+def _forward(subject: Subject, profile: Profile) -> tuple[Stage, ItemState]:
+    following = stage_after(subject.stage, skipped_stages(profile))
     return (subject.stage, ItemState.SAMPLED) if following is None else (following, ItemState.READY)
 
 
 def _judged(
-    subject: Subject, verdict: Verdict, parts: Iterable[Verdict] = (), regions: tuple[Region, ...] = ()
+    subject: Subject,
+    profile: Profile,
+    verdict: Verdict,
+    parts: Iterable[Verdict] = (),
+    regions: tuple[Region, ...] = (),
 ) -> Step:
-    stage, state = _forward(subject) if verdict.passed else (subject.stage, ItemState.REJECTED)
+    stage, state = _forward(subject, profile) if verdict.passed else (subject.stage, ItemState.REJECTED)
     return Step(subject.item, stage, state, subject.attempt, verdict, tuple(parts), regions=regions)
 
 
@@ -88,7 +95,7 @@ def _after_rewrite(subject: Subject, output: RewriteOutput, profile: Profile) ->
     if verdict.passed:
         caption2 = clean_answer(output.answer or "")
         nouns1, nouns2 = changed_nouns(subject.caption, caption2)
-        stage, state = _forward(subject)
+        stage, state = _forward(subject, profile)
         return Step(subject.item, stage, state, subject.attempt, parts=(verdict,), rewritten=(caption2, nouns1, nouns2))
     if verdict.reason not in NOT_RETRIED and subject.attempt - FIRST_ATTEMPT + 1 < profile.rewrite.attempts:
         return Step(subject.item, subject.stage, ItemState.READY, subject.attempt + 1, verdict, (verdict,))
@@ -107,7 +114,7 @@ def _after_describe(subject: Subject, output: DescribeOutput, profile: Profile) 
         if verdict.passed
     }
     verdict = summarise(verdicts)
-    stage, state = _forward(subject) if verdict.passed else (subject.stage, ItemState.REJECTED)
+    stage, state = _forward(subject, profile) if verdict.passed else (subject.stage, ItemState.REJECTED)
     return Step(subject.item, stage, state, subject.attempt, verdict, tuple(verdicts), left=left)
 
 
@@ -116,10 +123,10 @@ def _present(regions: Sequence[int], have: Iterable[int], code: str) -> list[Ver
     return [PASSED if index in present else Verdict(code) for index in regions]
 
 
-def _after_contrast(subject: Subject, output: ContrastOutput) -> Step:
+def _after_contrast(subject: Subject, output: ContrastOutput, profile: Profile) -> Step:
     verdicts = {region.index: judge_difference(region) for region in output.regions}
     parts = [verdicts.get(index, Verdict("difference_missing")) for index in subject.regions]
-    return _judged(subject, summarise(parts), parts)
+    return _judged(subject, profile, summarise(parts), parts)
 
 
 def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
@@ -135,18 +142,21 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
         case RewriteOutput():
             step = _after_rewrite(subject, output, profile)
         case GenerateOutput():
-            step = _judged(subject, PASSED)
+            step = _judged(subject, profile, PASSED)
         case CompareOutput():
-            step = _judged(subject, judge_pair(output.scores, profile.pair))
+            step = _judged(subject, profile, judge_pair(output.scores, profile.pair))
+        case VetOutput():
+            verdict = judge_natural(output.answer, output.scores, profile.natural)
+            step = _judged(subject, profile, verdict, (verdict,))
         case LocateOutput():
             choice = choose_regions(output.candidates, profile.locate, subject.width, subject.height)
-            step = _judged(subject, choice.verdict, choice.verdicts, choice.regions)
+            step = _judged(subject, profile, choice.verdict, choice.verdicts, choice.regions)
         case DescribeOutput():
             step = _after_describe(subject, output, profile)
         case ContrastOutput():
-            step = _after_contrast(subject, output)
+            step = _after_contrast(subject, output, profile)
         case RenderOutput():
             rendered = (region.index for region in output.regions)
             parts = _present(subject.regions, rendered, "picture_missing")
-            step = _judged(subject, summarise(parts), parts)
+            step = _judged(subject, profile, summarise(parts), parts)
     return step

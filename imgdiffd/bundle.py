@@ -113,10 +113,21 @@ class Captioner(Model):
     chat_template: str | None = None
 
 
+class Judge(Captioner):
+    """An image-text-to-text model that says whether a pair looks natural. `rows_per_pass` pairs are shown at once."""
+
+    rows_per_pass: Rows = 4
+
+
 class Bundle(_Frozen):
     """A model for each role, and the profile that fits them. `path` is the file it was read from.
 
-    A bundle may lack `eraser`, which only object removal needs.
+    A bundle may lack `eraser`, which only object removal needs, and `judge`, which only profiles with the natural-image
+    filter need:
+
+        [judge]
+        source = "OpenGVLab/InternVL3-8B-hf"
+        rows_per_pass = 4
     """
 
     name: str
@@ -129,6 +140,7 @@ class Bundle(_Frozen):
     blip: Model
     captioner: Captioner
     eraser: Eraser | None = None
+    judge: Judge | None = None
 
     @property
     def roles(self) -> tuple[Role, ...]:

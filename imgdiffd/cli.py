@@ -131,6 +131,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from imgdiffd.agreement import check_agreement
     from imgdiffd.bundle import load_bundle, problems
     from imgdiffd.errors import BundleError
     from imgdiffd.profile import load_profile
@@ -143,6 +144,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if found:
         raise BundleError(f"bundle {bundle.name} cannot be used", hint="mend what is listed above")
     profile = load_profile(settings.profile or bundle.profile)
+    check_agreement(profile, bundle)
     print(f"settings, bundle {bundle.name} and profile {profile.name} are in order")
 
 

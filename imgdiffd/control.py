@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from imgdiffd import __version__
+from imgdiffd.agreement import check_agreement, skipped_stages
 from imgdiffd.api import JobVerb
+from imgdiffd.bundle import load_bundle
 from imgdiffd.disk import DiskGuard
 from imgdiffd.errors import InputError
 from imgdiffd.fleet import Fleet
@@ -100,7 +102,7 @@ class DaemonControl:
             stage: {state.value: number for state, number in states.items()}
             for stage, states in progress.stages.items()
         }
-        stages = stages_of(counts, costs)
+        stages = stages_of(counts, costs, skipped_stages(await self._store.profile_of(row.group)))
         return JobView(
             id=row.id,
             name=row.name,
@@ -143,8 +145,11 @@ class DaemonControl:
         return await self.job(job)
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
-        """Store the body as a caption file and read it into a job. Raises InputError and ProfileError."""
+        """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
         chosen = load_profile(profile) if profile else None
+        if chosen is not None:
+            held = {role for device in self._fleet.views({}) for role in device.roles}
+            check_agreement(chosen, load_bundle(self._settings.bundle), held)
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
         view = await self.job(row.id)
@@ -183,11 +188,13 @@ def _funnel(row: StoreFunnel) -> Funnel:
     def parts(stage: Stage) -> dict[str, int]:
         return {reason: number for reason, number in row.verdicts.get(stage, {}).items() if reason}
 
+    vetted = FunnelStep(name="pairs that look natural", count=row.natural, base=row.vetted, lost=lost(Stage.VET))
     steps = (
         FunnelStep(name="captions", count=row.captions, lost=_unread(row)),
         FunnelStep(name="rewritten", count=row.rewritten, lost=lost(Stage.REWRITE)),
         FunnelStep(name="pairs painted", count=row.painted, lost=lost(Stage.GENERATE)),
         FunnelStep(name="pairs alike enough", count=row.alike, lost=lost(Stage.COMPARE)),
+        *((vetted,) if row.vetted or vetted.lost else ()),
         FunnelStep(name="boxes found", count=row.boxes, base=0),
         FunnelStep(name="regions that differ", count=row.regions, lost=parts(Stage.LOCATE)),
         FunnelStep(name="regions described", count=row.described, lost=parts(Stage.DESCRIBE)),

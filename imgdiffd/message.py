@@ -24,6 +24,7 @@ Scores = Annotated[dict[str, float], PlainSerializer(_finite, return_type=dict[s
 # The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
 CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two pictures; candidate: the two crops of its box
 CLIP_TEXT_COSINE = "clip_text_cosine"  # region: its two descriptions
+YES_PROBABILITY = "yes_probability"  # pair: that of "yes" where the judge may only say yes or no
 
 
 def noun_key(kind: str, side: int) -> str:
@@ -90,6 +91,24 @@ class CompareOutput:
     item: int
     scores: Scores
     kind: Literal["compare"] = "compare"
+
+
+@dataclass(frozen=True, slots=True)
+class VetInput:
+    item: int
+    image1: str
+    image2: str
+    kind: Literal["vet"] = "vet"
+
+
+@dataclass(frozen=True, slots=True)
+class VetOutput:
+    """`answer` is what the judge said, word for word."""
+
+    item: int
+    answer: str
+    scores: Scores
+    kind: Literal["vet"] = "vet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +237,17 @@ class RenderOutput:
 
 
 StageInput = Annotated[
-    RewriteInput | GenerateInput | CompareInput | LocateInput | DescribeInput | ContrastInput | RenderInput,
+    RewriteInput | GenerateInput | CompareInput | VetInput | LocateInput | DescribeInput | ContrastInput | RenderInput,
     Field(discriminator="kind"),
 ]
 StageOutput = Annotated[
-    RewriteOutput | GenerateOutput | CompareOutput | LocateOutput | DescribeOutput | ContrastOutput | RenderOutput,
+    RewriteOutput
+    | GenerateOutput
+    | CompareOutput
+    | VetOutput
+    | LocateOutput
+    | DescribeOutput
+    | ContrastOutput
+    | RenderOutput,
     Field(discriminator="kind"),
 ]

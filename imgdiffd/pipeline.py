@@ -4,6 +4,7 @@ It owns what a stage is called and what it needs; it does not know how a stage i
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -19,9 +20,10 @@ class Role(StrEnum):
     BLIP = "blip"
     CAPTIONER = "captioner"
     ERASER = "eraser"
+    JUDGE = "judge"
 
 
-OPTIONAL_ROLES = frozenset({Role.ERASER})  # a bundle may lack them, and a machine need not hold them
+OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them, and a machine need not hold them
 
 
 class Stage(StrEnum):
@@ -30,6 +32,7 @@ class Stage(StrEnum):
     REWRITE = "rewrite"  # caption -> caption with one object replaced
     GENERATE = "generate"  # two captions -> two pictures from the same noise
     COMPARE = "compare"  # two pictures -> how alike they are: the pair's gate
+    VET = "vet"  # two pictures -> whether they look natural; only where the profile says so
     LOCATE = "locate"  # two pictures -> scored boxes
     DESCRIBE = "describe"  # boxes -> region captions with scores
     CONTRAST = "contrast"  # region captions -> difference captions
@@ -54,6 +57,7 @@ _SPECS = (
     StageSpec(Stage.REWRITE, frozenset({Role.REWRITER}), 64, 0.025),
     StageSpec(Stage.GENERATE, frozenset({Role.PAINTER}), 4, 7.75),
     StageSpec(Stage.COMPARE, frozenset({Role.CLIP}), 32, 0.002),
+    StageSpec(Stage.VET, frozenset({Role.JUDGE}), 8, 0.35),
     StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4, 0.26),
     StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4, 0.83),
     StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4, 0.1),
@@ -62,12 +66,13 @@ _SPECS = (
 STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
 DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})
 FIRST_STAGE = _SPECS[0].stage
+OPTIONAL_STAGES = frozenset({Stage.VET})  # a profile may leave them out
 
 
-def stage_after(stage: Stage) -> Stage | None:
-    """The stage that an item enters when `stage` lets it pass; None after the last."""
-    depth = DEPTH[stage] + 1
-    return _SPECS[depth].stage if depth < len(_SPECS) else None
+def stage_after(stage: Stage, skipped: Collection[Stage] = ()) -> Stage | None:
+    """The stage that an item enters when `stage` lets it pass, those in `skipped` left out; None after the last."""
+    later = (spec.stage for spec in _SPECS[DEPTH[stage] + 1 :])
+    return next((following for following in later if following not in skipped), None)
 
 
 def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:

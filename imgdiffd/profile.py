@@ -98,6 +98,23 @@ class Pair(_Frozen):
     decimals: Annotated[int, Field(ge=0, le=9)] | None = None
 
 
+NATURAL_PROMPT = "Please determine if the content of these two images is reasonable. Answer only with 'yes' or 'no'."
+
+
+class Natural(_Frozen):
+    """The natural-image filter: a model is shown the joined pair and asked whether it is reasonable. Not in the paper.
+
+    With the rule `answer` a pair passes whose answer is yes; with `probability` one whose P(yes) / (P(yes) + P(no)) is
+    above `yes_above`. Under both, an answer that is neither yes nor no is rejected.
+    """
+
+    enabled: bool = False
+    prompt: Annotated[str, Field(min_length=1)] = NATURAL_PROMPT
+    max_new_tokens: Annotated[int, Field(ge=1, le=64)] = 5
+    rule: Literal["answer", "probability"] = "answer"
+    yes_above: Bound = Bound(value=0.5)
+
+
 class Locate(_Frozen):
     """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the picture."""
 
@@ -198,6 +215,7 @@ class Profile(_Frozen):
     rewrite: Rewrite
     generate: Generate
     pair: Pair
+    natural: Natural = Natural()  # profiles of databases written before this filter have none
     locate: Locate
     describe: Describe
     contrast: Contrast

@@ -5,6 +5,7 @@ score that is missing never counts as "keep": it is a reason of its own.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from imgdiffd.message import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
+    YES_PROBABILITY,
     Box,
     Candidate,
     Description,
@@ -22,7 +24,9 @@ from imgdiffd.message import (
     noun_key,
 )
 from imgdiffd.pipeline import seed_of
-from imgdiffd.profile import Bound, Contrast, Describe, Locate, Pair, Profile
+from imgdiffd.profile import Bound, Contrast, Describe, Locate, Natural, Pair, Profile
+
+_YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,25 @@ def judge_pair(scores: Mapping[str, float], pair: Pair) -> Verdict:
     if not pair.below.below(value):
         return Verdict("pair_too_similar", f"{CLIP_IMAGE_COSINE} {score:.4f}, wanted below {pair.below.value}")
     return PASSED
+
+
+def says_yes(answer: str) -> bool | None:
+    """True for a bare yes, False for a bare no, in any case and punctuation; None for anything else, "not" included."""
+    found = _YES_OR_NO.fullmatch(answer)
+    return found[1].lower() == "yes" if found else None
+
+
+def judge_natural(answer: str, scores: Mapping[str, float], natural: Natural) -> Verdict:
+    """The natural-image filter (the authors' scripts, not the paper): the pair must look reasonable to the judge."""
+    said, score = says_yes(answer), scores.get(YES_PROBABILITY)
+    if score is None or not _present(score):
+        return _missing(YES_PROBABILITY)
+    if said is None:
+        return Verdict("answer_unclear", f"wanted yes or no, got {answer!r}")
+    if said if natural.rule == "answer" else natural.yes_above.above(score):
+        return PASSED
+    wanted = "wanted yes" if natural.rule == "answer" else f"wanted above {natural.yes_above.value}"
+    return Verdict("unnatural", f"answer {answer!r}, {YES_PROBABILITY} {score:.4f}, {wanted}")
 
 
 def judge_area(box: Box, width: int, height: int, locate: Locate) -> Verdict:

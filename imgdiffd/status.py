@@ -3,7 +3,7 @@
 It owns the shape of a status and the arithmetic of progress; it does not know where the counts come from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -114,14 +114,16 @@ class Funnel(_Record):
 
 
 def stages_of(
-    counts: Mapping[Stage, Mapping[str, int]], seconds_per_item: Mapping[Stage, float]
+    counts: Mapping[Stage, Mapping[str, int]],
+    seconds_per_item: Mapping[Stage, float],
+    skipped: Collection[Stage] = (),
 ) -> tuple[StageView, ...]:
     """The progress of every stage from the number of items per (stage, state).
 
-    `counts[stage]["ready"]` waits there, every other state ended there; what ended as a sample passed the last stage.
-    `upstream` is corrected by the share that each earlier stage has let pass so far.
+    Stages in `skipped` are left out. `counts[stage]["ready"]` waits there, every other state ended there; what ended as
+    a sample passed the last stage. `upstream` is corrected by the share that each earlier stage has let pass so far.
     """
-    order = sorted(Stage, key=lambda stage: DEPTH[stage])
+    order = sorted(set(Stage) - set(skipped), key=lambda stage: DEPTH[stage])
     beyond = {stage: 0 for stage in order}
     passed_later = sum(states.get("sampled", 0) for states in counts.values())
     for stage in reversed(order):

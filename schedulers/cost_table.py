@@ -15,8 +15,8 @@ from imgdiffd.pipeline import Stage
 # samples that came out.
 CAPTIONS, SIMILAR, BOXES, SAMPLES = 118_000, 38_533, 117_779, 12_688
 
-# Items of each stage that one caption leads to. An item of `describe` has BOXES / SIMILAR regions, one of `contrast`
-# and `render` a single one.
+# Items of each stage that one caption leads to, optional stages left out. An item of `describe` has BOXES / SIMILAR
+# regions, one of `contrast` and `render` a single one.
 ITEMS_PER_CAPTION: Mapping[str, float] = {
     Stage.REWRITE.value: 1.0,
     Stage.GENERATE.value: 1.0,

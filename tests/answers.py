@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from imgdiffd.message import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
+    YES_PROBABILITY,
     Candidate,
     CompareInput,
     CompareOutput,
@@ -29,12 +30,15 @@ from imgdiffd.message import (
     RewriteOutput,
     StageInput,
     StageOutput,
+    VetInput,
+    VetOutput,
     match_key,
     noun_key,
 )
 from imgdiffd.profile import Profile, load_profile
 
 PROFILE = load_profile("default")
+VETTED = PROFILE.model_copy(update={"natural": PROFILE.natural.model_copy(update={"enabled": True})})
 PICTURE_PX = 100
 BOXES = ((0, 0, 40, 40), (50, 50, 90, 90), (0, 50, 40, 90))
 
@@ -62,7 +66,7 @@ def captions(count: int, start: int = 1) -> list[Caption]:
     return [Caption(f"a cat on mat number {n}", f"id-{n}", n) for n in range(start, start + count)]
 
 
-def _answer_pair(given: RewriteInput | GenerateInput | CompareInput, passes: bool) -> StageOutput:
+def _answer_pair(given: RewriteInput | GenerateInput | CompareInput | VetInput, passes: bool) -> StageOutput:
     match given:
         case RewriteInput():
             text = given.caption.replace("cat", "dog") if passes else given.caption
@@ -72,6 +76,8 @@ def _answer_pair(given: RewriteInput | GenerateInput | CompareInput, passes: boo
             return GenerateOutput(given.item, f"{stem}-1.png", f"{stem}-2.png", PICTURE_PX, PICTURE_PX, seed=7)
         case CompareInput():
             return CompareOutput(given.item, {CLIP_IMAGE_COSINE: 0.95 if passes else 0.5})
+        case VetInput():
+            return VetOutput(given.item, "Yes" if passes else "no.", {YES_PROBABILITY: 0.9 if passes else 0.2})
 
 
 def _answer_regions(
@@ -106,7 +112,7 @@ def _answer_regions(
 
 def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:
     """What a worker might answer; with `passes` false a filter of this stage rejects it, where the stage has one."""
-    if isinstance(given, RewriteInput | GenerateInput | CompareInput):
+    if isinstance(given, RewriteInput | GenerateInput | CompareInput | VetInput):
         return _answer_pair(given, passes)
     return _answer_regions(given, passes, profile, boxes)
 

@@ -15,12 +15,17 @@ MANY = 100_000
 
 
 async def submit(
-    store: Store, records: Sequence[Caption] | int = 1, *, name: str = "captions", priority: int = 0
+    store: Store,
+    records: Sequence[Caption] | int = 1,
+    *,
+    name: str = "captions",
+    priority: int = 0,
+    profile: Profile = PROFILE,
 ) -> JobRow:
     """A job that was read to its end."""
     lines = captions(records) if isinstance(records, int) else records
     digest = hashlib.sha256(f"{name}{[line.text for line in lines]}".encode()).hexdigest()
-    job = await store.add_job(name, f"/inbox/{name}", digest, PROFILE, priority)
+    job = await store.add_job(name, f"/inbox/{name}", digest, profile, priority)
     await store.add_captions(job.id, lines)
     return await store.finish_reading(job.id)
 

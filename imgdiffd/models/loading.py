@@ -18,6 +18,7 @@ from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.compiling import compile_blocks
 from imgdiffd.models.eraser import Eraser
+from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
 from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sdxl import Sdxl
@@ -45,6 +46,7 @@ class Models:
     blip: Blip | None = None
     captioner: Captioner | None = None
     eraser: Eraser | None = None
+    judge: Judge | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     weights_bytes: Mapping[str, int] = field(default_factory=dict)
 
@@ -88,6 +90,11 @@ class Models:
         """The eraser."""
         return _held(self.eraser, Role.ERASER)
 
+    @property
+    def need_judge(self) -> Judge:
+        """The judge."""
+        return _held(self.judge, Role.JUDGE)
+
 
 def _held(model: T | None, role: str) -> T:
     if model is None:
@@ -105,9 +112,10 @@ def load_models(
 ) -> Models:
     """`roles` of `bundle`, ready on `device`. `say` is told each role as it begins.
 
-    An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own.
-    `compile` compiles the painter's repeated blocks, on CUDA only; `note` hears if that fails, now or later. Raises
-    BundleError naming role, source, file and what to do; torch's OutOfMemoryError passes through.
+    An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; a
+    judge that names the captioner's likewise. `compile` compiles the painter's repeated blocks, on CUDA only; `note`
+    hears if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's
+    OutOfMemoryError passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
@@ -116,14 +124,16 @@ def load_models(
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BundleError(f"bundle {bundle.name}: {found[0]}{more}", hint=repair(bundle))
     loaded: dict[str, Any] = {}
+    lookers: dict[str, Any] = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
         Role.REWRITER: _rewriter,
         Role.PAINTER: _painter,
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
         Role.BLIP: _blip,
-        Role.CAPTIONER: _captioner,
+        Role.CAPTIONER: lambda bundle, device: _captioner(bundle, device, lookers),
         Role.ERASER: lambda bundle, device: _eraser(bundle, device, loaded.get(Role.PAINTER)),
+        Role.JUDGE: lambda bundle, device: _judge(bundle, device, lookers),
     }
     tokenizer = named(bundle, Role.PAINTER, lambda: _painter_tokenizer(bundle))
     taken: dict[str, int] = {}
@@ -215,14 +225,31 @@ def _blip(bundle: Bundle, device: torch.device) -> Blip:
     return Blip(model, part_of(bundle, Role.BLIP, AutoTokenizer), _crop_plan(bundle, Role.BLIP))
 
 
-def _captioner(bundle: Bundle, device: torch.device) -> Captioner:
+def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Captioner:
+    model, processor = _looker(bundle, Role.CAPTIONER, device, loaded)
+    return Captioner(model, processor, bundle.captioner.rows_per_pass)
+
+
+def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Judge:
+    entry = bundle.model(Role.JUDGE)
+    assert isinstance(entry, bundles.Judge)
+    model, processor = _looker(bundle, Role.JUDGE, device, loaded)
+    return Judge(model, processor, entry.rows_per_pass)
+
+
+def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, Any]) -> tuple[Any, Any]:
+    """An image-text-to-text model and its own processor; weights that another role has `loaded` are shared."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    processor = part_of(bundle, Role.CAPTIONER, AutoProcessor)
-    if bundle.captioner.chat_template is not None:
-        processor.chat_template = bundle.captioner.chat_template
-    model = weights_of(bundle, Role.CAPTIONER, AutoModelForImageTextToText, device)
-    return Captioner(model, processor, bundle.captioner.rows_per_pass)
+    entry = bundle.model(role)
+    assert isinstance(entry, bundles.Captioner)
+    processor = part_of(bundle, role, AutoProcessor)
+    if entry.chat_template is not None:
+        processor.chat_template = entry.chat_template
+    weights = entry.model_dump_json(include={"source", "revision", "variant", "precision"})
+    if weights not in loaded:
+        loaded[weights] = weights_of(bundle, role, AutoModelForImageTextToText, device)
+    return loaded[weights], processor
 
 
 def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Eraser:

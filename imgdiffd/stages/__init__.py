@@ -20,12 +20,14 @@ from imgdiffd.stages.locate import locate
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.stages.render import render
 from imgdiffd.stages.rewrite import rewrite
+from imgdiffd.stages.vet import vet
 
 _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyType(
     {
         Stage.REWRITE: rewrite,
         Stage.GENERATE: generate,
         Stage.COMPARE: compare,
+        Stage.VET: vet,
         Stage.LOCATE: locate,
         Stage.DESCRIBE: describe,
         Stage.CONTRAST: contrast,

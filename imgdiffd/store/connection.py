@@ -18,7 +18,8 @@ from anyio import CancelScope
 from imgdiffd.errors import ConfigurationError, StoreError
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; `file` and this module tell our databases from others by it
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_READABLE = 1  # a reader takes it as it is; the writer brings it up to date
 BUSY_TIMEOUT_S = 30.0
 
 T = TypeVar("T")
@@ -64,12 +65,15 @@ def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
         connection.execute("PRAGMA query_only = ON")
 
 
+_STEPS = {1: "ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''"}  # from that version to the next
+
+
 def check(connection: sqlite3.Connection, database: Path) -> None:
-    """Raises ConfigurationError unless the database is ours and of this very schema."""
+    """Raises ConfigurationError unless the database is ours and of a schema that we know."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise ConfigurationError(f"{database}: not a database of imgdiffd", hint="configure another file")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+    if not OLDEST_READABLE <= version <= SCHEMA_VERSION:
         raise ConfigurationError(
             f"{database}: has schema {version}, this imgdiffd knows {SCHEMA_VERSION}",
             hint="install the imgdiffd that wrote it, or a newer one",
@@ -84,9 +88,18 @@ def _create(connection: sqlite3.Connection) -> None:
     )
 
 
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    steps = [_STEPS[step] for step in range(version, SCHEMA_VERSION)]
+    if steps:
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{';'.join(steps)};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        )
+
+
 @asynccontextmanager
 async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection with its settings made; the writer's also creates or checks the schema.
+    """A connection with its settings made; the writer's also creates the schema or brings it up to date.
 
     Raises ConfigurationError for a file that is not ours or newer than we are, StoreError for one that is damaged or
     cannot be opened. Closing waits for what runs, whatever is being cancelled.
@@ -110,6 +123,8 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
     if writer and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         _create(connection)
     check(connection, database)
+    if writer:
+        _bring_up_to_date(connection)
     configure(connection, writer=writer)
 
 

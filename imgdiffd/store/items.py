@@ -20,6 +20,7 @@ from imgdiffd.message import (
     RenderRegion,
     RewriteInput,
     StageInput,
+    VetInput,
 )
 from imgdiffd.pipeline import DEPTH, FIRST_STAGE, Stage
 from imgdiffd.store.jobs import complete_jobs
@@ -95,6 +96,10 @@ def _compare(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
     return CompareInput(row["id"], row["image1"], row["image2"])
 
 
+def _vet(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+    return VetInput(row["id"], row["image1"], row["image2"])
+
+
 def _locate(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
     nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
     return LocateInput(row["id"], row["image1"], row["image2"], nouns1, nouns2)
@@ -125,6 +130,7 @@ _INPUTS: Mapping[Stage, Callable[[sqlite3.Connection, sqlite3.Row], StageInput]]
         Stage.REWRITE: _rewrite,
         Stage.GENERATE: _generate,
         Stage.COMPARE: _compare,
+        Stage.VET: _vet,
         Stage.LOCATE: _locate,
         Stage.DESCRIBE: _describe,
         Stage.CONTRAST: _contrast,

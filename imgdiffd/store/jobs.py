@@ -77,7 +77,8 @@ def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
     """The id of this very profile; equal ones share it."""
-    text = profile.model_dump_json()
+    # Without the filter the text is that of before there was one, so that the captions of an older database stay known.
+    text = profile.model_dump_json(exclude=None if profile.natural.enabled else {"natural"})
     digest = hashlib.sha256(text.encode()).hexdigest()
     connection.execute(
         "INSERT INTO profiles (sha256, name, json) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",

@@ -66,7 +66,7 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
     read = connection.execute(
         f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
     ).fetchone()
-    boxes = verdicts.get(Stage.LOCATE, {})
+    boxes, vetted = verdicts.get(Stage.LOCATE, {}), verdicts.get(Stage.VET, {})
     return Funnel(
         captions=state.total,
         duplicates=read[0],
@@ -74,6 +74,8 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
         rewritten=state.passed(Stage.REWRITE),
         painted=state.passed(Stage.GENERATE),
         alike=state.passed(Stage.COMPARE),
+        vetted=sum(vetted.values()),
+        natural=vetted.get("", 0),
         boxes=sum(boxes.values()),
         regions=boxes.get("", 0),
         described=verdicts.get(Stage.DESCRIBE, {}).get("", 0),

@@ -18,6 +18,7 @@ from imgdiffd.message import (
     RenderOutput,
     RewriteOutput,
     StageOutput,
+    VetOutput,
 )
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
@@ -60,6 +61,14 @@ def _keep_pictures(connection: sqlite3.Connection, output: GenerateOutput) -> No
     connection.execute(
         "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ? WHERE item_id = ?",
         (output.image1, output.image2, output.width, output.height, output.seed, output.item),
+    )
+
+
+def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
+    row = connection.execute("SELECT scores FROM pairs WHERE item_id = ?", (output.item,)).fetchone()
+    scores = dump_scores({**load_scores(row["scores"]), **output.scores})
+    connection.execute(
+        "UPDATE pairs SET answer = ?, scores = ? WHERE item_id = ?", (output.answer, scores, output.item)
     )
 
 
@@ -127,6 +136,8 @@ def _keep(
             connection.execute(
                 "UPDATE pairs SET scores = ? WHERE item_id = ?", (dump_scores(output.scores), output.item)
             )
+        case VetOutput():
+            _keep_judgement(connection, output)
         case LocateOutput():
             _keep_boxes(connection, output, step)
         case DescribeOutput():

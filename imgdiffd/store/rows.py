@@ -132,7 +132,7 @@ class Funnel:
     """From captions to samples, with what was lost where.
 
     `rejected` and `failed` count items by stage and reason; `verdicts` count parts of items by stage and reason, ''
-    being those that passed: answers (rewrite), boxes (locate), regions (describe, contrast, render).
+    being those that passed: answers (rewrite), pairs (vet), boxes (locate), regions (describe, contrast, render).
     """
 
     captions: int
@@ -141,6 +141,8 @@ class Funnel:
     rewritten: int
     painted: int
     alike: int
+    vetted: int
+    natural: int
     boxes: int
     regions: int
     described: int
@@ -217,7 +219,7 @@ class RewriteRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """The pair of an item; pictures and scores are empty before their stages."""
+    """The pair of an item; pictures, scores and the judge's answer are empty before their stages."""
 
     caption2: str
     nouns1: tuple[str, ...]
@@ -228,6 +230,7 @@ class PairRow:
     height: int
     seed: int
     scores: Scores
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

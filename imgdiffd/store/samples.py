@@ -117,6 +117,7 @@ def _pair(connection: sqlite3.Connection, item: int) -> PairRow | None:
         row["height"],
         row["seed"],
         load_scores(row["scores"]),
+        row["answer"] if "answer" in row.keys() else "",  # noqa: SIM118 - not there in version 1, which readers take
     )
 
 

@@ -1,4 +1,4 @@
--- Version 1. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
+-- Version 2. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -111,7 +111,8 @@ CREATE TABLE pairs (
     width    INTEGER NOT NULL DEFAULT 0,
     height   INTEGER NOT NULL DEFAULT 0,
     seed     INTEGER NOT NULL DEFAULT 0,
-    scores   TEXT NOT NULL DEFAULT '{}'
+    scores   TEXT NOT NULL DEFAULT '{}',
+    answer   TEXT NOT NULL DEFAULT ''  -- the judge's, word for word; '': it was not asked
 ) STRICT;
 
 -- Every box that was found, kept or not, with its raw scores: a looser profile can be applied later.
@@ -152,7 +153,7 @@ CREATE TABLE samples (
 ) STRICT;
 CREATE INDEX samples_job ON samples (job_id, id);
 
--- Verdicts on the parts of items: answers (rewrite), boxes (locate), regions (describe, contrast, render).
+-- Verdicts on the parts of items: answers (rewrite), pairs (vet), boxes (locate), regions (describe, contrast, render).
 CREATE TABLE verdicts (
     job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     stage  TEXT NOT NULL,

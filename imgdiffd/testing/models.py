@@ -11,6 +11,7 @@ from torch import Tensor
 
 from imgdiffd.message import Box
 from imgdiffd.models.eraser import Hole
+from imgdiffd.models.judge import Judgement
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.rewriter import Answer
@@ -176,6 +177,19 @@ class FakeCaptioner:
             [self._answer(picture, question) for question in asked]
             for picture, asked in zip(pictures, questions, strict=True)
         ]
+
+
+class FakeJudge:
+    """Says what `say` makes of the picture; `asked` records pictures and questions."""
+
+    def __init__(self, say: Callable[[Tensor], Judgement]) -> None:
+        self._say = say
+        self.asked: list[tuple[Tensor, str]] = []
+
+    def judge(self, pictures: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
+        """One judgement a picture."""
+        self.asked += [(picture, question) for picture in pictures]
+        return [self._say(picture) for picture in pictures]
 
 
 def fake_models(**roles: object) -> Models:

@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from imgdiffd.message import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
+    YES_PROBABILITY,
     Box,
     Candidate,
     CompareInput,
@@ -36,6 +37,8 @@ from imgdiffd.message import (
     RewriteOutput,
     StageInput,
     StageOutput,
+    VetInput,
+    VetOutput,
     match_key,
     noun_key,
 )
@@ -46,6 +49,7 @@ from imgdiffd.profile import Bound, Profile
 SIDE_PX = 64
 NOUNS = ("cat", "dog", "horse", "car", "boat", "chair", "tree", "bird", "clock", "apple", "lamp", "bench")
 DISSIMILAR_ONE_IN = 8  # so many pairs fail the image-similarity filter
+UNNATURAL_WORD = "impossible"  # a pair of whose caption this is a word looks unnatural to the judge
 _MARGIN = 0.05
 
 
@@ -89,6 +93,7 @@ class FakeStages:
             "rewrite": self._rewrite,
             "generate": self._generate,
             "compare": self._compare,
+            "vet": self._vet,
             "locate": self._locate,
             "describe": self._describe,
             "contrast": self._contrast,
@@ -131,6 +136,11 @@ class FakeStages:
         inside_band = seed_of(profile.seed, caption1, 0, "fake compare") % DISSIMILAR_ONE_IN > 0
         middle = (profile.pair.above.value + profile.pair.below.value) / 2
         return CompareOutput(entry.item, {CLIP_IMAGE_COSINE: middle if inside_band else _low(profile.pair.above)})
+
+    def _vet(self, profile: Profile, entry: VetInput) -> VetOutput:
+        caption1, _ = self._captions(entry.image1)
+        natural = UNNATURAL_WORD not in caption1.split()
+        return VetOutput(entry.item, "Yes" if natural else "No.", {YES_PROBABILITY: 0.9 if natural else 0.1})
 
     def _locate(self, profile: Profile, entry: LocateInput) -> LocateOutput:
         """Two boxes that pass, one from each picture, and one that did not change."""

@@ -25,16 +25,19 @@ from imgdiffd.message import (
     RewriteOutput,
     StageInput,
     StageOutput,
+    VetInput,
+    VetOutput,
 )
 from imgdiffd.pipeline import Stage, stage_after
 from imgdiffd.selection import left_picture
-from tests.answers import BOXES, PROFILE, answer
+from tests.answers import BOXES, PROFILE, VETTED, answer
 
 CAPTION = "a cat on a mat"
 INPUTS: dict[Stage, StageInput] = {
     Stage.REWRITE: RewriteInput(1, CAPTION, 1),
     Stage.GENERATE: GenerateInput(1, CAPTION, "a dog on a mat", 1),
     Stage.COMPARE: CompareInput(1, "a.png", "b.png"),
+    Stage.VET: VetInput(1, "a.png", "b.png"),
     Stage.LOCATE: LocateInput(1, "a.png", "b.png", ("cat",), ("dog",)),
     Stage.DESCRIBE: DescribeInput(1, "a.png", "b.png", (RegionInput(0, BOXES[0]), RegionInput(1, BOXES[1]))),
     Stage.CONTRAST: ContrastInput(1, "a.png", "b.png", ()),
@@ -58,7 +61,7 @@ def passing(stage: Stage) -> StageOutput:
 
 @pytest.mark.parametrize("stage", Stage)
 def test_what_passes_a_stage_waits_in_the_next_and_after_the_last_is_sampled(stage: Stage) -> None:
-    step = advance(subject(stage), passing(stage), PROFILE)
+    step = advance(subject(stage), passing(stage), VETTED)
     following = stage_after(stage)
     assert step.verdict.passed
     if following is None:
@@ -67,11 +70,22 @@ def test_what_passes_a_stage_waits_in_the_next_and_after_the_last_is_sampled(sta
         assert (step.stage, step.state) == (following, ItemState.READY)
 
 
-@pytest.mark.parametrize("stage", [Stage.COMPARE, Stage.LOCATE, Stage.DESCRIBE])
+@pytest.mark.parametrize("stage", [Stage.COMPARE, Stage.VET, Stage.LOCATE, Stage.DESCRIBE])
 def test_what_a_filter_rejects_ends_in_its_stage_with_a_reason(stage: Stage) -> None:
     step = advance(subject(stage), answer(INPUTS[stage], passes=False), PROFILE)
     assert (step.stage, step.state) == (stage, ItemState.REJECTED)
     assert step.verdict.reason
+
+
+def test_without_the_filter_a_pair_goes_from_compare_to_locate() -> None:
+    step = advance(subject(Stage.COMPARE), passing(Stage.COMPARE), PROFILE)
+    assert (step.stage, step.state) == (Stage.LOCATE, ItemState.READY)
+
+
+@pytest.mark.parametrize("scores", [{}, {"yes_probability": float("nan")}])
+def test_a_yes_without_its_probability_is_not_kept(scores: dict[str, float]) -> None:
+    step = advance(subject(Stage.VET), VetOutput(1, "yes", scores), VETTED)
+    assert (step.state, step.verdict.reason) == (ItemState.REJECTED, "score_missing")
 
 
 def test_a_rejected_rewrite_is_tried_again_until_the_attempts_are_used_up() -> None:

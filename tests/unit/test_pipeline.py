@@ -6,7 +6,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.pipeline import DEPTH, FIRST_STAGE, OPTIONAL_ROLES, STAGES, Role, Stage, seed_of, stage_after
+from imgdiffd.pipeline import DEPTH, FIRST_STAGE, OPTIONAL_STAGES, STAGES, Role, Stage, seed_of, stage_after
 
 
 def test_stages_follow_one_another_from_rewrite_to_render() -> None:
@@ -17,10 +17,17 @@ def test_stages_follow_one_another_from_rewrite_to_render() -> None:
     assert [DEPTH[stage] for stage in order] == list(range(len(Stage)))
 
 
+def test_a_skipped_stage_is_passed_by_and_the_rest_keep_their_order() -> None:
+    order = [FIRST_STAGE]
+    while (following := stage_after(order[-1], OPTIONAL_STAGES)) is not None:
+        order.append(following)
+    assert order == [stage for stage in Stage if stage is not Stage.VET]
+
+
 def test_every_stage_has_its_specification_and_every_role_its_stage() -> None:
     assert set(STAGES) == set(Stage)
     assert all(spec.stage is stage and spec.batch_limit >= 1 and spec.cost_s > 0 for stage, spec in STAGES.items())
-    assert frozenset[Role]().union(*(spec.roles for spec in STAGES.values())) == set(Role) - OPTIONAL_ROLES
+    assert frozenset[Role]().union(*(spec.roles for spec in STAGES.values())) == set(Role) - {Role.ERASER}
 
 
 def test_hundred_thousand_captions_get_as_many_distinct_seeds() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.profile import BUILT_IN, Bound, Profile, load_profile
+from imgdiffd.profile import BUILT_IN, Bound, Natural, Profile, load_profile
 
 FULL_SIZE = ("default", "paper", "scripts", "data-juicer")
 ALL = pytest.mark.parametrize("name", BUILT_IN)
@@ -231,3 +231,11 @@ def test_profile_is_frozen_and_survives_a_round_trip(name: str) -> None:
     assert Profile.model_validate_json(profile.model_dump_json()) == profile
     with pytest.raises(ValidationError, match="frozen"):
         profile.pair.above.value = 0.1
+
+
+def test_profiles_of_older_databases_have_the_filter_that_the_default_turns_off() -> None:
+    default = load_profile("default")
+    assert Natural() == default.natural
+    assert not default.natural.enabled
+    older = default.model_dump_json(exclude={"natural"})
+    assert Profile.model_validate_json(older) == default

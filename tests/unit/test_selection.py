@@ -20,10 +20,12 @@ from imgdiffd.selection import (
     judge_description,
     judge_difference,
     judge_matches,
+    judge_natural,
     judge_nouns,
     judge_pair,
     judge_texts,
     left_picture,
+    says_yes,
     summarise,
     suppress_overlaps,
 )
@@ -348,6 +350,51 @@ def test_missing_match_of_one_side_is_never_keep() -> None:
 def test_difference_caption_needs_words() -> None:
     assert judge_difference(Difference(0, "A dog became a cat.")) == PASSED
     assert reason(judge_difference(Difference(0, " \n"))) == "difference_empty"
+
+
+# The natural-image filter
+
+NATURAL = DEFAULT.natural
+
+
+@pytest.mark.parametrize("answer", ["yes", "Yes", " YES.\n", '"yes"', "**Yes**", "'Yes'."])
+def test_a_bare_yes_is_a_yes(answer: str) -> None:
+    assert says_yes(answer) is True
+
+
+@pytest.mark.parametrize("answer", ["no", "No.", '"NO"'])
+def test_a_bare_no_is_a_no(answer: str) -> None:
+    assert says_yes(answer) is False
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", " ", ".", "nothing odd", "not", "I know", "yesterday", "yes and no", "no, yes", "Yes, the pair is", "ja"],
+)
+def test_anything_else_is_neither(answer: str) -> None:
+    """The scripts take any answer with the letters "no" in it, "know" too, for a no, and every other for a yes."""
+    assert says_yes(answer) is None
+    assert reason(judge_natural(answer, {"yes_probability": 0.99}, NATURAL)) == "answer_unclear"
+
+
+def test_the_answer_decides_unless_the_probability_is_to() -> None:
+    by_score = NATURAL.model_copy(update={"rule": "probability", "yes_above": Bound(value=0.3)})
+    for answer, score, passes, passes_by_score in (
+        ("yes", 0.9, True, True),
+        ("yes", 0.2, True, False),
+        ("no", 0.4, False, True),
+        ("no", 0.3, False, False),
+    ):
+        verdicts = [judge_natural(answer, {"yes_probability": score}, natural) for natural in (NATURAL, by_score)]
+        assert [verdict.passed for verdict in verdicts] == [passes, passes_by_score]
+        assert {verdict.reason for verdict in verdicts} <= {None, "unnatural"}
+
+
+@pytest.mark.parametrize("rule", ["answer", "probability"])
+def test_a_judgement_without_its_score_is_not_kept(rule: str) -> None:
+    natural = NATURAL.model_copy(update={"rule": rule})
+    assert reason(judge_natural("yes", {}, natural)) == "score_missing"
+    assert reason(judge_natural("yes", {"yes_probability": math.nan}, natural)) == "score_missing"
 
 
 # The item's verdict

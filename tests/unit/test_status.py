@@ -25,6 +25,15 @@ def test_what_still_arrives_is_reduced_by_the_share_that_earlier_stages_let_pass
     assert views[Stage.GENERATE].expected == 100
 
 
+def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
+    counts = {Stage.COMPARE: {"ready": 4}, Stage.RENDER: {"sampled": 4}}
+    costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0}
+    views = stages_of(counts, costs, {Stage.VET})
+    assert [view.stage for view in views] == [stage for stage in Stage if stage is not Stage.VET]
+    assert eta_of(views, 1) == 4 * 5  # compare, locate, describe, contrast, render
+    assert eta_of(stages_of(counts, costs), 1) == 4 * 5 + 4 * 100
+
+
 def test_a_finished_job_needs_no_more_time() -> None:
     views = stages_of({Stage.REWRITE: {"rejected": 1}, Stage.RENDER: {"sampled": 9}}, dict.fromkeys(Stage, 1.0))
     assert eta_of(views, 2) == 0

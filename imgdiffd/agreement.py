@@ -1,0 +1,38 @@
+"""What a profile asks of the rest: the stages that it leaves out, the optional roles that it needs, a bundle with them.
+
+It owns that agreement between profile and bundle; it does not know what the stages compute or where models are loaded.
+"""
+
+from collections.abc import Collection
+
+from imgdiffd.bundle import Bundle
+from imgdiffd.errors import ConfigurationError
+from imgdiffd.pipeline import OPTIONAL_ROLES, OPTIONAL_STAGES, STAGES, Role, Stage
+from imgdiffd.profile import Profile
+
+
+def skipped_stages(profile: Profile) -> frozenset[Stage]:
+    """The stages that no item of this profile enters."""
+    wanted = {Stage.VET: profile.natural.enabled}
+    return frozenset(stage for stage in OPTIONAL_STAGES if not wanted[stage])
+
+
+def optional_roles(profile: Profile) -> frozenset[Role]:
+    """Those of OPTIONAL_ROLES that the stages of this profile need."""
+    entered = STAGES.keys() - skipped_stages(profile)
+    return frozenset[Role]().union(*(STAGES[stage].roles for stage in entered)) & OPTIONAL_ROLES
+
+
+def check_agreement(profile: Profile, bundle: Bundle, held: Collection[str] | None = None) -> None:
+    """Raises ConfigurationError, naming both, where the profile needs a role that the bundle lacks.
+
+    With `held`, the roles that the devices hold, also where none of them holds it.
+    """
+    without = "or set natural.enabled = false in the profile"  # the judge is the only role that a profile may need
+    for role in sorted(optional_roles(profile)):
+        if role not in bundle.roles:
+            message = f"profile {profile.name} needs a {role}, bundle {bundle.name} has none"
+            raise ConfigurationError(message, hint=f"add [{role}] to {bundle.path}, {without}")
+        if held is not None and role not in held:
+            message = f"profile {profile.name} needs the {role} of bundle {bundle.name}, no device has room for it"
+            raise ConfigurationError(message, hint=f"use a smaller one, add a device, {without}")

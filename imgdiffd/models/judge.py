@@ -1,0 +1,142 @@
+"""The judge: an image-text-to-text model that answers yes or no about a picture, with the probability of its yes.
+
+It owns the prompt, the passes and that probability; it does not know what is asked or what an answer leads to.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from imgdiffd.errors import BundleError, StageError
+from imgdiffd.models.sampling import end_tokens
+
+_SPELLINGS = ("{}", " {}")  # a tokenizer may have a token of its own for the word behind a space
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`answer` is the greedy one, outer white space removed.
+
+    `yes_probability` is P(yes) / (P(yes) + P(no)) of the answer's first token, over all spellings; NaN where the model
+    gave no numbers.
+    """
+
+    answer: str
+    yes_probability: float
+
+
+class Judge:
+    """Looks at each picture with one prefill, whose logits give the probability and the answer's first token.
+
+    Pictures whose inputs have one shape run in passes of exactly `rows_per_pass` rows, spare rows repeating the first.
+    So every shape that a judgement is computed in depends on its own picture and question alone. Raises BundleError
+    where the tokenizer has no token that tells yes from no.
+    """
+
+    def __init__(self, model: Any, processor: Any, rows_per_pass: int) -> None:
+        self._model, self._processor, self._rows = model, processor, rows_per_pass
+        tokenizer = processor.tokenizer
+        self._ends = end_tokens(model, tokenizer)
+        self._pad = next((token for token in (tokenizer.pad_token_id, *sorted(self._ends)) if token is not None), 0)
+        self._context = int(model.config.get_text_config().max_position_embeddings)
+        yes, no = _first_tokens(tokenizer, "yes"), _first_tokens(tokenizer, "no")
+        self._yes, self._no = sorted(yes - no), sorted(no - yes)
+        if not self._yes or not self._no:
+            raise BundleError("its tokenizer has no token for yes or none for no", hint="name another judge")
+
+    @torch.inference_mode()
+    def judge(self, pictures: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
+        """One judgement a picture, uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there.
+
+        Raises StageError where picture, question and answer exceed the model's context, and whatever the model raises.
+        """
+        prompt = self._prompt(question)
+        found: dict[int, Judgement] = {}
+        waiting: dict[tuple[object, ...], list[tuple[int, Inputs]]] = {}
+        for index, picture in enumerate(pictures):
+            inputs = self._inputs(picture, prompt)
+            self._check_fits(inputs["input_ids"].shape[1] + max_new_tokens)
+            group = waiting.setdefault(tuple((key, value.shape) for key, value in inputs.items()), [])
+            group.append((index, inputs))
+            if len(group) == self._rows:  # a full pass runs at once: its inputs' memory is needed for the next
+                found.update(self._pass(group, max_new_tokens))
+                group.clear()
+        for group in waiting.values():
+            if group:
+                found.update(self._pass(group, max_new_tokens))
+        return [found[index] for index in range(len(pictures))]
+
+    def _check_fits(self, needed: int) -> None:
+        if needed > self._context:
+            raise StageError(
+                f"the judge reads {self._context} tokens, picture, question and answer need {needed}",
+                hint="use smaller pictures or a judge with a longer context",
+            )
+
+    def _prompt(self, question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        asked = [{"role": "user", "content": content}]
+        text: str = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _inputs(self, picture: Tensor, prompt: str) -> Inputs:
+        """What the model's own processor makes of a picture and the prompt, on the model's device."""
+        begin = self._processor.tokenizer.bos_token
+        marks = begin is None or not prompt.startswith(begin)  # the processors' rule: a template may bring the mark
+        made = self._processor(images=[picture.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=marks)
+        device, dtype = self._model.device, self._model.dtype
+        return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in made.items()}
+
+    def _pass(self, group: Sequence[tuple[int, Inputs]], max_new_tokens: int) -> list[tuple[int, Judgement]]:
+        rows = [inputs for _, inputs in group]
+        rows += [rows[0]] * (self._rows - len(rows))
+        batch = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
+        with _plain_generation(self._model):
+            made = self._model.generate(
+                **batch,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=sorted(self._ends),
+                pad_token_id=self._pad,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        logits = made.logits[0].double()
+        # The share of the whole vocabulary cancels out: only the two words' own logits matter.
+        margin = logits[:, self._yes].logsumexp(1) - logits[:, self._no].logsumexp(1)
+        said = made.sequences[:, batch["input_ids"].shape[1] :].tolist()
+        judged = zip(group, said, margin.sigmoid().tolist(), strict=False)  # spare rows are dropped
+        return [(index, Judgement(self._text(tokens), probability)) for (index, _), tokens, probability in judged]
+
+    def _text(self, tokens: list[int]) -> str:
+        end = next((place for place, token in enumerate(tokens) if token in self._ends), len(tokens))
+        text: str = self._processor.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        return text.strip()
+
+
+@contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """Without what the checkpoint sets for chats: `generate` takes its penalties and limits even where it is greedy."""
+    kept, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def _first_tokens(tokenizer: Any, word: str) -> frozenset[int]:
+    """The token with which each spelling of `word` begins; tokens that stand for anything unknown are none."""
+    found = set()
+    for case in (word, word.capitalize(), word.upper()):
+        for spelling in _SPELLINGS:
+            tokens = tokenizer(spelling.format(case), add_special_tokens=False)["input_ids"]
+            found.add(tokens[0])
+    return frozenset(found - {tokenizer.unk_token_id})

@@ -1,0 +1,26 @@
+"""vet: a pair's pictures → whether they look natural to the judge (the authors' scripts; not in the paper).
+
+It owns what the judge sees and is asked; what its answer and score lead to is decided in `imgdiffd.selection`.
+"""
+
+from collections.abc import Sequence
+
+from imgdiffd.message import YES_PROBABILITY, Scores, VetInput, VetOutput
+from imgdiffd.models.loading import Models
+from imgdiffd.profile import Profile
+from imgdiffd.stages.drawing import joined
+from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.scores import put
+
+
+def vet(models: Models, profile: Profile, inputs: Sequence[VetInput], pictures: Pictures) -> tuple[VetOutput, ...]:
+    """Show each pair joined, the original on the left, and ask whether it is reasonable."""
+    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    shown = [joined(*pair, profile.contrast.bar_px) for pair in pairs]
+    judgements = models.need_judge.judge(shown, profile.natural.prompt, profile.natural.max_new_tokens)
+    outputs = []
+    for entry, judgement in zip(inputs, judgements, strict=True):
+        scores: Scores = {}
+        put(scores, YES_PROBABILITY, judgement.yes_probability)
+        outputs.append(VetOutput(entry.item, judgement.answer, scores))
+    return tuple(outputs)

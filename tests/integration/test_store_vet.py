@@ -1,0 +1,124 @@
+"""The natural-image filter in the database: who is asked, what is kept, and what databases without it are spared."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.job import ItemState
+from imgdiffd.message import VetInput
+from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
+from imgdiffd.selection import judge_natural
+from imgdiffd.store import Reader, Store
+from tests.answers import PROFILE, VETTED, captions
+from tests.store_driver import advance_to, finish, ready, record, submit
+
+pytestmark = pytest.mark.anyio
+
+
+async def _stages(store: Store) -> list[Stage]:
+    """The stages of one caption, in the order in which it goes through them."""
+    [task] = await ready(store)
+    stages = []
+    while True:
+        stages.append(task.stage)
+        profile = await store.profile_of(task.group)
+        recorded = await record(store, [task], profile=profile)
+        if not recorded.tasks:
+            return stages
+        [task] = recorded.tasks
+
+
+async def test_a_pair_is_vetted_between_compare_and_locate_where_its_profile_says_so(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 1, profile=VETTED)
+        assert await _stages(store) == list(Stage)
+        await submit(store, 1, profile=PROFILE, name="not vetted")
+        assert await _stages(store) == [stage for stage in Stage if stage not in OPTIONAL_STAGES]
+
+
+async def test_answer_and_score_are_kept_for_rejects_too_and_another_threshold_is_a_query(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 2, profile=VETTED)
+        tasks = []
+        while not tasks or tasks[0].stage is not Stage.VET:
+            tasks = await ready(store)
+            if tasks[0].stage is not Stage.VET:
+                await record(store, tasks, profile=VETTED)
+        [asked] = await store.stage_inputs(Stage.VET, [tasks[0].item])
+        assert asked == VetInput(tasks[0].item, f"{tasks[0].item}-1-1.png", f"{tasks[0].item}-1-2.png")
+        await record(store, tasks[:1], passes=False, profile=VETTED)
+        await record(store, tasks[1:], profile=VETTED)
+        stories = [await store.item_story(task.item) for task in tasks]
+        assert [(story.stage, story.state, story.reason) for story in stories] == [
+            (Stage.VET, ItemState.REJECTED, "unnatural"),
+            (Stage.LOCATE, ItemState.READY, ""),
+        ]
+        pairs = [story.pair for story in stories]
+        assert [pair.answer for pair in pairs if pair] == ["no.", "Yes"]
+        assert [pair.scores for pair in pairs if pair] == [
+            {"clip_image_cosine": 0.95, "yes_probability": 0.2},
+            {"clip_image_cosine": 0.95, "yes_probability": 0.9},
+        ]
+        for yes_above, passing in ((0.1, [True, True]), (0.5, [False, True]), (0.95, [False, False])):
+            again = PROFILE.natural.model_validate({"rule": "probability", "yes_above": {"value": yes_above}})
+            assert [judge_natural(pair.answer, pair.scores, again).passed for pair in pairs if pair] == passing
+
+
+async def test_the_funnel_counts_vetted_pairs_only_and_tells_why_they_were_rejected(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 3, profile=VETTED)
+        while (tasks := await ready(store))[0].stage is not Stage.VET:
+            await record(store, tasks, profile=VETTED)
+        await record(store, tasks[:1], passes=False, profile=VETTED)
+        await record(store, tasks[1:2], profile=VETTED)
+        await submit(store, 2, name="not vetted")
+        while tasks := [task for task in await ready(store) if task.stage is not Stage.VET]:
+            group = [task for task in tasks if task.stage is tasks[0].stage and task.group == tasks[0].group]
+            await record(store, group, profile=await store.profile_of(group[0].group))
+        funnel = await store.funnel()
+        assert (funnel.alike, funnel.vetted, funnel.natural) == (5, 2, 1)
+        assert funnel.rejected == {Stage.VET: {"unnatural": 1}}
+        assert (await store.progress()).waiting(Stage.VET) == 1
+        only = await store.funnel(2)
+        assert (only.alike, only.vetted, only.natural) == (2, 0, 0)
+
+
+def _as_version_1(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("ALTER TABLE pairs DROP COLUMN answer; PRAGMA user_version = 1;")
+
+
+async def test_a_database_of_version_1_is_read_as_it_is_and_brought_up_to_date_by_the_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with Store.open(path) as store:
+        await submit(store, 2)
+        tasks = await advance_to(store, Stage.COMPARE)
+    _as_version_1(path)
+    with Reader.open(path) as reader:
+        story = reader.item_story(tasks[0].item)
+        assert story.pair is not None
+        assert (story.pair.answer, reader.funnel().painted) == ("", 2)
+        assert list(reader.samples()) == []
+    async with Store.open(path) as store:
+        await finish(store)
+        assert (await store.progress()).in_state(ItemState.SAMPLED) == 2
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("SELECT DISTINCT answer FROM pairs").fetchall() == [("",)]
+
+
+async def test_a_profile_without_the_filter_is_kept_as_before_there_was_one(tmp_path: Path) -> None:
+    """Its text is what jobs and captions are known by: another one would have an older database do all work again."""
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 1)
+        changed = PROFILE.natural.model_copy(update={"prompt": "Is it?"})
+        unused = PROFILE.model_copy(update={"natural": changed})
+        again = await submit(store, captions(1), name="again", profile=unused)
+        assert again.duplicates == 1
+        vetted = await submit(store, 1, name="vetted", profile=VETTED)
+        assert (vetted.duplicates, await store.profile_of(vetted.group)) == (0, VETTED)
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        texts = [row[0] for row in connection.execute("SELECT json FROM profiles ORDER BY id")]
+    assert ["natural" in text for text in texts] == [False, True]

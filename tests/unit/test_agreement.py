@@ -1,0 +1,50 @@
+"""The laws of `imgdiffd.agreement`: what a profile leaves out, and which bundles it cannot be run with."""
+
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.agreement import check_agreement, optional_roles, skipped_stages
+from imgdiffd.bundle import Bundle, load_bundle
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
+from imgdiffd.pipeline import OPTIONAL_STAGES, Role, Stage
+from imgdiffd.profile import BUILT_IN, load_profile
+from tests.answers import VETTED
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Bundle:
+    roles = ("rewriter", "painter", "segmenter", "clip", "blip", "captioner", "judge")
+    tables = [f'[{role}]\nsource = "{role}"\n' + ('file = "a.pt"\n' if role == "segmenter" else "") for role in roles]
+    path = tmp_path / "judged.toml"
+    path.write_text("".join(tables), "utf-8")
+    return load_bundle(path)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_built_in_profile_enters_the_optional_stages_or_needs_an_optional_role(name: str) -> None:
+    profile = load_profile(name)
+    assert skipped_stages(profile) == OPTIONAL_STAGES == {Stage.VET}
+    assert not optional_roles(profile)
+    check_agreement(profile, load_bundle("mini"), held=())
+
+
+def test_the_filter_needs_the_judge_and_only_that() -> None:
+    assert not skipped_stages(VETTED)
+    assert optional_roles(VETTED) == {Role.JUDGE}
+
+
+def test_a_bundle_without_a_judge_is_refused_naming_both_and_what_to_do() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_agreement(VETTED, load_bundle("mini"))
+    assert caught.value.exit_status == EXIT_CONFIGURATION
+    assert "profile default needs a judge, bundle mini has none" in str(caught.value)
+    assert "add [judge] to" in str(caught.value)
+    assert "natural.enabled = false" in str(caught.value)
+
+
+def test_a_judge_that_no_device_holds_is_refused(judged: Bundle) -> None:
+    check_agreement(VETTED, judged)
+    check_agreement(VETTED, judged, held=["clip", "judge"])
+    with pytest.raises(ConfigurationError, match="no device has room"):
+        check_agreement(VETTED, judged, held=["clip"])
