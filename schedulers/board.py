@@ -27,6 +27,7 @@ class Board:
         self._open: dict[int, Task] = {}
         self._forgotten: set[int] = set()  # open items to be dropped when their batch comes back
         self._upstream: dict[str, list[int]] = {}  # group -> open tasks by depth
+        self._fed: dict[Stage, list[Device]] = {}  # stage -> what runs its follower, where some cannot run it
 
     @property
     def held(self) -> Collection[int]:
@@ -49,12 +50,11 @@ class Board:
 
     def feeds(self, stage: Stage) -> bool:
         """Whether some device lacks the models of `stage` and will soon lack tasks of the one that follows it."""
+        takers = self._fed.get(stage)
+        if not takers:
+            return False
         following = stage_after(stage)
-        if following is None:
-            return False
-        takers = [device for device in self.devices.values() if device.up and device.holds(following)]
-        if all(device.holds(stage) for device in takers):
-            return False
+        assert following is not None
         shelf = sum(self.limits.limit(device.name, following) for device in takers) * _SHELF_BATCHES
         return sum(device.queue.count(following) for device in self.devices.values()) < shelf
 
@@ -136,6 +136,7 @@ class Board:
             self.device_down(name)
         device.up, device.roles, device.reason = True, roles, "ready"
         device.generation += 1
+        self._find_fed()
         self._place_all(self.stranded)
 
     def device_down(self, name: str, generation: int | None = None) -> None:
@@ -144,7 +145,16 @@ class Board:
         if device is None or not device.up or generation not in (None, device.generation):
             return
         device.up, device.reason, device.until_s = False, "down", None
+        self._find_fed()
         self._place_all(device.queue)
+
+    def _find_fed(self) -> None:
+        self._fed = {}
+        for stage in DEPTH:
+            following = stage_after(stage)
+            takers = [one for one in self.devices.values() if following and one.up and one.holds(following)]
+            if not all(device.holds(stage) for device in takers):
+                self._fed[stage] = takers
 
     def _home(self, stage: Stage, prefer: str | None, backlog_s: Mapping[str, float]) -> Device | None:
         able = [device for device in self.devices.values() if device.up and device.holds(stage)]
@@ -155,6 +165,10 @@ class Board:
 
     def _place(self, entries: Sequence[Entry], prefer: str | None, *, front: bool = False) -> None:
         if not entries:
+            return
+        favourite = self.devices.get(prefer) if prefer else None
+        if favourite and favourite.up and all(favourite.holds(entry.task.stage) for entry in entries):
+            (favourite.queue.push_front if front else favourite.queue.push)(entries)
             return
         backlog_s = self._backlog()
         targets: dict[str | None, list[Entry]] = {}

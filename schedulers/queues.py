@@ -26,10 +26,11 @@ class Lane:
 
     def __init__(self) -> None:
         self._deques: dict[int, deque[Entry]] = {}
+        self._count = 0
         self.passes = 0  # batches that the owner took from other lanes while this one waited
 
     def __len__(self) -> int:
-        return sum(map(len, self._deques.values()))
+        return self._count
 
     def __iter__(self) -> Iterator[Entry]:
         for priority in sorted(self._deques, reverse=True):
@@ -48,10 +49,12 @@ class Lane:
     def push(self, entry: Entry) -> None:
         """Add at the end of its priority."""
         self._deques.setdefault(entry.task.priority, deque()).append(entry)
+        self._count += 1
 
     def push_front(self, entry: Entry) -> None:
         """Add at the head of its priority: the task comes back from a batch that failed."""
         self._deques.setdefault(entry.task.priority, deque()).appendleft(entry)
+        self._count += 1
 
     def take(self, count: int) -> tuple[Entry, ...]:
         """Remove the first `count` tasks, or all where there are fewer."""
@@ -62,6 +65,7 @@ class Lane:
                 taken.append(entries.popleft())
             if not entries:
                 del self._deques[priority]
+        self._count -= len(taken)
         self.passes = 0
         return tuple(taken)
 
@@ -75,6 +79,7 @@ class Lane:
                 self._deques[priority] = kept
             else:
                 del self._deques[priority]
+        self._count -= len(dropped)
         return tuple(dropped)
 
 
