@@ -1,47 +1,57 @@
 """The captioner: an image-text-to-text model that answers questions about pictures (paper, sections 3.3 and 3.4).
 
-It owns prompts, prefill and greedy decoding; it does not know what is asked or why.
+It owns which pictures and questions run in a pass, and greedy decoding; it does not know what is asked or why.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from imgdiffd.errors import StageError
+from imgdiffd.models.picture_prompts import PicturePrompts, Prompt
 from imgdiffd.models.sampling import end_tokens
+from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
 
-_LENGTH_STEP = 16  # questions are padded to a multiple of this, so that their width hangs on no batch mate
-
-Layers = list[tuple[Tensor, Tensor]]  # keys and values of each layer, [1, heads, tokens, dim]
+_LENGTH_STEP = 16  # questions are padded to a multiple of this, so that few shapes occur
+_SLOTS = (1, 2, 5)  # how many questions a picture is asked side by side: up to the regions that the paper keeps
+_TRIED = ("What is this?", "Where in the picture is it? Answer in a few words.")  # of unequal length
+# How far the logits of a shared prefix may be from those of whole questions, as a share of their spread: rounding of
+# each precision through some forty layers is well below, a wrong mask or position well above.
+_TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One question: `prefix` holds the picture and what stands before it, `tokens` is what comes after."""
-
+class _Shown:
     picture: int
-    question: int
-    prefix: Layers
-    tokens: list[int]
+    prompt: Prompt
 
 
 class Captioner:
-    """Answers greedily. One prefill a picture serves all its questions.
+    """Answers greedily. A picture is read once, whatever the number of questions about it, and held once.
 
-    Questions of like length run in passes of exactly `rows_per_pass` rows, spare rows repeating the first, so every
-    shape that an answer is computed in depends on its own picture and question alone.
+    A pass has exactly `rows_per_pass` pictures, spare rows among them, each with one, two or five slots for questions
+    and as many turns as that takes; so every shape that an answer is computed in depends on nothing but its own picture
+    and the questions about that.
     """
 
-    def __init__(self, model: Any, processor: Any, rows_per_pass: int) -> None:
-        self._model, self._processor, self._rows = model, processor, rows_per_pass
+    def __init__(
+        self, model: Any, processor: Any, rows_per_pass: int, note: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Tries the model on a small picture; where sharing its prefix gives other logits than asking each question
+        whole, or cannot be done, questions will be asked whole, and `note` hears why.
+        """
+        self._model, self._rows = model, rows_per_pass
+        self._prompts = PicturePrompts(processor, model.device, model.dtype)
         self._ends = end_tokens(model, processor.tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
-        # Models with positions in two dimensions count them from the picture; for those, each question is asked whole.
-        self._shares_prefix = not hasattr(getattr(model, "model", model), "get_rope_index")
+        reason = self._refusal()
+        self._shares_prefix = not reason
+        if reason:
+            let_go(model)
+            note(f"the captioner reads a picture again for each question: {reason}")
 
     @torch.inference_mode()
     def answer(
@@ -53,117 +63,109 @@ class Captioner:
         StageError where picture, question and answer exceed the model's context, and whatever the model raises.
         """
         answers = [[""] * len(asked) for asked in questions]
-        if not self._shares_prefix:
-            for index, (picture, asked) in enumerate(zip(pictures, questions, strict=True)):
-                answers[index] = [self._answer_alone(picture, question, max_new_tokens) for question in asked]
-            return answers
-        waiting: dict[tuple[int, int], list[_Asked]] = {}
+        waiting: dict[PassShape, list[_Shown]] = {}
         for index, (picture, asked) in enumerate(zip(pictures, questions, strict=True)):
-            for entry in self._prefilled(index, picture, asked):
-                self._check_fits(entry, max_new_tokens)
-                width = -(-len(entry.tokens) // _LENGTH_STEP) * _LENGTH_STEP
-                group = waiting.setdefault((entry.prefix[0][0].shape[2], width), [])
-                group.append(entry)
-                if len(group) == self._rows:  # a full pass runs at once: its prefixes' memory is needed for the next
-                    self._finish(group, width, max_new_tokens, answers)
-                    group.clear()
-        for (_, width), group in waiting.items():
+            if not asked:
+                continue
+            if not self._shares_prefix:
+                answers[index] = [self._answer_whole(picture, question, max_new_tokens) for question in asked]
+                continue
+            prompt = self._prompts.cut(picture, asked)
+            self._check_fits(prompt.prefix + max(map(len, prompt.tokens)) + max_new_tokens)
+            shape = self._shape(prompt, max_new_tokens)
+            group = waiting.setdefault(shape, [])
+            group.append(_Shown(index, prompt))
+            if len(group) == self._rows:  # a full pass runs at once, so that few pictures wait in memory
+                self._finish(shape, group, answers)
+                group.clear()
+        for shape, group in waiting.items():
             if group:
-                self._finish(group, width, max_new_tokens, answers)
+                self._finish(shape, group, answers)
         return answers
 
-    def _check_fits(self, entry: _Asked, max_new_tokens: int) -> None:
-        needed = entry.prefix[0][0].shape[2] + len(entry.tokens) + max_new_tokens
+    def _check_fits(self, needed: int) -> None:
         if needed > self._context:
             raise StageError(
                 f"the captioner reads {self._context} tokens, picture, question and answer need {needed}",
                 hint="use smaller pictures, shorter answers or a captioner with a longer context",
             )
 
-    def _finish(self, group: Sequence[_Asked], width: int, max_new_tokens: int, answers: list[list[str]]) -> None:
-        for entry, tokens in zip(group, self._decode(group, width, max_new_tokens), strict=True):
-            answers[entry.picture][entry.question] = self._text(tokens)
+    def _shape(self, prompt: Prompt, new_tokens: int) -> PassShape:
+        width = -(-max(map(len, prompt.tokens)) // _LENGTH_STEP) * _LENGTH_STEP
+        slots = next((slots for slots in _SLOTS if slots >= len(prompt.tokens)), _SLOTS[-1])
+        return PassShape(self._rows, slots, prompt.prefix, width, new_tokens)
 
-    def _text(self, tokens: list[int]) -> str:
-        text: str = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text.strip()
+    def _finish(self, shape: PassShape, group: Sequence[_Shown], answers: list[list[str]]) -> None:
+        """Answers all questions about the pictures of `group`, up to `shape.slots` of each at a time."""
+        shared = SharedPass(self._model, shape)
+        for row, shown in enumerate(group):
+            shared.read(row, shown.prompt.inputs)
+        for start in range(0, max(len(shown.prompt.tokens) for shown in group), shape.slots):
+            turn = [shown.prompt.tokens[start : start + shape.slots] for shown in group]
+            for shown, said in zip(group, self._decode(shared, shape, turn), strict=True):
+                answers[shown.picture][start : start + len(said)] = map(self._prompts.read, said)
 
-    def _prompt(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        asked = [{"role": "user", "content": content}]
-        text: str = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        return text
+    def _decode(self, shared: SharedPass, shape: PassShape, turn: Sequence[list[list[int]]]) -> list[list[list[int]]]:
+        """Each question's new tokens, row by row; stops when all have ended."""
+        chosen = shared.begin(_filled(turn, shape)).float().argmax(-1)
+        said = [[list[int]() for _ in row] for row in turn]
+        while not self._take(said, chosen.tolist(), shape.new_tokens):
+            chosen = shared.step(chosen).float().argmax(-1)
+        return said
 
-    def _adds_marks(self, prompt: str) -> bool:
-        """Whether the tokenizer adds its mark of beginning: where the chat template has not (the processors' rule)."""
-        begin = self._processor.tokenizer.bos_token
-        return begin is None or not prompt.startswith(begin)
-
-    def _inputs(self, picture: Tensor, prompt: str) -> dict[str, Tensor]:
-        """What the model's own processor makes of a picture and a prompt, on the model's device."""
-        made = self._processor(
-            images=[picture.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=self._adds_marks(prompt)
-        )
-        moved = {key: value.to(self._model.device) for key, value in made.items()}
-        return {
-            key: value.to(self._model.dtype) if value.is_floating_point() else value for key, value in moved.items()
-        }
-
-    def _after_picture(self, prompt: str) -> list[int]:
-        """The ids behind the prompt's picture mark: a special token, so the text behind it is cut on its own."""
-        marks = self._adds_marks(prompt)
-        tokens: list[int] = self._processor.tokenizer(prompt, add_special_tokens=marks)["input_ids"]
-        mark = self._processor.tokenizer.convert_tokens_to_ids(self._processor.image_token)
-        return tokens[len(tokens) - tokens[::-1].index(mark) :]
-
-    def _prefilled(self, index: int, picture: Tensor, questions: Sequence[str]) -> list[_Asked]:
-        if not questions:
-            return []
-        prompts = [self._prompt(question) for question in questions]
-        behind = [self._after_picture(prompt) for prompt in prompts]
-        inputs = self._inputs(picture, prompts[0])
-        length = inputs["input_ids"].shape[1] - len(behind[0])
-        for key in ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"):
-            if key in inputs:
-                inputs[key] = inputs[key][:, :length]
-        cache = self._model(**inputs, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1).past_key_values
-        prefix = [(layer.keys, layer.values) for layer in cache.layers]
-        return [_Asked(index, number, prefix, tokens) for number, tokens in enumerate(behind)]
-
-    def _decode(self, group: Sequence[_Asked], width: int, max_new_tokens: int) -> list[list[int]]:
-        """The new tokens of up to `rows_per_pass` questions whose prefixes are equally long."""
-        filled = [*group, *[group[0]] * (self._rows - len(group))]
-        layers = zip(*[entry.prefix for entry in filled], strict=True)
-        cache = DynamicCache([(torch.cat([k for k, _ in rows]), torch.cat([v for _, v in rows])) for rows in layers])
-        device, start = self._model.device, cache.get_seq_length()
-        pads = [width - len(entry.tokens) for entry in filled]
-        tokens = torch.tensor(
-            [[0] * pad + entry.tokens for pad, entry in zip(pads, filled, strict=True)], device=device
-        )
-        rows = [[1] * start + [0] * pad + [1] * (width - pad) for pad in pads]
-        mask = torch.tensor(rows, device=device)
-        positions = mask.cumsum(1)[:, start:] - 1
-        answers = [list[int]() for _ in group]
-        for _ in range(max_new_tokens):
-            seen = self._model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            chosen = seen.logits[:, -1].float().argmax(-1)
-            for answer, token in zip(answers, chosen.tolist(), strict=False):
+    def _take(self, said: Sequence[Sequence[list[int]]], chosen: Sequence[Sequence[int]], most: int) -> bool:
+        """Lengthens each answer of `said` that goes on by its newest token; whether all have ended or have `most`."""
+        going = False
+        for answers, tokens in zip(said, chosen, strict=False):
+            for answer, token in zip(answers, tokens, strict=False):
                 if not answer or answer[-1] not in self._ends:
                     answer.append(token)
-            if all(answer[-1] in self._ends for answer in answers):
-                break
-            tokens, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(filled), 1)], dim=1)
-        return answers
+                    going = going or (token not in self._ends and len(answer) < most)
+        return not going
 
-    def _answer_alone(self, picture: Tensor, question: str, max_new_tokens: int) -> str:
-        inputs = self._inputs(picture, self._prompt(question))
+    def _answer_whole(self, picture: Tensor, question: str, max_new_tokens: int) -> str:
+        inputs = self._prompts.whole(picture, question)
+        length = inputs["input_ids"].shape[1]
+        self._check_fits(length + max_new_tokens)
         made = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-        return self._text(made[0, inputs["input_ids"].shape[1] :].tolist())
+        return self._prompts.read(made[0, length:].tolist())
+
+    def _refusal(self) -> str:
+        """Why this model's pictures cannot be read once for all their questions; empty where they can."""
+        try:
+            reason = let_share(self._model)
+            if reason:
+                return reason
+            error = self._sharing_error()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as failure:  # models and processors raise nearly every type on what they do not expect
+            return " ".join(f"{type(failure).__name__}: {failure}".split())[:400]
+        if error <= _TOLERANCES.get(self._model.dtype, 0.0):
+            return ""
+        return f"a shared picture changes its logits by {error:.2g} of their spread"
+
+    @torch.inference_mode()
+    def _sharing_error(self) -> float:
+        """How far two questions' first logits are from those of whole prompts, as a share of their spread."""
+        picture = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        prompt = self._prompts.cut(picture, _TRIED)
+        shape = replace(self._shape(prompt, 2), pictures=1)
+        shared = SharedPass(self._model, shape)
+        shared.read(0, prompt.inputs)
+        first = shared.begin(_filled([prompt.tokens], shape))
+        chosen = first.argmax(-1)
+        found = torch.stack([first[0], shared.step(chosen)[0]], dim=1).float()  # [slots, 2, vocabulary]
+        worst = 0.0
+        for slot, question in enumerate(_TRIED):
+            whole = self._prompts.longer(self._prompts.whole(picture, question), int(chosen[0, slot]))
+            plain = self._model(**whole, logits_to_keep=2, use_cache=False).logits[0].float()
+            worst = max(worst, float((found[slot] - plain).std() / plain.std()))
+        return worst
+
+
+def _filled(turn: Sequence[list[list[int]]], shape: PassShape) -> list[list[list[int]]]:
+    """`turn` in full: spare slots and rows repeat the first question there is."""
+    spare = next(row[0] for row in turn if row)
+    filled = [[*row, *[spare] * (shape.slots - len(row))] for row in turn]
+    return filled + [[spare] * shape.slots] * (shape.pictures - len(filled))
