@@ -3,10 +3,8 @@
 It owns where a model's files are and which formats are allowed; it does not know torch or what a model computes.
 """
 
-import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -192,89 +190,3 @@ def _path(name: str) -> Path:
     if name in SHIPPED:
         return _PACKAGE / "bundles" / f"{name}.toml"
     return (Path(name) if name.endswith(".toml") else Path(name) / "bundle.toml").resolve()
-
-
-def problems(bundle: Bundle, roles: Sequence[Role] = ()) -> list[str]:
-    """What is missing or damaged in the local folders of `roles`, or of all that it has: a line each, [] if nothing.
-
-    Reads configurations and the headers of safetensors files, never weights; hub ids are not looked at.
-    """
-    found: list[str] = []
-    for role in roles or bundle.roles:
-        model = bundle.model(role)
-        found += [f"{role}: {text}" for text in _problems_of(bundle, model)]
-    return found
-
-
-def _problems_of(bundle: Bundle, model: Model) -> Iterator[str]:
-    folder = bundle.folder(model.source)
-    if folder is not None and not folder.is_dir():
-        yield f"{folder}: no such folder"
-    elif folder is not None and isinstance(model, Segmenter):
-        if not (folder / model.file).is_file():
-            yield f"{folder / model.file}: missing"
-    elif folder is not None and isinstance(model, Sdxl):
-        yield from _pipeline_problems(folder)
-    elif folder is not None:
-        yield from _component_problems(folder, allow_pickle=model.allow_pickle)
-    vae = bundle.folder(model.vae) if isinstance(model, Sdxl) and model.vae else None
-    if vae is not None:
-        yield from _component_problems(vae)
-
-
-def _pipeline_problems(folder: Path) -> Iterator[str]:
-    """A diffusers pipeline: every component that `model_index.json` names, weights where it has any."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text("utf-8"))
-        components = {key: kind for key, kind in index.items() if isinstance(kind, list) and kind[0] is not None}
-    except (OSError, ValueError, AttributeError) as error:
-        yield f"{folder / 'model_index.json'}: {error}"
-        return
-    for name, (_, kind) in components.items():
-        if not (folder / name).is_dir():
-            yield f"{folder / name}: no such folder"
-        elif not kind.endswith(("Tokenizer", "Scheduler", "Processor", "Extractor")):
-            yield from _component_problems(folder / name)
-
-
-def _component_problems(folder: Path, *, allow_pickle: bool = False) -> Iterator[str]:
-    """One model in the standard format: `config.json` and whole safetensors files, single or sharded.
-
-    `allow_pickle` lets `pytorch_model*.bin` stand in where there is no safetensors file.
-    """
-    try:
-        json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        yield f"{folder / 'config.json'}: {error}"
-    files = sorted(folder.glob("*.safetensors"))
-    try:
-        for index in folder.glob("*.safetensors.index.json"):
-            files += [folder / name for name in set(json.loads(index.read_text("utf-8"))["weight_map"].values())]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        yield f"{folder}: damaged weight index: {error!r}"
-    pickled = any(folder.glob("pytorch_model*.bin"))
-    if not files and not (allow_pickle and pickled):
-        advice = "; allow_pickle = true in the bundle reads its pickles" if pickled else ""
-        yield f"{folder}: no .safetensors file (pickled weights are not loaded{advice})"
-    for path in sorted(set(files)):
-        reason = _damage(path)
-        if reason:
-            yield f"{path}: {reason}"
-
-
-def _damage(path: Path) -> str | None:
-    """Why a safetensors file cannot be whole: the format is a length, a JSON header and exactly the bytes it names."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            size = path.stat().st_size
-            if not 0 < length <= size - 8:
-                return "damaged: not a safetensors file, or cut off"
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except OSError as error:
-        return error.strerror or str(error)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "damaged: its header cannot be read"
-    expected = 8 + length + max(ends, default=0)
-    return None if size == expected else f"damaged: {size} bytes where its header announces {expected}"

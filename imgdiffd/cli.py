@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imgdiffd import __version__
+from imgdiffd.cli_models import add_models, spelled_out
 from imgdiffd.errors import DaemonError, ImgdiffdError
 from imgdiffd.settings import Settings, documented, load_settings
 
@@ -132,8 +133,9 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     from imgdiffd.agreement import check_agreement
-    from imgdiffd.bundle import load_bundle, problems
+    from imgdiffd.bundle import load_bundle
     from imgdiffd.errors import BundleError
+    from imgdiffd.hub import problems
     from imgdiffd.profile import load_profile
 
     settings = _settings(arguments)
@@ -146,24 +148,6 @@ def _check(arguments: argparse.Namespace) -> None:
     profile = load_profile(settings.profile or bundle.profile)
     check_agreement(profile, bundle)
     print(f"settings, bundle {bundle.name} and profile {profile.name} are in order")
-
-
-def _models(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from imgdiffd.bundle import load_bundle
-    from imgdiffd.errors import BundleError
-    from imgdiffd.hub import presences
-    from imgdiffd.terminal import models_table
-
-    bundle = load_bundle(arguments.bundle or _settings(arguments).bundle)
-    found = presences(bundle)
-    Console().print(models_table((each.role, each.model, not each.problems) for each in found))
-    lacking = [f"{each.role}: {problem}" for each in found for problem in each.problems]
-    for line in lacking:
-        print(line)
-    if lacking:
-        raise BundleError(f"bundle {bundle.name} is not whole on this machine", hint="mend what is listed above")
 
 
 def _show_settings(arguments: argparse.Namespace) -> None:
@@ -247,8 +231,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=FORMATS, default=FORMATS[0])
     export.add_argument("--job", type=_positive, help="only this job")
     command("check", _check, "check settings, bundle and profile without starting anything")
-    models = command("models", _models, "what a bundle's models are, their licences, and whether they are here")
-    models.add_argument("bundle", nargs="?", help="a bundle's name or file (default: the settings')")
+    add_models(commands)
     command("settings", _show_settings, "list every setting, its value and meaning")
     command("profile", _show_profile, "print a profile's numbers").add_argument("name", nargs="?", default="default")
     simulated = command("simulate", _simulate, "plan ahead: hours and utilisation of a run on devices you may not have")
@@ -283,7 +266,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exits 0, 1 for failures, 2 for wrong arguments, 78 for wrong configuration, 130 after Ctrl-C."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(spelled_out(sys.argv[1:] if argv is None else argv))
     try:
         arguments.run(arguments)
     except ImgdiffdError as error:

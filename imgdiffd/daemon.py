@@ -14,13 +14,14 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, api
-from imgdiffd.bundle import load_bundle, problems
+from imgdiffd.bundle import load_bundle
 from imgdiffd.control import PAUSED, DaemonControl
 from imgdiffd.disk import DiskGuard
 from imgdiffd.dispatch import StoreWork
 from imgdiffd.errors import BundleError
 from imgdiffd.fleet import Fleet, names_of, resolve_devices
 from imgdiffd.footprints import Measurements
+from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
 from imgdiffd.notify import Notifier, tell_progress
 from imgdiffd.placing import Placer, required_roles

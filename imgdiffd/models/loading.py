@@ -23,7 +23,17 @@ from imgdiffd.models.painter import Painter
 from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
-from imgdiffd.models.sources import dtype_for, named, part_of, repair, sdxl_source, silence, weights_of, where_is
+from imgdiffd.models.sources import (
+    LOCAL,
+    dtype_for,
+    folder_of,
+    named,
+    part_of,
+    refuse_damaged,
+    sdxl_source,
+    silence,
+    weights_of,
+)
 from imgdiffd.pipeline import Role
 
 Say = Callable[[str], None]
@@ -119,10 +129,7 @@ def load_models(
     """
     silence()
     wanted = [role for role in Role if role in roles]
-    found = bundles.problems(bundle, wanted)
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise BundleError(f"bundle {bundle.name}: {found[0]}{more}", hint=repair(bundle))
+    refuse_damaged(bundle, wanted)
     loaded: dict[str, Any] = {}
     lookers: dict[str, Any] = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
@@ -160,12 +167,11 @@ def _allocated(device: torch.device) -> int:
 def _painter_tokenizer(bundle: Bundle) -> Any:
     from transformers import CLIPTokenizer
 
-    where, options = where_is(bundle, Role.PAINTER)
-    return CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", **options)
+    return CLIPTokenizer.from_pretrained(folder_of(bundle, Role.PAINTER), subfolder="tokenizer", **LOCAL)
 
 
 def _painter(bundle: Bundle, device: torch.device) -> Painter:
-    source, options = sdxl_source(bundle, bundle.painter)
+    source, options = sdxl_source(bundle, Role.PAINTER)
     return Painter.load(
         source, device, dtype_for(device, bundle.painter.precision), bundle.painter.pairs_per_pass, **options
     )
@@ -193,13 +199,7 @@ def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
 
 
 def _segmenter(bundle: Bundle, device: torch.device) -> Segmenter:
-    folder = bundle.folder(bundle.segmenter.source)
-    if folder is None:
-        raise BundleError(
-            f"bundle {bundle.name}: segmenter: {bundle.segmenter.source}: no such folder",
-            hint=f"put {bundle.segmenter.file} into a folder and name that in {bundle.path}",
-        )
-    path = folder / bundle.segmenter.file
+    path = folder_of(bundle, Role.SEGMENTER) / bundle.segmenter.file
     try:
         network = open_checkpoint(path)
     except UnsafeCheckpointError as error:
@@ -259,6 +259,6 @@ def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Er
     weights = {"source", "revision", "variant", "vae", "precision"}
     if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
         return Eraser(painter.sdxl, model.pictures_per_pass)
-    source, options = sdxl_source(bundle, model)
+    source, options = sdxl_source(bundle, Role.ERASER)
     sdxl = Sdxl.load(source, device, dtype_for(device, model.precision), **options)
     return Eraser(sdxl, model.pictures_per_pass)

@@ -4,12 +4,14 @@ It owns formats and what a missing or damaged file is called; it does not know w
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from imgdiffd import bundle as bundles
+from imgdiffd import hub
 from imgdiffd.bundle import Bundle
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
@@ -18,13 +20,14 @@ T = TypeVar("T")
 
 
 def silence() -> None:
-    """Turns off the libraries' bars, advice and chatter: a worker's stderr is for what went wrong.
+    """Turns off the libraries' bars, advice and chatter, and the network, which loading does not need.
 
-    Also keeps transformers from asking a public service to convert a hub repository that has pickled weights only.
+    A worker's stderr is for what went wrong.
     """
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"  # else transformers asks a public service to convert pickles
     import diffusers
     import transformers
+    from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     transformers.utils.logging.set_verbosity_error()
@@ -32,13 +35,18 @@ def silence() -> None:
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     disable_progress_bars()
+    constants.HF_HUB_OFFLINE = True  # read from the environment when first imported, which is past
 
 
-def repair(bundle: Bundle) -> str:
-    """What to do about a file of `bundle` that is missing or damaged."""
-    if bundle.path == bundles.load_bundle(bundles.MINI).path:
-        return "`make mini` rebuilds the miniature bundle"
-    return f"put it there again, or change the source in {bundle.path}"
+def refuse_damaged(bundle: Bundle, roles: Sequence[Role]) -> None:
+    """Raises BundleError naming the first file of `roles` that is missing or damaged, and what brings it back."""
+    found = [each for each in hub.presences(bundle, roles) if each.problems]
+    if found:
+        count = sum(len(each.problems) for each in found)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        first = found[0]
+        text = f"bundle {bundle.name}: {first.role}: {first.problems[0]}{more}"
+        raise BundleError(text, hint=hub.remedy(bundle, first.role))
 
 
 def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
@@ -57,7 +65,7 @@ def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
         raise BundleError(f"{whose}{role}: {bundle.model(role).source}: {error.message}", hint=error.hint) from error
     except Exception as error:  # the libraries raise nearly every type on a damaged file
         raise BundleError(
-            f"{whose}{role}: {bundle.model(role).source}: {one_line(error)}", hint=repair(bundle)
+            f"{whose}{role}: {bundle.model(role).source}: {one_line(error)}", hint=hub.remedy(bundle, role)
         ) from error
 
 
@@ -66,6 +74,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:400] or type(error).__name__
 
 
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # what every `from_pretrained` is told
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -74,48 +83,45 @@ def dtype_for(device: torch.device, precision: bundles.Precision = "auto") -> to
     return _DTYPES.get(precision, torch.float16 if device.type == "cuda" else torch.float32)
 
 
-def where_is(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` takes: a folder, or a hub id with its revision; never remote code."""
+def folder_of(bundle: Bundle, role: Role) -> Path:
+    """Where the files of `role` are, a hub id's in the local cache. Raises BundleError where it is not there."""
     model = bundle.model(role)
-    folder = bundle.folder(model.source)
-    if folder is not None:
-        return str(folder), {"local_files_only": True, "trust_remote_code": False}
-    return model.source, {"revision": model.revision or "main", "trust_remote_code": False}
+    folder = hub.folder_of(bundle, model)
+    if folder is None:
+        text = f"bundle {bundle.name}: {role}: {model.label}: not in the local cache"
+        raise BundleError(text, hint=hub.remedy(bundle, role))
+    return folder
 
 
 def weights_of(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> Any:
     """A transformers model of class `auto` in eval mode. Raises BundleError where weights are missing or do not fit."""
-    where, options = where_is(bundle, role)
+    folder = folder_of(bundle, role)
     model, report = auto.from_pretrained(
-        where,
+        folder,
         dtype=dtype_for(device, bundle.model(role).precision),
         use_safetensors=None if bundle.model(role).allow_pickle else True,  # pickles go through torch's weights_only
         variant=bundle.model(role).variant,
         output_loading_info=True,
-        **options,
+        **LOCAL,
     )
     absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if absent:
         raise BundleError(
-            f"bundle {bundle.name}: {role}: {where}: its weights lack {len(absent)} tensors, {absent[0]} first",
-            hint=repair(bundle),
+            f"bundle {bundle.name}: {role}: {folder}: its weights lack {len(absent)} tensors, {absent[0]} first",
+            hint=hub.remedy(bundle, role),
         )
     return model.to(device).eval().requires_grad_(False)
 
 
 def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
     """A tokenizer or processor of class `auto`."""
-    where, options = where_is(bundle, role)
-    return auto.from_pretrained(where, **options)
+    return auto.from_pretrained(folder_of(bundle, role), **LOCAL)
 
 
-def sdxl_source(bundle: Bundle, model: bundles.Sdxl) -> tuple[str, dict[str, Any]]:
-    """Folder or hub id, and what `Sdxl.load` takes beside it."""
-    folder = bundle.folder(model.source)
-    vae_folder = None if model.vae is None else bundle.folder(model.vae)
-    return str(folder or model.source), {
-        "revision": model.revision,
-        "variant": model.variant,
-        "vae": str(vae_folder) if vae_folder else model.vae,
-        "local_files_only": folder is not None,
-    }
+def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
+    """The folder of a Stable Diffusion XL pipeline, and what `Sdxl.load` takes beside it."""
+    model = bundle.model(role)
+    assert isinstance(model, bundles.Sdxl)
+    vae = hub.vae_folder_of(bundle, model)
+    options = {"variant": model.variant, "vae": None if vae is None else str(vae), "local_files_only": True}
+    return str(folder_of(bundle, role)), options

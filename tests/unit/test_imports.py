@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "captions": (frozenset(), frozenset({"ijson", "pyarrow"})),
     "schedulers": (frozenset(), frozenset({"anyio"})),
     "kernels": (frozenset(), frozenset({"torch", "triton", "xformers"})),
-    "models": (frozenset({"kernels"}), ENGINE),
+    "models": (frozenset({"hub", "kernels"}), ENGINE),
     "stages": (frozenset({"models", "kernels"}), ENGINE),
     "worker": (frozenset({"stages", "models"}), frozenset({"torch"})),
     "store": (frozenset(), frozenset({"aiosqlite", "anyio"})),
@@ -45,11 +45,14 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
     "control": (frozenset({"api", "disk", "fleet", "inbox", "schedulers", "store"}), frozenset({"anyio"})),
     "daemon": (
-        frozenset({"api", "control", "disk", "dispatch", "fleet", "footprints", "inbox", "placing", "schedulers"})
+        frozenset(
+            {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
+        )
         | {"notify", "store", "sweep"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub"})),
+    "cli_models": (frozenset({"hub", "terminal"}), frozenset({"rich"})),
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
     "terminal": (frozenset({"schedulers"}), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),

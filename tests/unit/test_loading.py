@@ -161,7 +161,8 @@ def test_a_hub_model_that_is_not_in_the_cache_is_named_when_offline(copied: Path
         [sys.executable, "-c", code, str(copied)], env=environment, capture_output=True, text=True, check=False
     )
     assert ended.stderr == ""
-    assert ended.stdout.startswith("bundle tiny: blip: somebody/some-blip: ")
+    assert ended.stdout.startswith("bundle tiny: blip: somebody/some-blip@abc: not in the local cache")
+    assert f"imgdiffd models pull {copied}" in ended.stdout
 
 
 def test_loading_says_nothing_on_stderr(tiny_bundle: Path) -> None:

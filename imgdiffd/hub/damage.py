@@ -1,0 +1,107 @@
+"""What is missing or damaged in a model's folder, told by names, configurations and headers.
+
+It owns which files each format must have; it never reads weights and does not know where the folder came from.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from imgdiffd.bundle import Model, Sdxl, Segmenter
+
+_NO_WEIGHTS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "Extractor")  # ends of such components' classes
+
+
+def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Iterator[str]:
+    """A line for each file of `model` in `folder`, and of the autoencoder in `vae`, that is missing or damaged.
+
+    None stands for a folder that is not looked at.
+    """
+    if folder is not None and not folder.is_dir():
+        yield f"{folder}: no such folder"
+    elif folder is not None and isinstance(model, Segmenter):
+        if not (folder / model.file).is_file():
+            yield f"{folder / model.file}: missing"
+    elif folder is not None and isinstance(model, Sdxl):
+        yield from _of_pipeline(folder)
+    elif folder is not None:
+        yield from _of_component(folder, allow_pickle=model.allow_pickle, variant=model.variant)
+    if vae is not None:
+        yield from _of_component(vae)
+
+
+def components(index: object) -> dict[str, str]:
+    """The parts that a pipeline's `model_index.json` names, each with its class. Raises ValueError where it is none."""
+    if not isinstance(index, dict):
+        raise ValueError("damaged: not a table of components")
+    return {name: kind[1] for name, kind in index.items() if isinstance(kind, list) and len(kind) == 2 and kind[1]}
+
+
+def has_weights(kind: str) -> bool:
+    """Whether a pipeline's component of this class is a network."""
+    return not kind.endswith(_NO_WEIGHTS)
+
+
+def _of_pipeline(folder: Path) -> Iterator[str]:
+    """A diffusers pipeline: every component that `model_index.json` names, weights where it has any."""
+    try:
+        parts = components(json.loads((folder / "model_index.json").read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        yield f"{folder / 'model_index.json'}: {error}"
+        return
+    for name, kind in parts.items():
+        if not (folder / name).is_dir():
+            yield f"{folder / name}: no such folder"
+        elif has_weights(kind):
+            yield from _of_component(folder / name)
+
+
+def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Iterator[str]:
+    """One model in the standard format: `config.json` and whole safetensors files, single or sharded.
+
+    `allow_pickle` lets `pytorch_model*.bin` stand in where there is no safetensors file.
+    """
+    try:
+        json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        yield f"{folder / 'config.json'}: {error}"
+    try:
+        files = {*folder.glob("*.safetensors"), *_shards(folder, "*.safetensors.index*.json")}
+        pickles = {*folder.glob("pytorch_model*.bin"), *_shards(folder, "pytorch_model.bin.index*.json")}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        yield f"{folder}: damaged weight index: {error!r}"
+        return
+    if variant is not None:
+        files = {path for path in files if variant in path.name.replace("-", ".").split(".")}
+    if not files and not (allow_pickle and pickles):
+        advice = "; allow_pickle = true in the bundle reads its pickles" if pickles else ""
+        of_variant = f" of the variant {variant}" if variant else ""
+        yield f"{folder}: no .safetensors file{of_variant} (pickled weights are not loaded{advice})"
+    elif not files:
+        yield from (f"{path}: missing" for path in sorted(pickles) if not path.is_file())
+    for path in sorted(files):
+        if reason := damage(path):
+            yield f"{path}: {reason}"
+
+
+def _shards(folder: Path, pattern: str) -> Iterator[Path]:
+    for index in folder.glob(pattern):
+        yield from (folder / name for name in set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+
+
+def damage(path: Path) -> str | None:
+    """Why a safetensors file cannot be whole: the format is a length, a JSON header and exactly the bytes it names."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            size = path.stat().st_size
+            if not 0 < length <= size - 8:
+                return "damaged: not a safetensors file, or cut off"
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "damaged: its header cannot be read"
+    expected = 8 + length + max(ends, default=0)
+    return None if size == expected else f"damaged: {size} bytes where its header announces {expected}"

@@ -1,0 +1,153 @@
+"""A hub on this machine: the few routes that listing and fetching a repository ask for, over plain HTTP.
+
+It owns repositories as dictionaries of bytes and the log of what was asked; it does not know who asks.
+"""
+
+import hashlib
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+LARGE_BYTES = 1000  # files from this size on are kept as the real hub keeps large ones: by their SHA-256
+
+
+@dataclass
+class FakeHub:
+    """What is served, and how. `asked` has a line for each request: method, path, Range."""
+
+    url: str = ""
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    stop_at: int | None = None  # a large file's body waits here until `go_on` is set
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def add_folder(self, source: str, folder: Path) -> None:
+        """Serve the files of `folder` as the repository `source`."""
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        self.repositories[source] = files
+
+    def commit(self, source: str) -> str:
+        """The only commit of `source`, another one for other content."""
+        return hashlib.sha1(repr(sorted(self.repositories[source].items())).encode()).hexdigest()
+
+    def fetched(self) -> list[str]:
+        """The bodies asked for, in order, by path; with the Range where one was given."""
+        return [line.removeprefix("GET ") for line in self.asked if line.startswith("GET ") and "/resolve/" in line]
+
+
+def listing(content: bytes) -> dict[str, Any]:
+    """What a repository's listing says of a file."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    entry: dict[str, Any] = {"size": len(content), "blobId": blob}
+    if len(content) >= LARGE_BYTES:
+        entry["lfs"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+    return entry
+
+
+def safetensors(path: Path, cut: int = 0) -> None:
+    """A file of one tensor with an empty configuration beside it, `cut` bytes short."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((struct.pack("<Q", len(header)) + header + bytes(16))[: -cut or None])
+    (path.parent / "config.json").write_text("{}")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: FakeHub
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        given = self.headers.get("Range", "")
+        self.hub.asked.append(f"{self.command} {path} {given}".strip())
+        parts = path.strip("/").split("/")
+        is_api = parts[:2] == ["api", "models"]
+        source = "/".join(parts[2:4] if is_api else parts[:2])
+        if source not in self.hub.repositories:
+            self._refuse(404, "RepoNotFound")
+        elif is_api and parts[4:] == ["auth-check"]:
+            self._refuse(403, "GatedRepo") if source in self.hub.gated else self._send(200, b"{}")
+        elif (is_api and parts[5:6] not in ([], ["main"], [self.hub.commit(source)])) or (
+            not is_api and parts[3] not in ("main", self.hub.commit(source))
+        ):
+            self._refuse(404, "RevisionNotFound")
+        elif is_api:
+            self._send(200, self._model_info(source), {"Content-Type": "application/json"})
+        else:
+            self._send_file(source, "/".join(parts[4:]), given)
+
+    def _model_info(self, source: str) -> bytes:
+        files = self.hub.repositories[source]
+        siblings = [{"rfilename": name, **listing(content)} for name, content in files.items()]
+        gated = "manual" if source in self.hub.gated else False
+        info = {"id": source, "sha": self.hub.commit(source), "private": False, "gated": gated, "siblings": siblings}
+        return json.dumps(info).encode()
+
+    def _send_file(self, source: str, name: str, given: str) -> None:
+        content = self.hub.repositories[source].get(name)
+        if content is None:
+            self._refuse(404, "EntryNotFound")
+            return
+        entry = listing(content)
+        headers = {"X-Repo-Commit": self.hub.commit(source), "Accept-Ranges": "bytes"}
+        headers["ETag"] = f'"{entry.get("lfs", {}).get("sha256", entry["blobId"])}"'
+        if given and self.command == "GET":
+            start = int(given.removeprefix("bytes=").rstrip("-"))
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self._send(206, content[start:], headers)
+        else:
+            self._send(200, content, headers)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(status, b"", {"X-Error-Code": code})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        stop_at = self.hub.stop_at
+        if stop_at is not None and len(body) > stop_at:
+            self.wfile.write(body[:stop_at])
+            self.wfile.flush()
+            self.hub.go_on.wait(60)
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+
+@contextmanager
+def fake_hub() -> Iterator[FakeHub]:
+    """A hub that serves until the end of the block."""
+    hub = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.go_on.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
