@@ -111,6 +111,6 @@ def _blip_reference(model: Any, tokenizer: Any, kind: ImageTextKind) -> Callable
                 pixel_values=pixels,
                 use_itm_head=kind == "blip_itm_probability",
             ).itm_score
-        return found.softmax(-1)[:, 1] if kind == "blip_itm_probability" else found.diagonal()
+        return torch.as_tensor(found.softmax(-1)[:, 1] if kind == "blip_itm_probability" else found.diagonal())
 
     return score
