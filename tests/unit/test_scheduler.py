@@ -9,7 +9,7 @@ import pytest
 from imgdiffd.pipeline import Role, Stage
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.schedulers.work import Task
+from imgdiffd.schedulers.work import Batch, Task
 from tests.fake_work import ALL_ROLES, FakeWork, last_stage, on_virtual_time, running, tasks
 
 NO_CAPTIONER = ALL_ROLES - {Role.CAPTIONER}
@@ -60,15 +60,22 @@ async def test_no_device_runs_a_stage_whose_models_it_lacks() -> None:
 
 @on_virtual_time
 async def test_only_device_that_can_rewrite_does_so_before_the_others_run_out_of_pairs_to_paint() -> None:
-    work = FakeWork(tasks(range(256)), seconds=lambda device, batch: 30.0 if batch.stage is Stage.GENERATE else 1.0)
-    scheduler = Scheduler(work, max_open=512)
+    def painted(task: Task) -> Task | None:
+        return replace(task, stage=Stage.GENERATE) if task.stage is Stage.REWRITE else None
+
+    def seconds(device: str, batch: Batch) -> float:
+        return 10.0 * len(batch.tasks) if batch.stage is Stage.GENERATE else 1.0
+
+    work = FakeWork(tasks(range(400)), seconds=seconds, following=painted)
+    scheduler = Scheduler(work, max_open=64)
     async with running(work, scheduler, "a"):
         for name in ("b", "c"):
             work.up(name, ALL_ROLES - {Role.REWRITER})
         await scheduler.wait_idle()
-    painting = {name: [ran for ran in work.ran if ran.device == name] for name in ("b", "c")}
-    for ran in painting.values():
-        assert sum(one.ended_s - one.begun_s for one in ran) > 0.97 * (ran[-1].ended_s - ran[0].begun_s)
+    for name in ("b", "c"):
+        ran = [one for one in work.ran if one.device == name]
+        assert sum(one.ended_s - one.begun_s for one in ran) > 0.99 * (ran[-1].ended_s - ran[0].begun_s)
+        assert {len(one.batch.tasks) for one in ran[:-3]} == {4}
 
 
 @on_virtual_time
