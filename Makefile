@@ -3,12 +3,13 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test check format bench mini clean
+.PHONY: help demo test test-schedules check format bench mini clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
 	@echo "make test   all tests"
+	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make mini   rebuild the miniature bundle from nothing (some hours on 4 cores, resumable)"
@@ -23,6 +24,10 @@ demo: .venv/ready
 
 test: .venv/ready
 	@$(RUN) pytest
+
+SCHEDULES := 10000
+test-schedules: .venv/ready
+	@SCHEDULES=$(SCHEDULES) $(RUN) pytest -q tests/integration/test_scheduler_interleavings.py
 
 check: .venv/ready
 	@$(RUN) ruff format --check .
