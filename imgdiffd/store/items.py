@@ -3,8 +3,10 @@
 It owns how rows become tasks and stage inputs; it does not know what the stages answer.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from types import MappingProxyType
 
 from imgdiffd.job import ItemState
@@ -26,6 +28,7 @@ from imgdiffd.pipeline import DEPTH, FIRST_STAGE, Stage
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import TaskRow
+from imgdiffd.store.turns import in_turn
 from imgdiffd.store.values import load_words
 
 DOWNSTREAM_FIRST = tuple(sorted(Stage, key=DEPTH.__getitem__, reverse=True))
@@ -44,26 +47,40 @@ READY_ITEMS = (
 )
 
 
-def _ready_in(connection: sqlite3.Connection, stage: Stage) -> Iterator[TaskRow]:
+def _ready_of(connection: sqlite3.Connection, stage: Stage, job: sqlite3.Row) -> Iterator[TaskRow]:
     """Lazily, so that a caller who takes a few reads a few."""
-    for job in connection.execute(READY_JOBS, (stage,)).fetchall():
-        for row in connection.execute(READY_ITEMS, (stage, job["id"])):
-            yield TaskRow(row["id"], stage, row["attempt"], str(job["profile_id"]), job["priority"], row["crashes"])
+    for row in connection.execute(READY_ITEMS, (stage, job["id"])):
+        yield TaskRow(row["id"], stage, row["attempt"], str(job["profile_id"]), job["priority"], row["crashes"])
+
+
+def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping[int, int]:
+    """How many of the held items each job has."""
+    query = "SELECT job_id, count(*) AS n FROM items WHERE id IN (SELECT value FROM json_each(?)) GROUP BY job_id"
+    return {row["job_id"]: row["n"] for row in connection.execute(query, (json.dumps(list(held)),))}
+
+
+def _ready_in(connection: sqlite3.Connection, stage: Stage, held: Collection[int]) -> Iterator[TaskRow]:
+    jobs = connection.execute(READY_JOBS, (stage,)).fetchall()
+    under_way = _under_way(connection, held) if len(jobs) > 1 else {}
+    for _, equals in groupby(jobs, key=lambda job: int(job["priority"])):
+        waiting = {
+            job["id"]: (task for task in _ready_of(connection, stage, job) if task.item not in held) for job in equals
+        }
+        yield from in_turn(waiting, under_way)
 
 
 def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:
     """At most `room` READY items of ACTIVE jobs that are not `held`.
 
-    The most downstream stage first, then the highest priority, then the oldest job, then the oldest item.
+    The most downstream stage first, then the highest priority; jobs of equal priority in turn, so that each has its
+    share of what is under way; of a job the oldest item.
     """
     tasks: list[TaskRow] = []
     taken = frozenset(held)
     for stage in DOWNSTREAM_FIRST:
-        for task in _ready_in(connection, stage):
-            if len(tasks) >= room:
-                return tasks
-            if task.item not in taken:
-                tasks.append(task)
+        tasks += islice(_ready_in(connection, stage, taken), room - len(tasks))
+        if len(tasks) >= room:
+            break
     return tasks
 
 

@@ -162,7 +162,7 @@ class Store:
     # Work
 
     async def ready_tasks(self, room: int, held: Collection[int]) -> list[TaskRow]:
-        """At most `room` READY items of ACTIVE jobs not in `held`: downstream first, then priority, then age."""
+        """At most `room` READY items of ACTIVE jobs not `held`: downstream first, then priority, jobs in turn, age."""
         taken = frozenset(held)
         return await self._read(lambda c: items.ready_tasks(c, room, taken))
 

@@ -1,0 +1,26 @@
+"""Whose turn it is: jobs of equal priority get equal shares of what is under way, however large they are.
+
+It owns the order among jobs; it does not know SQL.
+"""
+
+from collections.abc import Iterator, Mapping
+from heapq import heapify, heappop, heapreplace
+
+from imgdiffd.store.rows import TaskRow
+
+
+def in_turn(waiting: Mapping[int, Iterator[TaskRow]], under_way: Mapping[int, int]) -> Iterator[TaskRow]:
+    """The waiting tasks of all jobs, each time of the job that has the fewest under way, then of the oldest job.
+
+    Lazy: a caller that takes a few reads a few. What it has taken counts as under way.
+    """
+    turns = [(under_way.get(job, 0), job) for job in waiting]
+    heapify(turns)
+    while turns:
+        count, job = turns[0]
+        task = next(waiting[job], None)
+        if task is None:
+            heappop(turns)
+            continue
+        yield task
+        heapreplace(turns, (count + 1, job))
