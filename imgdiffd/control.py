@@ -22,7 +22,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
-from imgdiffd.status import Funnel, FunnelStep, JobView, Status, eta_of, stages_of
+from imgdiffd.status import Funnel, FunnelStep, JobView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, Store
 
@@ -62,19 +62,22 @@ class DaemonControl:
         devices = self._fleet.views(load)
         ready_devices = sum(device.state == "ready" for device in devices)
         problems = self._all_problems(ready_devices)
+        jobs = await self.jobs()
         return Status(
             version=__version__,
             pid=os.getpid(),
             uptime_s=time.monotonic() - self._started,
             ready=not problems,
             paused=await self._store.paused(),
-            problems=problems + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
+            problems=problems
+            + stranded(jobs, devices)
+            + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
             bundle=self._settings.bundle,
             inbox=str(self._settings.inbox_folder),
             open_tasks=statistics.open,
             steals=statistics.steals,
             devices=devices,
-            jobs=await self.jobs(),
+            jobs=jobs,
         )
 
     async def _seconds_per_item(self) -> Mapping[Stage, float]:

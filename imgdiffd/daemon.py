@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, api
+from imgdiffd.agreement import check_agreement
 from imgdiffd.bundle import load_bundle
 from imgdiffd.control import PAUSED, DaemonControl
 from imgdiffd.disk import DiskGuard
@@ -24,6 +25,7 @@ from imgdiffd.footprints import Measurements
 from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
 from imgdiffd.notify import Notifier, tell_progress
+from imgdiffd.pipeline import Role
 from imgdiffd.placing import Placer, required_roles
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -62,12 +64,15 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     if command is None and (missing := problems(bundle)):
         raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists all that is wrong")
     profile = load_profile(settings.profile or bundle.profile)
+    check_agreement(profile, bundle)
     devices = names_of(resolve_devices(settings.devices))
     pictures = settings.state_folder / "pictures"
     for folder in (settings.state_folder, settings.inbox_folder, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    placer = Placer(bundle, required_roles(bundle), devices, Measurements(settings.state_folder / "footprints.json"))
+    roles = required_roles(bundle, {Role.JUDGE})
+    placer = Placer(bundle, roles, devices, Measurements(settings.state_folder / "footprints.json"))
     plan = await placer.plan()
+    check_agreement(profile, bundle, {role for held in plan.roles.values() for role in held})
     for line in plan.lines():
         _log.info("%s", line)
     fleet = Fleet(

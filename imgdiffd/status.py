@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from imgdiffd.job import TERMINAL_JOB_STATES
-from imgdiffd.pipeline import DEPTH, STAGES, Stage
+from imgdiffd.pipeline import DEPTH, OPTIONAL_STAGES, STAGES, Stage
 
 
 class _Record(BaseModel):
@@ -165,6 +165,20 @@ def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
         (view.waiting + view.upstream) * (view.seconds_per_item or scale * STAGES[view.stage].cost_s) for view in stages
     )
     return total / devices
+
+
+def stranded(jobs: Sequence[JobView], devices: Sequence[DeviceView]) -> tuple[str, ...]:
+    """A sentence for each optional stage in which captions wait though no device has its models.
+
+    That is so where an earlier daemon took a job with another bundle.
+    """
+    found = []
+    for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):
+        views = (view for job in jobs if job.state == "active" for view in job.stages if view.stage is stage)
+        waiting = sum(view.waiting for view in views)
+        if waiting and not any(STAGES[stage].roles <= set(device.roles) for device in devices):
+            found.append(f"{stage}: {waiting} captions wait, no device holds {', '.join(sorted(STAGES[stage].roles))}")
+    return tuple(found)
 
 
 def headline(status: Status) -> str:

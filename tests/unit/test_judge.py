@@ -8,23 +8,25 @@ from torch import Tensor
 
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.models.judge import Judge
-from tests import tiny_models
+from tests import tiny_captioners, tiny_models
+from tests.tiny_captioners import FAMILIES
 
 QUESTION = "please answer only yes or no : what is this ?"
 WORDS = ("yes", "no", "Yes", "No")
 NEW_TOKENS = 5
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """A tiny model whose tokenizer knows yes and no."""
+@pytest.fixture(scope="module", params=FAMILIES)
+def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """A tiny model of each family, whose tokenizer knows yes and no."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder = tmp_path_factory.mktemp("judge")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_models, "WORDS", (*tiny_models.WORDS, *WORDS))
+        for module in (tiny_models, tiny_captioners):
+            patch.setattr(module, "WORDS", (*module.WORDS, *WORDS))
         patch.setitem(tiny_models.TEXT, "vocab_size", tiny_models.TEXT["vocab_size"] + len(WORDS))
-        tiny_models.save_captioner(folder)
+        FAMILIES[request.param](folder)
     return AutoModelForImageTextToText.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
 
 
@@ -91,8 +93,9 @@ def test_each_picture_is_looked_at_once_in_passes_of_the_same_number_of_rows(
     looks: list[int] = []
     passes: list[Any] = []
     model = parts[0]
+    tower = getattr(model.model, "vision_tower", None) or model.model.visual
     hooks = [
-        model.model.vision_tower.register_forward_hook(lambda *_: looks.append(1)),
+        tower.register_forward_hook(lambda *_: looks.append(1)),
         model.register_forward_pre_hook(lambda _, __, given: passes.append(given["input_ids"].shape), with_kwargs=True),
     ]
     judge.judge(pictures, QUESTION, 2)

@@ -62,6 +62,19 @@ def test_optional_role_without_room_is_left_out_with_its_reason() -> None:
     assert plan.left_out == ((Role.ERASER, "no room: its weights take 5.1 GB"),)
 
 
+def test_a_judge_goes_where_most_room_is_left_and_is_asked_for_by_nobody_else() -> None:
+    judged = {**SMALL, Role.JUDGE: Footprint("judge", 16 * GB, 4 * GB)}
+    plan, without = place(cards(40, 40, 40, 80), judged), place(cards(40, 40, 40, 80), SMALL)
+    holders = [placement.device for placement in plan.placements if Role.JUDGE in placement.roles]
+    assert holders == [max(without.placements, key=lambda placement: placement.left_bytes).device]
+    assert all(Role.JUDGE not in placement.roles for placement in without.placements)
+
+
+def test_a_judge_without_room_is_left_out_with_its_reason() -> None:
+    plan = place(cards(60), {**SMALL, Role.JUDGE: Footprint("judge", 16 * GB, 4 * GB)})
+    assert plan.left_out == ((Role.JUDGE, "no room: its weights take 16.0 GB"),)
+
+
 def test_shared_weights_count_once() -> None:
     shared = {role: Footprint("one", 5, 1) for role in (Role.PAINTER, Role.ERASER)}
     assert needed_bytes(frozenset(shared), shared) == 6

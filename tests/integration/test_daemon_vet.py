@@ -1,0 +1,89 @@
+"""The natural-image filter as a daemon's users meet it: switched on, refused without a judge, told of in reports."""
+
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.bundle import load_bundle
+from imgdiffd.errors import DaemonError
+from imgdiffd.status import JobView
+from imgdiffd.testing.results import UNNATURAL_WORD
+from tests.integration.daemon_process import LIMIT_S, daemon, drop
+
+CAPTIONS = ["a cat beside a bus", "a dog beside a tree", f"an {UNNATURAL_WORD} dog beside a chair"]
+
+
+@pytest.fixture
+def vetted(tmp_path: Path) -> Path:
+    """A profile that turns the filter on."""
+    path = tmp_path / "vetted.toml"
+    path.write_text('extends = "default"\n[natural]\nenabled = true\n')
+    return path
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """The miniature bundle and a judge, which fake workers never open."""
+    mini = load_bundle("mini")
+    text = mini.path.read_text("utf-8").replace('source = "', f'source = "{mini.path.parent}/')
+    path = tmp_path / "judged.toml"
+    path.write_text(f'{text}\n[judge]\nsource = "judge"\nweights_gb = 0.001\npeak_gb = 0.001\n')
+    return path
+
+
+def test_an_unnatural_pair_is_rejected_and_explain_and_funnel_say_why(
+    tmp_path: Path, vetted: Path, judged: Path
+) -> None:
+    folder = tmp_path / "d"
+    with daemon(folder, IMGDIFFD_PROFILE=str(vetted), IMGDIFFD_BUNDLE=str(judged)) as running:
+        drop(folder, "captions.txt", CAPTIONS)
+        status = running.wait_done()
+        (job,) = status.jobs
+        assert (job.sampled, job.rejected, job.failed, status.problems) == (2, 1, 0, ())
+        (view,) = [view for view in job.stages if view.stage == "vet"]
+        assert (view.passed, view.stopped) == (2, 1)
+        assert any("judge" in device.roles for device in status.devices)
+        (step,) = [step for step in running.client.funnel().steps if step.name == "pairs that look natural"]
+        assert (step.count, step.base, step.lost) == (2, 3, {"unnatural": 1})
+        story = running.client.explain(3)
+        assert (story["stage"], story["state"], story["reason"]) == ("vet", "rejected", "unnatural")
+        assert story["detail"] == "answer 'No.', yes_probability 0.1000, wanted yes"
+        assert story["pair"]["answer"] == "No."
+        assert story["pair"]["scores"]["yes_probability"] == 0.1
+
+
+def test_a_profile_that_needs_a_judge_is_refused_at_start_and_at_submit_without_one(
+    tmp_path: Path, vetted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the daemon's folder too: a profile's name over the socket is short
+    source = tmp_path / "mine.txt"
+    source.write_text(f"{CAPTIONS[0]}\n")
+    with daemon(tmp_path / "d", IMGDIFFD_PROFILE=str(vetted)) as refused:
+        assert refused.process.wait(LIMIT_S) != 0
+        assert "profile vetted needs a judge, bundle mini has none" in refused.log.read_text()
+    with daemon(tmp_path / "e") as running:
+        running.wait(lambda status: status.ready, "readiness")
+        with pytest.raises(DaemonError, match="profile vetted needs a judge, bundle mini has none"):
+            running.client.submit(source, profile=vetted.name)
+        assert running.client.submit(source).captions == 1
+        status = running.wait_done()
+        assert "vet" not in {view.stage for view in status.jobs[0].stages}
+        assert "pairs that look natural" not in {step.name for step in running.client.funnel().steps}
+
+
+def _waiting(job: JobView) -> int:
+    return sum(view.waiting for view in job.stages if view.stage == "vet")
+
+
+def test_captions_that_wait_for_a_judge_which_the_bundle_has_no_more_are_a_problem_of_status(
+    tmp_path: Path, vetted: Path, judged: Path
+) -> None:
+    folder = tmp_path / "d"
+    unable = f"{CAPTIONS[0]} hang-worker@vet"
+    with daemon(folder, IMGDIFFD_PROFILE=str(vetted), IMGDIFFD_BUNDLE=str(judged)) as running:
+        drop(folder, "captions.txt", [unable])
+        running.wait(lambda status: any(_waiting(job) for job in status.jobs), "a caption before the judge")
+        running.kill()
+    with daemon(folder) as running:
+        status = running.wait(lambda status: bool(status.problems) and status.ready, "the problem")
+        assert status.problems == ("vet: 1 captions wait, no device holds judge",)
