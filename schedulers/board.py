@@ -5,7 +5,7 @@ It owns that each item is in exactly one place; it does not know tasks of the ev
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from imgdiffd.pipeline import DEPTH, Role, Stage, stage_after
+from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage, stage_after
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Device, Flight
 from imgdiffd.schedulers.limits import BatchLimits
@@ -55,7 +55,7 @@ class Board:
             return False
         following = stage_after(stage)
         assert following is not None
-        shelf = sum(self.limits.limit(device.name, following) for device in takers) * _SHELF_BATCHES
+        shelf = len(takers) * STAGES[following].batch_limit * _SHELF_BATCHES
         return sum(device.queue.count(following) for device in self.devices.values()) < shelf
 
     def add(self, tasks: Iterable[Task], now_s: float) -> int:
@@ -95,8 +95,8 @@ class Board:
         seconds = self.devices[flight.device].land(flight, now_s)
         stage, size = flight.batch.stage, len(flight.entries)
         if seconds is not None:
-            self.costs.record(flight.device, stage, size, seconds)
-        self.limits.worked(flight.device, stage, size)
+            self.costs.record(flight.device, flight.batch.key, size, seconds)
+        self.limits.worked(flight.device, flight.batch.key, size)
         strangers = {task.item for task in followups} - set(flight.batch.items)
         if strangers or len({task.item for task in followups}) < len(followups):
             raise RuntimeError(f"follow-ups of {stage} on {flight.device} are not one each of its items: {followups}")
@@ -177,8 +177,8 @@ class Board:
             home = self._home(stage, prefer, backlog_s)
             targets.setdefault(home.name if home else None, []).append(entry)
             if home:
-                limit = self.limits.limit(home.name, stage)
-                backlog_s[home.name] += self.costs.seconds(home.name, stage, limit) / limit
+                limit = self.limits.limit(home.name, entry.task.key)
+                backlog_s[home.name] += self.costs.seconds(home.name, entry.task.key, limit) / limit
         for name, placed in targets.items():
             queue = self.devices[name].queue if name else self.stranded
             (queue.push_front if front else queue.push)(placed)

@@ -1,4 +1,4 @@
-"""What a batch costs in seconds, learnt while running, by stage, size and device.
+"""What a batch costs in seconds, learnt while running, by stage, shape, size and device.
 
 It owns the estimates and the deadlines that follow from them; it does not know queues, nor how time is measured.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.schedulers.work import LaneKey
 
 _WINDOW = 256  # batches remembered per device and stage: p99 of them is the third slowest
 _WEIGHT = 0.25  # of the newest measurement in the running mean: follows a clock throttling within a few batches
@@ -16,7 +17,7 @@ _WEIGHT = 0.25  # of the newest measurement in the running mean: follows a clock
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What was learnt of a stage on a device: mean seconds by batch size, and the 99th percentile of all batches."""
+    """What was learnt of a stage and shape on a device: mean seconds by batch size, and the 99th percentile of all."""
 
     seconds_by_size: Mapping[int, float]
     batches: int
@@ -24,7 +25,7 @@ class StageCost:
 
 
 class _Record:
-    """The measurements of one stage on one device."""
+    """The measurements of one stage and shape on one device."""
 
     def __init__(self) -> None:
         self.mean_s: dict[int, float] = {}
@@ -54,56 +55,60 @@ class _Record:
 
 
 class Costs:
-    """Learnt seconds per stage, batch size and device.
+    """Learnt seconds per stage and shape (a lane's key), batch size and device.
 
-    A stage not yet seen on a device costs what the other devices take on average; one seen nowhere, its first guess
-    in `STAGES`. Sizes not yet seen are scaled from the nearest one that was.
+    A shape not yet seen on a device costs what the other devices take on average; one seen nowhere, what other shapes
+    of its stage take on this device, or on any; and a stage never seen, its first guess in `STAGES`. Sizes not yet seen
+    are scaled from the nearest one that was.
     """
 
     def __init__(self, *, deadline_factor: float = 10.0, deadline_floor_s: float = 120.0) -> None:
         self.deadline_factor = deadline_factor
         self.deadline_floor_s = deadline_floor_s
-        self._records: dict[Stage, dict[str, _Record]] = {stage: {} for stage in STAGES}
+        self._records: dict[Stage, dict[tuple[str, str], _Record]] = {stage: {} for stage in STAGES}  # device, shape
 
-    def record(self, device: str, stage: Stage, size: int, seconds: float) -> None:
+    def record(self, device: str, key: LaneKey, size: int, seconds: float) -> None:
         """A batch of `size` items took `seconds` of the device's time."""
         if size < 1 or seconds < 0:
             raise ValueError(f"a batch of {size} items in {seconds} s is no measurement")
-        self._records[stage].setdefault(device, _Record()).add(size, seconds)
+        stage, shape = key
+        self._records[stage].setdefault((device, shape), _Record()).add(size, seconds)
 
-    def known(self, device: str, stage: Stage) -> bool:
-        """Whether the stage was measured on this device."""
-        return device in self._records[stage]
-
-    def seconds(self, device: str, stage: Stage, size: int) -> float:
+    def seconds(self, device: str, key: LaneKey, size: int) -> float:
         """The expected seconds of one batch of `size` items."""
+        stage, shape = key
         records = self._records[stage]
-        if device in records:
-            return records[device].seconds(size)
-        if records:
-            return sum(record.seconds(size) for record in records.values()) / len(records)
-        return STAGES[stage].cost_s * size
+        exact = records.get((device, shape))
+        if exact is not None:
+            return exact.seconds(size)
+        if not records:
+            return STAGES[stage].cost_s * size
+        alike = [record for (_, other), record in records.items() if other == shape]
+        alike = alike or [record for (other, _), record in records.items() if other == device]
+        alike = alike or list(records.values())
+        return sum(record.seconds(size) for record in alike) / len(alike)
 
-    def queue_seconds(self, device: str, stage: Stage, count: int, limit: int) -> float:
+    def queue_seconds(self, device: str, key: LaneKey, count: int, limit: int) -> float:
         """The expected seconds of `count` queued items, run in batches of at most `limit`."""
         full, rest = divmod(count, limit)
-        total = full * self.seconds(device, stage, limit) if full else 0.0
-        return total + self.seconds(device, stage, rest) if rest else total
+        total = full * self.seconds(device, key, limit) if full else 0.0
+        return total + self.seconds(device, key, rest) if rest else total
 
-    def deadline_s(self, device: str, stage: Stage, size: int) -> float:
+    def deadline_s(self, device: str, key: LaneKey, size: int) -> float:
         """How long a batch may take before its worker counts as hung: max(factor x p99, floor).
 
         Before the first measurement on this device the expected seconds stand for p99.
         """
-        record = self._records[stage].get(device)
-        usual_s = record.p99_s() if record else self.seconds(device, stage, size)
+        stage, shape = key
+        record = self._records[stage].get((device, shape))
+        usual_s = record.p99_s() if record else self.seconds(device, key, size)
         return max(self.deadline_factor * usual_s, self.deadline_floor_s)
 
-    def learnt(self) -> Mapping[str, Mapping[Stage, StageCost]]:
-        """Everything measured so far, by device and stage."""
-        found: dict[str, dict[Stage, StageCost]] = {}
+    def learnt(self) -> Mapping[str, Mapping[LaneKey, StageCost]]:
+        """Everything measured so far, by device, then by stage and shape."""
+        found: dict[str, dict[LaneKey, StageCost]] = {}
         for stage, records in self._records.items():
-            for device, record in records.items():
+            for (device, shape), record in records.items():
                 cost = StageCost(dict(record.mean_s), record.batches, record.p99_s())
-                found.setdefault(device, {})[stage] = cost
+                found.setdefault(device, {})[stage, shape] = cost
         return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.limits import BatchLimits
-from imgdiffd.schedulers.queues import DeviceQueue, Entry, LaneKey
-from imgdiffd.schedulers.work import Batch
+from imgdiffd.schedulers.queues import DeviceQueue, Entry
+from imgdiffd.schedulers.work import Batch, LaneKey
 
 
 @dataclass(slots=True)
@@ -66,14 +66,13 @@ class Device:
 
     def lane_seconds(self, key: LaneKey, costs: Costs, limits: BatchLimits) -> float:
         """The expected seconds of a lane on this device."""
-        stage = key[0]
         count = len(self.queue.lanes[key])
-        return costs.queue_seconds(self.name, stage, count, limits.limit(self.name, stage))
+        return costs.queue_seconds(self.name, key, count, limits.limit(self.name, key))
 
     def queued_seconds(self, costs: Costs, limits: BatchLimits) -> float:
         """The expected seconds of everything queued here."""
         lanes_s = sum(self.lane_seconds(key, costs, limits) for key in self.queue.lanes)
-        return lanes_s + sum(costs.seconds(self.name, part.key[0], len(part.entries)) for part in self.queue.suspects)
+        return lanes_s + sum(costs.seconds(self.name, part.key, len(part.entries)) for part in self.queue.suspects)
 
     def send(self, flight: Flight) -> None:
         """The batch goes out."""

@@ -9,9 +9,9 @@ from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find_slot
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.devices import Device, Flight
-from imgdiffd.schedulers.queues import Entry, LaneKey, Suspects
+from imgdiffd.schedulers.queues import Entry, Suspects
 from imgdiffd.schedulers.stealing import Victim, choose_theft
-from imgdiffd.schedulers.work import Batch
+from imgdiffd.schedulers.work import Batch, LaneKey
 
 
 class Dispatcher:
@@ -114,7 +114,7 @@ class Dispatcher:
     def _candidate(self, owner: Device, runner: Device, key: LaneKey) -> Candidate:
         stage, group = key
         lane = owner.queue.lanes[key]
-        count, limit = len(lane), self._limits.limit(runner.name, stage)
+        count, limit = len(lane), self._limits.limit(runner.name, key)
         return Candidate(
             stage=stage,
             group=group,
@@ -123,7 +123,7 @@ class Dispatcher:
             since_s=lane.since_s,
             passes=lane.passes,
             limit=limit,
-            batch_s=self._costs.seconds(runner.name, stage, min(count, limit)),
+            batch_s=self._costs.seconds(runner.name, key, min(count, limit)),
             fillable=self._board.fillable(stage, group),
             feeds=owner is runner and self._board.feeds(stage),
         )
@@ -137,8 +137,8 @@ class Dispatcher:
             priority=max(entry.task.priority for entry in part.entries),
             since_s=min(entry.since_s for entry in part.entries),
             passes=part.passes,
-            limit=self._limits.limit(device.name, stage),
-            batch_s=self._costs.seconds(device.name, stage, len(part.entries)),
+            limit=self._limits.limit(device.name, part.key),
+            batch_s=self._costs.seconds(device.name, part.key, len(part.entries)),
             fillable=False,
             suspect=True,
         )
@@ -146,9 +146,9 @@ class Dispatcher:
     def _send(self, device: Device, entries: tuple[Entry, ...], now_s: float, *, suspect: bool = False) -> Flight:
         self._batches += 1
         first, size = entries[0].task, len(entries)
-        deadline_s = self._costs.deadline_s(device.name, first.stage, size)
+        deadline_s = self._costs.deadline_s(device.name, first.key, size)
         batch = Batch(self._batches, first.stage, first.group, tuple(entry.task for entry in entries), deadline_s)
-        expected_s = self._costs.seconds(device.name, first.stage, size)
+        expected_s = self._costs.seconds(device.name, first.key, size)
         flight = Flight(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
         device.send(flight)
         device.until_s = None

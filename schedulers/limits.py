@@ -1,12 +1,13 @@
 """How many items fit on a device at once, learnt from running out of memory.
 
-It owns the caps per device and stage; it does not know why memory ran out.
+It owns the caps per device, stage and shape; it does not know why memory ran out.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.pipeline import STAGES
+from imgdiffd.schedulers.work import LaneKey
 
 _PROBE_AFTER = 256  # full batches at a cap before twice its size is tried again
 
@@ -19,42 +20,43 @@ class _Cap:
 
 
 class BatchLimits:
-    """The largest batch to try per device and stage: `batch_limit` until memory runs out, then what fitted.
+    """The largest batch to try per device, stage and shape: `batch_limit` until memory runs out, then what fitted.
 
     A cap is not for ever, because one odd item may have set it: after many full batches at the cap its double is tried
     once. Every new failure doubles the number of batches before the next try, so that failures become ever rarer.
     """
 
     def __init__(self) -> None:
-        self._caps: dict[tuple[str, Stage], _Cap] = {}
+        self._caps: dict[tuple[str, LaneKey], _Cap] = {}
 
-    def limit(self, device: str, stage: Stage) -> int:
+    def limit(self, device: str, key: LaneKey) -> int:
         """The most items that a batch of this stage may have on this device; at least 1."""
-        cap = self._caps.get((device, stage))
-        return STAGES[stage].batch_limit if cap is None else cap.size
+        cap = self._caps.get((device, key))
+        return STAGES[key[0]].batch_limit if cap is None else cap.size
 
-    def out_of_memory(self, device: str, stage: Stage, size: int) -> None:
+    def out_of_memory(self, device: str, key: LaneKey, size: int) -> None:
         """A batch of `size` did not fit: from now on half of it. One item that does not fit says nothing of size."""
         if size == 1:
             return
-        cap = self._caps.get((device, stage))
+        cap = self._caps.get((device, key))
         if cap is None:
-            self._caps[device, stage] = _Cap(size // 2)
+            self._caps[device, key] = _Cap(size // 2)
         elif size // 2 < cap.size:
             cap.size = size // 2
             cap.patience *= 2
             cap.worked = 0
 
-    def worked(self, device: str, stage: Stage, size: int) -> None:
+    def worked(self, device: str, key: LaneKey, size: int) -> None:
         """A batch of `size` fitted."""
-        cap = self._caps.get((device, stage))
+        cap = self._caps.get((device, key))
         if cap is None or size < cap.size:
             return
         cap.worked += 1
         if cap.worked >= cap.patience:
-            cap.size = min(cap.size * 2, STAGES[stage].batch_limit)
+            cap.size = min(cap.size * 2, STAGES[key[0]].batch_limit)
             cap.worked = 0
 
-    def caps(self) -> Mapping[tuple[str, Stage], int]:
-        """The caps now in force, by device and stage."""
-        return {key: cap.size for key, cap in self._caps.items() if cap.size < STAGES[key[1]].batch_limit}
+    def caps(self, device: str) -> Mapping[LaneKey, int]:
+        """The caps now in force on a device, by stage and shape."""
+        mine = {key: cap.size for (name, key), cap in self._caps.items() if name == device}
+        return {key: size for key, size in mine.items() if size < STAGES[key[0]].batch_limit}

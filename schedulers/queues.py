@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import Stage
-from imgdiffd.schedulers.work import Task
-
-LaneKey = tuple[Stage, str]
+from imgdiffd.schedulers.work import LaneKey, Task
 
 
 @dataclass(frozen=True, slots=True)

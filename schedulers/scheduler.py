@@ -228,7 +228,7 @@ class Scheduler:
         if isinstance(error, WorkerDiedError):
             self._board.device_down(flight.device, flight.generation)
         elif failure is Failure.OUT_OF_MEMORY:
-            self._board.limits.out_of_memory(flight.device, flight.batch.stage, len(flight.entries))
+            self._board.limits.out_of_memory(flight.device, flight.batch.key, len(flight.entries))
         self._poke()
         recovery = recover(
             flight.batch.tasks, failure, alone=flight.alone, suspect=flight.suspect, max_crashes=self._max_crashes

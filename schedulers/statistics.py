@@ -13,6 +13,7 @@ from imgdiffd.schedulers.costs import Costs, StageCost
 from imgdiffd.schedulers.devices import Device
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.recovery import Failure
+from imgdiffd.schedulers.work import LaneKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class DeviceStatistics:
     busy_s: float
     batches: int
     steals: int
-    caps: Mapping[Stage, int]  # batch sizes learnt from running out of memory
-    costs: Mapping[Stage, StageCost]
+    caps: Mapping[LaneKey, int]  # batch sizes learnt from running out of memory, by stage and shape
+    costs: Mapping[LaneKey, StageCost]
     reason: str
 
 
@@ -52,7 +53,7 @@ class Statistics:
 
 
 def _device_statistics(
-    device: Device, costs: Costs, learnt: Mapping[Stage, StageCost], limits: BatchLimits, now_s: float
+    device: Device, costs: Costs, learnt: Mapping[LaneKey, StageCost], limits: BatchLimits, now_s: float
 ) -> DeviceStatistics:
     queued: Counter[Stage] = Counter()
     for (stage, _), lane in device.queue.lanes.items():
@@ -68,7 +69,7 @@ def _device_statistics(
         busy_s=device.busy_seconds(now_s),
         batches=device.batches,
         steals=device.steals,
-        caps={stage: cap for (name, stage), cap in limits.caps().items() if name == device.name},
+        caps=limits.caps(device.name),
         costs=learnt,
         reason=device.reason,
     )

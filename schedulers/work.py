@@ -9,10 +9,14 @@ from typing import Protocol
 
 from imgdiffd.pipeline import Stage
 
+LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so what has a cost and a size of its own
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
+
+    A group is a shape: its tasks have pictures of one size and run with one profile, so they cost alike.
 
     `crashes` counts how often the item, alone in its batch, killed or broke its worker.
     """
@@ -23,6 +27,11 @@ class Task:
     group: str
     priority: int = 0
     crashes: int = 0
+
+    @property
+    def key(self) -> LaneKey:
+        """Stage and group."""
+        return self.stage, self.group
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,11 @@ class Batch:
     group: str
     tasks: tuple[Task, ...]
     deadline_s: float
+
+    @property
+    def key(self) -> LaneKey:
+        """Stage and group."""
+        return self.stage, self.group
 
     @property
     def items(self) -> tuple[int, ...]:

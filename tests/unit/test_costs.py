@@ -6,123 +6,155 @@ from imgdiffd.pipeline import STAGES, Stage
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.limits import BatchLimits
 
+REWRITE, GENERATE, COMPARE, DESCRIBE = (
+    (stage, "g") for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE, Stage.DESCRIBE)
+)
+
 
 def test_stage_never_seen_costs_its_first_guess() -> None:
-    assert Costs().seconds("a", Stage.GENERATE, 4) == 4 * STAGES[Stage.GENERATE].cost_s
+    assert Costs().seconds("a", GENERATE, 4) == 4 * STAGES[Stage.GENERATE].cost_s
 
 
 def test_measured_seconds_replace_the_first_guess() -> None:
     costs = Costs()
-    costs.record("a", Stage.DESCRIBE, 4, 2.0)
-    assert costs.seconds("a", Stage.DESCRIBE, 4) == 2.0
+    costs.record("a", DESCRIBE, 4, 2.0)
+    assert costs.seconds("a", DESCRIBE, 4) == 2.0
 
 
 def test_new_measurements_move_the_estimate_until_it_follows_them() -> None:
     costs = Costs()
-    costs.record("a", Stage.DESCRIBE, 4, 2.0)
+    costs.record("a", DESCRIBE, 4, 2.0)
     for _ in range(30):
-        costs.record("a", Stage.DESCRIBE, 4, 4.0)
-    assert costs.seconds("a", Stage.DESCRIBE, 4) == pytest.approx(4.0, abs=0.01)
+        costs.record("a", DESCRIBE, 4, 4.0)
+    assert costs.seconds("a", DESCRIBE, 4) == pytest.approx(4.0, abs=0.01)
 
 
 def test_size_never_seen_is_scaled_from_the_nearest_one() -> None:
     costs = Costs()
-    costs.record("a", Stage.REWRITE, 8, 2.0)
-    costs.record("a", Stage.REWRITE, 64, 4.0)
-    assert costs.seconds("a", Stage.REWRITE, 4) == 1.0
-    assert costs.seconds("a", Stage.REWRITE, 63) == pytest.approx(4.0 * 63 / 64)
+    costs.record("a", REWRITE, 8, 2.0)
+    costs.record("a", REWRITE, 64, 4.0)
+    assert costs.seconds("a", REWRITE, 4) == 1.0
+    assert costs.seconds("a", REWRITE, 63) == pytest.approx(4.0 * 63 / 64)
 
 
 def test_device_never_seen_costs_what_the_others_take() -> None:
     costs = Costs()
-    costs.record("a", Stage.GENERATE, 4, 10.0)
-    costs.record("b", Stage.GENERATE, 4, 20.0)
-    assert costs.seconds("c", Stage.GENERATE, 4) == 15.0
+    costs.record("a", GENERATE, 4, 10.0)
+    costs.record("b", GENERATE, 4, 20.0)
+    assert costs.seconds("c", GENERATE, 4) == 15.0
+
+
+def test_each_shape_has_its_own_costs_and_its_own_deadline() -> None:
+    costs = Costs()
+    large, small = (Stage.GENERATE, "1024"), (Stage.GENERATE, "512")
+    costs.record("a", large, 4, 30.0)
+    costs.record("a", small, 4, 7.0)
+    assert (costs.seconds("a", large, 4), costs.seconds("a", small, 4)) == (30.0, 7.0)
+    assert (costs.deadline_s("a", large, 4), costs.deadline_s("a", small, 4)) == (300.0, 120.0)
+    assert set(costs.learnt()["a"]) == {large, small}
+
+
+def test_shape_tells_more_than_the_device_of_what_was_not_yet_seen() -> None:
+    costs = Costs()
+    large, small = (Stage.GENERATE, "1024"), (Stage.GENERATE, "512")
+    costs.record("a", large, 4, 30.0)
+    assert costs.seconds("b", small, 4) == 30.0
+    costs.record("b", large, 4, 40.0)
+    assert costs.seconds("b", small, 4) == 40.0
+    costs.record("a", small, 4, 7.0)
+    assert costs.seconds("b", small, 4) == 7.0
 
 
 def test_queued_seconds_count_whole_batches() -> None:
     costs = Costs()
-    costs.record("a", Stage.DESCRIBE, 4, 2.0)
-    costs.record("a", Stage.DESCRIBE, 1, 1.5)
-    assert costs.queue_seconds("a", Stage.DESCRIBE, 9, 4) == 2 * 2.0 + 1.5
+    costs.record("a", DESCRIBE, 4, 2.0)
+    costs.record("a", DESCRIBE, 1, 1.5)
+    assert costs.queue_seconds("a", DESCRIBE, 9, 4) == 2 * 2.0 + 1.5
 
 
 def test_deadline_is_ten_times_p99_but_at_least_two_minutes() -> None:
     costs = Costs()
-    costs.record("a", Stage.COMPARE, 4, 0.1)
-    assert costs.deadline_s("a", Stage.COMPARE, 4) == 120.0
+    costs.record("a", COMPARE, 4, 0.1)
+    assert costs.deadline_s("a", COMPARE, 4) == 120.0
     for _ in range(98):
-        costs.record("a", Stage.GENERATE, 4, 20.0)
-    costs.record("a", Stage.GENERATE, 4, 30.0)
-    costs.record("a", Stage.GENERATE, 4, 500.0)
-    assert costs.deadline_s("a", Stage.GENERATE, 4) == 300.0
+        costs.record("a", GENERATE, 4, 20.0)
+    costs.record("a", GENERATE, 4, 30.0)
+    costs.record("a", GENERATE, 4, 500.0)
+    assert costs.deadline_s("a", GENERATE, 4) == 300.0
 
 
 def test_deadline_before_the_first_measurement_follows_from_the_first_guess() -> None:
-    assert Costs().deadline_s("a", Stage.GENERATE, 4) == 10 * 4 * STAGES[Stage.GENERATE].cost_s
+    assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * STAGES[Stage.GENERATE].cost_s
 
 
 def test_nonsense_is_no_measurement() -> None:
     with pytest.raises(ValueError, match="no measurement"):
-        Costs().record("a", Stage.GENERATE, 0, 1.0)
+        Costs().record("a", GENERATE, 0, 1.0)
 
 
 def test_learnt_costs_are_shown_by_device_and_stage() -> None:
     costs = Costs()
-    costs.record("a", Stage.DESCRIBE, 4, 2.0)
-    shown = costs.learnt()["a"][Stage.DESCRIBE]
+    costs.record("a", DESCRIBE, 4, 2.0)
+    shown = costs.learnt()["a"][DESCRIBE]
     assert (dict(shown.seconds_by_size), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
 
 
 def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() -> None:
     limits = BatchLimits()
-    limits.out_of_memory("a", Stage.REWRITE, 64)
-    assert limits.limit("a", Stage.REWRITE) == 32
-    assert limits.limit("b", Stage.REWRITE) == 64
-    assert limits.limit("a", Stage.GENERATE) == 4
+    limits.out_of_memory("a", REWRITE, 64)
+    assert limits.limit("a", REWRITE) == 32
+    assert limits.limit("b", REWRITE) == 64
+    assert limits.limit("a", GENERATE) == 4
+
+
+def test_shape_that_does_not_fit_leaves_the_batches_of_others_as_they_are() -> None:
+    limits = BatchLimits()
+    limits.out_of_memory("a", (Stage.GENERATE, "1024"), 4)
+    assert limits.limit("a", (Stage.GENERATE, "1024")) == 2
+    assert limits.limit("a", (Stage.GENERATE, "512")) == 4
 
 
 def test_two_batches_in_flight_that_do_not_fit_halve_once() -> None:
     limits = BatchLimits()
-    limits.out_of_memory("a", Stage.REWRITE, 64)
-    limits.out_of_memory("a", Stage.REWRITE, 64)
-    assert limits.limit("a", Stage.REWRITE) == 32
+    limits.out_of_memory("a", REWRITE, 64)
+    limits.out_of_memory("a", REWRITE, 64)
+    assert limits.limit("a", REWRITE) == 32
 
 
 def test_large_batch_that_fails_late_does_not_raise_the_cap_nor_make_it_last() -> None:
     limits = BatchLimits()
     for size in (64, 32, 64):
-        limits.out_of_memory("a", Stage.REWRITE, size)
-    assert limits.limit("a", Stage.REWRITE) == 16
+        limits.out_of_memory("a", REWRITE, size)
+    assert limits.limit("a", REWRITE) == 16
     for _ in range(512):
-        limits.worked("a", Stage.REWRITE, 16)
-    assert limits.limit("a", Stage.REWRITE) == 32
+        limits.worked("a", REWRITE, 16)
+    assert limits.limit("a", REWRITE) == 32
 
 
 def test_cap_is_remembered_through_success() -> None:
     limits = BatchLimits()
-    limits.out_of_memory("a", Stage.REWRITE, 64)
+    limits.out_of_memory("a", REWRITE, 64)
     for _ in range(255):
-        limits.worked("a", Stage.REWRITE, 32)
-    assert limits.limit("a", Stage.REWRITE) == 32
-    assert limits.caps() == {("a", Stage.REWRITE): 32}
+        limits.worked("a", REWRITE, 32)
+    assert limits.limit("a", REWRITE) == 32
+    assert limits.caps("a") == {REWRITE: 32}
 
 
 def test_double_is_tried_after_many_full_batches_and_ever_more_rarely_after_each_failure() -> None:
     limits = BatchLimits()
-    limits.out_of_memory("a", Stage.REWRITE, 64)
+    limits.out_of_memory("a", REWRITE, 64)
     for _ in range(256):
-        limits.worked("a", Stage.REWRITE, 32)
-    assert limits.limit("a", Stage.REWRITE) == 64
-    limits.out_of_memory("a", Stage.REWRITE, 64)
+        limits.worked("a", REWRITE, 32)
+    assert limits.limit("a", REWRITE) == 64
+    limits.out_of_memory("a", REWRITE, 64)
     for _ in range(511):
-        limits.worked("a", Stage.REWRITE, 32)
-    assert limits.limit("a", Stage.REWRITE) == 32
-    limits.worked("a", Stage.REWRITE, 32)
-    assert limits.limit("a", Stage.REWRITE) == 64
+        limits.worked("a", REWRITE, 32)
+    assert limits.limit("a", REWRITE) == 32
+    limits.worked("a", REWRITE, 32)
+    assert limits.limit("a", REWRITE) == 64
 
 
 def test_one_item_that_does_not_fit_says_nothing_about_the_size_of_batches() -> None:
     limits = BatchLimits()
-    limits.out_of_memory("a", Stage.REWRITE, 1)
-    assert limits.limit("a", Stage.REWRITE) == 64
+    limits.out_of_memory("a", REWRITE, 1)
+    assert limits.limit("a", REWRITE) == 64

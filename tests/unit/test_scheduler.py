@@ -262,5 +262,5 @@ async def test_statistics_tell_what_is_where_and_why() -> None:
         await scheduler.wait_idle()
         done = scheduler.statistics()
         assert done.batch_sizes == {Stage.GENERATE: {4: 3}}
-        assert done.devices["a"].costs[Stage.GENERATE].seconds_by_size == {4: pytest.approx(10.0)}
+        assert done.devices["a"].costs[Stage.GENERATE, "g"].seconds_by_size == {4: pytest.approx(10.0)}
         assert "nothing is queued" in done.devices["a"].reason

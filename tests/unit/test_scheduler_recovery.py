@@ -31,7 +31,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits_and_costs_no_attempt
     scheduler = Scheduler(work, in_flight=1)
     async with running(work, scheduler, "a"):
         await scheduler.wait_idle()
-        assert scheduler.statistics().devices["a"].caps == {Stage.REWRITE: 16}
+        assert scheduler.statistics().devices["a"].caps == {(Stage.REWRITE, "g"): 16}
     assert work.sizes(Stage.REWRITE) == [64, 32, 16, 16, 16, 16]
     assert set(work.ended.values()) == {"done"}
 
