@@ -6,6 +6,7 @@ import pytest
 
 from imgdiffd.agreement import check_agreement, optional_roles, skipped_stages
 from imgdiffd.bundle import Bundle, load_bundle
+from imgdiffd.cli import main
 from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
 from imgdiffd.pipeline import OPTIONAL_STAGES, Role, Stage
 from imgdiffd.profile import BUILT_IN, load_profile
@@ -48,3 +49,15 @@ def test_a_judge_that_no_device_holds_is_refused(judged: Bundle) -> None:
     check_agreement(VETTED, judged, held=["clip", "judge"])
     with pytest.raises(ConfigurationError, match="no device has room"):
         check_agreement(VETTED, judged, held=["clip"])
+
+
+def test_check_refuses_settings_whose_profile_needs_a_judge_that_the_bundle_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vetted.toml").write_text('extends = "default"\nnatural = { enabled = true }\n')
+    settings = tmp_path / "settings.toml"
+    settings.write_text('bundle = "mini"\nprofile = "vetted.toml"\n')
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(settings), "check"])
+    assert caught.value.code == EXIT_CONFIGURATION
+    assert "profile vetted needs a judge, bundle mini has none" in capsys.readouterr().err
