@@ -105,9 +105,12 @@ class Segmenter(Model):
 
 
 class Captioner(Model):
-    """An image-text-to-text model. `rows_per_pass` questions are answered at once, always exactly that many."""
+    """An image-text-to-text model. `rows_per_pass` pictures are asked at once, always exactly that many.
 
-    rows_per_pass: Rows = 10
+    Beside each stand up to five questions about it, at the memory of their own tokens alone.
+    """
+
+    rows_per_pass: Rows = 2
     chat_template: str | None = None
 
 
