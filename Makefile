@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules check format bench mini clean
+.PHONY: help demo test test-schedules check format bench mini install install-venv install-units uninstall test-systemd clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,9 @@ help:
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
+	@echo "make install   as root: the daemon as a systemd service below PREFIX (default: /usr/local)"
+	@echo "make uninstall as root: all of it but settings, database and pictures"
+	@echo "make test-systemd  as root: boot a real systemd in a container and live through start, kill -9 and stop"
 	@echo "make mini   rebuild the miniature bundle from nothing (some hours on 4 cores, resumable)"
 
 .venv/ready: pyproject.toml uv.lock bootstrap.py
@@ -47,6 +50,50 @@ mini: .venv/ready
 	@for step in $(MINI); do $(RUN) python -m imgdiffd.models.mini.$$step || exit; done
 	@$(RUN) imgdiffd mini calibrate
 	@$(RUN) imgdiffd mini evaluate
+
+# The service: an environment of its own with the locked packages, units, user, folders. DESTDIR= for packagers.
+PREFIX := /usr/local
+DESTDIR :=
+PYTHON := /usr/bin/python3
+LIB := $(DESTDIR)$(PREFIX)/lib
+SETTINGS := $(DESTDIR)/etc/imgdiffd/imgdiffd.toml
+
+install: install-venv install-units
+	@test -n "$(DESTDIR)" || systemd-sysusers $(PREFIX)/lib/sysusers.d/imgdiffd.conf
+	@test -n "$(DESTDIR)" || systemd-tmpfiles --create $(PREFIX)/lib/tmpfiles.d/imgdiffd.conf
+	@test -n "$(DESTDIR)" || systemctl daemon-reload
+	@echo "installed; edit $(SETTINGS), then: systemctl enable --now imgdiffd"
+
+install-venv:
+	@test "$(UV)" != .tools/uv || python3 bootstrap.py
+	@rm -rf build/lib
+	@$(UV) venv --quiet --allow-existing --relocatable --no-managed-python --python $(PYTHON) $(LIB)/imgdiffd
+	@UV_PROJECT_ENVIRONMENT=$(abspath $(LIB)/imgdiffd) $(UV) sync --frozen --quiet --no-dev --no-editable \
+		--no-managed-python --python $(PYTHON) --reinstall-package imgdiffd --compile-bytecode
+	@rm -rf build/lib build/bdist.*
+	@install -d $(DESTDIR)$(PREFIX)/bin
+	@ln -sfn ../lib/imgdiffd/bin/imgdiffd $(DESTDIR)$(PREFIX)/bin/imgdiffd
+
+install-units:
+	@for unit in imgdiffd.service imgdiffd.socket; do \
+		install -D -m 644 systemd/$$unit $(LIB)/systemd/system/$$unit && \
+		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
+	@install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
+	@install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
+	@install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/README.md
+	@test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
+
+uninstall:
+	@test -n "$(DESTDIR)" || systemctl disable --now imgdiffd.service imgdiffd.socket
+	@rm -rf $(LIB)/imgdiffd $(DESTDIR)$(PREFIX)/share/doc/imgdiffd
+	@rm -f $(LIB)/systemd/system/imgdiffd.service $(LIB)/systemd/system/imgdiffd.socket \
+		$(LIB)/sysusers.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf $(DESTDIR)$(PREFIX)/bin/imgdiffd
+	@test -n "$(DESTDIR)" || systemctl daemon-reload
+	@echo "removed; /etc/imgdiffd, /var/lib/imgdiffd, /var/cache/imgdiffd and the user imgdiffd are still there"
+
+test-systemd: .venv/ready
+	@tests/systemd/prepare.sh build/systemd
+	@IMGDIFFD_SYSTEMD=$(CURDIR)/build/systemd $(RUN) pytest tests/systemd
 
 clean:
 	rm -rf .venv .tools demo build
