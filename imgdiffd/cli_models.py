@@ -1,4 +1,4 @@
-"""`imgdiffd models`: a bundle's models on this machine, listed or fetched.
+"""`imgdiffd models`: a bundle's models on this machine: listed, fetched, placed.
 
 It owns the words after `models`, of which the first decides; it does not know how anything is done.
 """
@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgdiffd.bundle import Bundle, load_bundle
-from imgdiffd.errors import BundleError
-from imgdiffd.settings import load_settings
+from imgdiffd.errors import BundleError, ConfigurationError
+from imgdiffd.settings import Settings, load_settings
 
-if TYPE_CHECKING:  # its type is for type checkers alone
+if TYPE_CHECKING:
+    from imgdiffd.footprints import Measurements
+    from imgdiffd.placing import Placer
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-LIST = "list"
+LIST, PLAN = "list", "plan"
 _OPTION_WITH_VALUE = "--config"
 
 
@@ -30,6 +33,9 @@ def add_models(commands: "_Commands") -> None:
         added.set_defaults(run=run)
         help_text = "a bundle's name or file (default: the settings'); one called like a word: ./pull"
         added.add_argument("bundle", nargs="?", help=help_text)
+        if word == PLAN:
+            cards_help = "plan for empty cards of these sizes (10⁹ bytes) instead of this machine's devices"
+            added.add_argument("--cards", nargs="+", type=_gigabytes, metavar="GB", help=cards_help)
 
 
 def spelled_out(words: Sequence[str]) -> list[str]:
@@ -45,20 +51,43 @@ def spelled_out(words: Sequence[str]) -> list[str]:
     return [*words[: at + 1], LIST, *words[at + 1 :]]
 
 
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no card's size in GB")
+    return value
+
+
 def _bundle(arguments: argparse.Namespace) -> Bundle:
     config: Path | None = arguments.config
     return load_bundle(arguments.bundle or load_settings(config).bundle)
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from imgdiffd.hub import presences
-    from imgdiffd.terminal import models_table
+    from imgdiffd.terminal import models_table, wide_console
 
     bundle = _bundle(arguments)
-    Console().print(models_table((each.role, each.model, not each.problems) for each in presences(bundle)))
+    console = wide_console()
+    console.print(models_table((each.role, each.model, not each.problems) for each in presences(bundle)))
+    console.print(_fit(bundle, load_settings(arguments.config)), markup=False, soft_wrap=True)
     _refuse_lacking(bundle)
+
+
+def _fit(bundle: Bundle, settings: Settings) -> str:
+    """Whether the bundle fits this machine when nothing else is on it, as a sentence."""
+    from imgdiffd.schedulers.placement import PlacementError
+
+    try:
+        _placer(bundle, settings).plan_empty()
+    except PlacementError as error:
+        return f"It does not fit this machine: {error.message.removeprefix('placement: ')}."
+    except ConfigurationError as error:
+        return f"Whether it fits this machine is not known: {error}."
+    return "It fits this machine; `imgdiffd models plan` shows how."
 
 
 def _pull(arguments: argparse.Namespace) -> None:
@@ -74,6 +103,40 @@ def _pull(arguments: argparse.Namespace) -> None:
     print(f"bundle {bundle.name} is whole on this machine")
 
 
+def _plan(arguments: argparse.Namespace) -> None:
+    from imgdiffd.client import Client
+    from imgdiffd.memory import imagined
+    from imgdiffd.placing import Placer
+    from imgdiffd.terminal import plan_table, wide_console
+
+    settings = load_settings(arguments.config)
+    bundle = _bundle(arguments)
+    if arguments.cards:
+        cards = imagined(arguments.cards)
+        placer = Placer(bundle, {c.device: c.device for c in cards}, _measured(settings), lambda _: cards)
+    else:
+        placer = _placer(bundle, settings)
+    with Client(settings.socket_path) as client:
+        busy = not arguments.cards and client.alive()
+    plan = placer.plan_empty() if busy else placer.plan_now()
+    wide_console().print(plan_table(plan, placer.footprints()))
+    if busy:
+        print("a daemon is running, so its memory counts as free here")
+
+
+def _measured(settings: Settings) -> "Measurements":
+    from imgdiffd.footprints import Measurements
+
+    return Measurements.of_folder(settings.state_folder)
+
+
+def _placer(bundle: Bundle, settings: Settings) -> "Placer":
+    from imgdiffd.fleet import names_of, resolve_devices
+    from imgdiffd.placing import Placer
+
+    return Placer(bundle, names_of(resolve_devices(settings.devices)), _measured(settings))
+
+
 def _refuse_lacking(bundle: Bundle) -> None:
     """Print what `bundle` lacks on this machine; raises BundleError where that is anything."""
     from imgdiffd.hub import problems
@@ -87,5 +150,6 @@ def _refuse_lacking(bundle: Bundle) -> None:
 
 _WORDS = {
     LIST: (_list, "what a bundle needs and what of it is here; the word may be left out"),
+    PLAN: (_plan, "which device would hold which models, what that takes, and why"),
     "pull": (_pull, "fetch what a bundle names by hub id; interrupted, it goes on where it stopped"),
 }

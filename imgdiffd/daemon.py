@@ -25,8 +25,7 @@ from imgdiffd.footprints import Measurements
 from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
 from imgdiffd.notify import Notifier, tell_progress
-from imgdiffd.pipeline import Role
-from imgdiffd.placing import Placer, required_roles
+from imgdiffd.placing import Placer
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
@@ -69,8 +68,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     pictures = settings.state_folder / "pictures"
     for folder in (settings.state_folder, settings.inbox_folder, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    roles = required_roles(bundle, {Role.JUDGE})
-    placer = Placer(bundle, roles, devices, Measurements(settings.state_folder / "footprints.json"))
+    placer = Placer(bundle, devices, Measurements.of_folder(settings.state_folder))
     plan = await placer.plan()
     check_agreement(profile, bundle, {role for held in plan.roles.values() for role in held})
     for line in plan.lines():

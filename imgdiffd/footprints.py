@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from imgdiffd import hub
 from imgdiffd.bundle import Bundle, Model, Sdxl, Segmenter
@@ -41,6 +42,11 @@ class Measurements:
         self.path = path
         self._figures = _read(path)
         self._changed = False
+
+    @classmethod
+    def of_folder(cls, state_folder: Path) -> Self:
+        """Those of the daemon whose state is in that folder."""
+        return cls(state_folder / "footprints.json")
 
     def of(self, model: Model) -> Measured:
         """What is known of `model`."""

@@ -4,7 +4,7 @@ It owns the order of these steps and the waiting for memory; the decision is `sc
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import anyio
@@ -24,9 +24,9 @@ _LOOK_S = 1.0
 Look = Callable[[Mapping[str, str]], list[Space]]
 
 
-def required_roles(bundle: Bundle, also: Collection[Role] = ()) -> tuple[Role, ...]:
-    """The roles that this daemon needs: those of every job, and the optional ones in `also` that the bundle has."""
-    return tuple(role for role in bundle.roles if role not in OPTIONAL_ROLES or role in also)
+def resident_roles(bundle: Bundle) -> tuple[Role, ...]:
+    """The roles of `bundle` that the daemon keeps resident: those of every job, and the judge, which some ask for."""
+    return tuple(role for role in bundle.roles if role not in OPTIONAL_ROLES or role is Role.JUDGE)
 
 
 class Placer:
@@ -38,17 +38,16 @@ class Placer:
     def __init__(
         self,
         bundle: Bundle,
-        roles: Sequence[Role],
         devices: Mapping[str, str],
         measured: Measurements,
         look: Look = memory.spaces,
     ) -> None:
-        self._bundle, self._roles, self._devices, self._measured, self._look = bundle, roles, devices, measured, look
+        self._bundle, self._devices, self._measured, self._look = bundle, devices, measured, look
 
     def footprints(self) -> dict[Role, Footprint]:
         """What each role takes; as on a CPU where any device is one."""
         cpu = "cpu" in self._devices.values()
-        return footprints(self._bundle, self._roles, self._measured, cpu=cpu)
+        return footprints(self._bundle, resident_roles(self._bundle), self._measured, cpu=cpu)
 
     async def plan(self) -> Plan:
         """The plan for what is free now; where only others' use of the memory forbids one, waits for it a while.

@@ -23,6 +23,7 @@ from imgdiffd.status import Funnel, JobView, Status
 REFRESH_S = 0.5
 PLAIN_LINE_S = 5.0
 _RATE_WINDOW_S = 30.0
+_FILE_COLUMNS = 160
 
 
 def duration(seconds: float | None) -> str:
@@ -55,9 +56,17 @@ class Rates:
         return (last_count - first_count) / (last_time - first_time) if last_time > first_time else 0.0
 
 
+def wide_console() -> Console:
+    """A console whose tables are not squeezed where nobody sees a terminal's width: in a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_COLUMNS)
+
+
 def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
     """One row a role: the model that plays it, its licence and size, and whether it is on this machine."""
-    table = Table("role", "model", "licence", "precision", "weights, GB", "here")
+    table = Table(
+        "role", Column("model", overflow="fold"), "licence", "precision", "weights, GB", "here", box=SIMPLE_HEAD
+    )
     for role, model, is_here in rows:
         size = "" if model.weights_gb is None else f"{model.weights_gb:.2f}"
         here = "[green]yes[/]" if is_here else "[red]no[/]"
@@ -67,7 +76,8 @@ def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
 
 def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
     """One row a device and role: what it takes and why it is there; then what all of them take of the device."""
-    table = Table("device", "role", "weights, GB", "peak, GB", Column("why", no_wrap=True), box=SIMPLE_HEAD)
+    narrow = [Column(name, no_wrap=True) for name in ("device", "role", "weights, GB", "peak, GB")]
+    table = Table(*narrow, "why", box=SIMPLE_HEAD)
     for placement in plan.placements:
         for number, (role, reason) in enumerate(zip(placement.roles, placement.reasons, strict=True)):
             sizes = (f"{taken[role].weights_bytes / 1e9:.2f}", f"{taken[role].peak_bytes / 1e9:.2f}")

@@ -1,6 +1,8 @@
 """The command line: what it says when something is wrong, and with which status."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,8 @@ def _run(*arguments: str) -> int:
         (("export", "/tmp/never"), 1, "no such database"),
         (("status", "0"), 2, "must be 1 or more"),
         (("fly",), 2, "invalid choice"),
+        (("models", "plan", "small", "--cards", "24"), 78, "the largest device has 21.5 GB to use"),
+        (("models", "plan", "--cards", "small"), 2, "'small' is no card's size in GB"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_thing_and_what_to_do(
@@ -54,6 +58,37 @@ def test_a_wrong_setting_ends_serve_before_anything_starts(tmp_path: Path, capsy
     assert _run("--config", str(settings), "serve") == 78
     assert "line 2: devises" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+def test_a_plan_for_imagined_cards_needs_neither_cards_nor_models(capsys: pytest.CaptureFixture[str]) -> None:
+    main(("models", "plan", "paper", "--cards", "80", "80", "80", "80"))
+    table = capsys.readouterr().out
+    assert len(re.findall(r"^ +cuda:\d", table, re.MULTILINE)) == 4
+    assert table.count("painter") == 4
+    assert table.count("rewriter") == 1
+
+
+def test_the_listing_says_whether_a_bundle_fits_this_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGDIFFD_DEVICES", "cpu")
+    main(("models", "mini"))
+    assert "It fits this machine" in capsys.readouterr().out
+    monkeypatch.setenv("IMGDIFFD_DEVICES", "auto")
+    main(("models", "mini"))
+    assert "Whether it fits this machine is not known" in capsys.readouterr().out
+
+
+def test_output_that_nobody_reads_on_is_no_error() -> None:
+    piped = subprocess.run(
+        f"{sys.executable} -P -m imgdiffd settings | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert piped.stderr == ""
 
 
 def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,10 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub"})),
-    "cli_models": (frozenset({"hub", "terminal"}), frozenset({"rich"})),
+    "cli_models": (
+        frozenset({"client", "fleet", "footprints", "hub", "memory", "placing", "schedulers", "terminal"}),
+        frozenset(),
+    ),
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
     "terminal": (frozenset({"schedulers"}), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),

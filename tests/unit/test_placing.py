@@ -11,7 +11,7 @@ from imgdiffd.bundle import load_bundle
 from imgdiffd.footprints import Measurements
 from imgdiffd.memory import imagined
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
-from imgdiffd.placing import Placer, required_roles
+from imgdiffd.placing import Placer, resident_roles
 from imgdiffd.schedulers.placement import PlacementError, Space
 from imgdiffd.wire import Done, Ready
 
@@ -30,14 +30,14 @@ def _sized(size_gb: float) -> placing.Look:
 
 
 def _placer(folder: Path, look: placing.Look, devices: Mapping[str, str] = CARDS, bundle: str = "paper") -> Placer:
-    loaded = load_bundle(bundle)
-    return Placer(loaded, required_roles(loaded), devices, Measurements(folder / "footprints.json"), look)
+    return Placer(load_bundle(bundle), devices, Measurements(folder / "footprints.json"), look)
 
 
-def test_optional_roles_are_placed_only_where_asked_for() -> None:
+def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_never() -> None:
     paper = load_bundle("paper")
-    assert set(required_roles(paper)) == set(Role) - OPTIONAL_ROLES
-    assert Role.ERASER in required_roles(paper, [Role.ERASER])
+    assert set(resident_roles(paper)) == set(Role) - OPTIONAL_ROLES
+    judged = paper.model_copy(update={"judge": paper.captioner})
+    assert set(resident_roles(judged)) == set(Role) - OPTIONAL_ROLES | {Role.JUDGE}
 
 
 @pytest.mark.anyio
