@@ -28,6 +28,7 @@ from imgdiffd.models.sources import (
     dtype_for,
     folder_of,
     named,
+    one_line,
     part_of,
     refuse_damaged,
     sdxl_source,
@@ -194,6 +195,13 @@ def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
             f"bundle {bundle.name}: rewriter: {bundle.rewriter.source}: its tokenizer has no chat template",
             hint=f"set chat_template under [rewriter] in {bundle.path}",
         )
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
+    except Exception as error:  # templates raise what they like
+        raise BundleError(
+            f"its chat template refuses a user's message: {one_line(error)}",
+            hint=f"set chat_template under [rewriter] in {bundle.path}",
+        ) from error
     model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
     return Rewriter(model, tokenizer, bundle.rewriter.rows_per_pass)
 
@@ -246,6 +254,10 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
     processor = part_of(bundle, role, AutoProcessor)
     if entry.chat_template is not None:
         processor.chat_template = entry.chat_template
+    if getattr(processor, "chat_template", None) is None:  # so has a tokenizer, for what is none of these models
+        raise BundleError(
+            "its processor has no chat template", hint=f"set chat_template under [{role}] in {bundle.path}"
+        )
     weights = entry.model_dump_json(include={"source", "revision", "variant", "precision"})
     if weights not in loaded:
         loaded[weights] = weights_of(bundle, role, AutoModelForImageTextToText, device)

@@ -39,9 +39,14 @@ class Rewriter:
         self._context = int(model.config.get_text_config().max_position_embeddings)
 
     def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
-        """The token ids that ask for `caption`'s rewrite, chat template and all."""
+        """The token ids that ask for `caption`'s rewrite, chat template and all.
+
+        Templates of models that think aloud are told not to: their thoughts would fill the answer. Others ignore it.
+        """
         asked = [{"role": "user", "content": rewrite.prompt.replace("{caption}", caption)}]
-        text = self._tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        text = self._tokenizer.apply_chat_template(
+            asked, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return tokens
 

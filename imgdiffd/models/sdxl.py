@@ -67,7 +67,7 @@ class Sdxl:
         `vae` is the folder or hub id of another autoencoder to take in place of the checkpoint's own. Raises
         BundleError with the reason where a part is missing, damaged, or not SDXL's.
         """
-        hint = "name the folder or hub id of an SDXL checkpoint in the diffusers format, with safetensors"
+        hint = "name an SDXL checkpoint in the diffusers format, with safetensors; *.fp16.* files need variant = 'fp16'"
         parts: dict[str, Any] = {}
         try:
             if vae is not None:

@@ -96,6 +96,7 @@ def folder_of(bundle: Bundle, role: Role) -> Path:
 def weights_of(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> Any:
     """A transformers model of class `auto` in eval mode. Raises BundleError where weights are missing or do not fit."""
     folder = folder_of(bundle, role)
+    _refuse_other_kinds(folder, auto)
     model, report = auto.from_pretrained(
         folder,
         dtype=dtype_for(device, bundle.model(role).precision),
@@ -111,6 +112,24 @@ def weights_of(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> A
             hint=hub.remedy(bundle, role),
         )
     return model.to(device).eval().requires_grad_(False)
+
+
+_KINDS = {
+    "AutoModelForCausalLM": "a chat LLM",
+    "AutoModel": "a CLIP or a SigLIP",
+    "BlipForImageTextRetrieval": "a BLIP for image-text retrieval, base or large",
+    "AutoModelForImageTextToText": "an image-text-to-text model, such as a LLaVA, Qwen-VL or InternVL",
+}
+
+
+def _refuse_other_kinds(folder: Path, auto: Any) -> None:
+    """Raises BundleError where the configuration in `folder` is of no kind that `auto` builds."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    kinds = getattr(auto, "_model_mapping", None)  # an auto class builds many, keyed by their configurations
+    if not (isinstance(config, auto.config_class) if kinds is None else type(config) in kinds):
+        raise BundleError(f"it is of type {config.model_type}", hint=f"name {_KINDS[auto.__name__]}")
 
 
 def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
