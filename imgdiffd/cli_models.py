@@ -84,7 +84,7 @@ def _fit(bundle: Bundle, settings: Settings) -> str:
     try:
         _placer(bundle, settings).plan_empty()
     except PlacementError as error:
-        return f"It does not fit this machine: {error.message.removeprefix('placement: ')}."
+        return f"It does not fit this machine: {error.message}."
     except ConfigurationError as error:
         return f"Whether it fits this machine is not known: {error}."
     return "It fits this machine; `imgdiffd models plan` shows how."

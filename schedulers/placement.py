@@ -197,17 +197,17 @@ def _refuse_unknown(footprints: Mapping[Role, Footprint]) -> None:
     unknown = [role for role in Role if role not in OPTIONAL_ROLES and role not in footprints]
     if unknown:
         names = ", ".join(unknown)
-        raise PlacementError(f"placement: no footprint of {names}", hint="give weights_gb and peak_gb in the bundle")
+        raise PlacementError(f"no footprint of {names}", hint="give weights_gb and peak_gb in the bundle")
 
 
 def _refusal(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> PlacementError:
-    needed = needed_bytes(frozenset(Role) - OPTIONAL_ROLES, footprints)
-    dearest = max(_units(), key=lambda unit: needed_bytes(unit, footprints))
-    largest = max((space.usable_bytes for space in spaces), default=0)
-    total = f"all needed models take {_gb(needed)} on one device"
-    one = f"{', '.join(sorted(dearest))} must be together and take {_gb(needed_bytes(dearest, footprints))}"
-    message = f"placement: {total}; {one}; the largest device has {_gb(largest)} to use"
-    return PlacementError(message, hint="use the bundle small, add a device, or free memory on these")
+    needs = [f"{' + '.join(sorted(unit))} {_gb(needed_bytes(unit, footprints))}" for unit in _units()]
+    total = _gb(needed_bytes(frozenset(Role) - OPTIONAL_ROLES, footprints))
+    rooms = ", ".join(f"{space.device} {_gb(space.usable_bytes)}" for space in spaces) or "none"
+    message = f"no room: {', '.join(needs)}, each on one device; all on one take {total}. To use: {rooms}"
+    return PlacementError(
+        message, hint="take smaller models or passes (the bundle small has 7B models), or more memory"
+    )
 
 
 def _gb(count_bytes: int) -> str:

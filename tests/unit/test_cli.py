@@ -37,7 +37,7 @@ def _run(*arguments: str) -> int:
         (("export", "/tmp/never"), 1, "no such database"),
         (("status", "0"), 2, "must be 1 or more"),
         (("fly",), 2, "invalid choice"),
-        (("models", "plan", "small", "--cards", "24"), 78, "the largest device has 21.5 GB to use"),
+        (("models", "plan", "small", "--cards", "24"), 78, "To use: cuda:0 21.5 GB"),
         (("models", "plan", "--cards", "small"), 2, "'small' is no card's size in GB"),
     ],
 )

@@ -53,7 +53,7 @@ def test_small_fits_one_card_of_80_gb_whole() -> None:
 
 
 def test_one_card_of_24_gb_is_refused_with_the_numbers() -> None:
-    with pytest.raises(PlacementError, match=r"take 41\.9 GB on one device.*has 21\.5 GB to use"):
+    with pytest.raises(PlacementError, match=r"rewriter 15\.5 GB.*all on one take 41\.9 GB. To use: cuda:0 21\.5 GB"):
         place(cards(24), SMALL)
 
 

@@ -41,7 +41,7 @@ def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_never(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("bundle", "size_gb"), [("paper", 80.0), ("small", 80.0)])
+@pytest.mark.parametrize(("bundle", "size_gb"), [("paper", 80.0), ("small", 80.0), ("small", 40.0)])
 async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
     tmp_path: Path, bundle: str, size_gb: float
 ) -> None:
@@ -52,7 +52,7 @@ async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
 
 @pytest.mark.anyio
 async def test_a_card_of_24_gb_is_refused_at_once_with_the_numbers(tmp_path: Path) -> None:
-    with anyio.fail_after(1.0), pytest.raises(PlacementError, match=r"the largest device has 21\.5 GB to use"):
+    with anyio.fail_after(1.0), pytest.raises(PlacementError, match=r"To use: cuda:0 21\.5 GB"):
         await _placer(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "small").plan()
 
 
@@ -81,7 +81,7 @@ async def test_memory_that_others_keep_is_a_refusal_in_the_end(tmp_path: Path, m
     def look(devices: Mapping[str, str]) -> list[Space]:
         return [Space(name, 80 * GB, GB) for name in devices]
 
-    with pytest.raises(PlacementError, match=r"the largest device has 1\.0 GB"):
+    with pytest.raises(PlacementError, match=r"To use: cuda:0 1\.0 GB"):
         await _placer(tmp_path, look).plan()
 
 
