@@ -15,19 +15,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 LARGE_BYTES = 1000  # files from this size on are kept as the real hub keeps large ones: by their SHA-256
 
 
 @dataclass
 class FakeHub:
-    """What is served, and how. `asked` has a line for each request: method, path, Range."""
+    """What is served, and how.
+
+    `asked` has a line for each request, `fetched` one for each file's body that was sent, with the Range asked for.
+    `tokens` are the tokens that a file's bytes were asked with: large ones are served by another host, which is to
+    get none.
+    """
 
     url: str = ""
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    stop_at: int | None = None  # a large file's body waits here until `go_on` is set
-    go_on: threading.Event = field(default_factory=threading.Event)
+    fetched: list[str] = field(default_factory=list)
+    tokens: set[str | None] = field(default_factory=set)
+    cut_at: int | None = None  # a longer file's body ends here, and with it the connection
 
     def add_folder(self, source: str, folder: Path) -> None:
         """Serve the files of `folder` as the repository `source`."""
@@ -36,11 +44,10 @@ class FakeHub:
 
     def commit(self, source: str) -> str:
         """The only commit of `source`, another one for other content."""
-        return hashlib.sha1(repr(sorted(self.repositories[source].items())).encode()).hexdigest()
-
-    def fetched(self) -> list[str]:
-        """The bodies asked for, in order, by path; with the Range where one was given."""
-        return [line.removeprefix("GET ") for line in self.asked if line.startswith("GET ") and "/resolve/" in line]
+        digest = hashlib.sha1()
+        for name, content in sorted(self.repositories[source].items()):
+            digest.update(name.encode() + content)
+        return digest.hexdigest()
 
 
 def listing(content: bytes) -> dict[str, Any]:
@@ -52,11 +59,16 @@ def listing(content: bytes) -> dict[str, Any]:
     return entry
 
 
+def tensor_file(size: int = 16) -> bytes:
+    """A safetensors file of one tensor of `size` bytes."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
 def safetensors(path: Path, cut: int = 0) -> None:
-    """A file of one tensor with an empty configuration beside it, `cut` bytes short."""
-    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    """A safetensors file with an empty configuration beside it, `cut` bytes short."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((struct.pack("<Q", len(header)) + header + bytes(16))[: -cut or None])
+    path.write_bytes(tensor_file()[: -cut or None])
     (path.parent / "config.json").write_text("{}")
 
 
@@ -75,9 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        given = self.headers.get("Range", "")
-        self.hub.asked.append(f"{self.command} {path} {given}".strip())
+        self.hub.asked.append(f"{self.command} {path}")
         parts = path.strip("/").split("/")
+        if parts[0] == "cdn":
+            self._send_body("/".join(parts[1:3]), "/".join(parts[3:]), {})
+            return
         is_api = parts[:2] == ["api", "models"]
         source = "/".join(parts[2:4] if is_api else parts[:2])
         if source not in self.hub.repositories:
@@ -91,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif is_api:
             self._send(200, self._model_info(source), {"Content-Type": "application/json"})
         else:
-            self._send_file(source, "/".join(parts[4:]), given)
+            self._send_file(source, "/".join(parts[4:]))
 
     def _model_info(self, source: str) -> bytes:
         files = self.hub.repositories[source]
@@ -100,18 +114,28 @@ class _Handler(BaseHTTPRequestHandler):
         info = {"id": source, "sha": self.hub.commit(source), "private": False, "gated": gated, "siblings": siblings}
         return json.dumps(info).encode()
 
-    def _send_file(self, source: str, name: str, given: str) -> None:
+    def _send_file(self, source: str, name: str) -> None:
         content = self.hub.repositories[source].get(name)
+        headers = {"X-Repo-Commit": self.hub.commit(source)}
         if content is None:
             self._refuse(404, "EntryNotFound")
-            return
-        entry = listing(content)
-        headers = {"X-Repo-Commit": self.hub.commit(source), "Accept-Ranges": "bytes"}
-        headers["ETag"] = f'"{entry.get("lfs", {}).get("sha256", entry["blobId"])}"'
-        if given and self.command == "GET":
+        elif "lfs" in (entry := listing(content)):
+            headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{entry["lfs"]["sha256"]}"'}
+            headers["Location"] = f"http://localhost:{urlsplit(self.hub.url).port}/cdn/{source}/{name}"
+            self._send(302, b"", headers)
+        else:
+            self._send_body(source, name, {**headers, "ETag": f'"{entry["blobId"]}"'})
+
+    def _send_body(self, source: str, name: str, headers: dict[str, str]) -> None:
+        content = self.hub.repositories[source][name]
+        given = self.headers.get("Range", "")
+        if self.command == "GET":
+            self.hub.fetched.append(f"{source}/{name} {given}".strip())
+            self.hub.tokens.add(self.headers.get("Authorization"))
+        if given:
             start = int(given.removeprefix("bytes=").rstrip("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self._send(206, content[start:], headers)
+            content_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self._send(206, content[start:], {**headers, "Content-Range": content_range})
         else:
             self._send(200, content, headers)
 
@@ -126,14 +150,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        stop_at = self.hub.stop_at
-        if stop_at is not None and len(body) > stop_at:
-            self.wfile.write(body[:stop_at])
-            self.wfile.flush()
-            self.hub.go_on.wait(60)
+        cut_at = self.hub.cut_at
+        if self.path.startswith("/cdn/") and cut_at is not None and len(body) > cut_at:
+            self.wfile.write(body[:cut_at])
             self.close_connection = True
         else:
             self.wfile.write(body)
+
+
+def use(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point huggingface_hub in this process at `hub` and `cache`, whatever the environment says."""
+    constants = "huggingface_hub.constants"
+    monkeypatch.setattr(f"{constants}.ENDPOINT", hub.url)
+    monkeypatch.setattr(
+        f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(cache / "token"))
 
 
 @contextmanager
@@ -147,7 +181,6 @@ def fake_hub() -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
-        hub.go_on.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -30,6 +30,8 @@ from imgdiffd.errors import BundleError, ImgdiffdError
 from imgdiffd.hub.damage import components, damage, has_weights
 from imgdiffd.hub.files import checkpoint_files, component_files, model_files, pipeline_files
 
+_ANSWER_S = 30.0
+
 Say = Callable[[str], None]
 Pick = Callable[["_Repository"], list[str]]
 
@@ -136,7 +138,7 @@ def _pick_pipeline(repository: _Repository, variant: str | None) -> list[str]:
 def _listed(source: str, revision: str | None) -> _Repository:
     """What the hub has of `source` at `revision`; raises the hub's own errors."""
     api = HfApi()
-    info = api.model_info(source, revision=revision, files_metadata=True)
+    info = api.model_info(source, revision=revision, files_metadata=True, timeout=_ANSWER_S)
     if info.gated:
         api.auth_check(source)  # the list of a gated repository is open, its files are not
     files = {}

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from imgdiffd.bundle import load_bundle
 from imgdiffd.cli import main
+from imgdiffd.daemon import serve
+from imgdiffd.errors import BundleError
 from imgdiffd.hub import presences
+from imgdiffd.settings import Settings
 from tests.fake_hub import safetensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -74,3 +78,10 @@ def test_check_names_a_missing_hub_model(
         main(["check"])
     assert stopped.value.code == 78
     assert "blip: Salesforce/blip-itm-large-coco: not in the local cache" in capsys.readouterr().err
+
+
+def test_the_daemon_names_a_missing_hub_model_before_anything_starts(cache: Path, tmp_path: Path) -> None:
+    settings = Settings(state_folder=tmp_path / "state", inbox_folder=tmp_path / "inbox", bundle="paper")
+    with pytest.raises(BundleError, match=r"bundle paper: rewriter: lmsys/vicuna-13b-v1.5: not in the local cache"):
+        anyio.run(serve, settings)
+    assert not (tmp_path / "state").exists()
