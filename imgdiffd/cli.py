@@ -25,9 +25,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _log_to_stderr(settings: Settings) -> None:
+    from imgdiffd.notify import JournalFormatter, in_journal
+
     logging.basicConfig(
         level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if in_journal(sys.stderr):
+        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -1,6 +1,6 @@
-"""What a service manager is told of the daemon: ready, stopping, still turning, and a line of progress (sd_notify(3)).
+"""What a service manager is told of the daemon: ready, stopping, still turning, progress (sd_notify(3)), and the log.
 
-It owns that protocol and its pace; it does not know what the daemon does, and says nothing where nobody listens.
+It owns those protocols and their pace; it does not know what the daemon does, and says nothing where nobody listens.
 """
 
 import logging
@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TextIO
 
 import anyio
 
@@ -17,6 +18,7 @@ from imgdiffd.status import Status, headline
 _log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 2.0
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
 
 
 class Notifier:
@@ -87,3 +89,25 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
             notifier.status(line)
             said = line
         await anyio.sleep(STATUS_EVERY_S)
+
+
+class JournalFormatter(logging.Formatter):
+    """Each line with its priority in front, as journald reads it (sd-daemon(3)); the time is journald's own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's lines, those of a traceback too."""
+        priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
+def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether `stream` is the one that a service manager connected to the journal."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or none of the system's
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))

@@ -109,6 +109,12 @@ def test_a_socket_that_is_open_to_everybody_is_refused_as_wrong_configuration(tm
     assert "has mode 0666" in (tmp_path / "daemon.log").read_text()
 
 
+def test_a_client_needs_no_certificates_for_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with Client(tmp_path / "s") as client:
+        assert not client.alive()
+
+
 def test_sockets_meant_for_another_process_are_left_alone() -> None:
     assert api.inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
     assert api.inherited({}) is None

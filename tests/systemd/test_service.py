@@ -61,6 +61,8 @@ def test_a_killed_service_comes_back_and_finishes_the_job_with_nothing_doubled(
     for line in ("status=9/KILL", "Scheduled restart job", "'captions.txt' is job 1", "SIGTERM: stopping", "stopped"):
         assert line in journal
     assert "Traceback" not in journal
+    assert "INFO" not in journal, "levels are the journal's own"
+    assert "is job 1" not in machine.run("journalctl", "-o", "cat", "-p", "warning", "-u", "imgdiffd")
     assert machine.run("ls", "/var/lib/imgdiffd/inbox/done") == "captions.txt"
     state_folder = machine.fetch("/var/lib/imgdiffd", tmp_path / "state")
     with Reader.open(state_folder / "state.db") as reader:

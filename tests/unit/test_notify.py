@@ -1,7 +1,10 @@
 """What the service manager hears, over real datagram sockets."""
 
+import io
+import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +13,7 @@ import anyio
 import pytest
 
 from imgdiffd.errors import StoreError
-from imgdiffd.notify import STATUS_EVERY_S, Notifier, tell_progress
+from imgdiffd.notify import STATUS_EVERY_S, JournalFormatter, Notifier, in_journal, tell_progress
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.status import DeviceView, JobView, Status, headline
@@ -170,3 +173,31 @@ def test_the_headline_says_what_is_wrong_first_and_how_far_the_open_jobs_are() -
     assert headline(status) == (
         "disk: full; paused; 1 of 2 devices ready; open jobs: 1, captions: 34 of 64, samples: 41; about 2 min left"
     )
+
+
+def test_the_journal_gets_a_priority_for_every_line_of_a_traceback_and_no_second_time() -> None:
+    try:
+        raise StoreError("gone")
+    except StoreError:
+        record = logging.LogRecord("imgdiffd.x", logging.ERROR, "", 0, "cannot %s", ("write",), sys.exc_info())
+    lines = JournalFormatter().format(record).splitlines()
+    assert lines[0] == "<3>imgdiffd.x: cannot write"
+    assert len(lines) > 3
+    assert all(line.startswith("<3>") for line in lines)
+
+
+@pytest.mark.parametrize(("level", "priority"), [(10, 7), (20, 6), (30, 4), (40, 3), (50, 2)])
+def test_levels_are_syslogs(level: int, priority: int) -> None:
+    record = logging.LogRecord("a", level, "", 0, "b", None, None)
+    assert JournalFormatter().format(record) == f"<{priority}>a: b"
+
+
+def test_only_the_stream_that_is_the_journal_counts_as_the_journal(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        status = os.fstat(stream.fileno())
+        here = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert in_journal(stream, here)
+        assert not in_journal(stream, {"JOURNAL_STREAM": "1:2"})
+        assert not in_journal(stream, {})
+    assert not in_journal(stream, here)
+    assert not in_journal(io.StringIO(), here)
