@@ -20,11 +20,13 @@ from imgdiffd.message import (
     RewriteInput,
     StageInput,
     StageOutput,
+    VetInput,
 )
-from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
+from imgdiffd.pipeline import Role, Stage
 from imgdiffd.profile import Profile, load_profile
 from imgdiffd.wire import Start
 from tests.tiny import PICTURE_PX, tiny_sdxl
+from tests.tiny_judge import save_judge
 from tests.tiny_models import save_all
 
 LIMIT_S = 560
@@ -35,7 +37,10 @@ CAPTIONS = ("a red ball on the grass", "a blue cube and a dog")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     tiny_sdxl(folder / "painter")
-    return save_all(folder)
+    save_judge(folder / "judge")
+    path = save_all(folder)
+    path.write_text(path.read_text("utf-8") + '\n[judge]\nsource = "judge"\nrows_per_pass = 3\n', "utf-8")
+    return path
 
 
 def profile() -> Profile:
@@ -65,6 +70,7 @@ async def every_stage(device: DeviceProcess, captions: tuple[str, ...]) -> list[
     await run(Stage.REWRITE, *(RewriteInput(item, CAPTIONS[item], 0) for item in items))
     await run(Stage.GENERATE, *(GenerateInput(item, CAPTIONS[item], "a blue cube", 0) for item in items))
     await run(Stage.COMPARE, *(CompareInput(item, *pairs[item]) for item in items))
+    await run(Stage.VET, *(VetInput(item, *pairs[item]) for item in items))
     await run(Stage.LOCATE, *(LocateInput(item, *pairs[item], ("ball",), ("cube", "cat")) for item in items))
     await run(Stage.DESCRIBE, *(DescribeInput(item, *pairs[item], (RegionInput(0, box),)) for item in items))
     region = ContrastRegion(0, box, "a red ball", "a cube", 2)
@@ -79,7 +85,7 @@ async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mat
 ) -> None:
     found = []
     for number, batches in enumerate(((CAPTIONS,), ((CAPTIONS[1],), (CAPTIONS[0],)))):
-        roles = tuple(role.value for role in Role if role not in OPTIONAL_ROLES)
+        roles = tuple(role.value for role in Role if role is not Role.ERASER)
         device = DeviceProcess("cpu", Start(str(bundle), "cpu", roles, str(tmp_path / str(number)), threads=1))
         with anyio.fail_after(LIMIT_S):
             ready = await device.start()

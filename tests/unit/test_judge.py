@@ -8,11 +8,11 @@ from torch import Tensor
 
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.models.judge import Judge
-from tests import tiny_captioners, tiny_models
+from tests import tiny_models
 from tests.tiny_captioners import FAMILIES
+from tests.tiny_judge import save_judge
 
 QUESTION = "please answer only yes or no : what is this ?"
-WORDS = ("yes", "no", "Yes", "No")
 NEW_TOKENS = 5
 
 
@@ -22,11 +22,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     folder = tmp_path_factory.mktemp("judge")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (tiny_models, tiny_captioners):
-            patch.setattr(module, "WORDS", (*module.WORDS, *WORDS))
-        patch.setitem(tiny_models.TEXT, "vocab_size", tiny_models.TEXT["vocab_size"] + len(WORDS))
-        FAMILIES[request.param](folder)
+    save_judge(folder, request.param)
     return AutoModelForImageTextToText.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
 
 

@@ -12,8 +12,7 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.pipeline import Role
 from tests import tiny_models
 from tests.tiny import tiny_sdxl
-
-WORDS = ("yes", "no")
+from tests.tiny_judge import save_judge
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_sdxl(folder / "painter")
     tiny_models.save_all(folder)
     (folder / "captioner").rename(folder / "mute")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_models, "WORDS", (*tiny_models.WORDS, *WORDS))
-        patch.setitem(tiny_models.TEXT, "vocab_size", tiny_models.TEXT["vocab_size"] + len(WORDS))
-        tiny_models.save_captioner(folder / "captioner")
+    save_judge(folder / "captioner")
     return folder
 
 
