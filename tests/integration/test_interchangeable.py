@@ -13,88 +13,36 @@ from torch.nn import functional
 from transformers import (
     AutoImageProcessor,
     AutoModel,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BlipForImageTextRetrieval,
 )
 
 from imgdiffd.errors import BundleError
-from imgdiffd.message import CompareInput, GenerateInput, LocateInput, RewriteInput, StageInput
+from imgdiffd.message import (
+    CompareInput,
+    GenerateInput,
+    LocateInput,
+)
 from imgdiffd.pipeline import Role, Stage, seed_of
-from imgdiffd.profile import Profile, load_profile
-from imgdiffd.stages.engine import StageEngine
+from imgdiffd.profile import load_profile
 from imgdiffd.stages.pictures import Pictures
-from imgdiffd.wire import Batch, Start
 from tests import other_models
-from tests.other_chats import CHATS, save_chat
-from tests.swapped import loaded, save_base, swapped, with_source
+from tests.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
 from tests.tiny import PICTURE_PX
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a red ball and a blue house on the grass", "a red star and a blue house on the grass")
-BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))
 NOUNS = ("ball", "cat")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bundle of tiny models, whose lines are swapped; the others' folders come beside."""
     return save_base(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
-    """1.png and 2.png, of large and small squares of random colours."""
-    noise, written = torch.Generator().manual_seed(0), Pictures(tmp_path, CPU)
-    for name in ("1.png", "2.png"):
-        coarse = torch.rand(2, 3, 6, 8, generator=noise)
-        large, small = functional.interpolate(coarse, (48, 64)), coarse.repeat(1, 1, 8, 8)
-        written.write({name: ((0.7 * large[0] + 0.3 * small[1]) * 255).to(torch.uint8)})
-    return written
-
-
-def ran(
-    bundle: Path, stage: Stage, roles: tuple[Role, ...], profile: Profile, folder: Path, *inputs: StageInput
-) -> Any:
-    """What a worker of `bundle` answers to one batch whose pictures are in `folder`."""
-    engine = StageEngine(Start(str(bundle), "cpu", roles, str(folder)), lambda _: None)
-    assert set(engine.models) == set(roles)
-    return engine.run(Batch(1, stage, profile, inputs))
-
-
-def changed(part: str, **changes: Any) -> Profile:
-    """The miniature bundle's profile with other numbers in its table `part`."""
-    profile = load_profile("mini")
-    return profile.model_copy(update={part: getattr(profile, part).model_copy(update=changes)})
-
-
-# Rewriters.
-
-
-@pytest.mark.parametrize("family", CHATS)
-def test_another_chat_llm_answers_as_its_own_library_has_it(base: Path, tmp_path: Path, family: str) -> None:
-    folder = save_chat(base / family, family)
-    profile = changed("rewrite", prompt="Change: {caption}", temperature=0.0, max_new_tokens=10)
-    inputs = [RewriteInput(item, caption, 0) for item, caption in enumerate((CAPTIONS[0], "a fish", CAPTIONS[1]))]
-    answers = ran(with_source(base, "rewriter", family), Stage.REWRITE, (Role.REWRITER,), profile, tmp_path, *inputs)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
-    for entry, answer in zip(inputs, answers, strict=True):
-        asked = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"Change: {entry.caption}"}],
-            add_generation_prompt=True,
-            enable_thinking=False,
-            return_tensors="pt",
-        )
-        made = model.generate(**asked, max_new_tokens=10, do_sample=False)[0, asked["input_ids"].shape[1] :]
-        assert answer.answer == tokenizer.decode(made, skip_special_tokens=True).strip()
-        assert answer.truncated == (int(made[-1]) not in model.generation_config.eos_token_id)
-
-
-def test_a_model_that_thinks_aloud_is_asked_not_to(base: Path) -> None:
-    folder = save_chat(base / "qwen3", "qwen3")
-    rewriter = loaded(with_source(base, "rewriter", "qwen3"), Role.REWRITER).need_rewriter
-    asked = rewriter.prompt_tokens("a fish", load_profile("mini").rewrite)
-    assert AutoTokenizer.from_pretrained(folder).decode(asked).endswith("<think>\n\n</think>\n\n")
+    return save_pictures(tmp_path)
 
 
 # Painters.

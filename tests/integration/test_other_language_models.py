@@ -1,0 +1,89 @@
+"""Any chat LLM rewrites, any image-text-to-text model describes: the answers are those that its own library gives."""
+
+from pathlib import Path
+
+import pytest
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+)
+
+from imgdiffd.message import DescribeInput, RegionInput, RewriteInput
+from imgdiffd.pipeline import Role, Stage
+from imgdiffd.profile import load_profile
+from imgdiffd.stages.describe import question
+from imgdiffd.stages.pictures import Pictures
+from tests import other_captioners, tiny_captioners
+from tests.other_chats import CHATS, save_chat
+from tests.swapped import changed, loaded, ran, save_base, save_pictures, with_source
+
+CAPTIONS = ("a red ball and a blue house on the grass", "a fish", "a red star and a blue house on the grass")
+BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_base(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    return save_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("family", CHATS)
+def test_another_chat_llm_answers_as_its_own_library_has_it(base: Path, tmp_path: Path, family: str) -> None:
+    folder = save_chat(base / family, family)
+    profile = changed("rewrite", prompt="Change: {caption}", temperature=0.0, max_new_tokens=10)
+    inputs = [RewriteInput(item, caption, 0) for item, caption in enumerate(CAPTIONS)]
+    answers = ran(with_source(base, "rewriter", family), Stage.REWRITE, (Role.REWRITER,), profile, tmp_path, *inputs)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    for entry, answer in zip(inputs, answers, strict=True):
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"Change: {entry.caption}"}],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            return_tensors="pt",
+        )
+        made = model.generate(**asked, max_new_tokens=10, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert answer.answer == tokenizer.decode(made, skip_special_tokens=True).strip()
+        assert answer.truncated == (int(made[-1]) not in model.generation_config.eos_token_id)
+
+
+def test_a_model_that_thinks_aloud_is_asked_not_to(base: Path) -> None:
+    folder = save_chat(base / "qwen3", "qwen3")
+    rewriter = loaded(with_source(base, "rewriter", "qwen3"), Role.REWRITER).need_rewriter
+    asked = rewriter.prompt_tokens("a fish", load_profile("mini").rewrite)
+    assert AutoTokenizer.from_pretrained(folder).decode(asked).endswith("<think>\n\n</think>\n\n")
+
+
+CAPTIONERS = {
+    **tiny_captioners.FAMILIES,
+    "llava": other_captioners.save_llava,
+    "qwen3_vl": other_captioners.save_qwen3_vl,
+}
+
+
+@pytest.mark.parametrize("family", CAPTIONERS)
+def test_another_captioner_answers_as_its_own_library_has_it(
+    base: Path, pictures: Pictures, tmp_path: Path, family: str
+) -> None:
+    folder = base / f"captioner-{family}"
+    CAPTIONERS[family](folder)
+    profile = changed("describe", max_new_tokens=6)
+    regions = tuple(RegionInput(index, box) for index, box in enumerate(BOXES))
+    roles = (Role.CLIP, Role.BLIP, Role.CAPTIONER)
+    asked = DescribeInput(1, "1.png", "2.png", regions)
+    (described,) = ran(with_source(base, "captioner", folder.name), Stage.DESCRIBE, roles, profile, tmp_path, asked)
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    for region, box in zip(described.regions, BOXES, strict=True):
+        content = [{"type": "image"}, {"type": "text", "text": question(profile.describe, box, 64, 48)}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        for name, answer in (("1.png", region.text1), ("2.png", region.text2)):
+            inputs = processor(images=[pictures.read(name)], text=[text], return_tensors="pt")
+            made = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+            assert answer == processor.tokenizer.decode(made, skip_special_tokens=True).strip()
+            assert answer
