@@ -167,7 +167,7 @@ def use(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_TOKEN_PATH", str(cache / "token"))
+    monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(cache / "token"))
 
 
 @contextmanager

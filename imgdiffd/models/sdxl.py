@@ -57,7 +57,6 @@ class Sdxl:
         device: torch.device,
         dtype: torch.dtype,
         *,
-        revision: str | None = None,
         variant: str | None = None,
         vae: str | None = None,
         local_files_only: bool = False,
@@ -71,11 +70,12 @@ class Sdxl:
         parts: dict[str, Any] = {}
         try:
             if vae is not None:
-                parts["vae"] = AutoencoderKL.from_pretrained(vae, dtype=dtype, use_safetensors=True)
+                parts["vae"] = AutoencoderKL.from_pretrained(
+                    vae, dtype=dtype, use_safetensors=True, local_files_only=local_files_only
+                )
             pipeline = StableDiffusionXLPipeline.from_pretrained(
                 source,
                 dtype=dtype,
-                revision=revision,
                 variant=variant,
                 local_files_only=local_files_only,
                 use_safetensors=True,

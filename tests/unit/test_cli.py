@@ -1,13 +1,16 @@
 """The command line: what it says when something is wrong, and with which status."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from imgdiffd.bundle import load_bundle
 from imgdiffd.cli import build_parser, main
+from imgdiffd.cli_models import spelled_out
 from imgdiffd.models.mini.world import parse_caption
 from imgdiffd.trial.evaluate import demo_captions
 
@@ -89,6 +92,37 @@ def test_output_that_nobody_reads_on_is_no_error() -> None:
         check=False,
     )
     assert piped.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("models", "models list"),
+        ("models paper", "models list paper"),
+        ("models ./pull", "models list ./pull"),
+        ("models pull", "models pull"),
+        ("models pull ./pull", "models pull ./pull"),
+        ("models --help", "models --help"),
+        ("--config own.toml models", "--config own.toml models list"),
+        ("--con models models", "--con models models list"),
+        ("--config=own.toml models paper", "--config=own.toml models list paper"),
+        ("submit models", "submit models"),
+        ("--version", "--version"),
+        ("", ""),
+    ],
+)
+def test_the_first_word_after_models_decides_and_list_may_be_left_out(typed: str, meant: str) -> None:
+    assert spelled_out(typed.split()) == meant.split()
+
+
+def test_a_bundle_called_like_a_word_is_given_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(load_bundle("mini").path.parent, tmp_path / "pull")
+    for command in ("models ./pull", "models pull ./pull"):
+        main(command.split())
+    assert capsys.readouterr().out.endswith("is whole on this machine\n")
 
 
 def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:

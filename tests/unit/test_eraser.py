@@ -236,6 +236,18 @@ def test_an_eraser_of_the_painters_weights_shares_the_painter_in_memory(folder: 
     assert len(alone.need_eraser.erase(HOLES[:1], numbers())) == 1
 
 
+def test_a_sharing_eraser_takes_no_memory_of_its_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "painter")
+    resident = list[Sdxl]()
+    load_sdxl = Sdxl.load
+    monkeypatch.setattr(Sdxl, "load", lambda *given, **also: resident.append(load_sdxl(*given, **also)) or resident[-1])
+    monkeypatch.setattr("imgdiffd.models.loading._allocated", lambda _: 100 * len(resident))
+    assert loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER).weights_bytes == {"painter": 100, "eraser": 0}
+    assert loaded(bundle(tmp_path), Role.ERASER).weights_bytes == {"eraser": 100}
+
+
 @pytest.mark.parametrize("line", ['source = "other"', 'source = "painter"\nprecision = "bf16"'])
 def test_an_eraser_of_other_weights_or_precision_does_not_share(folder: Path, tmp_path: Path, line: str) -> None:
     for name in ("painter", "other"):
