@@ -242,7 +242,12 @@ def test_a_sharing_eraser_takes_no_memory_of_its_own(
     shutil.copytree(folder, tmp_path / "painter")
     resident = list[Sdxl]()
     load_sdxl = Sdxl.load
-    monkeypatch.setattr(Sdxl, "load", lambda *given, **also: resident.append(load_sdxl(*given, **also)) or resident[-1])
+
+    def counted(*given: Any, **also: Any) -> Sdxl:
+        resident.append(load_sdxl(*given, **also))
+        return resident[-1]
+
+    monkeypatch.setattr(Sdxl, "load", counted)
     monkeypatch.setattr("imgdiffd.models.loading._allocated", lambda _: 100 * len(resident))
     assert loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER).weights_bytes == {"painter": 100, "eraser": 0}
     assert loaded(bundle(tmp_path), Role.ERASER).weights_bytes == {"eraser": 100}
