@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import StaticCache
 
 from imgdiffd.models.sampling import draw, end_tokens, uniforms
 from imgdiffd.profile import Rewrite
 
 _LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width hangs on no batch mate
+_KEYS_STEP = 16  # keys are a multiple of this, for which CUDA's fused kernels take a mask as it lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,17 @@ class Rewriter:
     ) -> list[list[int]]:
         spare = self._rows - len(prompts)
         filled = [*prompts, *[prompts[0]] * spare]
-        device = self._model.device
+        device, room = self._model.device, -(-(width + rewrite.max_new_tokens) // _KEYS_STEP) * _KEYS_STEP
         tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in filled], device=device)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in filled], device=device)
+        # One mask for all steps: tokens yet to come are hidden by their place, as those of a causal model are. Since it
+        # shows them, transformers never leaves it out for another kernel where no row of a pass is padded.
+        mask = torch.ones(len(filled), room, dtype=torch.long, device=device)
+        for row, prompt in enumerate(filled):
+            mask[row, : width - len(prompt)] = 0
         draws = uniforms([*seeds, *[seeds[0]] * spare], rewrite.max_new_tokens).to(device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache, answers = None, [list[int]() for _ in prompts]
+        positions = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
+        cache = StaticCache(config=self._model.config, max_cache_len=room)  # allocated once, written in place
+        answers = [list[int]() for _ in prompts]
         for step in range(rewrite.max_new_tokens):
             seen = self._model(
                 input_ids=tokens,
@@ -95,7 +102,6 @@ class Rewriter:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            cache = seen.past_key_values
             chosen = draw(seen.logits[:, -1], draws[:, step], rewrite.temperature, rewrite.top_p)
             for answer, token in zip(answers, chosen.tolist(), strict=False):
                 if not answer or answer[-1] not in self._ends:
@@ -103,5 +109,4 @@ class Rewriter:
             if all(answer[-1] in self._ends for answer in answers):
                 break
             tokens, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(filled), 1)], dim=1)
         return answers
