@@ -53,25 +53,47 @@ def test_an_answer_is_the_same_token_for_token_whatever_its_batch_mates(rewriter
     assert together == alone == backwards
 
 
-def test_an_answers_logits_are_bit_for_bit_the_same_whatever_its_batch_mates(parts: Any) -> None:
-    """Shapes depend on the caption alone, so not even rounding knows of the batch mates."""
-    seen: list[torch.Tensor] = []
+class Recording:
+    """A model that keeps, for each forward pass, the first row's newest logits and where its keys lie."""
 
-    class Recording:
-        def __init__(self) -> None:
-            self.device, self.config = torch.device("cpu"), parts[0].config
-            self.generation_config = parts[0].generation_config
+    def __init__(self, model: Any) -> None:
+        self.device, self.config, self.generation_config = torch.device("cpu"), model.config, model.generation_config
+        self._model = model
+        self.logits: list[torch.Tensor] = []
+        self.keys: list[tuple[tuple[int, ...], int]] = []
 
-        def __call__(self, **inputs: Any) -> Any:
-            out = parts[0](**inputs)
-            seen.append(out.logits[0, -1].clone())
-            return out
+    def __call__(self, **inputs: Any) -> Any:
+        out = self._model(**inputs)
+        self.logits.append(out.logits[0, -1].clone())
+        keys = out.past_key_values.layers[0].keys
+        self.keys.append((tuple(keys.shape), keys.data_ptr()))
+        return out
 
-    recording = Rewriter(Recording(), parts[1], rows_per_pass=3)
-    once = SAMPLED.model_copy(update={"max_new_tokens": 1})
-    recording.rewrite(CAPTIONS[:3], range(3), once)
-    recording.rewrite(CAPTIONS[:1], [0], once)
-    assert torch.equal(seen[0], seen[1])
+
+ONCE = SAMPLED.model_copy(update={"max_new_tokens": 1})
+
+
+@pytest.mark.parametrize("words", [3, 19])  # 19: a prompt as long as the step that widths are rounded to
+def test_an_answers_logits_are_bit_for_bit_the_same_whatever_its_batch_mates(parts: Any, words: int) -> None:
+    """Shapes and kernels depend on the caption alone, so not even rounding knows of the batch mates."""
+    model = Recording(parts[0])
+    recorded = Rewriter(model, parts[1], rows_per_pass=3)
+    caption = " ".join(["ball"] * words)
+    assert words == 3 or len(recorded.prompt_tokens(caption, ONCE)) % 32 == 0
+    for mates in ([], ["a cat", "the dog"], [caption, caption], [" ".join(["cat"] * 18)] * 2):
+        recorded.rewrite([caption, *mates], range(1 + len(mates)), ONCE)
+    passes = [logits for logits in model.logits if torch.allclose(logits, model.logits[0], atol=1e-3)]
+    assert len(passes) == 4
+    assert all(torch.equal(logits, model.logits[0]) for logits in passes)
+
+
+def test_keys_and_values_are_allocated_once_a_pass_and_written_in_place(parts: Any) -> None:
+    model = Recording(parts[0])
+    Rewriter(model, parts[1], rows_per_pass=3).rewrite(CAPTIONS[:1], [0], SAMPLED)
+    assert len(model.keys) > 3
+    ((shape, _),) = set(model.keys)
+    assert shape[0] == 3
+    assert shape[2] >= 32 + SAMPLED.max_new_tokens
 
 
 def test_the_seed_alone_chooses_among_answers(rewriter: Rewriter) -> None:
@@ -82,7 +104,10 @@ def test_the_seed_alone_chooses_among_answers(rewriter: Rewriter) -> None:
 
 def test_temperature_0_is_the_models_own_greedy_generation(rewriter: Rewriter, parts: Any) -> None:
     model, tokenizer = parts
-    for answer, caption in zip(rewriter.rewrite(CAPTIONS, range(5), GREEDY), CAPTIONS, strict=True):
+    captions = [*CAPTIONS, *[" ".join(["ball"] * words) for words in (18, 19, 20)]]  # prompts of 31, 32 and 33 tokens
+    alone = [rewriter.rewrite([caption], [0], GREEDY)[0] for caption in captions]
+    assert rewriter.rewrite(captions, range(len(captions)), GREEDY) == alone
+    for answer, caption in zip(alone, captions, strict=True):
         ids = torch.tensor([rewriter.prompt_tokens(caption, GREEDY)])
         made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert answer.text == tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
