@@ -14,7 +14,7 @@ so the source's softmax serves its own values and the target's, joined along the
 nothing is kept in any pair, the second call is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,12 @@ class PairController:
                 self._cross.append(layer)
             else:
                 layer.set_processor(_PictureAttention(self))
+
+    @property
+    def phase(self) -> Hashable | None:
+        """What the step in hand computes with: in equal phases the same kernels on the same tensors. None outside."""
+        current = self.current
+        return None if current is None else (current, current.opened, current.self_max_tokens)
 
     def remove(self) -> None:
         """Puts the processors back that the UNet had before."""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.kernels.crop import CropPlan, crop
 from imgdiffd.message import Box
 from imgdiffd.profile import ImageTextKind
@@ -24,6 +25,10 @@ class Blip:
     def __init__(self, model: Any, tokenizer: Any, plan: CropPlan) -> None:
         self._model, self._tokenizer, self._plan = model, tokenizer, plan
         self._text_tokens = int(model.config.text_config.max_position_embeddings)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """The layers of both towers, which compiling pays for."""
+        return attending_layers(self._model)
 
     @torch.inference_mode()
     def score(self, picture: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:

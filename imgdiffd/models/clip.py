@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from imgdiffd.errors import BundleError
+from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.kernels.crop import CropPlan, crop
 from imgdiffd.message import Box
 
@@ -38,6 +39,10 @@ class Clip:
         text = model.config.text_config
         self._text_tokens = int(text.max_position_embeddings)
         self._width = int(text.projection_size if self._is_siglip else model.config.projection_dim)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """The layers of both towers, which compiling pays for."""
+        return attending_layers(self._model)
 
     @torch.inference_mode()
     def embed_pictures(self, pictures: Sequence[Tensor]) -> Tensor:

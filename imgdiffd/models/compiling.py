@@ -1,42 +1,32 @@
-"""Regional torch.compile that may fail: then the blocks run as they are, and it is said once.
+"""Which parts of which role are compiled, and whose steps become CUDA graphs.
 
-It owns what is compiled and the way back; it does not know what the blocks compute.
+It owns that choice; how compiling goes and how it fails is `kernels.compile`'s.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+
+from imgdiffd.kernels.compile import compile_blocks
+from imgdiffd.models.painter import Painter
+from imgdiffd.pipeline import Role
+
+_FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
-def compile_blocks(what: str, blocks: Iterable[nn.Module], say: Callable[[str], None]) -> None:
-    """Compiles each block's forward at its first call; one kernel serves all blocks of the same class and shape.
+def compile_models(models: Mapping[Role, Any], device: torch.device, note: Callable[[str], None]) -> None:
+    """Compiles the `repeated_blocks` of every model that has any, at their first calls; graphs the painter's steps.
 
-    A block whose compilation fails, and with it all of `blocks`, goes back to its own forward; `say` gets the reason.
-    Errors of the computation itself, torch's OutOfMemoryError among them, pass through.
+    What fails, now or later, runs as it did before, and `note` hears of it once. Graphs need CUDA.
     """
-    chosen = list(blocks)
-    eager = [block.forward for block in chosen]
-
-    def give_up(error: Exception) -> None:
-        for block, forward in zip(chosen, eager, strict=True):
-            block.forward = forward
-        reason = str(error).strip().splitlines()
-        say(f"{what} runs uncompiled: {type(error).__name__}: {reason[0] if reason else 'no reason given'}")
-
-    for block, forward in zip(chosen, eager, strict=True):
-        block.forward = _guarded(forward, give_up)
-
-
-def _guarded(forward: Callable[..., Any], give_up: Callable[[Exception], None]) -> Callable[..., Any]:
-    compiled = torch.compile(forward, dynamic=None)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return compiled(*args, **kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            give_up(error)
-            return forward(*args, **kwargs)
-
-    return call
+    done: set[int] = set()  # an eraser may share its checkpoint with the painter
+    for role, model in models.items():
+        blocks = model.repeated_blocks() if hasattr(model, "repeated_blocks") else []
+        blocks = [block for block in blocks if id(block) not in done]
+        done.update(map(id, blocks))
+        if blocks:
+            compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
+    painter = models.get(Role.PAINTER)
+    if isinstance(painter, Painter) and device.type == "cuda":
+        painter.graph_steps(note)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from imgdiffd.errors import BundleError, StageError
@@ -41,6 +41,10 @@ class Eraser:
             )
         self.sdxl = sdxl
         self._pictures_per_pass = pictures_per_pass
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """What compiling pays for: those of its checkpoint."""
+        return self.sdxl.repeated_blocks()
 
     @torch.inference_mode()
     def erase(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:

@@ -16,7 +16,7 @@ from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip, refuse_unfit
-from imgdiffd.models.compiling import compile_blocks
+from imgdiffd.models.compiling import compile_models
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
@@ -124,7 +124,7 @@ def load_models(
     """`roles` of `bundle`, ready on `device`. `say` is told each role as it begins.
 
     An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; a
-    judge that names the captioner's likewise. `compile` compiles the painter's repeated blocks, on CUDA only; `note`
+    judge that names the captioner's likewise. `compile` compiles what the models repeat; `note`
     hears if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's
     OutOfMemoryError passes through.
     """
@@ -139,7 +139,7 @@ def load_models(
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
         Role.BLIP: _blip,
-        Role.CAPTIONER: lambda bundle, device: _captioner(bundle, device, lookers),
+        Role.CAPTIONER: lambda bundle, device: _captioner(bundle, device, lookers, note),
         Role.ERASER: lambda bundle, device: _eraser(bundle, device, loaded.get(Role.PAINTER)),
         Role.JUDGE: lambda bundle, device: _judge(bundle, device, lookers),
     }
@@ -150,8 +150,8 @@ def load_models(
         before = _allocated(device)
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken[role.value] = _allocated(device) - before
-    if compile and device.type == "cuda" and Role.PAINTER in roles:
-        compile_blocks("the painter", loaded[Role.PAINTER.value].repeated_blocks(), note)
+    if compile:
+        compile_models({role: loaded[role.value] for role in wanted}, device, note)
     return Models(
         tokenizer,
         **loaded,
@@ -233,9 +233,9 @@ def _blip(bundle: Bundle, device: torch.device) -> Blip:
     return Blip(model, part_of(bundle, Role.BLIP, AutoTokenizer), _crop_plan(bundle, Role.BLIP))
 
 
-def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Captioner:
+def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any], note: Say) -> Captioner:
     model, processor = _looker(bundle, Role.CAPTIONER, device, loaded)
-    return Captioner(model, processor, bundle.captioner.rows_per_pass)
+    return Captioner(model, processor, bundle.captioner.rows_per_pass, note)
 
 
 def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Judge:

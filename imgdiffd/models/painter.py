@@ -4,7 +4,8 @@ It owns passes and the injected denoising loop; it does not know attention, chec
 belong together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from imgdiffd.errors import BundleError, InputError, StageError
 from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
+from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.models.sdxl import Prompt, Sdxl
 from imgdiffd.profile import Generate
 
@@ -36,6 +38,7 @@ class Painter:
         self._pairs_per_pass = pairs_per_pass
         self.tokenizer = sdxl.tokenizer
         self._control = PairController(sdxl.unet)
+        self._step_graph: StepGraph | None = None
 
     @classmethod
     def load(
@@ -52,8 +55,13 @@ class Painter:
             raise BundleError(str(error), hint="name an SDXL checkpoint") from error
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The UNet's transformer blocks: many of few shapes, which is what compiling pays for."""
-        return [each for each in self.sdxl.unet.modules() if type(each).__name__ == "BasicTransformerBlock"]
+        """The UNet's and the text encoders' blocks: many of few shapes, which is what compiling pays for."""
+        return self.sdxl.repeated_blocks()
+
+    def graph_steps(self, say: Callable[[str], None]) -> None:
+        """Has the steps of a pass captured as CUDA graphs, one a phase of the injection; `say` hears if that fails."""
+        unet = self.sdxl.unet
+        self._step_graph = unet.forward = StepGraph(unet.forward, lambda: self._control.phase, say)
 
     @torch.inference_mode()
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
@@ -122,8 +130,19 @@ class Painter:
         latents = latents * sdxl.scheduler.init_noise_sigma
         guided = prompt.unguided is not None
         unguided_text = None if sdxl.zero_empty_prompt else prompt.unguided
-        with self._control.painting(prompt.text, unguided_text, guided=guided, injection=injection, steps=len(times)):
+        painting = self._control.painting(
+            prompt.text, unguided_text, guided=guided, injection=injection, steps=len(times)
+        )
+        with painting, self._graphed_pass():
             for step, time in enumerate(times):
                 self._control.enter_step(step)
                 latents = sdxl.denoise(latents, time, prompt, generators)
         return latents
+
+    @contextmanager
+    def _graphed_pass(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._step_graph is not None:
+                self._step_graph.forget()  # decoding needs its memory

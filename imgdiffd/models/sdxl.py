@@ -11,10 +11,13 @@ from typing import Any, Self
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgdiffd.errors import BundleError, InputError, ProfileError
+from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.models.sources import one_line
+
+_UNET_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,11 @@ class Sdxl:
         if reason := _unfit(pipeline):
             raise BundleError(reason, hint=hint)
         return cls(pipeline, device)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """The blocks of UNet and text encoders that compiling pays for: many of few shapes."""
+        blocks = [each for each in self.unet.modules() if type(each).__name__ in _UNET_BLOCKS]
+        return blocks + [layer for encoder in self._encoders for layer in attending_layers(encoder)]
 
     def check_size(self, key: str, picture_px: int) -> None:
         """Raises ProfileError naming `key` for a picture size that the autoencoder cannot make."""

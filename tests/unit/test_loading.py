@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from imgdiffd.bundle import load_bundle
 from imgdiffd.errors import BundleError, StageError
-from imgdiffd.models.compiling import compile_blocks
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.sources import dtype_for
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
@@ -179,32 +178,6 @@ def test_loading_says_nothing_on_stderr(tiny_bundle: Path) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-
-
-def test_a_failing_compile_falls_back_to_eager_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> object:
-        raise torch._dynamo.exc.TorchDynamoException("no such operator\nmore")
-
-    monkeypatch.setattr(torch, "compile", lambda forward, **_: refused)
-    blocks = [torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)]
-    expected = [block(torch.ones(1, 3)) for block in blocks]
-    said: list[str] = []
-    compile_blocks("the painter", blocks, said.append)
-    for _ in range(2):
-        assert all(torch.equal(block(torch.ones(1, 3)), was) for block, was in zip(blocks, expected, strict=True))
-    assert said == ["the painter runs uncompiled: TorchDynamoException: no such operator"]
-
-
-def test_memory_errors_pass_through_a_compiled_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> object:
-        raise torch.OutOfMemoryError("full")
-
-    monkeypatch.setattr(torch, "compile", lambda forward, **_: full)
-    block, said = torch.nn.Linear(3, 3), list[str]()
-    compile_blocks("the painter", [block], said.append)
-    with pytest.raises(torch.OutOfMemoryError):
-        block(torch.ones(1, 3))
-    assert said == []
 
 
 def pickled(folder: Path) -> None:

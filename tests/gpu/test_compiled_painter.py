@@ -1,0 +1,68 @@
+"""The painter on CUDA: graphed and compiled steps paint what plain ones do."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from imgdiffd.models.compiling import compile_models
+from imgdiffd.models.painter import Painter, PairPrompt
+from imgdiffd.pipeline import Role
+from imgdiffd.profile import Generate, load_profile
+from tests.tiny import PICTURE_PX, tiny_sdxl
+
+PAIRS = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl(tmp_path_factory.mktemp("painter"))
+
+
+def painter(checkpoint: Path) -> Painter:
+    return Painter.load(str(checkpoint), torch.device("cuda"), torch.float32, 1, local_files_only=True)
+
+
+def generate() -> Generate:
+    """Ten steps: three phases of three steps and more."""
+    changes = {"picture_px": PICTURE_PX, "steps": 10, "cross_injection": 0.7, "self_injection": 0.4}
+    return load_profile("default").generate.model_copy(update=changes)
+
+
+def latents_of(painter: Painter) -> Tensor:
+    """What the painter decodes, on the CPU."""
+    found: list[Tensor] = []
+    decode = painter.sdxl.decode
+
+    def noting(latents: Tensor) -> Tensor | None:
+        found.append(latents.cpu())
+        return decode(latents)
+
+    painter.sdxl.decode = noting  # type: ignore[method-assign]
+    painter.paint_pairs(PAIRS, generate())
+    painter.sdxl.decode = decode  # type: ignore[method-assign]
+    return torch.stack(found)
+
+
+def test_graphed_steps_give_the_same_latents_bit_for_bit(checkpoint: Path) -> None:
+    plain, graphed, told = painter(checkpoint), painter(checkpoint), list[str]()
+    graphed.graph_steps(told.append)
+    assert torch.equal(latents_of(graphed), latents_of(plain))
+    assert told == []
+
+
+def test_a_graph_s_memory_is_given_back_after_its_pass(checkpoint: Path) -> None:
+    graphed = painter(checkpoint)
+    graphed.graph_steps(pytest.fail)
+    latents_of(graphed)
+    before = torch.cuda.memory_allocated()
+    latents_of(graphed)
+    assert torch.cuda.memory_allocated() <= before
+
+
+def test_compiled_and_graphed_steps_agree_with_plain_ones(checkpoint: Path) -> None:
+    plain, compiled, told = painter(checkpoint), painter(checkpoint), list[str]()
+    compile_models({Role.PAINTER: compiled}, torch.device("cuda"), told.append)
+    assert torch.allclose(latents_of(compiled), latents_of(plain), atol=1e-3)
+    assert told == []
