@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from imgdiffd.bundle import load_bundle
 from imgdiffd.errors import StageError
 from imgdiffd.models import shared_prefix
 from imgdiffd.models.captioner import Captioner
+from imgdiffd.models.loading import load_models
 from imgdiffd.models.shared_prefix import SharedPass
-from tests import tiny_captioners
+from imgdiffd.pipeline import Role
+from tests import tiny_captioners, tiny_models
 
 QUESTIONS = (
     ("what is this ?", "please describe the region [ 0.12 ] for the ball and the dog in the sea on the grass", "a cat"),
@@ -212,3 +215,12 @@ def test_sharing_that_changes_the_logits_is_found_out_at_the_start_and_not_used(
     assert len(notes) == 1
     assert "of their spread" in notes[0]
     assert whole.answer(pictures[:1], QUESTIONS[:1], 4)[0][0]
+
+
+def test_loading_passes_the_note_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = load_bundle(str(tiny_models.save_all(tmp_path)))
+    monkeypatch.setattr("imgdiffd.models.captioner.let_share", lambda model: "it is not to")
+    monkeypatch.setattr("imgdiffd.models.loading._painter_tokenizer", lambda bundle: None)
+    notes: list[str] = []
+    load_models(bundle, [Role.CAPTIONER], torch.device("cpu"), lambda _: None, compile=False, note=notes.append)
+    assert notes == ["the captioner reads a picture again for each question: it is not to"]
