@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgdiffd.errors import StageError
+from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.models.picture_prompts import PicturePrompts, Prompt
 from imgdiffd.models.sampling import end_tokens
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
@@ -52,6 +53,10 @@ class Captioner:
         if reason:
             let_go(model)
             note(f"the captioner reads a picture again for each question: {reason}")
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        return parts_beside_attention(attending_layers(self._model))
 
     @torch.inference_mode()
     def answer(

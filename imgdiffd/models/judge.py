@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from imgdiffd.errors import BundleError, StageError
+from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.models.sampling import end_tokens
 
 _SPELLINGS = ("{}", " {}")  # a tokenizer may have a token of its own for the word behind a space
@@ -50,6 +51,10 @@ class Judge:
         self._yes, self._no = sorted(yes - no), sorted(no - yes)
         if not self._yes or not self._no:
             raise BundleError("its tokenizer has no token for yes or none for no", hint="name another judge")
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        return parts_beside_attention(attending_layers(self._model))
 
     @torch.inference_mode()
     def judge(self, pictures: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import StaticCache
 
+from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.models.sampling import draw, end_tokens, uniforms
 from imgdiffd.profile import Rewrite
 
@@ -39,6 +41,10 @@ class Rewriter:
         self._model, self._tokenizer, self._rows = model, tokenizer, rows_per_pass
         self._ends = end_tokens(model, tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        return parts_beside_attention(attending_layers(self._model))
 
     def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
         """The token ids that ask for `caption`'s rewrite, chat template and all.
