@@ -59,7 +59,7 @@ def remedy(bundle: Bundle, role: Role) -> str:
         return f"`imgdiffd models pull {known or shlex.quote(str(bundle.path))}` fetches what is lacking"
     if known == MINI:
         return "`make mini` rebuilds the miniature bundle"
-    return f"put it there again, or change the source in {bundle.path}"
+    return f"put it there, or change the source in {'a copy of ' if known else ''}{bundle.path}"
 
 
 def presences(bundle: Bundle, roles: Sequence[Role] | None = None) -> list[Presence]:
