@@ -23,8 +23,8 @@ def test_the_bundles_figures_hold_in_half_precision_and_double_on_a_cpu(measured
     bundle = load_bundle("paper")
     on_card = footprints(bundle, [Role.REWRITER], measured, cpu=False)[Role.REWRITER]
     on_cpu = footprints(bundle, [Role.REWRITER], measured, cpu=True)[Role.REWRITER]
-    assert (on_card.weights_bytes, on_card.peak_bytes) == (26_030_000_000, 4 * GB)
-    assert (on_cpu.weights_bytes, on_cpu.peak_bytes) == (52_060_000_000, 8 * GB)
+    assert (on_card.weights_bytes, on_card.peak_bytes) == (26_030_000_000, 4_500_000_000)
+    assert (on_cpu.weights_bytes, on_cpu.peak_bytes) == (52_060_000_000, 9 * GB)
 
 
 def test_what_a_worker_measured_replaces_the_estimates_also_after_a_restart(measured: Measurements) -> None:
