@@ -87,10 +87,11 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         replan=lambda lost: placer.plan_empty(lost).roles,
     )
     notifier = Notifier()
-    async with Store.open(settings.state_folder / "state.db") as store:
+    disk = DiskGuard(settings.state_folder, settings.min_free_gb)
+    async with Store.open(settings.state_folder / "state.db", on_full=disk.note_full) as store:
         await _tidy(store, pictures)
         scheduler = Scheduler(
-            StoreWork(store, fleet.processes),
+            StoreWork(store, fleet.processes, disk),
             max_open=settings.open_tasks,
             in_flight=settings.in_flight,
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
@@ -99,7 +100,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         if await store.paused():
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
-        disk = DiskGuard(settings.state_folder, settings.min_free_gb, scheduler)
+        disk.guard(scheduler)
         control = DaemonControl(settings, store, scheduler, fleet, inbox, disk)
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:

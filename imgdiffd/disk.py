@@ -1,16 +1,28 @@
-"""Watches the free space of the state folder and holds dispatch back while there is too little.
+"""Watches the free space of the state folder: holds dispatch back below a threshold, gives up ballast when it is full.
 
-It owns the threshold and its wording; it does not know what fills the disk.
+It owns the thresholds, their wording and the ballast file; it does not know what fills the disk or what is written.
 """
 
+import logging
+import os
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 
+from imgdiffd.errors import StoreFullError
+
+_log = logging.getLogger(__name__)
+
 CHECK_S = 5.0
+REASON = "disk"
+BALLAST_NAME = "ballast"
+BALLAST_BYTES = 32 << 20  # the database needs room to record what the devices still run when the disk fills up
 _GIB = 1 << 30
+
+T = TypeVar("T")
 
 
 class Dispatch(Protocol):
@@ -24,29 +36,82 @@ class Dispatch(Protocol):
 
 
 class DiskGuard:
-    """`problem` is empty while there is room, else a sentence for people."""
+    """`problem` is empty while there is room, else a sentence for people. Nothing is held back before `guard`."""
 
-    def __init__(self, folder: Path, min_free_gb: float, dispatch: Dispatch) -> None:
+    def __init__(self, folder: Path, min_free_gb: float, *, ballast_bytes: int = BALLAST_BYTES) -> None:
         self._folder = folder
+        self._ballast = folder / BALLAST_NAME
+        self._ballast_bytes = ballast_bytes
         self._min_free_gb = min_free_gb
-        self._dispatch = dispatch
+        self._dispatch: Dispatch | None = None
+        self._full = False
         self.problem = ""
 
+    def guard(self, dispatch: Dispatch) -> None:
+        """Hold `dispatch` back from now on while there is too little room. Raises OSError as `check` does."""
+        self._dispatch = dispatch
+        self.check()
+
     def check(self) -> None:
-        """Look once. Raises OSError where the folder cannot be asked."""
-        free_gb = shutil.disk_usage(self._folder).free / _GIB
-        if free_gb < self._min_free_gb:
-            self.problem = (
-                f"disk: {free_gb:.1f} GiB free at {self._folder}, below min_free_gb = {self._min_free_gb:g}; "
-                "nothing new is started until there is room"
-            )
-            self._dispatch.pause("disk")
-        elif self.problem:
+        """Look once; keep the ballast up where there is room. Raises OSError where the folder cannot be asked."""
+        free = shutil.disk_usage(self._folder).free
+        least = self._min_free_gb * _GIB
+        if self._full:  # a write failed: what the ballast gave must not look like room
+            least = max(least, 2 * self._ballast_bytes)
+        if free < least:
+            below = f"below min_free_gb = {self._min_free_gb:g}" if not self._full else "and a write found it full"
+            self._hold(f"disk: {free / _GIB:.1f} GiB free at {self._folder}, {below}")
+            return
+        if not self._ballast.exists() and free >= least + self._ballast_bytes:
+            self._take_ballast()
+        self._full = False
+        if self.problem:
+            _log.info("disk: there is room at %s again", self._folder)
             self.problem = ""
-            self._dispatch.resume("disk")
+            if self._dispatch is not None:
+                self._dispatch.resume(REASON)
+
+    def note_full(self) -> bool:
+        """A write found no room: hold dispatch back. True where the ballast was given up, so that it may work now."""
+        self._full = True
+        self._hold(f"disk: full at {self._folder}")
+        try:
+            self._ballast.unlink()
+        except OSError:  # given up already, or out of reach
+            return False
+        _log.warning("disk: gave up the ballast of %d MiB", self._ballast_bytes >> 20)
+        return True
+
+    async def insist(self, change: Callable[[], Awaitable[T]]) -> T:
+        """`change`'s result, tried again whenever there is room as long as the database finds the disk full."""
+        while True:
+            try:
+                return await change()
+            except StoreFullError:
+                self.note_full()
+                while self._full:
+                    await anyio.sleep(CHECK_S)
+                    self.check()
 
     async def run(self) -> None:
         """Look every few seconds until cancelled."""
         while True:
             self.check()
             await anyio.sleep(CHECK_S)
+
+    def _hold(self, what: str) -> None:
+        if not self.problem:
+            _log.warning("%s; nothing new is started", what)
+        self.problem = f"{what}; nothing new is started until there is room"
+        if self._dispatch is not None:
+            self._dispatch.pause(REASON)
+
+    def _take_ballast(self) -> None:
+        partial = self._ballast.with_suffix(".part")
+        try:
+            with open(partial, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)
+            partial.replace(self._ballast)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            _log.warning("disk: no ballast at %s: %s", self._ballast, error.strerror)

@@ -5,9 +5,11 @@ It owns the order "read inputs, run, record"; it decides nothing and does not kn
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from imgdiffd.device import DeviceProcess
-from imgdiffd.errors import WorkerDiedError
+from imgdiffd.disk import DiskGuard
+from imgdiffd.errors import NoRoomError, WorkerDiedError
 from imgdiffd.schedulers.work import Batch, Task
 from imgdiffd.store import Store, TaskRow
 
@@ -23,11 +25,13 @@ class StoreWork:
     """The scheduler's `Work`, backed by the store and the worker processes.
 
     A result is recorded only for items that are still where the batch found them, so a late answer changes nothing.
+    While the disk is full, what is to be recorded waits until there is room.
     """
 
-    def __init__(self, store: Store, devices: Mapping[str, DeviceProcess]) -> None:
+    def __init__(self, store: Store, devices: Mapping[str, DeviceProcess], disk: DiskGuard) -> None:
         self._store = store
         self._devices = devices
+        self._disk = disk
 
     async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
         """READY items that nobody holds, the most downstream first."""
@@ -47,18 +51,23 @@ class StoreWork:
         if not inputs:
             return ()
         profile = await self._store.profile_of(batch.group)
-        done = await process.run(batch.stage, profile, inputs, batch.deadline_s)
+        try:
+            done = await process.run(batch.stage, profile, inputs, batch.deadline_s)
+        except NoRoomError:
+            self._disk.note_full()
+            raise
         attempts = {task.item: task.attempt for task in batch.tasks}
-        recorded = await self._store.record(batch.stage, device, profile, done.outputs, attempts, done.seconds)
+        record = partial(self._store.record, batch.stage, device, profile, done.outputs, attempts, done.seconds)
+        recorded = await self._disk.insist(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
         return [task_of(row) for row in recorded.tasks]
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Count a lone crash against each item."""
-        await self._store.record_crashes([task.item for task in tasks])
+        await self._disk.insist(partial(self._store.record_crashes, [task.item for task in tasks]))
 
     async def set_aside(self, task: Task, cause: str) -> None:
         """Give an item up, with its cause."""
         _log.error("item %d set aside at %s: %s", task.item, task.stage, cause)
-        await self._store.set_aside(task.item, f"broke_{task.stage}", cause)
+        await self._disk.insist(partial(self._store.set_aside, task.item, f"broke_{task.stage}", cause))

@@ -9,10 +9,12 @@ It owns the names and the wording rules; it knows nothing of where the errors ar
     │   └── BundleError           a model is missing, damaged or in a format that is not allowed
     ├── InputError                a caption file or record that cannot be used
     ├── StoreError                the database: wrong version, in use by another daemon, damaged
+    │   └── StoreFullError        the disk has no room for a change, which may succeed later
     ├── DaemonError               the client's side: no daemon, a refused request
     └── WorkError                 carries device, stage and items
         ├── OutOfMemoryError      the batch did not fit; a smaller one may
         ├── StageError            the stage raised on this batch
+        │   └── NoRoomError       it could not write its pictures: the disk is full
         ├── WorkerDiedError       the process ended, hung or broke the protocol
         └── DeviceStartError      the process never became ready
 """
@@ -66,6 +68,10 @@ class StoreError(ImgdiffdError):
     """The database cannot be opened or written."""
 
 
+class StoreFullError(StoreError):
+    """The disk was full: nothing was changed, and trying again once there is room will help."""
+
+
 class DaemonError(ImgdiffdError):
     """The daemon does not answer, or refuses a request."""
 
@@ -94,6 +100,10 @@ class OutOfMemoryError(WorkError):
 
 class StageError(WorkError):
     """The stage raised on this batch; the worker lives on."""
+
+
+class NoRoomError(StageError):
+    """There was no room on the disk for what the stage made. Nothing is held against its items."""
 
 
 class WorkerDiedError(WorkError):

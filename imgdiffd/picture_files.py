@@ -70,7 +70,8 @@ def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     """Put each file's bytes at its path under `root`: on return all survive a power cut; none is ever there in part.
 
     Every file is synced before it is renamed into place; a folder is synced once for all its files, since a sync can
-    take as long as a picture. Writing the same again is harmless. Raises OSError; temporary files may then stay behind.
+    take as long as a picture. Writing the same again is harmless. Raises OSError; nothing temporary stays behind, which
+    on a full disk would keep it full.
     """
     targets = {relative: inside(root, relative) for relative in files}
     folders = dict.fromkeys(target.parent for target in targets.values())
@@ -78,13 +79,18 @@ def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             _sync_folder(folder.parent)
-    for relative, target in targets.items():
-        with open(_temporary(target), "wb") as file:
-            file.write(files[relative])
-            file.flush()
-            os.fsync(file.fileno())
-    for target in targets.values():
-        os.replace(_temporary(target), target)
+    try:
+        for relative, target in targets.items():
+            with open(_temporary(target), "wb") as file:
+                file.write(files[relative])
+                file.flush()
+                os.fsync(file.fileno())
+        for target in targets.values():
+            os.replace(_temporary(target), target)
+    except OSError:
+        for target in targets.values():
+            _temporary(target).unlink(missing_ok=True)
+        raise
     for folder in folders:
         _sync_folder(folder)
 

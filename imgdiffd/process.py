@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkError
+from imgdiffd.errors import NoRoomError, OutOfMemoryError, StageError, WorkerDiedError, WorkError
 from imgdiffd.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
@@ -38,6 +38,13 @@ _LINE_CHARACTERS = 4096
 _EXIT_WAIT_S = 5.0
 _DRAIN_WAIT_S = 1.0
 _TICK_S = 0.5
+# What a failed frame's two flags stand for: the error, and what to do.
+_MEANING: dict[tuple[bool, bool], tuple[type[StageError] | type[OutOfMemoryError], str]] = {
+    (False, False): (StageError, "the traceback is in the daemon's log"),
+    (False, True): (NoRoomError, "it is tried again when there is room"),
+    (True, False): (OutOfMemoryError, "try a smaller batch"),
+    (True, True): (OutOfMemoryError, "try a smaller batch"),
+}
 
 
 class Call:
@@ -181,14 +188,14 @@ class Child:
             answer = frame
         else:
             self._log.warning("batch %d failed: %s", frame.batch, frame.detail)
-            error = OutOfMemoryError if frame.out_of_memory else StageError
+            error, hint = _MEANING[frame.out_of_memory, frame.disk_full]
             where = f"device {self.name}: {call.batch.stage} of {len(call.items)} items"
             answer = error(
                 f"{where}: {frame.error}",
                 device=self.name,
                 stage=call.batch.stage,
                 items=call.items,
-                hint="try a smaller batch" if frame.out_of_memory else "the traceback is in the daemon's log",
+                hint=hint,
             )
         self.calls.popleft()
         call.resolve(answer)

@@ -104,12 +104,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The stage raised. `out_of_memory` invites a smaller batch; `detail` is the traceback."""
+    """The stage raised. `out_of_memory` invites a smaller batch, `disk_full` another try; `detail` is the traceback."""
 
     batch: int
     out_of_memory: bool
     error: str
     detail: str
+    disk_full: bool = False
     kind: Literal["failed"] = "failed"
 
 

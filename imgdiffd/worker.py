@@ -5,6 +5,7 @@ does not know items' states, other devices or the database. Heavy libraries are 
 """
 
 import ctypes
+import errno
 import os
 import queue
 import signal
@@ -66,6 +67,7 @@ class Fault(Enum):
 
     MEMORY = "memory"  # a smaller batch may fit
     POISONED = "poisoned"  # only a new process helps
+    DISK = "disk"  # what it made may be written later
     STAGE = "stage"  # the batch's own trouble
 
 
@@ -94,7 +96,7 @@ OpenEngine = Callable[[Start, Callable[[str], None]], Engine]
 
 
 def sort_of_fault(error: BaseException) -> Fault:
-    """Tell out of memory and a poisoned device from an ordinary error, following the chain of causes."""
+    """Tell out of memory, a poisoned device and a full disk from an ordinary error, following the chain of causes."""
     link: BaseException | None = error
     while link is not None:
         text = str(link)
@@ -105,6 +107,8 @@ def sort_of_fault(error: BaseException) -> Fault:
             return Fault.MEMORY
         if isinstance(link, RuntimeError) and any(marker in text for marker in _MEMORY_MARKERS):
             return Fault.MEMORY
+        if isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return Fault.DISK
         link = link.__cause__ or link.__context__
     return Fault.STAGE
 
@@ -230,7 +234,7 @@ def _answer(engine: Engine, batch: Batch) -> Done | Failed:
     # Only here, out of the handler, are the traceback's frames gone, and with them the tensors that they held.
     if fault is Fault.MEMORY:
         engine.free_memory()
-    return Failed(batch.id, fault is Fault.MEMORY, text, detail)
+    return Failed(batch.id, fault is Fault.MEMORY, text, detail, fault is Fault.DISK)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ It owns the decision; it does not know queues, nor who records crashes.
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from imgdiffd.errors import OutOfMemoryError, WorkerDiedError, WorkError
+from imgdiffd.errors import NoRoomError, OutOfMemoryError, WorkerDiedError, WorkError
 from imgdiffd.schedulers.work import Task
 
 
@@ -16,7 +16,7 @@ class Failure(Enum):
     OUT_OF_MEMORY = auto()
     BROKEN = auto()  # the stage raised; the worker lives
     DIED = auto()  # the worker ended while it worked on this batch, or may have
-    NOT_BEGUN = auto()  # the worker ended before this batch's turn
+    NOT_BEGUN = auto()  # not the batch's doing: the worker ended before its turn, or the disk had no room
 
 
 def failure_of(error: WorkError) -> Failure:
@@ -25,6 +25,8 @@ def failure_of(error: WorkError) -> Failure:
         return Failure.OUT_OF_MEMORY
     if isinstance(error, WorkerDiedError):
         return Failure.DIED if error.begun else Failure.NOT_BEGUN
+    if isinstance(error, NoRoomError):
+        return Failure.NOT_BEGUN
     return Failure.BROKEN
 
 
@@ -50,7 +52,9 @@ def recover(tasks: tuple[Task, ...], failure: Failure, *, alone: bool, suspect: 
     of a failed batch. Halving finds one culprit among n in log2(n) steps, and only the culprit is ever charged.
     """
     if failure is Failure.NOT_BEGUN:
-        return Recovery(apart=(tasks,) if suspect else (), again=() if suspect else tasks, reason="not begun: again")
+        return Recovery(
+            apart=(tasks,) if suspect else (), again=() if suspect else tasks, reason="not its doing: again"
+        )
     middle = (len(tasks) + 1) // 2
     halves = (tasks[:middle], tasks[middle:])
     if len(tasks) > 1:

@@ -71,7 +71,9 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, clock: Clock = time.time) -> AsyncIterator["Store"]:
+    async def open(
+        cls, path: Path, clock: Clock = time.time, on_full: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator["Store"]:
         """The database at `path`, made if it is not there; closed, with all changes on disk, on leaving.
 
         Raises StoreError where another daemon has it, ConfigurationError where it is newer than we are or not ours.
@@ -79,7 +81,7 @@ class Store:
         with locked(path):
             async with (
                 connected(path, writer=True) as connection,
-                Writer(connection).running() as writer,
+                Writer(connection, on_full).running() as writer,
                 Readers.open(path) as readers,
             ):
                 yield cls(writer, readers, clock, await writer.submit(_instance))

@@ -16,11 +16,13 @@ from typing import Any, TypeVar, cast
 import aiosqlite
 from anyio import CancelScope
 
-from imgdiffd.errors import StoreError
+from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import run_on
 
 MAX_GROUP = 256  # operations in one transaction
 MAX_GROUP_S = 0.05  # seconds after which a transaction takes no further operation, so that nobody waits long
+
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the latter: for the index of the write-ahead log
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -40,8 +42,11 @@ class _Waiting:
 
 def _as_store_error(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error):
-        store_error = StoreError(
-            f"the database refused a write: {error}", hint="check the disk's free space and health"
+        full = getattr(error, "sqlite_errorcode", None) in _NO_ROOM
+        store_error = (
+            StoreFullError("the disk is full: the database cannot grow", hint="make room")
+            if full
+            else StoreError(f"the database refused a write: {error}", hint="check the disk's health")
         )
         store_error.__cause__ = error
         return store_error
@@ -89,11 +94,12 @@ class Writer:
     """Takes operations from any number of tasks and runs them on its one connection.
 
     `submit` returns after the commit. A caller that is cancelled meanwhile only stops waiting: its operation commits
-    or fails as if nobody had gone.
+    or fails as if nobody had gone. `on_full` may make room on a full disk; where it says so, the operations run again.
     """
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, on_full: Callable[[], bool] = lambda: False) -> None:
         self._connection = connection
+        self._on_full = on_full
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -118,6 +124,8 @@ class Writer:
             group = [self._queue[index] for index in range(min(len(self._queue), MAX_GROUP))]
             operations = [waiting.operation for waiting in group]
             outcomes = await run_on(self._connection, partial(run_group, operations=operations))
+            if all(isinstance(outcome.error, StoreFullError) for outcome in outcomes) and self._on_full():
+                continue  # nothing was kept, and the queue is as it was
             for _ in outcomes:
                 self._queue.popleft()
             for waiting, outcome in zip(group, outcomes, strict=False):

@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "footprints": (frozenset({"hub", "schedulers"}), frozenset()),
     "placing": (frozenset({"footprints", "memory", "schedulers"}), frozenset({"anyio"})),
     "fleet": (frozenset({"device"}), frozenset({"anyio"})),
-    "dispatch": (frozenset({"device", "schedulers", "store"}), frozenset({"anyio"})),
+    "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
     "control": (frozenset({"api", "disk", "fleet", "inbox", "schedulers", "store"}), frozenset({"anyio"})),
     "daemon": (

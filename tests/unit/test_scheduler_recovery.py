@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkError
+from imgdiffd.errors import NoRoomError, OutOfMemoryError, StageError, WorkerDiedError, WorkError
 from imgdiffd.pipeline import Role, Stage
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -208,10 +208,11 @@ def test_no_task_is_lost_or_doubled_by_a_decision(
 def test_errors_of_the_work_are_told_apart() -> None:
     queued = WorkerDiedError("ended")
     queued.begun = False
-    errors = (OutOfMemoryError("full"), StageError("broken"), WorkerDiedError("ended"), queued)
+    errors = (OutOfMemoryError("full"), StageError("broken"), WorkerDiedError("ended"), queued, NoRoomError("disk"))
     assert tuple(map(failure_of, errors)) == (
         Failure.OUT_OF_MEMORY,
         Failure.BROKEN,
         Failure.DIED,
+        Failure.NOT_BEGUN,
         Failure.NOT_BEGUN,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from imgdiffd.errors import StoreError
+from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import connected, run_on
 from imgdiffd.store.writer import MAX_GROUP, Writer
 
@@ -131,6 +131,45 @@ async def test_a_transaction_that_breaks_keeps_nothing_and_tells_every_caller(tm
         results = await asyncio.gather(*tasks[1:], return_exceptions=True)
         assert [isinstance(result, StoreError) for result in results] == [True, True, False]
     assert numbers(tmp_path / "n.db") == [2]
+
+
+def too_much(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO numbers VALUES (1)")
+    connection.execute("CREATE TABLE big AS SELECT zeroblob(1000000) AS b")
+
+
+def pages(connection: sqlite3.Connection, most: int) -> None:
+    connection.execute(f"PRAGMA max_page_count = {most}")  # SQLite says SQLITE_FULL beyond, as on a full disk
+
+
+async def test_a_full_disk_is_told_as_such_and_nothing_of_the_change_is_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path / "n.db") as (writer, _):
+        await run_on(writer._connection, lambda raw: pages(raw, 60))
+        with pytest.raises(StoreFullError, match="the disk is full"):
+            await writer.submit(too_much)
+        assert await writer.submit(insert(2)) == 2
+    assert numbers(tmp_path / "n.db") == [2]
+
+
+async def test_where_room_can_be_made_a_change_is_made_once_and_its_caller_never_hears_of_it(tmp_path: Path) -> None:
+    asked = []
+    async with connected(tmp_path / "n.db", writer=True) as connection:
+        await connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY) STRICT")
+        await run_on(connection, lambda raw: pages(raw, 60))
+
+        def make_room() -> bool:
+            asked.append(1)
+            return len(asked) == 1
+
+        def growing(raw: sqlite3.Connection) -> None:
+            if asked:
+                pages(raw, 100_000)
+            too_much(raw)
+
+        async with Writer(connection, make_room).running() as writer:
+            await writer.submit(growing)
+    assert asked == [1]
+    assert numbers(tmp_path / "n.db") == [1]
 
 
 async def test_leaving_writes_what_still_waits(tmp_path: Path) -> None:

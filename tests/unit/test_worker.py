@@ -1,3 +1,4 @@
+import errno
 import os
 import select
 import subprocess
@@ -229,6 +230,9 @@ class OutOfMemoryError(RuntimeError):
         (RuntimeError("CUDA error: invalid argument"), Fault.STAGE),
         (ValueError("a caption about an illegal memory access"), Fault.STAGE),
         (RuntimeError("shapes do not match"), Fault.STAGE),
+        (OSError(errno.ENOSPC, "No space left on device"), Fault.DISK),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), Fault.DISK),
+        (OSError(errno.EIO, "Input/output error"), Fault.STAGE),
     ],
 )
 def test_fault_is_known_by_type_and_text(error: Exception, fault: Fault) -> None:

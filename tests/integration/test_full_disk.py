@@ -1,0 +1,90 @@
+"""A disk that really is full under a running daemon: nothing fails, nothing is lost, and work goes on with the room."""
+
+import errno
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.disk import BALLAST_NAME
+from tests.integration.daemon_process import daemon, drop
+
+CAPTIONS = [
+    f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "chair")
+]
+SIZE = "160m"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "imgdiffd-test", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a file system of its own needs root: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Somebody takes every byte of the disk, again and again; on leaving they take it all away."""
+    path = folder / "somebodys.log"
+    full, enough = threading.Event(), threading.Event()
+
+    def fill() -> None:
+        with path.open("ab", buffering=0) as file:
+            step = 1 << 20
+            while not enough.is_set():
+                try:
+                    file.write(b"x" * step)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    if step == 1:
+                        full.set()
+                        enough.wait(0.005)
+                        step = 1 << 20
+                    else:
+                        step = max(step // 16, 1)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        assert full.wait(30)
+        yield
+    finally:
+        enough.set()
+        thread.join()
+        path.unlink()
+
+
+def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with_the_room(small_disk: Path) -> None:
+    with daemon(small_disk, FAKE_WORKER_DELAY_S="0.05") as running:
+        running.wait(lambda status: status.ready, "readiness")
+        assert (small_disk / BALLAST_NAME).exists()
+        drop(small_disk, "captions.txt", CAPTIONS)
+        running.wait(lambda status: any(device.running for device in status.devices), "a running batch")
+        with filled(small_disk):
+            status = running.wait(lambda status: "disk: " in "".join(status.problems), "the complaint")
+            assert "nothing new is started until there is room" in status.problems[0]
+            assert not (small_disk / BALLAST_NAME).exists()
+            assert not status.ready
+        (job,) = running.wait_done().jobs
+        assert (job.state, job.failed, job.cancelled) == ("done", 0, 0)
+        assert job.sampled + job.rejected == job.captions == len(CAPTIONS)
+        running.wait(lambda status: status.ready, "readiness once there is room")
+        running.wait(lambda _: (small_disk / BALLAST_NAME).exists(), "new ballast")
+        assert running.stop() == 0
+    assert not [name for _, _, names in os.walk(small_disk) for name in names if name.startswith(".tmp-")]
