@@ -4,21 +4,27 @@ It owns their vocabularies and the vendors' templates, cut to what a conversatio
 bundles.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     GemmaTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
     LlamaTokenizer,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
 )
+
+from tests.tiny_models import SENTENCES
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
@@ -157,4 +163,24 @@ def save_chat(folder: Path, name: str) -> Path:
     model.generation_config.eos_token_id = ends
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_vicuna(folder: Path) -> Path:
+    """A Llama in Vicuna's layout: the tokenizer is a SentencePiece model alone, and there is no chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([SENTENCES] * 9),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=360,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.vocab").unlink()
+    config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    torch.manual_seed(1)
+    LlamaForCausalLM(LlamaConfig(**{**_SIZES, "vocab_size": 400})).save_pretrained(folder)
     return folder

@@ -31,6 +31,7 @@ from imgdiffd.models.sources import (
     one_line,
     part_of,
     refuse_damaged,
+    refuse_other_kinds,
     sdxl_source,
     silence,
     weights_of,
@@ -187,6 +188,7 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
 def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
     tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
     if bundle.rewriter.chat_template is not None:
         tokenizer.chat_template = bundle.rewriter.chat_template
@@ -251,6 +253,7 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
 
     entry = bundle.model(role)
     assert isinstance(entry, bundles.Captioner)
+    refuse_other_kinds(bundle, role, AutoModelForImageTextToText)
     processor = part_of(bundle, role, AutoProcessor)
     if entry.chat_template is not None:
         processor.chat_template = entry.chat_template

@@ -64,6 +64,11 @@ def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
             raise
         raise BundleError(f"{whose}{role}: {bundle.model(role).source}: {error.message}", hint=error.hint) from error
     except Exception as error:  # the libraries raise nearly every type on a damaged file
+        if "trust_remote_code" in str(error):  # what the library asks to be told is never told
+            raise BundleError(
+                f"{whose}{role}: {bundle.model(role).source}: its classes are code of its own, which is never run",
+                hint="name a checkpoint whose classes transformers has itself; of InternVL, those are called -hf",
+            ) from error
         raise BundleError(
             f"{whose}{role}: {bundle.model(role).source}: {one_line(error)}", hint=hub.remedy(bundle, role)
         ) from error
@@ -96,7 +101,7 @@ def folder_of(bundle: Bundle, role: Role) -> Path:
 def weights_of(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> Any:
     """A transformers model of class `auto` in eval mode. Raises BundleError where weights are missing or do not fit."""
     folder = folder_of(bundle, role)
-    _refuse_other_kinds(folder, auto)
+    refuse_other_kinds(bundle, role, auto)
     model, report = auto.from_pretrained(
         folder,
         dtype=dtype_for(device, bundle.model(role).precision),
@@ -122,11 +127,11 @@ _KINDS = {
 }
 
 
-def _refuse_other_kinds(folder: Path, auto: Any) -> None:
-    """Raises BundleError where the configuration in `folder` is of no kind that `auto` builds."""
+def refuse_other_kinds(bundle: Bundle, role: Role, auto: Any) -> None:
+    """Raises BundleError where the configuration of `role` is of no kind that the class `auto` builds."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    config = AutoConfig.from_pretrained(folder_of(bundle, role), **LOCAL)
     kinds = getattr(auto, "_model_mapping", None)  # an auto class builds many, keyed by their configurations
     if not (isinstance(config, auto.config_class) if kinds is None else type(config) in kinds):
         raise BundleError(f"it is of type {config.model_type}", hint=f"name {_KINDS[auto.__name__]}")

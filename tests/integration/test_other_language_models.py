@@ -16,8 +16,8 @@ from imgdiffd.profile import load_profile
 from imgdiffd.stages.describe import question
 from imgdiffd.stages.pictures import Pictures
 from tests import other_captioners, tiny_captioners
-from tests.other_chats import CHATS, save_chat
-from tests.swapped import changed, loaded, ran, save_base, save_pictures, with_source
+from tests.other_chats import CHATS, save_chat, save_vicuna
+from tests.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
 
 CAPTIONS = ("a red ball and a blue house on the grass", "a fish", "a red star and a blue house on the grass")
 BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))
@@ -57,6 +57,25 @@ def test_a_model_that_thinks_aloud_is_asked_not_to(base: Path) -> None:
     rewriter = loaded(with_source(base, "rewriter", "qwen3"), Role.REWRITER).need_rewriter
     asked = rewriter.prompt_tokens("a fish", load_profile("mini").rewrite)
     assert AutoTokenizer.from_pretrained(folder).decode(asked).endswith("<think>\n\n</think>\n\n")
+
+
+def test_vicunas_layout_is_read_and_its_template_is_a_line(base: Path, tmp_path: Path) -> None:
+    folder = save_vicuna(base / "vicuna")
+    template = "{{ bos_token }}{% for m in messages %}USER: {{ m['content'] }} ASSISTANT:{% endfor %}"
+    bundle = swapped(base, "rewriter", 'source = "rewriter"', f'source = "vicuna"\nchat_template = "{template}"')
+    profile = changed("rewrite", prompt="Change: {caption}", temperature=0.0, max_new_tokens=10)
+    (answer,) = ran(bundle, Stage.REWRITE, (Role.REWRITER,), profile, tmp_path, RewriteInput(1, CAPTIONS[0], 0))
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    asked = tokenizer(
+        f"<s>USER: Change: {CAPTIONS[0]} ASSISTANT:",
+        add_special_tokens=False,
+        return_tensors="pt",
+        return_token_type_ids=False,
+    )
+    assert asked["input_ids"][0, 0] == tokenizer.bos_token_id
+    assert asked["input_ids"].shape[1] < len("USER: Change:  ASSISTANT:" + CAPTIONS[0])  # words are pieces, not bytes
+    made = model.generate(**asked, max_new_tokens=10, do_sample=False)[0, asked["input_ids"].shape[1] :]
+    assert answer.answer == tokenizer.decode(made, skip_special_tokens=True).strip()
 
 
 CAPTIONERS = {

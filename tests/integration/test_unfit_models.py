@@ -1,5 +1,6 @@
 """A model that does not fit its role is refused at loading: one line with its name, the reason and what to do."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,15 @@ def _captioner_without_template(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
 
 
+def _code_of_its_own(folder: Path) -> None:
+    tiny_models.save_captioner(folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config |= {"model_type": "internvl_chat", "auto_map": {"AutoConfig": "configuration_internvl_chat.Config"}}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "configuration_internvl_chat.py").write_text("raise SystemExit('this has run')\n", "utf-8")
+    (folder / "processor_config.json").unlink()
+
+
 def _bert(folder: Path) -> None:
     other_models.save_blip(folder, 24, 24, 32)
     size = {"hidden_size": 24, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -70,11 +80,13 @@ UNFIT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a detector": ("segmenter", lambda f: other_models.save_ultralytics(f, "tiny-seg.pt", "yolov8n"), "DetectionModel"),
     "a network of torch": ("segmenter", _plain_network, "a Linear, which makes no masks"),
     "weights alone": ("segmenter", lambda f: torch.save({"a": torch.ones(1)}, f / "tiny-seg.pt"), "no network"),
+    "a CLIP for an LLM": ("rewriter", tiny_models.save_clip, "of type clip .name a chat LLM"),
     "no picture template": (
         "captioner",
         _captioner_without_template,
         "no chat template .set chat_template under .captioner",
     ),
+    "code of its own": ("captioner", _code_of_its_own, "code of its own, which is never run"),
     "an LLM without eyes": ("captioner", tiny_models.save_rewriter, "of type llama .name an image-text-to-text model"),
 }
 
