@@ -16,7 +16,9 @@ from imgdiffd.kernels import attention
 from imgdiffd.message import StageOutput
 from imgdiffd.models.loading import load_models
 from imgdiffd.pipeline import Role
+from imgdiffd.profile import load_profile
 from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.warm_up import warm_up
 from imgdiffd.wire import Batch, Report, Start
 
 
@@ -38,8 +40,11 @@ class StageEngine:
         self._models = load_models(
             bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._notes.append
         )
+        if start.compile:
+            with torch.inference_mode():
+                warm_up(self._models, load_profile(bundle.profile), device, say, self._notes.append)
         self._device = device
-        self._resident_bytes = self._repeated = 0
+        self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
         self._pictures = Pictures(Path(start.pictures), device)
 
     @property
