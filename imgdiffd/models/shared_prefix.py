@@ -135,7 +135,8 @@ class SharedPass:
     def __init__(self, model: Any, shape: PassShape) -> None:
         self._model, self._shape = model, shape
         device = model.device
-        self._place = _Place(shape, None, torch.arange(0, device=device))
+        self._here = torch.zeros(shape.slots, dtype=torch.long, device=device)  # where a step's keys go
+        self._place = _Place(shape, None, self._here)
         self.cache = Cache(layer_class_to_replicate=lambda: _Layer(self._place))
         self._next = torch.full((shape.pictures, 1), shape.prefix, device=device)  # position behind each prefix
         self._positions = torch.zeros(shape.pictures, shape.slots, dtype=torch.long, device=device)
@@ -174,15 +175,16 @@ class SharedPass:
         self._mask[..., : shape.prefix] = True
         self._mask[..., shape.prefix : asked] = (self._own[..., None] & real[:, None, None]).flatten(-2)
         self._positions.copy_(positions[..., -1] + 1)
-        self._place.here = torch.arange(shape.slots, device=device) + asked
+        self._here.copy_(torch.arange(shape.slots, device=device) + asked)
+        self._place.here = self._here
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits behind `tokens` [pictures, slots], each slot's newest; [pictures, slots, vocabulary]."""
-        self._mask.index_copy_(3, self._place.here, self._own)
+        self._mask.index_copy_(3, self._here, self._own)
         logits = self._forward(tokens, self._positions, self._mask, 0)
         self._positions += 1
-        self._place.here += self._shape.slots
+        self._here += self._shape.slots
         return logits
 
     def _question_mask(self, real: Tensor) -> Tensor:
