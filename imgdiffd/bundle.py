@@ -6,9 +6,9 @@ It owns where a model's files are and which formats are allowed; it does not kno
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
@@ -18,10 +18,16 @@ SHIPPED = ("paper", "small")  # bundles of models that are not part of imgdiffd
 BUILT_IN = (MINI, *SHIPPED)
 
 _PACKAGE = Path(__file__).parent
+_ADDRESS = re.compile(r"https://\S+/[^/\s]+")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 Rows = Annotated[int, Field(ge=1, le=4096)]
 Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
+
+
+def is_address(source: str) -> bool:
+    """Whether `source` is a web address, of one file."""
+    return _ADDRESS.fullmatch(source) is not None
 
 
 class _Frozen(BaseModel):
@@ -37,6 +43,8 @@ class Model(_Frozen):
     torch's `weights_only` reader.
     """
 
+    _one_file: ClassVar[bool] = False
+
     source: str
     revision: str | None = None
     variant: str | None = None
@@ -51,6 +59,8 @@ class Model(_Frozen):
     def _source_is_named(cls, source: str) -> str:
         if not source.strip():
             raise ValueError("source must not be empty")
+        if is_address(source) and not cls._one_file:
+            raise ValueError("source must be a folder or a hub id: it takes more than one file")
         return source
 
     @property
@@ -88,13 +98,23 @@ class Eraser(Sdxl):
 
 
 class Segmenter(Model):
-    """An Ultralytics segmentation checkpoint, `file` in `source`.
+    """An Ultralytics segmentation checkpoint, `file` in `source`; or `source` is the file's own web address (https).
 
     A box's sides that are within `border_px` of the picture's border are moved onto it.
     """
 
+    _one_file: ClassVar[bool] = True
+
     file: str
     border_px: Annotated[int, Field(ge=0, le=4096)] = 20  # FastSAM's own constant
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_names_the_file(cls, data: object) -> object:
+        source = data.get("source") if isinstance(data, dict) else None
+        if isinstance(data, dict) and isinstance(source, str) and is_address(source):
+            return {"file": source.rpartition("/")[2], **data}
+        return data
 
     @field_validator("file")
     @classmethod
@@ -156,7 +176,9 @@ class Bundle(_Frozen):
         return found
 
     def folder(self, source: str) -> Path | None:
-        """The local folder that `source` names, whether it exists or not; None where it is a hub id."""
+        """The local folder that `source` names, whether it exists or not; None for a hub id or a web address."""
+        if is_address(source):
+            return None
         local = (self.path.parent / source).resolve()
         return None if _HUB_ID.fullmatch(source) and not local.is_dir() else local
 

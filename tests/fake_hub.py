@@ -166,6 +166,7 @@ def use(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(f"{constants}.HF_HOME", str(cache.parent / "home"))
     monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(f"{constants}.HF_TOKEN_PATH", str(cache / "token"))
 

@@ -197,7 +197,7 @@ SOURCES: Mapping[str, Callable[[], dict[str, nn.Module]]] = {
     "lmsys/vicuna-13b-v1.5": lambda: {"model": language_model(VICUNA_13B)},
     "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
     "stabilityai/sdxl-turbo": _sdxl,
-    "/var/lib/imgdiffd/models/fastsam": lambda: {"model": segmentation_model(FASTSAM)},
+    "https://github.com/ultralytics/assets/releases/download/v8.4.0/FastSAM-x.pt": lambda: {"model": segmentation_model(FASTSAM)},
     "openai/clip-vit-base-patch32": lambda: {"model": clip_model(CLIP)},
     "Salesforce/blip-itm-large-coco": lambda: {"model": blip_model(BLIP)},
     "llava-hf/llava-v1.6-vicuna-7b-hf": lambda: {"model": image_text_to_text_model(LLAVA_NEXT_7B)},

@@ -1,4 +1,4 @@
-"""What is on this machine of a bundle: folders as they are, hub ids as the hub's local cache has them.
+"""What is on this machine of a bundle: folders as they are, what is fetched as the local cache has it.
 
 It owns the names of what is missing and of the command that repairs it; it never asks the network.
 """
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgdiffd.bundle import BUILT_IN, MINI, Bundle, Model, Sdxl, load_bundle
+from imgdiffd.bundle import BUILT_IN, MINI, Bundle, Model, Sdxl, is_address, load_bundle
 from imgdiffd.hub.damage import damages
+from imgdiffd.hub.direct import folder_behind
 from imgdiffd.pipeline import Role
 
 
@@ -23,7 +24,9 @@ class Presence:
 
 
 def cached(source: str, revision: str | None) -> Path | None:
-    """The folder of a hub id's snapshot in the local cache, whole or not; None where there is none."""
+    """The folder of a hub id's snapshot in the local cache, whole or not, or of a web address's file; None if none."""
+    if is_address(source):
+        return folder_behind(source)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -47,7 +50,7 @@ def vae_folder_of(bundle: Bundle, model: Sdxl) -> Path | None:
 
 
 def from_hub(bundle: Bundle, model: Model) -> bool:
-    """Whether any part of `model` is named by a hub id."""
+    """Whether any part of `model` is named by a hub id or a web address, which `pull` fetches."""
     sources = [model.source, model.vae] if isinstance(model, Sdxl) else [model.source]
     return any(source is not None and bundle.folder(source) is None for source in sources)
 

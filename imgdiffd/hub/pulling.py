@@ -1,4 +1,4 @@
-"""Fetches what a bundle names by hub id into the hub's local cache: what the loaders read, going on where it stopped.
+"""Fetches what a bundle names by hub id or web address: what the loaders read, going on where it stopped.
 
 It owns the plan, the room on the disk and the transfer of large files; it does not know what is done with them.
 """
@@ -8,36 +8,25 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented names
 
-from imgdiffd.bundle import Bundle, Model, Sdxl, Segmenter
-from imgdiffd.errors import BundleError, ImgdiffdError
+from imgdiffd.bundle import Bundle, Model, Sdxl, Segmenter, is_address
+from imgdiffd.errors import BundleError
+from imgdiffd.hub import direct
 from imgdiffd.hub.damage import components, damage, has_weights
 from imgdiffd.hub.files import checkpoint_files, component_files, model_files, pipeline_files
+from imgdiffd.hub.refusals import ArrivedDamagedError, explained
 
 _ANSWER_S = 30.0
 
 Say = Callable[[str], None]
 Pick = Callable[["_Repository"], list[str]]
-
-
-class _ArrivedDamagedError(Exception):
-    """The bytes are not the ones that the hub announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,7 @@ class _Repository:
 
 
 def pull(bundle: Bundle, say: Say) -> None:
-    """Fetch every hub id of `bundle`, all roles; what is there and whole is left alone. `say` gets a line a file.
+    """Fetch all that `bundle` names by hub id or address, but what is there and whole; `say` gets a line a file.
 
     Interrupted at any moment, the next call goes on with the bytes that are there; a version that is whole is not
     replaced before the new one is. Raises BundleError naming role and source where a repository, revision or file
@@ -87,10 +76,16 @@ def pull(bundle: Bundle, say: Say) -> None:
     """
     repositories = _repositories(bundle)
     lacking = [(each, file) for each in repositories for file in _lacking(each)]
-    _make_sure_of_room(bundle, lacking)
-    for number, (each, file) in enumerate(lacking, 1):
-        say(f"{number}/{len(lacking)} {each.source}: {file.name}, {_size(file.size)}")
-        with _explained(bundle, "", each.source, each.revision):
+    downloads = _downloads(bundle)
+    _make_sure_of_room(bundle, lacking, downloads)
+    count = len(lacking) + len(downloads)
+    for number, download in enumerate(downloads, 1):
+        say(f"{number}/{count} {download.url}, {_size(download.size)}")
+        with explained(bundle, "", download.url, None):
+            direct.fetch(download)
+    for number, (each, file) in enumerate(lacking, len(downloads) + 1):
+        say(f"{number}/{count} {each.source}: {file.name}, {_size(file.size)}")
+        with explained(bundle, "", each.source, each.revision):
             _fetch(each, file)
     for each in repositories:
         _name_commit(each)
@@ -102,14 +97,25 @@ def _repositories(bundle: Bundle) -> list[_Repository]:
     for role in bundle.roles:
         model = bundle.model(role)
         for source, revision, pick in _sources(model):
-            if bundle.folder(source) is not None:
+            if bundle.folder(source) is not None or is_address(source):
                 continue
-            with _explained(bundle, f"{role}: ", source, revision):
+            with explained(bundle, f"{role}: ", source, revision):
                 if (source, revision) not in found:
                     found[source, revision] = _listed(source, revision)
                 each = found[source, revision]
                 each.wanted.update(pick(each))
     return list(found.values())
+
+
+def _downloads(bundle: Bundle) -> list[direct.Download]:
+    """What is behind the web addresses of `bundle` and not here yet."""
+    found = []
+    for role in bundle.roles:
+        source = bundle.model(role).source
+        if is_address(source):
+            with explained(bundle, f"{role}: ", source, None):
+                found += [download] if (download := direct.asked(source)) else []
+    return found
 
 
 def _sources(model: Model) -> Iterator[tuple[str, str | None, Pick]]:
@@ -165,8 +171,11 @@ def _is_whole(path: Path, file: _File) -> bool:
     return not file.name.endswith(".safetensors") or damage(path) is None
 
 
-def _make_sure_of_room(bundle: Bundle, lacking: Sequence[tuple[_Repository, _File]]) -> None:
+def _make_sure_of_room(
+    bundle: Bundle, lacking: Sequence[tuple[_Repository, _File]], downloads: Sequence[direct.Download]
+) -> None:
     missing = {each.blob(file): file.size - _bytes_there(each, file) for each, file in lacking}
+    missing |= {each.path: each.size - each.bytes_there for each in downloads}
     cache = Path(constants.HF_HUB_CACHE)
     there = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     needed, free = sum(missing.values()), shutil.disk_usage(there).free
@@ -223,7 +232,7 @@ def _transfer(repository: _Repository, file: _File) -> None:
     with partial.open("rb") as whole:
         if hashlib.file_digest(whole, "sha256").hexdigest() != file.blob:
             partial.unlink()
-            raise _ArrivedDamagedError(f"{file.name} arrived damaged")
+            raise ArrivedDamagedError(f"{file.name} arrived damaged")
     os.replace(partial, repository.blob(file))
 
 
@@ -242,44 +251,3 @@ def _name_commit(repository: _Repository) -> None:
 def _size(count_bytes: int) -> str:
     """In GB of 10⁹ bytes, small ones in MB."""
     return f"{count_bytes / 1e9:.2f} GB" if count_bytes >= 1e9 else f"{count_bytes / 1e6:.2f} MB"
-
-
-@contextmanager
-def _explained(bundle: Bundle, whose: str, source: str, revision: str | None) -> Iterator[None]:
-    """Inside, what the hub or the disk refuses becomes one BundleError that says what to do."""
-    try:
-        yield
-    except ImgdiffdError:
-        raise
-    except Exception as error:  # the transport's own errors have other names in each release of huggingface_hub
-        reason, hint = _reason(bundle, error, source, revision)
-        raise BundleError(f"bundle {bundle.name}: {whose}{source}: {reason}", hint=hint) from error
-
-
-def _reason(bundle: Bundle, error: Exception, source: str, revision: str | None) -> tuple[str, str]:
-    again = "what is there is kept: the same command goes on from here"
-    match error:
-        case GatedRepoError():
-            page = f"{constants.ENDPOINT}/{source}"
-            return "gated", f"accept its terms on {page}, then `hf auth login` and pull again"
-        case RepositoryNotFoundError():
-            return "no such repository, or a private one", f"correct it in {bundle.path}, or `hf auth login`"
-        case RevisionNotFoundError():
-            return f"no revision {revision or constants.DEFAULT_REVISION}", f"correct revision in {bundle.path}"
-        case OfflineModeIsEnabled():
-            return "the hub is not asked in offline mode", "unset HF_HUB_OFFLINE to fetch it"
-        case EntryNotFoundError() | _ArrivedDamagedError():
-            return _line(error), again
-        case HfHubHTTPError() if error.response.status_code in {401, 403}:
-            return f"the hub refuses it: {_line(error)}", "`hf auth login`, then pull again"
-        case HfHubHTTPError():
-            return f"the hub answers {error.response.status_code}", f"try again later; {again}"
-        case ValueError():
-            return _line(error), f"correct it in {bundle.path}"
-        case OSError() if error.errno is not None:
-            return _line(error), again
-    return f"the hub cannot be reached: {_line(error)}", f"check network, proxy and HF_ENDPOINT; {again}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -51,7 +51,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         | {"notify", "store", "sweep"},
         frozenset({"anyio"}),
     ),
-    "hub": (frozenset(), frozenset({"huggingface_hub"})),
+    "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),
     "cli_models": (
         frozenset({"client", "fleet", "footprints", "hub", "memory", "placing", "schedulers", "terminal"}),
         frozenset(),
