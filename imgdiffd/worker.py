@@ -277,6 +277,7 @@ def open_stages(start: Start, say: Callable[[str], None]) -> Engine:
         os.environ["TRITON_CACHE_DIR"] = os.path.join(start.compile_cache, "triton")
     if start.threads:
         os.environ["OMP_NUM_THREADS"] = str(start.threads)
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(start.threads))
     from imgdiffd.stages.engine import StageEngine
 
     return StageEngine(start, say)
