@@ -188,6 +188,13 @@ def layers() -> list[Layer]:
     return [Layer() for _ in range(3)]
 
 
+@pytest.mark.parametrize(("fixed", "kernels"), [(True, 4), (False, 2)])
+def test_fixed_shapes_have_a_kernel_each_others_share_one_from_the_second_on(fixed: bool, kernels: int) -> None:
+    block = Doubled()
+    compile_blocks("the block", [block], refuse, fixed_shapes=fixed, backend="eager")
+    assert kernels_of(lambda: [block(torch.ones(length)) for length in (2, 3, 4, 5, 3)]) == kernels
+
+
 def test_layers_that_attend_are_found_and_their_parts_beside_attention() -> None:
     stack = layers()
     plain, empty = nn.ModuleList([nn.Linear(1, 1)]), nn.ModuleList()
