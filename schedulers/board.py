@@ -24,6 +24,8 @@ class Board:
         self.limits = limits
         self.devices: dict[str, Device] = {}
         self.stranded = DeviceQueue()
+        self.open_bytes = 0
+        self.background = 0  # open tasks of that class
         self._open: dict[int, Task] = {}
         self._forgotten: set[int] = set()  # open items to be dropped when their batch comes back
         self._upstream: dict[str, list[int]] = {}  # group -> open tasks by depth
@@ -71,10 +73,14 @@ class Board:
 
     def _enter(self, task: Task) -> None:
         self._open[task.item] = task
+        self.open_bytes += task.open_bytes
+        self.background += task.background
         self._upstream.setdefault(task.group, [0] * len(DEPTH))[DEPTH[task.stage]] += 1
 
     def _leave(self, item: int) -> None:
         task = self._open.pop(item)
+        self.open_bytes -= task.open_bytes
+        self.background -= task.background
         counts = self._upstream[task.group]
         counts[DEPTH[task.stage]] -= 1
         if not any(counts):

@@ -5,13 +5,14 @@ processes, and takes the time from the clock that it is given.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.admission import Admission, Intake, admit
+from imgdiffd.schedulers.admission import Admission, Intake, admit_in_order, background_bound, let_in
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
@@ -29,7 +30,8 @@ PAUSED = "paused"
 class Scheduler:
     """Feeds every device with batches of `work` until cancelled or drained.
 
-    `max_open` bounds the tasks taken from `work` and not yet done. Up to `in_flight` batches are on a device at once;
+    `max_open` bounds the tasks taken from `work` and not yet done, `max_open_bytes` the sum of their `open_bytes`;
+    background tasks have an eighth of `max_open` to themselves. Up to `in_flight` batches are on a device at once;
     the next one is sent when the running one needs less than `ahead_s` more. `poll_s` is how often `work` is asked for
     tasks that nobody announced, and how often `on_turn` is called at least: a sign of life. An item that crashes
     `max_crashes` times alone is set aside. Everything but `run`, `drain` and `wait_idle` returns at once and may be
@@ -41,6 +43,7 @@ class Scheduler:
         work: Work,
         *,
         max_open: int = 256,
+        max_open_bytes: int | None = None,
         in_flight: int = 2,
         ahead_s: float = 1.0,
         poll_s: float = 5.0,
@@ -54,6 +57,7 @@ class Scheduler:
             raise ValueError("max_open, in_flight and max_crashes are at least 1, poll_s is above 0")
         self._work = work
         self._max_open = max_open
+        self._max_open_bytes = max_open_bytes
         self._poll_s = poll_s
         self._max_crashes = max_crashes
         self._clock = clock
@@ -68,6 +72,8 @@ class Scheduler:
         self._asking = False
         self._asked_s = 0.0
         self._exhausted = False
+        self._background_exhausted = False
+        self._full = False
         self._woken = False
         self._gone_while_asking: set[int] = set()
         self._admission = Admission(0, "not started")
@@ -88,7 +94,7 @@ class Scheduler:
     def wake(self) -> None:
         """New tasks may be ready: ask for them soon."""
         self._woken = True
-        self._exhausted = False
+        self._exhausted = self._background_exhausted = False
         if self._idle.is_set():
             self._idle = anyio.Event()
         self._poke()
@@ -109,6 +115,7 @@ class Scheduler:
         A batch that runs goes on: its result is for `Work` to record or refuse, but no follow-up is taken from it.
         """
         self._board.forget(items)
+        self._full = False
         if self._asking:
             self._gone_while_asking.update(items)
         self._poke()
@@ -170,20 +177,11 @@ class Scheduler:
     def _act(self, group: TaskGroup) -> float:
         """Do all that is to be done now; returns when to look again without an event."""
         now_s = self._clock()
-        if self._exhausted and now_s >= self._asked_s + self._poll_s:
-            self._exhausted = False
+        if now_s >= self._asked_s + self._poll_s:
+            self._exhausted = self._background_exhausted = False
         held_back = self._held_back()
         board = self._board
-        self._admission = admit(
-            Intake(
-                open=len(board.held),
-                queued=board.queued,
-                max_open=self._max_open,
-                exhausted=self._exhausted,
-                asking=self._asking,
-                held_back=", ".join(held_back),
-            )
-        )
+        self._admission = self._admit(", ".join(held_back))
         if self._admission.room:
             self._start_asking(group, self._admission.room, now_s)
         until_s = now_s + self._poll_s
@@ -192,9 +190,30 @@ class Scheduler:
             for flight in flights:
                 group.start_soon(self._fly, flight)
             until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
-        if not board.held and self._exhausted and not self._asking:
+        if not board.held and self._exhausted and self._background_exhausted and not self._asking:
             self._idle.set()
         return until_s
+
+    def _admit(self, held_back: str) -> Admission:
+        board = self._board
+        usual = Intake(
+            open=len(board.held) - board.background,
+            queued=board.queued,
+            max_open=self._max_open,
+            exhausted=self._exhausted,
+            asking=self._asking,
+            held_back=held_back,
+            open_bytes=board.open_bytes,
+            max_bytes=self._max_open_bytes,
+            full=self._full,
+        )
+        background = replace(
+            usual,
+            open=board.background,
+            max_open=background_bound(self._max_open),
+            exhausted=self._background_exhausted,
+        )
+        return admit_in_order(usual, background)
 
     def _start_asking(self, group: TaskGroup, room: int, now_s: float) -> None:
         self._asking, self._woken, self._asked_s = True, False, now_s
@@ -203,9 +222,20 @@ class Scheduler:
 
     async def _ask(self, room: int) -> None:
         try:
-            tasks = await self._work.refill(room, frozenset(self._board.held))
-            self._board.add((task for task in tasks if task.item not in self._gone_while_asking), self._clock())
-            self._exhausted = len(tasks) < room and not self._woken
+            board = self._board
+            tasks = await self._work.refill(room, frozenset(board.held))
+            entrance = let_in(
+                [task for task in tasks if task.item not in self._gone_while_asking],
+                background_room=background_bound(self._max_open) - board.background,
+                open_bytes=board.open_bytes,
+                max_bytes=self._max_open_bytes,
+            )
+            board.add(entrance.tasks, self._clock())
+            usual = sum(not task.background for task in tasks)
+            self._full = entrance.cut and not entrance.tasks
+            all_seen = not entrance.cut and not self._woken
+            self._exhausted = usual < room and all_seen
+            self._background_exhausted = len(tasks) < room and not entrance.crowded and all_seen
         finally:
             self._asking = False
             self._poke()
@@ -219,6 +249,7 @@ class Scheduler:
             else:
                 self._board.finished(flight, followups, self._clock())
         finally:
+            self._full = False
             self._poke()
 
     async def _recover(self, flight: Flight, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:

@@ -39,6 +39,7 @@ class Statistics:
 
     devices: Mapping[str, DeviceStatistics]
     open: int
+    open_bytes: int
     queued: int
     running: int
     stranded: int
@@ -94,6 +95,7 @@ def statistics_of(
             for device in devices
         },
         open=len(board.held),
+        open_bytes=board.open_bytes,
         queued=board.queued,
         running=sum(len(flight.entries) for device in devices for flight in device.flights),
         stranded=len(board.stranded),

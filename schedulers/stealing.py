@@ -59,28 +59,39 @@ def _fair_size(candidate: Candidate, victim: Victim) -> int:
 def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: float, patience: Patience) -> Theft:
     """The oldest due batch of the device with the most queued seconds among stages that the thief can run.
 
-    It is taken only if the victim's backlog is longer than the thief's own plus the price of leaving: else the work is
-    done sooner where it is.
+    The highest priority that waits anywhere comes first. A batch is taken only if the victim's backlog is longer than
+    the thief's own plus the price of leaving: else the work is done sooner where it is.
     """
-    stealable = [victim for victim in victims if victim.lanes]
-    if not stealable:
+    priorities = {lane.priority for victim in victims for lane in victim.lanes}
+    if not priorities:
         return _nothing("nothing to steal: no other device has work for its models")
     until: list[float] = []
-    for victim in sorted(stealable, key=lambda one: (-sum(one.lane_s), one.device)):
-        by_age = sorted(range(len(victim.lanes)), key=lambda index: victim.lanes[index].since_s)
-        for index in by_age:
-            candidate = victim.lanes[index]
-            due_s = candidate.due_s(patience.idle, patience.max_passes)
-            if due_s > now_s:
-                until.append(due_s)
-                continue
-            size = _fair_size(candidate, victim)
-            price_s = leaving_price_s(candidate.stage, size)
-            if victim.backlog_s > own_backlog_s + price_s:
-                reason = (
-                    f"steals {candidate.stage} x{size} from {victim.device}, which has {victim.backlog_s:.1f} s to do"
-                )
-                return Theft(victim.device, index, size, None, reason)
+    for priority in sorted(priorities, reverse=True):
+        for victim, lanes in _richest_first(victims, priority):
+            for index in lanes:
+                candidate = victim.lanes[index]
+                due_s = candidate.due_s(patience.idle, patience.max_passes)
+                if due_s > now_s:
+                    until.append(due_s)
+                    continue
+                size = _fair_size(candidate, victim)
+                if victim.backlog_s > own_backlog_s + leaving_price_s(candidate.stage, size):
+                    reason = f"steals {candidate.stage} x{size} from {victim.device}"
+                    return Theft(
+                        victim.device, index, size, None, f"{reason}, which has {victim.backlog_s:.1f} s to do"
+                    )
     if until:
         return _nothing("nothing to steal yet: others hold small batches to fill", min(until))
     return _nothing("stealing does not pay: the work is done sooner where it is")
+
+
+def _richest_first(victims: Sequence[Victim], priority: int) -> list[tuple[Victim, list[int]]]:
+    """The victims with lanes of that priority, the most seconds in these first; their lanes, the oldest first."""
+    found: list[tuple[float, str, Victim, list[int]]] = []
+    for victim in victims:
+        by_age = sorted(range(len(victim.lanes)), key=[lane.since_s for lane in victim.lanes].__getitem__)
+        lanes = [index for index in by_age if victim.lanes[index].priority == priority]
+        if lanes:
+            seconds = sum(victim.lane_s[index] for index in lanes)
+            found.append((-seconds, victim.device, victim, lanes))
+    return [(victim, lanes) for _, _, victim, lanes in sorted(found, key=lambda one: one[:2])]

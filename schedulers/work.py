@@ -16,7 +16,8 @@ LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so w
 class Task:
     """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
 
-    A group is a shape: its tasks have pictures of one size and run with one profile, so they cost alike.
+    A group is a shape: its tasks have pictures of one size and run with one profile, so they cost alike. `open_bytes`
+    is the most that the item takes on disk and in memory while it is open. Priorities below 0 are the background.
 
     `crashes` counts how often the item, alone in its batch, killed or broke its worker.
     """
@@ -27,6 +28,12 @@ class Task:
     group: str
     priority: int = 0
     crashes: int = 0
+    open_bytes: int = 0
+
+    @property
+    def background(self) -> bool:
+        """Whether it runs only where nothing else is to be done."""
+        return self.priority < 0
 
     @property
     def key(self) -> LaneKey:
@@ -66,9 +73,10 @@ class Work(Protocol):
     """
 
     async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
-        """At most `room` tasks that are ready and whose item is not in `held`, the most downstream first.
+        """At most `room` tasks that are ready and whose item is not in `held`.
 
-        Fewer than `room` means that there are no more; it is asked again after `Scheduler.wake` or the next poll.
+        Background ones come after all others; within a class the most downstream come first. Fewer than `room` means
+        that there are no more; it is asked again after `Scheduler.wake` or the next poll.
         """
         ...
 

@@ -106,7 +106,7 @@ class FakeWork:
         self.most_held = max(self.most_held, len(held))
         found = [task for item, task in self.ready.items() if item not in held]
         await anyio.sleep(self._refill_s)
-        return sorted(found, key=lambda task: (-DEPTH[task.stage], -task.priority, task.item))[:room]
+        return sorted(found, key=lambda task: (task.background, -DEPTH[task.stage], -task.priority, task.item))[:room]
 
     async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
         assert len({(task.stage, task.group) for task in batch.tasks}) == 1, "a batch mixes stages or groups"

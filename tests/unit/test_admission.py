@@ -5,7 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.schedulers.admission import Intake, admit
+from imgdiffd.pipeline import Stage
+from imgdiffd.schedulers.admission import Entrance, Intake, admit, admit_in_order, let_in
+from imgdiffd.schedulers.work import Task
 
 USUAL = Intake(open=0, queued=0, max_open=256, exhausted=False, asking=False, held_back="")
 
@@ -31,6 +33,49 @@ def test_nothing_is_asked_twice_at_once_or_of_an_empty_store_or_while_held_back(
     assert admit(replace(USUAL, exhausted=True)).room == 0
     held = admit(replace(USUAL, held_back="disk"))
     assert (held.room, held.reason) == (0, "disk")
+
+
+def test_open_work_is_bounded_in_bytes() -> None:
+    by_bytes = replace(USUAL, open=10, queued=5, max_bytes=8000)
+    assert admit(replace(by_bytes, open_bytes=7000)).room == 246
+    for open_bytes in (7001, 8000, 9000):
+        refused = admit(replace(by_bytes, open_bytes=open_bytes))
+        assert refused.room == 0
+        assert "GB" in refused.reason
+    assert admit(replace(by_bytes, open_bytes=7001, queued=0)).room == 246
+    assert admit(replace(by_bytes, open_bytes=1, full=True)).room == 0
+    assert admit(replace(by_bytes, open_bytes=0, full=True)).room == 246
+
+
+def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
+    background = replace(USUAL, max_open=32)
+    assert admit_in_order(USUAL, background).room == 256
+    assert admit_in_order(replace(USUAL, open=256, queued=9), background).room == 0
+    assert admit_in_order(replace(USUAL, exhausted=True), background).room == 32
+
+
+def task(item: int, open_bytes: int = 0, priority: int = 0) -> Task:
+    return Task(item, Stage.REWRITE, 0, "g", priority, open_bytes=open_bytes)
+
+
+def enter(*tasks: Task, open_bytes: int = 0, background_room: int = 9) -> Entrance:
+    return let_in(tasks, background_room=background_room, open_bytes=open_bytes, max_bytes=100)
+
+
+def test_no_task_jumps_ahead_of_one_that_waits_for_bytes() -> None:
+    entrance = enter(task(1, 40), task(2, 70), task(3, 10))
+    assert ([one.item for one in entrance.tasks], entrance.cut) == ([1], True)
+
+
+def test_task_larger_than_the_bound_is_let_in_alone() -> None:
+    assert enter(task(1, 500), open_bytes=1).tasks == ()
+    assert enter(task(1, 500), task(2, 1)).tasks == (task(1, 500),)
+    assert enter(task(1), task(2, 500)).tasks == (task(1), task(2, 500))
+
+
+def test_background_work_is_kept_to_its_own_room() -> None:
+    entrance = enter(task(1), task(2, priority=-1), task(3, priority=-1), background_room=1)
+    assert ([one.item for one in entrance.tasks], entrance.crowded) == ([1, 2], True)
 
 
 @given(

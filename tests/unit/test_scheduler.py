@@ -148,6 +148,40 @@ async def test_open_work_is_bounded_however_much_waits() -> None:
 
 
 @on_virtual_time
+async def test_open_work_is_bounded_in_bytes_too() -> None:
+    work = FakeWork([replace(task, open_bytes=7) for task in tasks(range(200))])
+    scheduler = Scheduler(work, max_open_bytes=100)
+    seen: list[int] = []
+    async with running(work, scheduler, "a", "b"), anyio.create_task_group() as group:
+
+        async def look() -> None:
+            while True:
+                seen.append(scheduler.statistics().open_bytes)
+                await anyio.sleep(0.5)
+
+        group.start_soon(look)
+        await scheduler.wait_idle()
+        group.cancel_scope.cancel()
+    assert len(work.ended) == 200
+    assert max(seen) == 98
+    assert work.refills < 200
+
+
+@on_virtual_time
+async def test_background_work_yields_within_one_batch_however_much_of_it_waits() -> None:
+    work = FakeWork(tasks(range(1000), Stage.GENERATE, priority=-1), following=last_stage)
+    scheduler = Scheduler(work, max_open=64)
+    async with running(work, scheduler, "a", "b"):
+        await anyio.sleep(10.5)
+        work.add(*tasks(range(1000, 1040), Stage.GENERATE))
+        scheduler.wake()
+        await anyio.sleep(20.0)
+    after = [ran.batch.tasks[0].priority for ran in work.ran if ran.begun_s > 12.0]
+    assert after[:6] == [0] * 6
+    assert -1 in after[8:], "it goes on once nothing else waits"
+
+
+@on_virtual_time
 async def test_downstream_work_of_the_store_is_let_in_first() -> None:
     work = FakeWork([*tasks(range(50)), *tasks(range(50, 54), Stage.DESCRIBE)], following=last_stage)
     scheduler = Scheduler(work, max_open=4)

@@ -12,9 +12,10 @@ def lane(
     since_s: float = 0.0,
     batch_s: float = 4.0,
     fillable: bool = False,
+    priority: int = 0,
 ) -> Candidate:
     limit = STAGES[stage].batch_limit
-    return Candidate(stage, "g", count, 0, since_s, 0, limit, batch_s, fillable)
+    return Candidate(stage, "g", count, priority, since_s, 0, limit, batch_s, fillable)
 
 
 def victim(
@@ -42,6 +43,12 @@ def test_seconds_that_the_thief_cannot_run_do_not_make_a_victim() -> None:
 def test_thief_takes_the_oldest_batch_of_its_victim() -> None:
     theft = steal(victim("a", lane(Stage.LOCATE, since_s=5.0), lane(since_s=1.0), lane_s=(2.0, 60.0)), now_s=9.0)
     assert (theft.device, theft.lane, theft.size) == ("a", 1, 4)
+
+
+def test_thief_takes_the_most_urgent_before_the_device_with_the_most_queued_seconds() -> None:
+    loaded = victim("a", lane(count=64, priority=-1), lane_s=(500.0,))
+    urgent = victim("b", lane(since_s=5.0), lane(since_s=1.0, priority=-1), lane_s=(8.0, 8.0))
+    assert (steal(loaded, urgent, now_s=9.0).device, steal(loaded, urgent, now_s=9.0).lane) == ("b", 0)
 
 
 def test_nothing_is_stolen_where_no_device_has_work_for_the_thiefs_models() -> None:
