@@ -5,6 +5,7 @@ It owns that order and nothing else; it does not know how any part works.
 
 import logging
 import math
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -30,7 +31,7 @@ from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
-from imgdiffd.sweep import sweep
+from imgdiffd.sweep import folders, sweep
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
     async with Store.open(settings.state_folder / "state.db", on_full=disk.note_full) as store:
-        await _tidy(store, pictures)
+        await store.drop_unread_jobs()
         scheduler = Scheduler(
             StoreWork(store, fleet.processes, disk),
             max_open=settings.open_tasks,
@@ -105,6 +106,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
+                    await _start(group, "tidy", partial(_tidy, store, pictures, _now_ns(pictures))),
                     await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),
@@ -121,13 +123,20 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     _log.info("stopped")
 
 
-async def _tidy(store: Store, pictures: Path) -> None:
-    """Undo what an earlier daemon was killed in the middle of."""
-    await store.drop_unread_jobs()
-    named, unfinished = await store.picture_names(), await store.unfinished_items()
-    removed = await anyio.to_thread.run_sync(sweep, pictures, named, unfinished)
+async def _tidy(store: Store, pictures: Path, before_ns: int) -> None:
+    """Remove pictures older than `before_ns` that an earlier daemon was killed in the middle of; folder by folder."""
+    removed = 0
+    for folder, items in await anyio.to_thread.run_sync(folders, pictures):
+        named, unfinished = await store.picture_names(items), await store.unfinished_items(items)
+        removed += await anyio.to_thread.run_sync(sweep, folder, named, unfinished, before_ns)
     if removed:
         _log.info("removed %d files that an earlier process left unfinished", removed)
+
+
+def _now_ns(folder: Path) -> int:
+    """The time as `folder`'s file system has it; takes no room there."""
+    os.utime(folder)
+    return folder.stat().st_mtime_ns
 
 
 async def _until_stopped(

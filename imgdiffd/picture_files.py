@@ -19,6 +19,13 @@ def pair_paths(item: int, attempt: int) -> tuple[str, str]:
     return f"{stem}-1.png", f"{stem}-2.png"
 
 
+def items_of(folder: str) -> range:
+    """The items whose pictures lie in the folder of that name; an empty range where it is none of ours."""
+    if not folder.isdigit():
+        return range(0)
+    return range(int(folder) * _ITEMS_PER_FOLDER, (int(folder) + 1) * _ITEMS_PER_FOLDER)
+
+
 def sample_paths(image1: str, index: int) -> tuple[str, str]:
     """Where the left and the right picture of region `index` go, beside its pair's first picture.
 

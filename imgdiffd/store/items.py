@@ -166,9 +166,12 @@ def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[i
     return inputs
 
 
-def unfinished_items(connection: sqlite3.Connection) -> frozenset[int]:
-    """READY items beyond the first stage, which paints nothing: only their pictures may lie there before a row does."""
-    rows = connection.execute("SELECT id FROM items WHERE state = 'ready' AND stage <> ?", (FIRST_STAGE,))
+def unfinished_items(connection: sqlite3.Connection, items: range) -> frozenset[int]:
+    """READY ones of `items` beyond the first stage, which paints nothing: their pictures may lie there before a row."""
+    rows = connection.execute(
+        "SELECT id FROM items WHERE id >= ? AND id < ? AND state = 'ready' AND stage <> ?",
+        (items.start, items.stop, FIRST_STAGE),
+    )
     return frozenset(row["id"] for row in rows)
 
 

@@ -174,10 +174,12 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
     )
 
 
-def picture_names(connection: sqlite3.Connection) -> frozenset[str]:
-    """Every picture that some row names; what else lies in the picture folder belongs to nobody."""
+def picture_names(connection: sqlite3.Connection, items: range) -> frozenset[str]:
+    """Every picture of `items` that some row names; what else lies in their folder belongs to nobody."""
+    here = "WHERE item_id >= :start AND item_id < :stop"
     rows = connection.execute(
-        "SELECT image1 FROM pairs WHERE image1 <> '' UNION ALL SELECT image2 FROM pairs WHERE image2 <> ''"
-        " UNION ALL SELECT left_image FROM samples UNION ALL SELECT right_image FROM samples"
+        f"SELECT image1 FROM pairs {here} AND image1 <> '' UNION ALL SELECT image2 FROM pairs {here} AND image2 <> ''"
+        f" UNION ALL SELECT left_image FROM samples {here} UNION ALL SELECT right_image FROM samples {here}",
+        {"start": items.start, "stop": items.stop},
     )
     return frozenset(row[0] for row in rows)

@@ -231,10 +231,10 @@ class Store:
         """Everything known of an item. Raises InputError with code `unknown_item`."""
         return await self._read(lambda c: samples.item_story(c, item))
 
-    async def picture_names(self) -> frozenset[str]:
-        """Every picture that a row names."""
-        return await self._read(samples.picture_names)
+    async def picture_names(self, of: range) -> frozenset[str]:
+        """Every picture of the items `of` that a row names."""
+        return await self._read(lambda c: samples.picture_names(c, of))
 
-    async def unfinished_items(self) -> frozenset[int]:
-        """READY items that may have pictures which no row names yet."""
-        return await self._read(items.unfinished_items)
+    async def unfinished_items(self, of: range) -> frozenset[int]:
+        """READY ones of the items `of` that may have pictures which no row names yet."""
+        return await self._read(lambda c: items.unfinished_items(c, of))

@@ -301,10 +301,12 @@ async def test_pictures_that_rows_name_and_items_that_may_yet_name_some_are_told
         await submit(store, 3)
         tasks = await ready(store)
         await record(store, tasks[:2])
-        assert await store.unfinished_items() == {tasks[0].item, tasks[1].item}
-        assert await store.picture_names() == frozenset()
+        assert await store.unfinished_items(range(100)) == {tasks[0].item, tasks[1].item}
+        assert await store.unfinished_items(range(tasks[1].item, 100)) == {tasks[1].item}
+        assert await store.picture_names(range(100)) == frozenset()
         await record(store, (await ready(store))[:1])
-        assert await store.picture_names() == {"1-1-1.png", "1-1-2.png"}
+        assert await store.picture_names(range(100)) == {"1-1-1.png", "1-1-2.png"}
+        assert await store.picture_names(range(2, 100)) == frozenset()
         await finish(store)
-        assert {"1-r0-left.png", "1-r1-left.png", "1-right.png"} < await store.picture_names()
-        assert await store.unfinished_items() == frozenset()
+        assert {"1-r0-left.png", "1-r1-left.png", "1-right.png"} < await store.picture_names(range(100))
+        assert await store.unfinished_items(range(100)) == frozenset()
