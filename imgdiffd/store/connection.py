@@ -16,10 +16,9 @@ import aiosqlite
 from anyio import CancelScope
 
 from imgdiffd.errors import ConfigurationError, StoreError
+from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; `file` and this module tell our databases from others by it
-SCHEMA_VERSION = 2
-OLDEST_READABLE = 1  # a reader takes it as it is; the writer brings it up to date
 BUSY_TIMEOUT_S = 30.0
 
 T = TypeVar("T")
@@ -65,14 +64,11 @@ def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
         connection.execute("PRAGMA query_only = ON")
 
 
-_STEPS = {1: "ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''"}  # from that version to the next
-
-
 def check(connection: sqlite3.Connection, database: Path) -> None:
     """Raises ConfigurationError unless the database is ours and of a schema that we know."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise ConfigurationError(f"{database}: not a database of imgdiffd", hint="configure another file")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = version_of(connection)
     if not OLDEST_READABLE <= version <= SCHEMA_VERSION:
         raise ConfigurationError(
             f"{database}: has schema {version}, this imgdiffd knows {SCHEMA_VERSION}",
@@ -86,15 +82,6 @@ def _create(connection: sqlite3.Connection) -> None:
         f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
-
-
-def _bring_up_to_date(connection: sqlite3.Connection) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    steps = [_STEPS[step] for step in range(version, SCHEMA_VERSION)]
-    if steps:
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{';'.join(steps)};\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        )
 
 
 @asynccontextmanager
@@ -124,7 +111,7 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
         _create(connection)
     check(connection, database)
     if writer:
-        _bring_up_to_date(connection)
+        bring_up_to_date(connection, database)
     configure(connection, writer=writer)
 
 

@@ -1,0 +1,88 @@
+"""Bringing an older database up to date: a backup first, then every step in one transaction.
+
+It owns the steps and the backup; it does not know who may open the database, nor what is done with it.
+"""
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from imgdiffd.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
+OLDEST_READABLE = 1  # a reader takes it as it is; the writer brings it up to date
+# From that version to the next. A step is never changed once it was released: it is what old databases went through.
+STEPS: dict[int, tuple[str, ...]] = {
+    1: ("ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''",),
+}
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema's number in the file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def backup_path(database: Path, version: int) -> Path:
+    """Where the database is kept as it was at `version`."""
+    return database.with_name(f"{database.name}.v{version}")
+
+
+def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
+    """Back an older database up, then take it through all steps to SCHEMA_VERSION, or leave it as it was.
+
+    Killed at any point, the next call starts anew. Raises StoreError where it cannot be backed up, sqlite3.Error where
+    a step fails. The caller holds the lock, and foreign keys are not enforced yet.
+    """
+    version = version_of(connection)
+    if version == SCHEMA_VERSION:
+        return
+    kept = backup_path(database, version)
+    try:
+        _back_up(connection, kept)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(
+            f"{database}: has schema {version} and cannot be backed up before it is changed: {error}",
+            hint=f"make room for another {database.stat().st_size >> 20} MiB, or check the folder",
+        ) from error
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(version, SCHEMA_VERSION):
+            for statement in STEPS[step]:
+                connection.execute(statement)
+        if connection.execute("PRAGMA foreign_key_check").fetchone():
+            raise sqlite3.IntegrityError("rows refer to what is not there")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    _log.info("%s: schema %d is now %d; as it was, it is kept in %s", database, version, SCHEMA_VERSION, kept.name)
+
+
+def _back_up(connection: sqlite3.Connection, target: Path) -> None:
+    """A whole, checked and durable copy at `target`, or none."""
+    partial = target.with_name(target.name + ".part")
+    partial.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(partial)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+            if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(f"damaged: {found}")
+        _sync(partial)
+        partial.replace(target)
+        _sync(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,187 @@
+"""Databases of older versions: backed up, brought up to date, and never left between two versions."""
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.errors import StoreError
+from imgdiffd.store import Reader, Store, migration
+from imgdiffd.store.connection import APPLICATION_ID
+from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
+from tests.store_driver import finish, ready
+
+pytestmark = pytest.mark.anyio
+
+DATA = Path(__file__).parents[1] / "data"
+SHAPE = """
+SELECT 'column', m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk
+    FROM sqlite_schema m JOIN pragma_table_xinfo(m.name) c WHERE m.type = 'table'
+UNION ALL SELECT type, name, tbl_name, sql, 0, 0, 0 FROM sqlite_schema WHERE type <> 'table'
+ORDER BY 1, 2, 3
+"""
+
+
+def old_database(path: Path, version: int, captions: int = 3) -> Path:
+    """A database as that version made it, with one active job."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript((DATA / f"schema_{version}.sql").read_text())
+        connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};")
+        connection.execute("PRAGMA journal_mode = WAL")
+        profile = (DATA / "profile_1.json").read_text()
+        connection.execute("INSERT INTO profiles VALUES (1, 'sha', 'default', ?)", (profile,))
+        connection.execute(
+            "INSERT INTO jobs (id, name, source, sha256, profile_id, priority, state, created_at, total)"
+            " VALUES (1, 'old.txt', '/inbox/old.txt', 'sha', 1, 0, 'active', 1.0, ?)",
+            (captions,),
+        )
+        for number in range(captions):
+            connection.execute(
+                "INSERT INTO items (job_id, profile_id, line, caption, caption_sha, stage, state, created_at,"
+                " updated_at) VALUES (1, 1, ?, ?, ?, 'rewrite', 'ready', 1.0, 1.0)",
+                (number, f"a cat number {number}", number.to_bytes(16, "big")),
+            )
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def shape(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(SHAPE).fetchall()
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return version_of(connection)
+
+
+@pytest.mark.parametrize("old", range(OLDEST_READABLE, SCHEMA_VERSION))
+async def test_an_older_database_becomes_like_a_new_one_and_its_work_goes_on(tmp_path: Path, old: int) -> None:
+    path = old_database(tmp_path / "state.db", old)
+    async with Store.open(tmp_path / "new.db"):
+        pass
+    async with Store.open(path) as store:
+        assert len(await ready(store)) == 3
+        await finish(store)
+        assert [job.state for job in await store.jobs()] == ["done"]
+    assert shape(path) == shape(tmp_path / "new.db")
+    assert version(path) == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("old", range(OLDEST_READABLE, SCHEMA_VERSION))
+async def test_the_database_as_it_was_is_kept_beside_it_and_readable_as_such(tmp_path: Path, old: int) -> None:
+    path = old_database(tmp_path / "state.db", old)
+    before = shape(path)
+    async with Store.open(path) as store:
+        await finish(store)
+    kept = backup_path(path, old)
+    assert (version(kept), shape(kept)) == (old, before)
+    with closing(sqlite3.connect(kept)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT DISTINCT state FROM items").fetchall() == [("ready",)]
+    with Reader.open(kept) as reader:
+        assert [job.name for job in reader.jobs()] == ["old.txt"]
+    assert names(tmp_path) == ["state.db", "state.db.lock", kept.name]
+
+
+async def test_a_database_of_this_version_is_not_backed_up(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with Store.open(tmp_path / "state.db"):
+            pass
+    assert names(tmp_path) == ["state.db", "state.db.lock"]
+
+
+# Dies at the nth call that `migration` makes: between any two of its statements, copies, syncs and renames.
+DIE_AT = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from imgdiffd.store import migration
+
+calls = 0
+
+def count(frame, event, _argument):
+    global calls
+    if event == "c_call" and frame.f_code.co_filename == migration.__file__:
+        calls += 1
+        if calls == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+path = Path(sys.argv[1])
+connection = sqlite3.connect(path, isolation_level=None)
+sys.setprofile(count)
+migration.bring_up_to_date(connection, path)
+"""
+
+
+async def test_killed_at_any_point_it_is_the_old_database_or_the_new_one_and_the_next_start_finishes(
+    tmp_path: Path,
+) -> None:
+    original = old_database(tmp_path / "original.db", 1)
+    old_shape = shape(original)
+    versions = []
+    for point in range(1, 100):
+        path = tmp_path / f"{point}.db"
+        shutil.copyfile(original, path)
+        ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
+            [sys.executable, "-c", DIE_AT, str(path), str(point)], check=False, timeout=60
+        )
+        versions.append(version(path))
+        if versions[-1] == 1:
+            assert shape(path) == old_shape
+        else:
+            assert version(backup_path(path, 1)) == 1
+        async with Store.open(path) as store:
+            assert len(await ready(store)) == 3
+        assert version(path) == SCHEMA_VERSION
+        assert shape(backup_path(path, 1)) == old_shape
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+    assert ended.returncode == 0
+    assert len(versions) > 10
+    assert versions == sorted(versions)
+    assert set(versions) == {1, SCHEMA_VERSION}
+
+
+async def test_a_step_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old_database(tmp_path / "state.db", 1)
+    before = shape(path)
+    monkeypatch.setitem(STEPS, 1, (*STEPS[1], "ALTER TABLE missing ADD COLUMN x TEXT"))
+    with pytest.raises(StoreError, match="no such table"):
+        async with Store.open(path):
+            pass
+    assert (version(path), shape(path)) == (1, before)
+
+
+async def test_without_a_backup_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old_database(tmp_path / "state.db", 1)
+    before = shape(path)
+
+    def refuse(_path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(migration, "_sync", refuse)
+    with pytest.raises(StoreError, match=r"cannot be backed up before it is changed.*No space left.*make room for"):
+        async with Store.open(path):
+            pass
+    assert (version(path), shape(path)) == (1, before)
+    assert not backup_path(path, 1).exists()
+
+
+async def test_a_damaged_database_is_not_brought_up_to_date(tmp_path: Path) -> None:
+    path = old_database(tmp_path / "state.db", 1, captions=2000)
+    content = bytearray(path.read_bytes())
+    content[40 * 4096 : 42 * 4096] = b"\xff" * 8192
+    path.write_bytes(content)
+    with pytest.raises(StoreError):
+        async with Store.open(path):
+            pass
+    assert version(path) == 1
