@@ -94,6 +94,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
         scheduler = Scheduler(
             StoreWork(store, fleet.processes, disk),
             max_open=settings.open_tasks,
+            max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,

@@ -10,15 +10,17 @@ from functools import partial
 from imgdiffd.device import DeviceProcess
 from imgdiffd.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
+from imgdiffd.profile import Profile
 from imgdiffd.schedulers.work import Batch, Task
 from imgdiffd.store import Store, TaskRow
 
 _log = logging.getLogger(__name__)
 
 
-def task_of(row: TaskRow) -> Task:
-    """The scheduler's view of a row."""
-    return Task(row.item, row.stage, row.attempt, row.group, row.priority, row.crashes)
+def task_of(row: TaskRow, profile: Profile) -> Task:
+    """The scheduler's view of a row. While it is open, an item's two pictures lie on the disk and in caches."""
+    open_bytes = 2 * 3 * profile.generate.picture_px**2  # uncompressed, so never too few
+    return Task(row.item, row.stage, row.attempt, row.group, row.priority, row.crashes, open_bytes)
 
 
 class StoreWork:
@@ -35,7 +37,8 @@ class StoreWork:
 
     async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
         """READY items that nobody holds, the most downstream first."""
-        return [task_of(row) for row in await self._store.ready_tasks(room, held)]
+        rows = await self._store.ready_tasks(room, held)
+        return [task_of(row, await self._store.profile_of(row.group)) for row in rows]
 
     async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
         """Run `batch` on `device`, record it, and return what its items need next.
@@ -61,7 +64,7 @@ class StoreWork:
         recorded = await self._disk.insist(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
-        return [task_of(row) for row in recorded.tasks]
+        return [task_of(row, profile) for row in recorded.tasks]
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Count a lone crash against each item."""

@@ -67,6 +67,9 @@ class Settings(BaseModel):
     open_tasks: Annotated[
         int, Field(ge=1, le=1_000_000, description="captions held in memory for the devices; the rest waits on disk")
     ] = 512
+    open_gb: Annotated[
+        float, Field(gt=0, le=1_000_000, description="GB that the pictures of open captions may take, uncompressed")
+    ] = 16.0
     in_flight: Annotated[
         int, Field(ge=1, le=8, description="batches sent to a worker at once; 2 keeps a GPU from waiting")
     ] = 2

@@ -6,7 +6,7 @@ It owns how rows become tasks and stage inputs; it does not know what the stages
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 from types import MappingProxyType
 
 from imgdiffd.job import ItemState
@@ -59,8 +59,10 @@ def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping
     return {row["job_id"]: row["n"] for row in connection.execute(query, (json.dumps(list(held)),))}
 
 
-def _ready_in(connection: sqlite3.Connection, stage: Stage, held: Collection[int]) -> Iterator[TaskRow]:
-    jobs = connection.execute(READY_JOBS, (stage,)).fetchall()
+def _ready_in(
+    connection: sqlite3.Connection, stage: Stage, held: Collection[int], *, background: bool
+) -> Iterator[TaskRow]:
+    jobs = [job for job in connection.execute(READY_JOBS, (stage,)) if (job["priority"] < 0) == background]
     under_way = _under_way(connection, held) if len(jobs) > 1 else {}
     for _, equals in groupby(jobs, key=lambda job: int(job["priority"])):
         waiting = {
@@ -72,15 +74,15 @@ def _ready_in(connection: sqlite3.Connection, stage: Stage, held: Collection[int
 def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:
     """At most `room` READY items of ACTIVE jobs that are not `held`.
 
-    The most downstream stage first, then the highest priority; jobs of equal priority in turn, so that each has its
+    Background jobs, those with a priority below 0, after all others. The most downstream stage first, then the highest
+    priority; jobs of equal priority in turn, so that each has its
     share of what is under way; of a job the oldest item.
     """
     tasks: list[TaskRow] = []
     taken = frozenset(held)
-    for stage in DOWNSTREAM_FIRST:
-        tasks += islice(_ready_in(connection, stage, taken), room - len(tasks))
-        if len(tasks) >= room:
-            break
+    for background, stage in product((False, True), DOWNSTREAM_FIRST):
+        if len(tasks) < room:
+            tasks += islice(_ready_in(connection, stage, taken, background=background), room - len(tasks))
     return tasks
 
 

@@ -45,6 +45,15 @@ async def test_higher_priority_and_downstream_work_still_go_first(tmp_path: Path
         assert [task.item for task in tasks] == [1, 2, 3, 4, 9, 10, 11, 12, 5, 6, 7, 8]
 
 
+async def test_background_jobs_come_after_all_others_even_further_downstream(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, captions(3), name="background", priority=-1)
+        await advance_to(store, Stage.GENERATE)
+        await submit(store, captions(3, start=1000), name="usual")
+        assert [task.item for task in await store.ready_tasks(MANY, ())] == [4, 5, 6, 1, 2, 3]
+        assert [task.item for task in await store.ready_tasks(4, [4])] == [5, 6, 1, 2]
+
+
 async def test_what_a_job_has_under_way_in_any_stage_counts(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, captions(20), name="ahead")
