@@ -18,7 +18,7 @@ from imgdiffd import __version__, api
 from imgdiffd.agreement import check_agreement
 from imgdiffd.bundle import load_bundle
 from imgdiffd.control import PAUSED, DaemonControl
-from imgdiffd.disk import DiskGuard
+from imgdiffd.disk import CHECK_S, DiskGuard
 from imgdiffd.dispatch import StoreWork
 from imgdiffd.errors import BundleError
 from imgdiffd.fleet import Fleet, names_of, resolve_devices
@@ -89,6 +89,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
     )
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
+    await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
     async with Store.open(settings.state_folder / "state.db", on_full=disk.note_full) as store:
         await store.drop_unread_jobs()
         scheduler = Scheduler(

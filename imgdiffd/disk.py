@@ -20,6 +20,7 @@ CHECK_S = 5.0
 REASON = "disk"
 BALLAST_NAME = "ballast"
 BALLAST_BYTES = 32 << 20  # the database needs room to record what the devices still run when the disk fills up
+LEAST_TO_START = 4 << 20  # the database's own files when it is opened
 _GIB = 1 << 30
 
 T = TypeVar("T")
@@ -46,6 +47,13 @@ class DiskGuard:
         self._dispatch: Dispatch | None = None
         self._full = False
         self.problem = ""
+
+    async def wait_startable(self, say: Callable[[str], None]) -> None:
+        """Return once the database can be opened; `say` is told at every look why it cannot. The ballast goes first."""
+        while shutil.disk_usage(self._folder).free < LEAST_TO_START:
+            if not self.note_full():
+                say(f"disk: full at {self._folder}; waiting for room")
+                await anyio.sleep(CHECK_S)
 
     def guard(self, dispatch: Dispatch) -> None:
         """Hold `dispatch` back from now on while there is too little room. Raises OSError as `check` does."""

@@ -40,6 +40,10 @@ class Notifier:
         """Requests are answered from now on."""
         self._send("READY=1")
 
+    def delayed(self, reason: str, within_s: float) -> None:
+        """It is not ready yet, for `reason`, and says so again within that time."""
+        self._send(f"STATUS={' '.join(reason.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+
     def status(self, line: str) -> None:
         """What `systemctl status` shows of the daemon, in one line."""
         self._send("STATUS=" + " ".join(line.split()))

@@ -2,16 +2,17 @@
 
 import errno
 import os
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from imgdiffd.disk import BALLAST_NAME
-from tests.integration.daemon_process import daemon, drop
+from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
 CAPTIONS = [
     f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "chair")
@@ -38,8 +39,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """Somebody takes every byte of the disk, again and again; on leaving they take it all away."""
+def filled(folder: Path) -> Iterator[Callable[[], None]]:
+    """Somebody takes every byte of the disk, again and again; on leaving, or when told, they take it all away."""
     path = folder / "somebodys.log"
     full, enough = threading.Event(), threading.Event()
 
@@ -60,14 +61,31 @@ def filled(folder: Path) -> Iterator[None]:
                         step = max(step // 16, 1)
 
     thread = threading.Thread(target=fill)
+
+    def end() -> None:
+        enough.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
     thread.start()
     try:
         assert full.wait(30)
-        yield
+        yield end
     finally:
-        enough.set()
-        thread.join()
-        path.unlink()
+        end()
+
+
+def test_a_daemon_started_on_a_full_disk_waits_and_works_once_there_is_room(small_disk: Path) -> None:
+    drop(small_disk, "captions.txt", CAPTIONS[:2])
+    manager_path = small_disk.parent / "n"
+    with filled(small_disk) as make_room, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(manager_path))
+        manager.settimeout(LIMIT_S)
+        with daemon(small_disk, NOTIFY_SOCKET=str(manager_path)) as running:
+            assert "waiting for room" in manager.recv(4096).decode()
+            make_room()
+            assert [job.state for job in running.wait_done().jobs] == ["done"]
+            assert running.stop() == 0
 
 
 def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with_the_room(small_disk: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path) -> None:
             assert manager.recv(4096)
 
 
-def test_wrong_settings_end_the_command_with_78_within_a_second_of_work(tmp_path: Path) -> None:
+def test_wrong_settings_end_the_command_with_78_naming_file_line_and_key(tmp_path: Path) -> None:
     settings = tmp_path / "wrong.toml"
     settings.write_text('\nstate_foldr = "/tmp"\n')
     ended = subprocess.run(

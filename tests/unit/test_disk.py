@@ -147,6 +147,25 @@ def test_other_errors_of_the_database_are_not_waited_for(disk: Disk) -> None:
     assert caught.group_contains(StoreError, match="damaged")
 
 
+def test_a_start_on_a_full_disk_gives_up_the_ballast_and_then_waits_saying_why(disk: Disk) -> None:
+    disk.ballast.write_bytes(b"")
+    disk.free = BALLAST
+    guard = DiskGuard(disk.ballast.parent, 2.0, ballast_bytes=BALLAST)
+    said: list[tuple[float, str]] = []
+
+    def say(line: str) -> None:
+        assert not disk.ballast.exists()
+        said.append((anyio.current_time(), line))
+        if len(said) == 3:
+            disk.free = GIB
+
+    run_virtual(lambda: guard.wait_startable(say))
+    assert [at_s for at_s, _ in said] == [0, CHECK_S, 2 * CHECK_S]
+    assert "waiting for room" in said[0][1]
+    guard.guard(disk.dispatch)
+    assert disk.dispatch.reasons == ["disk"], "it starts, and holds dispatch back"
+
+
 def test_pictures_that_found_no_room_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

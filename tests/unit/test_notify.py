@@ -60,10 +60,16 @@ def notifier_of(manager: Manager, **environ: str) -> Notifier:
 
 def test_each_message_is_one_datagram_of_assignments(manager: Manager) -> None:
     notifier = notifier_of(manager)
+    notifier.delayed("no\nroom", 30)
     notifier.ready()
     notifier.status("two\nlines")
     notifier.stopping(90.5)
-    assert manager.heard() == ["READY=1", "STATUS=two lines", "STOPPING=1\nEXTEND_TIMEOUT_USEC=90500000"]
+    assert manager.heard() == [
+        "STATUS=no room\nEXTEND_TIMEOUT_USEC=30000000",
+        "READY=1",
+        "STATUS=two lines",
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=90500000",
+    ]
 
 
 def test_an_at_sign_means_the_abstract_namespace() -> None:
