@@ -184,20 +184,21 @@ def segmentation_model(architecture: str | Config) -> Any:
     with quiet_ultralytics():
         from ultralytics.nn.tasks import SegmentationModel
     with torch.device("cpu"):
-        return SegmentationModel(architecture if isinstance(architecture, str) else architecture, nc=1, verbose=False)
+        return SegmentationModel(architecture, nc=1, verbose=False)
 
 
 def _sdxl() -> dict[str, nn.Module]:
     return sdxl_parts(UNET, VAE, TEXT_ENCODER, TEXT_ENCODER_2)
 
 
+FASTSAM_ADDRESS = "https://github.com/ultralytics/assets/releases/download/v8.4.0/FastSAM-x.pt"
 # What each source that a bundle names consists of.
 SOURCES: Mapping[str, Callable[[], dict[str, nn.Module]]] = {
     "lmsys/vicuna-7b-v1.5": lambda: {"model": language_model(VICUNA_7B)},
     "lmsys/vicuna-13b-v1.5": lambda: {"model": language_model(VICUNA_13B)},
     "stabilityai/stable-diffusion-xl-base-1.0": _sdxl,
     "stabilityai/sdxl-turbo": _sdxl,
-    "https://github.com/ultralytics/assets/releases/download/v8.4.0/FastSAM-x.pt": lambda: {"model": segmentation_model(FASTSAM)},
+    FASTSAM_ADDRESS: lambda: {"model": segmentation_model(FASTSAM)},
     "openai/clip-vit-base-patch32": lambda: {"model": clip_model(CLIP)},
     "Salesforce/blip-itm-large-coco": lambda: {"model": blip_model(BLIP)},
     "llava-hf/llava-v1.6-vicuna-7b-hf": lambda: {"model": image_text_to_text_model(LLAVA_NEXT_7B)},

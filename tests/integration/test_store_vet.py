@@ -10,7 +10,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.message import VetInput
 from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 from imgdiffd.selection import judge_natural
-from imgdiffd.store import Reader, Store
+from imgdiffd.store import Reader, Store, TaskRow
 from tests.answers import PROFILE, VETTED, captions
 from tests.store_driver import advance_to, finish, ready, record, submit
 
@@ -41,7 +41,7 @@ async def test_a_pair_is_vetted_between_compare_and_locate_where_its_profile_say
 async def test_answer_and_score_are_kept_for_rejects_too_and_another_threshold_is_a_query(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 2, profile=VETTED)
-        tasks = []
+        tasks: list[TaskRow] = []
         while not tasks or tasks[0].stage is not Stage.VET:
             tasks = await ready(store)
             if tasks[0].stage is not Stage.VET:

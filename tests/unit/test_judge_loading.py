@@ -1,14 +1,16 @@
 """Loading a judge: from its table, with the captioner's weights where both name the same, refused with its name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from imgdiffd.bundle import SHIPPED, load_bundle
+from imgdiffd.bundle import SHIPPED, Bundle, load_bundle
 from imgdiffd.errors import BundleError
 from imgdiffd.models import loading
 from imgdiffd.models.loading import Models, load_models
+from imgdiffd.models.sources import weights_of
 from imgdiffd.pipeline import Role
 from tests import tiny_models
 from tests.tiny import tiny_sdxl
@@ -36,9 +38,13 @@ def loaded(folder: Path, table: str, *roles: Role) -> Models:
 def test_a_judge_that_names_the_captioners_weights_shares_them(
     folder: Path, more: str, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = []
-    weights_of = loading.weights_of
-    monkeypatch.setattr(loading, "weights_of", lambda *given: read.append(given[1]) or weights_of(*given))
+    read: list[Role] = []
+
+    def counted(bundle: Bundle, role: Role, *rest: Any) -> Any:
+        read.append(role)
+        return weights_of(bundle, role, *rest)
+
+    monkeypatch.setattr(loading, "weights_of", counted)
     models = loaded(folder, f'source = "captioner"\nrows_per_pass = 2\n{more}', Role.CAPTIONER, Role.JUDGE)
     assert len(read) == reads
     picture = torch.zeros((3, 32, 68), dtype=torch.uint8)
