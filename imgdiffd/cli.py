@@ -36,12 +36,12 @@ def _log_to_stderr(settings: Settings) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)  # first: wrong ones are told before anything big is loaded
+    _log_to_stderr(settings)
     import anyio
 
     from imgdiffd.daemon import serve
 
-    settings = _settings(arguments)
-    _log_to_stderr(settings)
     anyio.run(serve, settings, backend_options={"use_uvloop": sys.platform != "win32"})
 
 

@@ -1,6 +1,7 @@
 """The daemon under a service manager's protocol: sockets handed over, signs of life, exit codes. No systemd needed."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -176,9 +177,12 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path) -> None:
             assert manager.recv(4096)
 
 
-def test_wrong_settings_end_the_command_with_78_naming_file_line_and_key(tmp_path: Path) -> None:
+def test_wrong_settings_end_a_start_with_78_within_a_second_of_computing_naming_file_line_and_key(
+    tmp_path: Path,
+) -> None:
     settings = tmp_path / "wrong.toml"
     settings.write_text('\nstate_foldr = "/tmp"\n')
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "imgdiffd", "--config", str(settings), "serve"],
         capture_output=True,
@@ -188,3 +192,5 @@ def test_wrong_settings_end_the_command_with_78_naming_file_line_and_key(tmp_pat
     )
     assert ended.returncode == EXIT_CONFIGURATION
     assert "wrong.toml, line 2: state_foldr: no such setting" in ended.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
