@@ -1,34 +1,173 @@
-"""`make bench`: every comparison once, as a table and as JSON. Exits 1 where a target is missed."""
+"""`make bench` and `make bench-gpu`: every comparison once, as tables and as JSON. Exits 1 where a target is missed.
 
-import json
+It owns which sizes run where; it does not know how anything is measured.
+"""
+
+import argparse
 import sys
-from dataclasses import asdict
-from itertools import chain
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks import cropping, painting
+from imgdiffd.bundle import load_bundle
+from imgdiffd.models.loading import load_models
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.models.sources import silence
+from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES
+from imgdiffd.profile import Profile, load_profile
+from imgdiffd.schedulers.cost_table import CostTable
+from tests.benchmarks import answering, cropping, painting, stages
+from tests.benchmarks.measuring import Figure, Ratio
+from tests.benchmarks.report import Report
+from tests.benchmarks.sizes import REAL, SMALL, TINY, Sizes
+from tests.benchmarks.workshop import Workshop
 
-FILE = Path("build/bench.json")
+BUILD = Path("build")
+CPU = torch.device("cpu")
+NO_GPU = 78  # as for everything else that is not set up
+_DEMO = Path(__file__).parents[2] / "imgdiffd" / "data" / "demo_captions.txt"
+T = TypeVar("T")
 
 
-def main() -> None:
-    """Measure, print, write FILE."""
-    table = Table("ours / theirs", "time", "FLOPs", "target")
-    found = []
-    for ratio in chain(painting.ratios(), cropping.ratios()):
-        found.append({**asdict(ratio), "met": ratio.met})
-        target = "" if ratio.target is None else f"≤ {ratio.target:.2f} {'met' if ratio.met else 'MISSED'}"
-        table.add_row(ratio.what, f"{ratio.seconds:.2f}", "" if ratio.flops is None else f"{ratio.flops:.2f}", target)
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(json.dumps(found, indent=2), "utf-8")
-    Console().print(table)
-    print(f"the same in {FILE}")
-    if any(each["met"] is False for each in found):
-        sys.exit(1)
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints and writes; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--gpu", action="store_true", help="at real size with random weights, in fp16 on a GPU")
+    parser.add_argument("--tiny", action="store_true", help="at toy sizes and on any device, to try the code alone")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument(
+        "--out", type=Path, default=BUILD, metavar="FOLDER", help="where the JSON goes (default: build)"
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.gpu and not chosen.tiny and not torch.cuda.is_available():
+        built = f"is built for CUDA {torch.version.cuda}, but finds no GPU" if torch.version.cuda else "is a CPU build"
+        print(f"bench-gpu needs a CUDA GPU of 80 GB and a torch that works on it: this torch {built}", file=sys.stderr)
+        return NO_GPU
+    torch.set_num_threads(chosen.threads)
+    silence()
+    with tempfile.TemporaryDirectory(prefix="imgdiffd-bench-") as folder:
+        report = on_gpu(Path(folder), tiny=chosen.tiny) if chosen.gpu else on_cpu(Path(folder), tiny=chosen.tiny)
+    names = ("bench-gpu.json", "cost-table.json") if chosen.gpu else ("bench.json", "cost-table-mini.json")
+    report.show(Console(width=None if sys.stdout.isatty() else 120))
+    report.write(*(chosen.out / name for name in names))
+    print(f"the same in {chosen.out / names[0]}, the costs for `imgdiffd simulate` in {chosen.out / names[1]}")
+    return 1 if report.missed else 0
+
+
+@dataclass
+class Sections:
+    """Runs one part after the other. One that fails is noted and told, and does not cost the others."""
+
+    notes: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def all_of(self, name: str, found: Callable[[], Iterable[T]]) -> list[T]:
+        """What `found` yields, up to where it fails."""
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        kept: list[T] = []
+        try:
+            kept.extend(found())
+        except Exception as error:  # any type: torch, drivers and libraries raise nearly all
+            traceback.print_exc()
+            self.failed.append(name)
+            self.notes.append(f"{name} failed: {type(error).__name__}: {error}")
+        return kept
+
+
+def on_cpu(folder: Path, *, tiny: bool) -> Report:
+    """All that a CPU can tell: kernels and language models at a small size, the stages with the miniature bundle."""
+    workshop, sections = Workshop(TINY if tiny else SMALL, CPU), Sections()
+    rounds = 1 if tiny else 7
+    ratios: list[Ratio] = [
+        *sections.all_of("Prompt-to-Prompt", lambda: painting.ratios(workshop, rounds=rounds)),
+        *sections.all_of("crops", lambda: cropping.ratios(CPU, count=4 if tiny else 48, rounds=rounds)),
+        *sections.all_of(
+            "language models", lambda: answering.ratios(workshop, load_profile("default"), rounds=1 if tiny else 3)
+        ),
+    ]
+    costs = sections.all_of("stages", lambda: [mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3)])
+    device = f"a CPU, {torch.get_num_threads()} threads"
+    return Report(device, ratios, [], costs, [*workshop.notes, *sections.notes], sections.failed)
+
+
+def mini_costs(folder: Path, captions: int, rounds: int) -> CostTable:
+    """The stages' costs with the miniature bundle, all of whose models are held."""
+    bundle = load_bundle("mini")
+    roles = {role for spec in STAGES.values() for role in spec.roles} - OPTIONAL_ROLES
+    models = load_models(bundle, roles, CPU, lambda _: None, compile=False)
+    lines = _DEMO.read_text("utf-8").splitlines()[:captions]
+    load = stages.Load(
+        CPU,
+        load_profile("mini"),
+        folder,
+        tuple(lines),
+        tuple(PairPrompt(lines[0], lines[1], seed) for seed in range(bundle.painter.pairs_per_pass)),
+        boxes=12,
+        differing=4,
+        rounds=rounds,
+    )
+    return stages.cost_table(lambda _, measure: measure(models), load, "CPU", "the miniature bundle")
+
+
+def on_gpu(folder: Path, *, tiny: bool) -> Report:
+    """Everything at real size, one model after the other, so that 80 GB are enough; at toy sizes where `tiny`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    workshop, sections = Workshop(TINY if tiny else REAL, device), Sections()
+    profile = at_size(load_profile("default"), workshop.sizes)
+    rounds = 1 if tiny else 5
+    figures: list[Figure] = [
+        *sections.all_of("the step's share of the device's rate", lambda: painting.shares(workshop, rounds=rounds)),
+        *sections.all_of("a pair's memory", lambda: [painting.peak_of_a_pair(workshop, profile)]),
+    ]
+    workshop.release()
+    ratios: list[Ratio] = [
+        *sections.all_of("Prompt-to-Prompt", lambda: painting.ratios(workshop, rounds=rounds)),
+        *sections.all_of(
+            "crops", lambda: cropping.ratios(device, count=4 if tiny else 320, target=1 / 50, rounds=rounds)
+        ),
+    ]
+    workshop.release()
+    ratios += sections.all_of("language models", lambda: answering.ratios(workshop, profile, rounds=1 if tiny else 3))
+    workshop.release()
+    costs = sections.all_of("stages", lambda: [real_costs(workshop, profile, folder)])
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU"
+    return Report(name, ratios, figures, costs, [*workshop.notes, *sections.notes], sections.failed)
+
+
+def real_costs(workshop: Workshop, profile: Profile, folder: Path) -> CostTable:
+    """The stages' costs with models of the workshop's sizes, one stage's at a time."""
+    sizes = workshop.sizes
+    load = stages.Load(
+        workshop.device,
+        profile,
+        folder,
+        answering.CAPTIONS[: sizes.rewrites],
+        tuple(PairPrompt(*painting.CAPTIONS, seed) for seed in range(max(sizes.batches))),
+        sizes.boxes,
+        sizes.differing,
+    )
+    name = torch.cuda.get_device_name() if workshop.device.type == "cuda" else "CPU"
+    return stages.cost_table(workshop.using, load, name, f"{sizes.name} size, random weights")
+
+
+def at_size(profile: Profile, sizes: Sizes) -> Profile:
+    """`profile` with pictures, steps and answers of the length that is measured."""
+    rewritten, described, contrasted = sizes.new_tokens
+    return profile.model_copy(
+        update={
+            "generate": profile.generate.model_copy(update={"picture_px": sizes.picture_px, "steps": sizes.steps}),
+            "rewrite": profile.rewrite.model_copy(update={"max_new_tokens": rewritten}),
+            "describe": profile.describe.model_copy(update={"max_new_tokens": described}),
+            "contrast": profile.contrast.model_copy(update={"max_new_tokens": contrasted}),
+        }
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,40 +1,29 @@
-"""A Prompt-to-Prompt step against a plain step of the same batch, on a UNet of SDXL's structure.
+"""A Prompt-to-Prompt step against a plain step of the same batch and against the reference, which stores every map.
 
-It owns the shape and the inputs; it does not know the clock.
+It owns the inputs of a step and what is painted; it does not know the clock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
-from diffusers import UNet2DConditionModel
+from torch import Tensor
 
-from imgdiffd.kernels.edits import edit_pairs
+from imgdiffd.kernels import prompt_to_prompt
+from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
-from tests.benchmarks.measuring import Ratio, compare
+from imgdiffd.models.painter import Painter, PairPrompt
+from imgdiffd.profile import Profile
+from tests.benchmarks.materialised import StoredMaps
+from tests.benchmarks.measuring import Figure, Ratio, Work, compare, flops_of, median_seconds, peak_bytes
+from tests.benchmarks.workshop import Workshop
 
-TOKENS, WIDTH, STEPS = 77, 256, 10
+TOKENS = 77
 CAPTIONS = ("a dog lies on the grass", "a cat lies on the grass")
-
-
-def small_unet() -> UNet2DConditionModel:
-    """SDXL's blocks with fewer channels and layers: attention over 32×32 and 16×16 latents, heads of 64."""
-    torch.manual_seed(1)
-    unet: UNet2DConditionModel = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(64, 128, 256),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 4),
-        attention_head_dim=(1, 2, 4),
-        cross_attention_dim=WIDTH,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=6 * 32 + WIDTH,
-    ).eval()
-    return unet
+SELF_FRACTION = 0.4
 
 
 def tokenize(caption: str) -> list[int]:
@@ -42,27 +31,125 @@ def tokenize(caption: str) -> list[int]:
     return [1, *(2 + sum(map(ord, word)) for word in caption.split()), 0]
 
 
-def ratios(pairs: int = 2) -> Iterator[Ratio]:
-    """Ours over plain: a step with both injections, and one with cross-injection alone."""
-    unet, generator = small_unet(), torch.Generator().manual_seed(2)
-    text = torch.randn(2 * pairs, TOKENS, WIDTH, generator=generator)
-    rows = 4 * pairs
-    latents = torch.randn(rows, 4, 64, 64, generator=generator)
-    inputs: dict[str, Any] = {
-        "encoder_hidden_states": torch.cat([torch.zeros_like(text), text]),
-        "added_cond_kwargs": {"text_embeds": torch.zeros(rows, WIDTH), "time_ids": torch.zeros(rows, 6)},
-        "return_dict": False,
-    }
-    plan = edit_pairs(
-        [CAPTIONS] * pairs, tokenize, TOKENS, edit="refine", cross_fraction=1.0, self_fraction=0.4, self_max_tokens=1024
-    )
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One guided step of `pairs` pairs: [unguided, guided] rows of sources, then targets."""
 
-    def step(model: UNet2DConditionModel) -> Callable[[], object]:
-        return lambda: model(latents, 500, **inputs)
+    pairs: int
+    steps: int
+    latents: Tensor
+    text: Tensor
+    inputs: dict[str, Any]
+    injection: Injection
 
-    plain = small_unet()
-    control = PairController(unet)
-    with torch.inference_mode(), control.painting(text, None, guided=True, injection=plan, steps=STEPS):
-        for at, what in ((0, "self- and cross-injection"), (STEPS - 1, "cross-injection")):
-            control.enter_step(at)
-            yield compare(f"Prompt-to-Prompt step, {what} / plain step", step(unet), step(plain), target=1.0)
+    @classmethod
+    def drawn(cls, workshop: Workshop, pairs: int) -> "Batch":
+        """Random latents and texts as `workshop`'s UNet takes them."""
+        sizes, rows = workshop.sizes, 4 * pairs
+        generator = torch.Generator().manual_seed(2)
+        width, side = sizes.unet["cross_attention_dim"], sizes.unet["sample_size"]
+        pooled = sizes.unet["projection_class_embeddings_input_dim"] - 6 * sizes.unet["addition_time_embed_dim"]
+
+        def placed(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator).to(workshop.device, workshop.dtype)
+
+        text = placed(2 * pairs, TOKENS, width)
+        added = {"text_embeds": placed(rows, pooled), "time_ids": torch.zeros_like(placed(rows, 6))}
+        inputs = {"encoder_hidden_states": torch.cat([torch.zeros_like(text), text]), "added_cond_kwargs": added}
+        injection = edit_pairs(
+            [CAPTIONS] * pairs,
+            tokenize,
+            TOKENS,
+            edit="refine",
+            cross_fraction=1.0,
+            self_fraction=SELF_FRACTION,
+            self_max_tokens=1024,
+        )
+        return cls(pairs, sizes.steps, placed(rows, 4, side, side), text, inputs, injection)
+
+    def step(self, unet: Any) -> Tensor:
+        """The noise that `unet` predicts."""
+        noise: Tensor = unet(self.latents, torch.tensor(500), **self.inputs, return_dict=False)[0]
+        return noise
+
+    @contextmanager
+    def painting(self, control: PairController, step: int) -> Iterator[None]:
+        """Inside, `control`'s UNet is at `step`."""
+        whole = control.painting(self.text, None, guided=True, injection=self.injection, steps=self.steps)
+        with torch.inference_mode(), whole:
+            control.enter_step(step)
+            yield
+
+
+def ratios(workshop: Workshop, *, rounds: int = 7) -> Iterator[Ratio]:
+    """Ours over plain and over the reference, in a step with both injections and in one with cross-injection alone."""
+    unet, plain = workshop.unet(), workshop.unet()
+    control, stock = PairController(unet), dict(plain.attn_processors)
+    for pairs in workshop.sizes.batches:
+        batch = Batch.drawn(workshop, pairs)
+        options: dict[str, Any] = {"rounds": rounds, "flops": needed_flops, "peak": workshop.device}
+        for at, what in ((0, "self- and cross-injection"), (batch.steps - 1, "cross-injection")):
+            name = f"Prompt-to-Prompt step, {what}, {pairs} pair{'s' * (pairs > 1)}"
+            with batch.painting(control, at):
+                yield compare(f"{name} / plain step", *_both(batch, unet, plain), target=1.0, **options)
+                plain.set_attn_processor(StoredMaps(batch.injection, pairs, at, batch.steps, batch.text))
+                yield compare(f"{name} / with stored maps", *_both(batch, unet, plain), **options)
+                plain.set_attn_processor(dict(stock))
+
+
+def _both(batch: Batch, unet: Any, plain: Any) -> tuple[Work, Work]:
+    return (lambda: batch.step(unet)), (lambda: batch.step(plain))
+
+
+def matmul_rate(workshop: Workshop) -> float:
+    """Floating-point operations a second of a large square product on the device."""
+    side = workshop.sizes.matrix
+    one, other = (torch.randn(side, side, device=workshop.device).to(workshop.dtype) for _ in range(2))
+    return 2 * side**3 / median_seconds(lambda: one @ other, rounds=9)
+
+
+def needed_flops(work: Work) -> int:
+    """Floating-point operations of one step, whichever kernel attends: nothing is counted that only pads."""
+    attended = 0
+
+    def counted(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+        nonlocal attended
+        attended += 2 * q.shape[:-1].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+        return v.new_zeros(*q.shape[:-1], v.shape[-1])
+
+    with mock.patch.object(prompt_to_prompt, "attention", counted):
+        counted_elsewhere = flops_of(work)
+    return counted_elsewhere + attended
+
+
+def shares(workshop: Workshop, *, rounds: int = 5) -> Iterator[Figure]:
+    """What part of the device's rate a run's steps reach at each batch, and at the best: at least 45 %."""
+    rate, unet = matmul_rate(workshop), workshop.unet()
+    yield Figure("matrix products", rate / 1e12, "TFLOP/s")
+    control, found = PairController(unet), []
+    for pairs in workshop.sizes.batches:
+        batch = Batch.drawn(workshop, pairs)
+        flops = seconds = 0.0
+        for at, weight in ((0, SELF_FRACTION), (batch.steps - 1, 1 - SELF_FRACTION)):
+            with batch.painting(control, at):
+                seconds += weight * median_seconds(lambda: batch.step(unet), rounds)  # noqa: B023 called at once
+                flops += weight * needed_flops(lambda: batch.step(unet))  # noqa: B023
+        found.append(flops / seconds / rate)
+        yield Figure(f"step of {pairs} pair{'s' * (pairs > 1)}", seconds, "s")
+        yield Figure(f"step of {pairs} pair{'s' * (pairs > 1)}, of that rate", 100 * found[-1], "%")
+    yield Figure("step at its best batch, of that rate", 100 * max(found), "%", target=45)
+
+
+def peak_of_a_pair(workshop: Workshop, profile: Profile) -> Figure:
+    """What a painter holds at most while it paints one pair, its weights among it: under 14 GB."""
+    held: list[Painter] = []
+
+    def paint() -> None:
+        held.append(Painter(workshop.sdxl(), pairs_per_pass=1))
+        few = profile.generate.model_copy(update={"picture_px": workshop.sizes.picture_px, "steps": 2})
+        held[0].paint_pairs([PairPrompt(*CAPTIONS, seed=1)], few)
+
+    figure = Figure("peak memory of a pair", peak_bytes(paint, workshop.device) / 1e9, "GB", target=14, at_most=True)
+    held.clear()
+    workshop.release()
+    return figure

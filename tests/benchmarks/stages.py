@@ -1,0 +1,136 @@
+"""What an item of each stage costs on a device: its models' calls, under the load that the method puts on them.
+
+It owns each stage's calls and loads; it does not know which models answer, nor how they came there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from imgdiffd.kernels.crop import Box
+from imgdiffd.models.loading import Models
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.pipeline import STAGES, Role, Stage
+from imgdiffd.profile import Profile
+from imgdiffd.schedulers.cost_table import ITEMS_PER_CAPTION, CostTable
+from imgdiffd.stages.drawing import joined, with_box
+from imgdiffd.stages.pictures import Pictures
+from tests.benchmarks.answering import QUESTIONS
+from tests.benchmarks.cropping import drawn_boxes, drawn_picture
+from tests.benchmarks.measuring import median_seconds
+
+T = TypeVar("T")
+Using = Callable[[frozenset[Role], Callable[[Models], float]], float]  # gives a measurement the models of some roles
+REGIONS = 3  # of a pair: 117,779 boxes in 38,533 pairs, by the paper's funnel
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of the models. `boxes` are of one picture, `differing` those of them that BLIP is asked about."""
+
+    device: torch.device
+    profile: Profile
+    folder: Path  # pictures are written there
+    captions: tuple[str, ...]  # rewritten at once
+    pairs: tuple[PairPrompt, ...]  # painted at once
+    boxes: int
+    differing: int
+    rounds: int = 3
+
+    def picture(self, seed: int) -> Tensor:
+        """One side of a pair."""
+        return drawn_picture(self.profile.generate.picture_px, seed).to(self.device)
+
+    def drawn(self, count: int) -> list[Box]:
+        """Boxes in it."""
+        return drawn_boxes(count, self.profile.generate.picture_px)
+
+
+def _rewrite(models: Models, load: Load) -> float:
+    count = len(load.captions)
+    work = partial(models.need_rewriter.rewrite, load.captions, range(count), load.profile.rewrite)
+    return median_seconds(work, load.rounds) / count
+
+
+def _generate(models: Models, load: Load) -> float:
+    pictures = Pictures(load.folder, load.device)
+
+    def work() -> None:
+        painted = models.need_painter.paint_pairs(load.pairs, load.profile.generate)
+        pictures.write({f"{n}-{side}.png": each for n, pair in enumerate(painted) for side, each in enumerate(pair)})
+
+    return median_seconds(work, 1) / len(load.pairs)
+
+
+def _compare(models: Models, load: Load) -> float:
+    pair = [load.picture(1), load.picture(2)]
+    return median_seconds(lambda: models.need_clip.embed_pictures(pair).cpu(), load.rounds)
+
+
+def _locate(models: Models, load: Load) -> float:
+    pair, boxes = (load.picture(1), load.picture(2)), load.drawn(load.boxes)
+    locate, asked = load.profile.locate, boxes[: load.differing]
+
+    def work() -> None:
+        models.need_segmenter.boxes(pair, locate)
+        for picture, noun in zip(pair, ("dog", "cat"), strict=True):
+            models.need_clip.embed_crops(picture, boxes).cpu()
+            models.need_blip.score(picture, asked, [noun] * len(asked), locate.noun_kind)
+
+    return median_seconds(work, load.rounds)
+
+
+def _describe(models: Models, load: Load) -> float:
+    pair, boxes, describe = (load.picture(1), load.picture(2)), load.drawn(REGIONS), load.profile.describe
+    questions = QUESTIONS[:REGIONS]
+
+    def work() -> None:
+        models.need_captioner.answer(pair, [questions] * 2, describe.max_new_tokens)
+        for picture in pair:
+            models.need_clip.embed_texts(questions).cpu()
+            models.need_blip.score(picture, boxes, questions, describe.match_kind)
+
+    return median_seconds(work, load.rounds)
+
+
+def _contrast(models: Models, load: Load) -> float:
+    """Two samples at once, as many as the captioner reads: an item is one."""
+    both = joined(load.picture(1), load.picture(2), load.profile.contrast.bar_px)
+    asked, new_tokens = [(load.profile.contrast.prompt,)] * 2, load.profile.contrast.max_new_tokens
+    return median_seconds(lambda: models.need_captioner.answer([both] * 2, asked, new_tokens), load.rounds) / 2
+
+
+def _render(models: Models, load: Load) -> float:
+    pair, box, bar_px = (load.picture(1), load.picture(2)), load.drawn(1)[0], load.profile.contrast.bar_px
+    pictures = Pictures(load.folder, load.device)
+
+    def work() -> None:
+        drawn = {f"{side}.png": with_box(each, box, load.profile.render, bar_px) for side, each in enumerate(pair)}
+        pictures.write(drawn, keep=False)
+
+    return median_seconds(work, load.rounds)
+
+
+_MEASURED: Mapping[Stage, Callable[[Models, Load], float]] = {
+    Stage.REWRITE: _rewrite,
+    Stage.GENERATE: _generate,
+    Stage.COMPARE: _compare,
+    Stage.LOCATE: _locate,
+    Stage.DESCRIBE: _describe,
+    Stage.CONTRAST: _contrast,
+    Stage.RENDER: _render,
+}
+
+
+def cost_table(using: Using, load: Load, device: str, source: str) -> CostTable:
+    """Seconds per item of each stage, with one stage's models in hand at a time."""
+    costs = {
+        stage: using(STAGES[Stage(stage)].roles, lambda models: _MEASURED[Stage(stage)](models, load))  # noqa: B023
+        for stage in ITEMS_PER_CAPTION
+    }
+    return CostTable(device, costs, source)

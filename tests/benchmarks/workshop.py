@@ -1,0 +1,168 @@
+"""Each role's model, built at a size with weights at random, on a device, from nothing but this checkout.
+
+It owns tokenizers, processors and precision, and that no more is held than asked for; it does not know what is timed.
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import (
+    BlipImageProcessor,
+    CLIPImageProcessor,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
+)
+
+from imgdiffd.kernels.crop import CropPlan
+from imgdiffd.models.blip import Blip
+from imgdiffd.models.captioner import Captioner
+from imgdiffd.models.clip import Clip
+from imgdiffd.models.loading import Models
+from imgdiffd.models.mini.tokenizer import build_tokenizer
+from imgdiffd.models.painter import Painter
+from imgdiffd.models.rewriter import Rewriter
+from imgdiffd.models.sdxl import Sdxl
+from imgdiffd.models.segmenter import Segmenter
+from imgdiffd.pipeline import Role
+from tests import real_size, tiny_models
+from tests.benchmarks.sizes import Sizes
+from tests.real_size import Config
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Builds models of `sizes` on `device`, in half precision on CUDA, with random weights made there."""
+
+    sizes: Sizes
+    device: torch.device
+    notes: list[str] = field(default_factory=list)  # what a model had to say about itself
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the models are computed in."""
+        return torch.float16 if self.device.type == "cuda" else torch.float32
+
+    def using(self, roles: frozenset[Role], work: Callable[[Models], T]) -> T:
+        """What `work` answers, given the models of `roles`, which are held no longer than that."""
+        models = Models(build_tokenizer(), **{role.value: _BUILDERS[role](self) for role in roles})
+        try:
+            return work(models)
+        finally:
+            del models
+            self.release()
+
+    def release(self) -> None:
+        """Hands back the GPU's memory of what is held no more."""
+        if self.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def made(self, build: Callable[..., Any], *configs: Config) -> Any:
+        """What `build` makes, born on the device."""
+        torch.manual_seed(1)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(self.dtype)
+        try:
+            with torch.device(self.device):
+                return build(*configs)
+        finally:
+            torch.set_default_dtype(before)
+
+    def unet(self) -> Any:
+        """A UNet alone, laid out as the painter lays it out."""
+        layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+        unet = self.made(lambda config: UNet2DConditionModel(**config), self.sizes.unet)
+        return unet.to(memory_format=layout).eval().requires_grad_(False)
+
+    def sdxl(self) -> Sdxl:
+        """A whole SDXL."""
+        sizes, tokenizer = self.sizes, build_tokenizer()
+        ends = {"eos_token_id": tokenizer.eos_token_id}
+        parts = self.made(
+            real_size.sdxl_parts, sizes.unet, sizes.vae, sizes.text_encoder | ends, sizes.text_encoder_2 | ends
+        )
+        schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        return Sdxl(
+            StableDiffusionXLPipeline(
+                **{name: part.requires_grad_(False) for name, part in parts.items()},
+                tokenizer=tokenizer,
+                tokenizer_2=tokenizer,
+                scheduler=EulerDiscreteScheduler(**schedule, timestep_spacing="leading", steps_offset=1),
+                add_watermarker=False,
+            ),
+            self.device,
+        )
+
+    def painter(self) -> Painter:
+        """A painter of as many pairs at once as are measured at most."""
+        return Painter(self.sdxl(), max(self.sizes.batches))
+
+    def language_model(self) -> Any:
+        """The rewriter's LLM."""
+        return self.made(real_size.language_model, self.sizes.rewriter).eval().requires_grad_(False)
+
+    def rewriter(self) -> Rewriter:
+        """A rewriter of as many captions at once as are measured."""
+        return Rewriter(self.language_model(), tiny_models.tokenizer(4096, tiny_models.CHAT), self.sizes.rewrites)
+
+    def image_text_to_text_model(self) -> Any:
+        """The captioner's LLaVA-NeXT."""
+        config = self.sizes.captioner | {"image_token_index": tiny_models.SPECIAL.index("<image>")}
+        return self.made(real_size.image_text_to_text_model, config).eval().requires_grad_(False)
+
+    def processor(self) -> Any:
+        """What goes with it."""
+        config = self.sizes.captioner
+        tile, patch = (config["vision_config"][key] for key in ("image_size", "patch_size"))
+        size = {"size": {"shortest_edge": tile}, "crop_size": {"height": tile, "width": tile}}
+        return LlavaNextProcessor(
+            LlavaNextImageProcessor(**size, image_grid_pinpoints=config["image_grid_pinpoints"]),
+            tiny_models.tokenizer(4096),
+            patch_size=patch,
+            vision_feature_select_strategy="default",
+            chat_template=tiny_models.PICTURE_CHAT,
+            image_token="<image>",
+            num_additional_image_tokens=1,
+        )
+
+    def captioner(self, model: Any = None, pictures: int = 2) -> Captioner:
+        """A captioner of `pictures` pictures at once."""
+        chosen = self.image_text_to_text_model() if model is None else model
+        return Captioner(chosen, self.processor(), pictures, self.notes.append)
+
+    def clip(self) -> Clip:
+        """A CLIP with its preprocessing."""
+        ends = {"eos_token_id": 2}
+        config = self.sizes.clip | {"text_config": self.sizes.clip["text_config"] | ends}
+        model = self.made(real_size.clip_model, config).eval().requires_grad_(False)
+        plan = CropPlan.from_image_processor(CLIPImageProcessor())
+        return Clip(model, tiny_models.tokenizer(77, ends=True), plan)
+
+    def blip(self) -> Blip:
+        """A BLIP with its preprocessing."""
+        model = self.made(real_size.blip_model, self.sizes.blip).eval().requires_grad_(False)
+        plan = CropPlan.from_image_processor(BlipImageProcessor(size={"height": 384, "width": 384}))
+        return Blip(model, tiny_models.tokenizer(512, ends=True), plan)
+
+    def segmenter(self) -> Segmenter:
+        """A FastSAM; built in single precision, as its checkpoints are opened."""
+        torch.manual_seed(1)
+        network = real_size.segmentation_model(self.sizes.segmenter)
+        network.names, network.args = {0: "object"}, {}
+        return Segmenter(network.float().eval(), self.device, border_px=20)
+
+
+_BUILDERS: Mapping[Role, Callable[[Workshop], Any]] = {
+    Role.REWRITER: Workshop.rewriter,
+    Role.PAINTER: Workshop.painter,
+    Role.SEGMENTER: Workshop.segmenter,
+    Role.CLIP: Workshop.clip,
+    Role.BLIP: Workshop.blip,
+    Role.CAPTIONER: Workshop.captioner,
+}
