@@ -55,7 +55,7 @@ class Settings(BaseModel):
     ] = 0
     compile: Annotated[
         bool,
-        Field(description="torch.compile the models and run each once at the start: slower to start, faster to run"),
+        Field(description="torch.compile the models, warmed up at the start; for GPUs: on a CPU it gained nothing"),
     ] = False
     compile_cache_folder: Annotated[
         Path, Field(description="compiled kernels are kept here, so that a restart need not compile again")

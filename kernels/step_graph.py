@@ -1,92 +1,114 @@
-"""CUDA graphs of a denoising step: captured once a phase, replayed for its other steps.
+"""CUDA graphs of steps that repeat: captured once, replayed for all further steps of the same kind.
 
-It owns capture, static inputs and the way back; it does not know what a step computes nor what divides the phases.
+It owns capture, static inputs and the way back; it does not know what a step computes nor what divides the kinds.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Capture = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+Step = Callable[..., tuple[Tensor, ...]]
+Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
-def capture_cuda(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Records what `compute` launches, without running it: the replay, and the tensor that each replay overwrites."""
+def capture_cuda(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Records what `compute` launches, without running it: the replay, and the tensors that each replay overwrites."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         out = compute()
     return graph.replay, out
 
 
+def _one_kind() -> Hashable | None:
+    return True
+
+
 @dataclass(frozen=True, eq=False)
 class _Captured:
-    """`rows` and `time` are what the graph reads, `out` what it writes."""
+    """`given` are the tensors that the graph reads the changing arguments from, `out` those it writes."""
 
-    rows: Tensor
-    time: Tensor
+    given: tuple[Tensor, ...]
     replay: Callable[[], None]
-    out: Tensor
+    out: Sequence[Tensor]
 
 
 class StepGraph:
-    """Stands in for a UNet's forward, on CUDA: the first call of a phase runs as ever, the second one is captured.
+    """Stands in for a `step` on CUDA: the first call of a kind runs as ever, the second one is captured.
 
-    `phase` names the step in hand by everything but the latents and the time; None is never captured. Every other
-    tensor that the step reads must stay where it is while the phase lasts. A capture that fails is not tried again, and
-    `say` gets the reason; torch's OutOfMemoryError is such a failure, since a graph keeps memory of its own.
+    Calls are of one kind while `kind` says the same, the positional tensors keep their shapes and every other argument
+    is the same object; None is never captured. All else that the step reads and writes must stay where it is, and what
+    it changes it must change on the device, since a replay runs no Python. Nothing is captured before `enable`.
     """
 
     def __init__(
         self,
-        forward: Callable[..., Any],
-        phase: Callable[[], Hashable | None],
-        say: Callable[[str], None],
+        what: str,
+        step: Step,
+        kind: Callable[[], Hashable | None] = _one_kind,
         capture: Capture = capture_cuda,
     ) -> None:
-        self._forward, self._phase, self._say, self._capture = forward, phase, say, capture
-        self._key: tuple[Any, ...] | None = None
+        self._what, self._step, self._kind, self._capture = what, step, kind, capture
+        self._say: Callable[[str], None] | None = None
+        self._key: tuple[object, ...] | None = None
+        self._constant: dict[str, Any] = {}
         self._captured: _Captured | None = None
-        self._failed = False
 
-    def __call__(self, rows: Tensor, time: Tensor, **constant: Any) -> tuple[Tensor, ...]:
-        """What the forward gives for `rows` at `time`, in a tensor of its own. `constant` are the same all through."""
-        phase = None if self._failed else self._phase()
-        if phase is None:
+    def enable(self, say: Callable[[str], None]) -> None:
+        """From now on steps are captured. The first capture that fails ends that, and `say` gets the reason.
+
+        Running out of memory is such a failure too, since a graph keeps memory of its own.
+        """
+        self._say = say
+
+    def __call__(self, *changing: Tensor, **constant: Any) -> tuple[Tensor, ...]:
+        """What the step gives, in tensors of the caller's own."""
+        kind = None if self._say is None else self._kind()
+        if kind is None:
             self.forget()
-            return self._run(rows, time, constant)
-        key = (phase, rows.shape, rows.dtype, rows.stride(), *((name, id(value)) for name, value in constant.items()))
-        if key != self._key:
+            return self._step(*changing, **constant)
+        key = (kind, *((each.shape, each.stride(), each.dtype, each.device) for each in changing))
+        if key != self._key or not _same(constant, self._constant):
             self.forget()
-            self._key = key
-            return self._run(rows, time, constant)
+            self._key, self._constant = key, constant
+            return self._step(*changing, **constant)
         if self._captured is None:
-            self._captured = self._capture_step(rows, time, constant)
+            self._captured = self._capture_step(changing, constant)
         if self._captured is None:
-            return self._run(rows, time, constant)
-        self._captured.rows.copy_(rows)
-        self._captured.time.copy_(time)
+            return self._step(*changing, **constant)
+        for held, each in zip(self._captured.given, changing, strict=True):
+            held.copy_(each)
         self._captured.replay()
-        return (self._captured.out.clone(),)  # the next replay overwrites it
+        return tuple(each.clone() for each in self._captured.out)  # the next replay overwrites them
+
+    @contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Forgets at the end what was captured inside."""
+        try:
+            yield
+        finally:
+            self.forget()
 
     def forget(self) -> None:
-        """Gives the graph's memory back; the next call begins a phase."""
-        self._key = self._captured = None
+        """Gives the graph's memory back, and what it was called with; the next call runs as ever."""
+        self._key, self._constant, self._captured = None, {}, None
 
-    def _run(self, rows: Tensor, time: Tensor, constant: dict[str, Any]) -> tuple[Tensor, ...]:
-        out: tuple[Tensor, ...] = self._forward(rows, time, **constant)
-        return out
-
-    def _capture_step(self, rows: Tensor, time: Tensor, constant: dict[str, Any]) -> _Captured | None:
-        held_rows, held_time = rows.clone(), time.clone()
+    def _capture_step(self, changing: tuple[Tensor, ...], constant: dict[str, Any]) -> _Captured | None:
+        given = tuple(each.clone() for each in changing)
         try:
-            replay, out = self._capture(lambda: self._run(held_rows, held_time, constant)[0])
+            replay, out = self._capture(lambda: self._step(*given, **constant))
         except RuntimeError as error:  # CUDA's errors and running out of memory are of this type
-            self._failed = True
+            say, self._say = self._say, None
             self.forget()
             reason = str(error).strip().splitlines()
-            self._say(f"the painter's steps run without CUDA graphs: {reason[0] if reason else type(error).__name__}")
+            if say is not None:
+                say(f"{self._what} runs without CUDA graphs: {reason[0] if reason else type(error).__name__}")
             return None
-        return _Captured(held_rows, held_time, replay, out)
+        return _Captured(given, replay, out)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(value is other[name] for name, value in one.items())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from imgdiffd.errors import StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
+from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.models.picture_prompts import PicturePrompts, Prompt
 from imgdiffd.models.sampling import end_tokens
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
@@ -48,6 +49,7 @@ class Captioner:
         self._prompts = PicturePrompts(processor, model.device, model.dtype)
         self._ends = end_tokens(model, processor.tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._steps = StepGraph("the captioner", _step)
         reason = self._refusal()
         self._shares_prefix = not reason
         if reason:
@@ -57,6 +59,10 @@ class Captioner:
     def repeated_blocks(self) -> list[nn.Module]:
         """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
         return parts_beside_attention(attending_layers(self._model))
+
+    def graph_steps(self, say: Callable[[str], None]) -> None:
+        """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
+        self._steps.enable(say)
 
     @torch.inference_mode()
     def answer(
@@ -107,7 +113,9 @@ class Captioner:
             shared.read(row, shown.prompt.inputs)
         for start in range(0, max(len(shown.prompt.tokens) for shown in group), shape.slots):
             turn = [shown.prompt.tokens[start : start + shape.slots] for shown in group]
-            for shown, said in zip(group, self._decode(shared, shape, turn), strict=True):
+            with self._steps.one_pass():
+                decoded = self._decode(shared, shape, turn)
+            for shown, said in zip(group, decoded, strict=True):
                 answers[shown.picture][start : start + len(said)] = map(self._prompts.read, said)
 
     def _decode(self, shared: SharedPass, shape: PassShape, turn: Sequence[list[list[int]]]) -> list[list[list[int]]]:
@@ -115,7 +123,7 @@ class Captioner:
         chosen = shared.begin(_filled(turn, shape)).float().argmax(-1)
         said = [[list[int]() for _ in row] for row in turn]
         while not self._take(said, chosen.tolist(), shape.new_tokens):
-            chosen = shared.step(chosen).float().argmax(-1)
+            chosen = self._steps(chosen, shared=shared)[0].float().argmax(-1)
         return said
 
     def _take(self, said: Sequence[Sequence[list[int]]], chosen: Sequence[Sequence[int]], most: int) -> bool:
@@ -167,6 +175,10 @@ class Captioner:
             plain = self._model(**whole, logits_to_keep=2, use_cache=False).logits[0].float()
             worst = max(worst, float((found[slot] - plain).std() / plain.std()))
         return worst
+
+
+def _step(tokens: Tensor, *, shared: SharedPass) -> tuple[Tensor]:
+    return (shared.step(tokens),)
 
 
 def _filled(turn: Sequence[list[list[int]]], shape: PassShape) -> list[list[list[int]]]:

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 
 from imgdiffd.kernels.compile import compile_blocks
-from imgdiffd.models.painter import Painter
 from imgdiffd.pipeline import Role
 
 _FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
 def compile_models(models: Mapping[Role, Any], device: torch.device, note: Callable[[str], None]) -> None:
-    """Compiles the `repeated_blocks` of every model that has any, at their first calls; graphs the painter's steps.
+    """Compiles the `repeated_blocks` of every model that has any, at their first calls; on CUDA, `graph_steps` of all.
 
-    What fails, now or later, runs as it did before, and `note` hears of it once. Graphs need CUDA.
+    What fails, now or later, runs as it did before, and `note` hears of it once.
     """
     done: set[int] = set()  # an eraser may share its checkpoint with the painter
     for role, model in models.items():
@@ -27,6 +26,5 @@ def compile_models(models: Mapping[Role, Any], device: torch.device, note: Calla
         done.update(map(id, blocks))
         if blocks:
             compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
-    painter = models.get(Role.PAINTER)
-    if isinstance(painter, Painter) and device.type == "cuda":
-        painter.graph_steps(note)
+        if device.type == "cuda" and hasattr(model, "graph_steps"):
+            model.graph_steps(note)

@@ -4,8 +4,8 @@ It owns passes and the injected denoising loop; it does not know attention, chec
 belong together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,7 +61,8 @@ class Painter:
     def graph_steps(self, say: Callable[[str], None]) -> None:
         """Has the steps of a pass captured as CUDA graphs, one a phase of the injection; `say` hears if that fails."""
         unet = self.sdxl.unet
-        self._step_graph = unet.forward = StepGraph(unet.forward, lambda: self._control.phase, say)
+        self._step_graph = unet.forward = StepGraph("the painter", unet.forward, lambda: self._control.phase)
+        self._step_graph.enable(say)
 
     @torch.inference_mode()
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
@@ -133,16 +134,8 @@ class Painter:
         painting = self._control.painting(
             prompt.text, unguided_text, guided=guided, injection=injection, steps=len(times)
         )
-        with painting, self._graphed_pass():
+        with painting, self._step_graph.one_pass() if self._step_graph else nullcontext():
             for step, time in enumerate(times):
                 self._control.enter_step(step)
                 latents = sdxl.denoise(latents, time, prompt, generators)
         return latents
-
-    @contextmanager
-    def _graphed_pass(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            if self._step_graph is not None:
-                self._step_graph.forget()  # decoding needs its memory

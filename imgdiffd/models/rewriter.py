@@ -3,15 +3,16 @@
 It owns the prompt's way through the chat template and the sampling; it does not judge the answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import StaticCache
 
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
+from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.models.sampling import draw, end_tokens, uniforms
 from imgdiffd.profile import Rewrite
 
@@ -41,10 +42,15 @@ class Rewriter:
         self._model, self._tokenizer, self._rows = model, tokenizer, rows_per_pass
         self._ends = end_tokens(model, tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
+        self._steps = StepGraph("the rewriter", self._logits)
 
     def repeated_blocks(self) -> list[nn.Module]:
         """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
         return parts_beside_attention(attending_layers(self._model))
+
+    def graph_steps(self, say: Callable[[str], None]) -> None:
+        """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
+        self._steps.enable(say)
 
     def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
         """The token ids that ask for `caption`'s rewrite, chat template and all.
@@ -74,7 +80,10 @@ class Rewriter:
         for width, rows in sorted(by_width.items()):
             for start in range(0, len(rows), self._rows):
                 chosen = rows[start : start + self._rows]
-                tokens = self._sample([prompts[row] for row in chosen], [seeds[row] for row in chosen], width, rewrite)
+                with self._steps.one_pass():
+                    tokens = self._sample(
+                        [prompts[row] for row in chosen], [seeds[row] for row in chosen], width, rewrite
+                    )
                 for row, ids in zip(chosen, tokens, strict=True):
                     answers[row] = self._answer(ids)
         return answers
@@ -100,15 +109,9 @@ class Rewriter:
         cache = StaticCache(config=self._model.config, max_cache_len=room)  # allocated once, written in place
         answers = [list[int]() for _ in prompts]
         for step in range(rewrite.max_new_tokens):
-            seen = self._model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            chosen = draw(seen.logits[:, -1], draws[:, step], rewrite.temperature, rewrite.top_p)
+            compute = self._steps if step else self._logits
+            (logits,) = compute(tokens, positions, mask=mask, cache=cache)
+            chosen = draw(logits, draws[:, step], rewrite.temperature, rewrite.top_p)
             for answer, token in zip(answers, chosen.tolist(), strict=False):
                 if not answer or answer[-1] not in self._ends:
                     answer.append(token)
@@ -116,3 +119,14 @@ class Rewriter:
                 break
             tokens, positions = chosen[:, None], positions[:, -1:] + 1
         return answers
+
+    def _logits(self, tokens: Tensor, positions: Tensor, *, mask: Tensor, cache: StaticCache) -> tuple[Tensor]:
+        seen = self._model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return (seen.logits[:, -1],)

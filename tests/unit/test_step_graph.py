@@ -1,47 +1,71 @@
 """Graphed steps: once a phase captured, fresh latents in, a tensor of its own out, and a way back that is said once."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from imgdiffd.bundle import load_bundle
 from imgdiffd.kernels.step_graph import StepGraph
+from imgdiffd.models.loading import Models, load_models
+from imgdiffd.models.painter import PairPrompt
+from imgdiffd.pipeline import Role
+from imgdiffd.profile import load_profile
+from tests import tiny_models
+from tests.tiny import PICTURE_PX, tiny_sdxl
 
 
-class Steps:
-    """A forward that counts its runs, and a capture that records it as CUDA does: replays read and write in place."""
+class Recorder:
+    """Captures as CUDA does: nothing runs while recording; a replay runs what was recorded, on the same tensors."""
 
-    def __init__(self, phases: Sequence[object], error: Exception | None = None) -> None:
-        self.runs, self.captures, self.told = 0, 0, list[str]()
-        self.phases, self.error = iter(phases), error
-        self.graph = StepGraph(self.forward, lambda: next(self.phases), self.told.append, self.capture)
+    def __init__(self, error: Exception | None = None) -> None:
+        self.captures, self.replays, self.error = 0, 0, error
 
-    def forward(self, rows: Tensor, time: Tensor, *, text: Tensor, return_dict: bool) -> tuple[Tensor]:
-        self.runs += 1
-        return (rows * time + text,)
-
-    def capture(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    def __call__(self, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
         self.captures += 1
         if self.error is not None:
             raise self.error
-        out = compute()
-        self.runs -= 1  # recorded, not run
+        out: list[Tensor] = []
 
         def replay() -> None:
-            out.copy_(compute())
-            self.runs -= 1
+            self.replays += 1
+            for place, result in enumerate(compute()):
+                if len(out) == place:
+                    out.append(result)
+                else:
+                    out[place].copy_(result)
 
         return replay, out
+
+
+class Steps:
+    """A step that counts its own runs, graphed."""
+
+    def __init__(self, kinds: Sequence[object], error: Exception | None = None) -> None:
+        self.calls, self.told, self.recorder = 0, list[str](), Recorder(error)
+        kind = iter(kinds)
+        self.graph = StepGraph("the painter", self.step, lambda: next(kind), self.recorder)
+        self.graph.enable(self.told.append)
+
+    def step(self, rows: Tensor, time: Tensor, *, text: Tensor, return_dict: bool) -> tuple[Tensor]:
+        self.calls += 1
+        return (rows * time + text,)
+
+    @property
+    def runs(self) -> int:
+        return self.calls - self.recorder.replays
+
+    @property
+    def captures(self) -> int:
+        return self.recorder.captures
 
 
 TEXT = torch.tensor([7.0])
 
 
 def step(steps: Steps, value: float, text: Tensor = TEXT, rows: int = 2) -> Tensor:
-    out: Any = steps.graph(torch.full((rows,), value), torch.tensor(value), text=text, return_dict=False)
-    return out[0]  # type: ignore[no-any-return]
+    return steps.graph(torch.full((rows,), value), torch.tensor(value), text=text, return_dict=False)[0]
 
 
 def expected(value: float, text: Tensor = TEXT, rows: int = 2) -> Tensor:
@@ -75,6 +99,28 @@ def test_other_tensors_or_another_shape_begin_a_phase() -> None:
     assert (steps.runs, steps.captures) == (3, 3)
 
 
+def test_nothing_is_captured_before_it_is_enabled() -> None:
+    recorder = Recorder()
+    graph = StepGraph("the painter", lambda rows: (rows + 1,), capture=recorder)
+    for _ in range(3):
+        graph(torch.ones(1))
+    assert recorder.captures == 0
+
+
+def test_a_pass_leaves_no_graph_behind_even_where_it_fails() -> None:
+    steps = Steps(["free"] * 3)
+
+    def broken_pass() -> None:
+        with steps.graph.one_pass():
+            step(steps, 1), step(steps, 2)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken_pass()
+    step(steps, 3)
+    assert (steps.runs, steps.captures) == (2, 1)
+
+
 def test_a_forgotten_graph_is_captured_anew() -> None:
     steps = Steps(["free"] * 4)
     step(steps, 1), step(steps, 2)
@@ -89,4 +135,58 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
     for value in range(4):
         assert torch.equal(step(steps, value), expected(value))
     assert (steps.runs, steps.captures) == (4, 1)
-    assert steps.told == [f"the painter's steps run without CUDA graphs: {str(error).splitlines()[0]}"]
+    assert steps.told == [f"the painter runs without CUDA graphs: {str(error).splitlines()[0]}"]
+
+
+@pytest.fixture(scope="module")
+def language_models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_sdxl(folder / "painter")
+    bundle = load_bundle(tiny_models.save_all(folder))
+    roles = [Role.REWRITER, Role.CAPTIONER, Role.PAINTER]
+    return load_models(bundle, roles, torch.device("cpu"), lambda _: None, compile=False)
+
+
+def recorded(graph: StepGraph) -> Recorder:
+    """Has `graph` capture, as far as that is possible without CUDA."""
+    recorder = Recorder()
+    graph._capture = recorder
+    graph.enable(pytest.fail)
+    return recorder
+
+
+def test_a_rewriter_whose_steps_are_replayed_gives_the_same_answers(language_models: Models) -> None:
+    rewriter = language_models.need_rewriter
+    rewrite = load_profile("default").rewrite.model_copy(update={"prompt": "{caption}", "max_new_tokens": 8})
+    captions, seeds = ["a dog", "a cat on the grass", "a red ball " * 15, "sea", "on"], [1, 2, 3, 4, 5]
+    wanted = rewriter.rewrite(captions, seeds, rewrite)
+    recorder = recorded(rewriter._steps)
+    assert rewriter.rewrite(captions, seeds, rewrite) == wanted
+    assert 0 < recorder.captures < recorder.replays
+
+
+def test_a_captioner_whose_steps_are_replayed_gives_the_same_answers(language_models: Models) -> None:
+    captioner = language_models.need_captioner
+    pictures = [torch.arange(3 * 32 * 32).remainder(number).to(torch.uint8).view(3, 32, 32) for number in (251, 97)]
+    questions = [["what is this", "a dog ?", "in the region ?"], ["a cat on the grass ?"] * 7]
+    wanted = captioner.answer(pictures, questions, 8)
+    recorder = recorded(captioner._steps)
+    assert captioner.answer(pictures, questions, 8) == wanted
+    assert 0 < recorder.captures < recorder.replays
+
+
+def test_a_painter_whose_steps_are_replayed_paints_the_same_pictures(language_models: Models) -> None:
+    painter = language_models.need_painter
+    changes = {"picture_px": PICTURE_PX, "steps": 9, "cross_injection": 0.67, "self_injection": 0.34}
+    generate = load_profile("default").generate.model_copy(update=changes)
+    pairs = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
+    wanted = painter.paint_pairs(pairs, generate)
+    painter.graph_steps(pytest.fail)
+    assert painter._step_graph is not None
+    recorder = recorded(painter._step_graph)
+    found = painter.paint_pairs(pairs, generate)
+    painter.sdxl.unet.forward = painter._step_graph._step
+    for (one, two), (first, second) in zip(found, wanted, strict=True):
+        assert torch.equal(one, first)
+        assert torch.equal(two, second)
+    assert (recorder.captures, recorder.replays) == (6, 12)  # three phases a pass: one step each runs as ever

@@ -1,4 +1,4 @@
-"""The painter on CUDA: graphed and compiled steps paint what plain ones do."""
+"""Models on CUDA: graphed and compiled steps give what plain ones do."""
 
 from pathlib import Path
 
@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from imgdiffd.bundle import load_bundle
 from imgdiffd.models.compiling import compile_models
+from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
 from imgdiffd.profile import Generate, load_profile
+from tests import tiny_models
 from tests.tiny import PICTURE_PX, tiny_sdxl
 
 PAIRS = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
@@ -65,4 +68,34 @@ def test_compiled_and_graphed_steps_agree_with_plain_ones(checkpoint: Path) -> N
     plain, compiled, told = painter(checkpoint), painter(checkpoint), list[str]()
     compile_models({Role.PAINTER: compiled}, torch.device("cuda"), told.append)
     assert torch.allclose(latents_of(compiled), latents_of(plain), atol=1e-3)
+    assert told == []
+
+
+@pytest.mark.parametrize("graphed_only", [True, False])
+def test_answers_are_those_of_the_plain_models_token_for_token(tmp_path: Path, graphed_only: bool) -> None:
+    tiny_sdxl(tmp_path / "painter")
+    path = tiny_models.save_all(tmp_path)
+    text = path.read_text("utf-8")
+    for role in ("rewriter", "captioner"):
+        text = text.replace(f"[{role}]", f'[{role}]\nprecision = "fp32"')
+    path.write_text(text, "utf-8")
+    told: list[str] = []
+    rewrite = load_profile("default").rewrite.model_copy(update={"prompt": "{caption}", "max_new_tokens": 12})
+    rewrite = rewrite.model_copy(update={"temperature": 0.0})
+    picture = torch.arange(3 * 32 * 32, device="cuda").remainder(251).to(torch.uint8).view(3, 32, 32)
+    answers = []
+    for on in (False, True):
+        roles = [Role.REWRITER, Role.CAPTIONER]
+        models = load_models(
+            load_bundle(path), roles, torch.device("cuda"), lambda _: None, on and not graphed_only, told.append
+        )
+        if on and graphed_only:
+            models.need_rewriter.graph_steps(told.append)
+            models.need_captioner.graph_steps(told.append)
+        rewritten = models.need_rewriter.rewrite(
+            ["a dog", "a cat on the grass", "a red ball " * 15], [1, 2, 3], rewrite
+        )
+        said = models.need_captioner.answer([picture, 255 - picture], [["what is this ?"] * 3, ["a dog ?"]], 12)
+        answers.append((rewritten, said))
+    assert answers[0] == answers[1]
     assert told == []
