@@ -16,7 +16,7 @@ from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip, refuse_unfit
-from imgdiffd.models.compiling import compile_blocks
+from imgdiffd.models.compiling import compile_models
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
@@ -125,7 +125,7 @@ def load_models(
     """`roles` of `bundle`, ready on `device`. `say` is told each role as it begins.
 
     An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; a
-    judge that names the captioner's likewise. `compile` compiles the painter's repeated blocks, on CUDA only; `note`
+    judge that names the captioner's likewise. `compile` compiles what the models repeat; `note`
     hears if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's
     OutOfMemoryError passes through.
     """
@@ -151,8 +151,8 @@ def load_models(
         before = _allocated(device)
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken[role.value] = _allocated(device) - before
-    if compile and device.type == "cuda" and Role.PAINTER in roles:
-        compile_blocks("the painter", loaded[Role.PAINTER.value].repeated_blocks(), note)
+    if compile:
+        compile_models({role: loaded[role.value] for role in wanted}, device, note)
     return Models(
         tokenizer,
         **loaded,
