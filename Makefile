@@ -73,21 +73,22 @@ install: install-venv install-units
 install-venv:
 	@test "$(UV)" != .tools/uv || python3 bootstrap.py
 	@rm -rf build/lib
-	@$(UV) venv --quiet --allow-existing --relocatable --no-managed-python --python $(PYTHON) $(LIB)/imgdiffd
+	@umask 022 && $(UV) venv --quiet --allow-existing --relocatable --no-managed-python --python $(PYTHON) $(LIB)/imgdiffd
 	@UV_PROJECT_ENVIRONMENT=$(abspath $(LIB)/imgdiffd) $(UV) sync --frozen --quiet --no-dev --no-editable \
 		--no-managed-python --python $(PYTHON) --reinstall-package imgdiffd --compile-bytecode
 	@rm -rf build/lib build/bdist.*
-	@install -d $(DESTDIR)$(PREFIX)/bin
+	@chmod -R a+rX $(LIB)/imgdiffd
+	@umask 022 && mkdir -p $(DESTDIR)$(PREFIX)/bin
 	@ln -sfn ../lib/imgdiffd/bin/imgdiffd $(DESTDIR)$(PREFIX)/bin/imgdiffd
 
 install-units:
-	@for unit in imgdiffd.service imgdiffd.socket; do \
+	@umask 022; for unit in imgdiffd.service imgdiffd.socket; do \
 		install -D -m 644 systemd/$$unit $(LIB)/systemd/system/$$unit && \
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
-	@install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
-	@install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
-	@install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/README.md
-	@test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
+	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
+	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
+	@umask 022 && install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/README.md
+	@umask 022 && test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
 
 uninstall:
 	@test -n "$(DESTDIR)" || systemctl disable --now imgdiffd.service imgdiffd.socket

@@ -149,6 +149,23 @@ def test_stopping_waits_for_running_batches_beyond_the_watchdogs_time(machine: M
     assert "failed" not in item_states(machine.fetch("/var/lib/imgdiffd", tmp_path / "state"))
 
 
+def test_the_running_daemon_is_confined(machine: Machine) -> None:
+    machine.run("systemctl", "start", "imgdiffd")
+    daemon = machine.show("MainPID")
+    status = dict(line.split(":\t", 1) for line in machine.run("cat", f"/proc/{daemon}/status").splitlines())
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+    owner = machine.run("id", "-u", "imgdiffd"), machine.run("id", "-g", "imgdiffd")
+    inside = ["nsenter", "-t", daemon, "-m", "-S", owner[0], "-G", owner[1], "sh", "-c"]
+    for kind in ("net", "mnt", "user", "ipc"):
+        own, systems = (machine.run("readlink", f"/proc/{process}/ns/{kind}") for process in (daemon, "1"))
+        assert own != systems, f"a {kind} namespace of its own"
+    assert "Permission denied" in machine.run(*inside, "ls /home", may_fail=True)
+    for folder in ("/etc", "/usr/local/lib/imgdiffd", "/var/lib"):
+        assert "Read-only file system" in machine.run(*inside, f"touch {folder}/x", may_fail=True)
+    machine.run(*inside, "touch /var/lib/imgdiffd/x /var/cache/imgdiffd/x /tmp/x")
+
+
 def test_the_installed_units_are_sound_and_exposed_by_at_most_one(machine: Machine) -> None:
     assert machine.run("systemd-analyze", "verify", "imgdiffd.service", "imgdiffd.socket") == ""
     machine.run("systemctl", "start", "imgdiffd")

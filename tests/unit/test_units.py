@@ -1,5 +1,6 @@
 """The unit files: what they promise agrees with the code, systemd finds nothing wrong, and install puts them there."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -108,6 +109,18 @@ def test_installed_units_are_sound_under_any_prefix(tmp_path: Path) -> None:
     found = analyze("verify", "--man=no", str(units / "imgdiffd.service"), str(units / "imgdiffd.socket"))
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
     assert "/usr/local" not in (units / "imgdiffd.service").read_text().partition("\n")[2]
+
+
+@needs_make
+def test_everybody_can_read_what_a_careful_root_installs(tmp_path: Path) -> None:
+    old_mask = os.umask(0o077)
+    try:
+        make("install-units", f"DESTDIR={tmp_path / 'root'}")
+    finally:
+        os.umask(old_mask)
+    modes = {path: path.stat().st_mode for path in (tmp_path / "root").rglob("*")}
+    assert len(modes) > 6
+    assert [path for path, mode in modes.items() if mode & 0o044 != 0o044] == []
 
 
 @needs_make
