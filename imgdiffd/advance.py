@@ -21,6 +21,7 @@ from imgdiffd.message import (
 )
 from imgdiffd.pipeline import Stage, stage_after
 from imgdiffd.profile import Profile
+from imgdiffd.removal_message import EraseOutput, InspectOutput
 from imgdiffd.rewriting import clean_answer, judge_answer
 from imgdiffd.selection import (
     PASSED,
@@ -159,4 +160,6 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
             rendered = (region.index for region in output.regions)
             parts = _present(subject.regions, rendered, "picture_missing")
             step = _judged(subject, profile, summarise(parts), parts)
+        case EraseOutput() | InspectOutput():
+            raise ValueError(f"item {subject.item}: {output.kind} is no stage of a caption")
     return step

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from imgdiffd.bundle import Bundle
 from imgdiffd.errors import ConfigurationError
-from imgdiffd.pipeline import OPTIONAL_ROLES, OPTIONAL_STAGES, STAGES, Role, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_ROLES, OPTIONAL_STAGES, STAGES, Role, Stage
 from imgdiffd.profile import Profile
 
 
@@ -18,8 +18,8 @@ def skipped_stages(profile: Profile) -> frozenset[Stage]:
 
 
 def optional_roles(profile: Profile) -> frozenset[Role]:
-    """Those of OPTIONAL_ROLES that the stages of this profile need."""
-    entered = STAGES.keys() - skipped_stages(profile)
+    """Those of OPTIONAL_ROLES that the captions of this profile need."""
+    entered = set(CAPTION_STAGES) - skipped_stages(profile)
     return frozenset[Role]().union(*(STAGES[stage].roles for stage in entered)) & OPTIONAL_ROLES
 
 

@@ -4,22 +4,16 @@ It does not know pipes, models or SQL. Pixels never travel: paths are relative t
 started with.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field
 
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 outside
+from imgdiffd import removal_message
+from imgdiffd.removal_message import EraseInput, EraseOutput, InspectInput, InspectOutput
 
-
-def _finite(scores: dict[str, float]) -> dict[str, float]:
-    return {key: score for key, score in scores.items() if math.isfinite(score)}
-
-
-# Kind, or kind and what it compares ("blip_itc_cosine.noun1") -> raw value. JSON has no NaN: a score that overflowed
-# travels as one that is missing, which no filter ever counts as "keep".
-Scores = Annotated[dict[str, float], PlainSerializer(_finite, return_type=dict[str, float])]
+Box = removal_message.Box
+Scores = removal_message.Scores
 
 # The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
 CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two pictures; candidate: the two crops of its box
@@ -237,7 +231,16 @@ class RenderOutput:
 
 
 StageInput = Annotated[
-    RewriteInput | GenerateInput | CompareInput | VetInput | LocateInput | DescribeInput | ContrastInput | RenderInput,
+    RewriteInput
+    | GenerateInput
+    | CompareInput
+    | VetInput
+    | LocateInput
+    | DescribeInput
+    | ContrastInput
+    | RenderInput
+    | EraseInput
+    | InspectInput,
     Field(discriminator="kind"),
 ]
 StageOutput = Annotated[
@@ -248,6 +251,8 @@ StageOutput = Annotated[
     | LocateOutput
     | DescribeOutput
     | ContrastOutput
-    | RenderOutput,
+    | RenderOutput
+    | EraseOutput
+    | InspectOutput,
     Field(discriminator="kind"),
 ]

@@ -27,7 +27,7 @@ OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them,
 
 
 class Stage(StrEnum):
-    """One verb of a caption's way through, in order."""
+    """One verb of a caption's way through, in order, and after them the two of object removal (REMOVAL_STAGES)."""
 
     REWRITE = "rewrite"  # caption -> caption with one object replaced
     GENERATE = "generate"  # two captions -> two pictures from the same noise
@@ -37,6 +37,8 @@ class Stage(StrEnum):
     DESCRIBE = "describe"  # boxes -> region captions with scores
     CONTRAST = "contrast"  # region captions -> difference captions
     RENDER = "render"  # boxes burnt in: the sample's pictures
+    ERASE = "erase"  # a pair that passed compare -> its pictures without one thing each
+    INSPECT = "inspect"  # what was erased -> descriptions with scores, and the removal samples' pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +64,25 @@ _SPECS = (
     StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4, 0.83),
     StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4, 0.1),
     StageSpec(Stage.RENDER, frozenset(), 8, 0.05),
+    StageSpec(Stage.ERASE, frozenset({Role.SEGMENTER, Role.CLIP, Role.ERASER}), 4, 1.2),
+    StageSpec(Stage.INSPECT, frozenset({Role.CAPTIONER, Role.BLIP}), 4, 0.9),
 )
 STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
 DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})
 FIRST_STAGE = _SPECS[0].stage
 OPTIONAL_STAGES = frozenset({Stage.VET})  # a profile may leave them out
+REMOVAL_STAGES = frozenset({Stage.ERASE, Stage.INSPECT})  # a way of its own, in the background: no caption enters them
+CAPTION_STAGES = tuple(spec.stage for spec in _SPECS if spec.stage not in REMOVAL_STAGES)
 
 
 def stage_after(stage: Stage, skipped: Collection[Stage] = ()) -> Stage | None:
-    """The stage that an item enters when `stage` lets it pass, those in `skipped` left out; None after the last."""
+    """The stage that an item enters when `stage` lets it pass, those in `skipped` left out; None after the last.
+
+    A caption's way ends with render, that of a removal begins with erase.
+    """
     later = (spec.stage for spec in _SPECS[DEPTH[stage] + 1 :])
-    return next((following for following in later if following not in skipped), None)
+    same_way = (following for following in later if (following in REMOVAL_STAGES) is (stage in REMOVAL_STAGES))
+    return next((following for following in same_way if following not in skipped), None)
 
 
 def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:

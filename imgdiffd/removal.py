@@ -4,14 +4,16 @@ It owns these decisions and records; it does not know how a thing is found, eras
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from imgdiffd.message import Box, Scores
-from imgdiffd.pipeline import seed_of
+from imgdiffd.job import ItemState
+from imgdiffd.message import CLIP_IMAGE_COSINE, Box, Scores
+from imgdiffd.pipeline import Stage, seed_of
 from imgdiffd.profile import Profile, Removal
-from imgdiffd.selection import PASSED, Verdict, suppress_overlaps
+from imgdiffd.removal_message import EraseInput, EraseOutput, Erasure, InspectOutput
+from imgdiffd.selection import PASSED, Verdict, summarise, suppress_overlaps
 
 Side = Literal["left", "right"]
 
@@ -24,49 +26,12 @@ _LETTERS: dict[Side, str] = {"left": "A", "right": "B"}
 
 
 @dataclass(frozen=True, slots=True)
-class EraseInput:
-    """A pair that passed the image-similarity filter; `caption` and `attempt` are what its seeds are drawn from."""
-
-    item: int
-    image1: str
-    image2: str
-    caption: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class RemovalTarget:
     """A box that holds a thing: `candidate` is its place among its picture's, `cosine` that of the pair's two crops."""
 
     candidate: int
     box: Box
     cosine: float
-
-
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """A thing taken out of picture `image` (1 or 2) of a pair; `index` numbers that picture's, most different first.
-
-    `source` names the pair's picture, `erased` the new one, which is `size_px` squared as `box` is measured.
-    """
-
-    item: int
-    image: int
-    index: int
-    box: Box
-    size_px: int
-    cosine: float
-    source: str
-    erased: str
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class EraseOutput:
-    """Everything erased of a pair; nothing where no thing was found."""
-
-    item: int
-    erasures: tuple[Erasure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +99,39 @@ def choose_targets(
 
     A thing of one picture only makes the pair's two crops differ. Of overlapping boxes the more different one stays.
     """
+    return _choose(boxes, cosines, removal)[0]
+
+
+def judge_found(boxes: Sequence[Box], cosines: Sequence[float | None], removal: Removal) -> tuple[Verdict, ...]:
+    """What is held against each box of one picture: nothing against those that `choose_targets` takes."""
+    return _choose(boxes, cosines, removal)[1]
+
+
+def _choose(
+    boxes: Sequence[Box], cosines: Sequence[float | None], removal: Removal
+) -> tuple[tuple[RemovalTarget, ...], tuple[Verdict, ...]]:
     found = [
         RemovalTarget(index, box, cosine)
         for index, (box, cosine) in enumerate(zip(boxes, cosines, strict=True))
         if cosine is not None and removal.crop_cosine_below.below(cosine)
     ]
     kept = suppress_overlaps([each.box for each in found], [each.cosine for each in found], removal.overlap_iou)
-    return tuple(found[index] for index in kept[: removal.targets])
+    targets = tuple(found[index] for index in kept[: removal.targets])
+    verdicts = [_why_alike(cosine, removal) for cosine in cosines]
+    for each in found:
+        verdicts[each.candidate] = Verdict("overlaps_more_different_box", f"IoU above {removal.overlap_iou.value}")
+    for index in kept[removal.targets :]:
+        verdicts[found[index].candidate] = Verdict("beyond_target_limit", f"at most {removal.targets} a picture")
+    for each in targets:
+        verdicts[each.candidate] = PASSED
+    return targets, tuple(verdicts)
+
+
+def _why_alike(cosine: float | None, removal: Removal) -> Verdict:
+    if cosine is None or math.isnan(cosine):
+        return Verdict("score_missing", CLIP_IMAGE_COSINE)
+    detail = f"{CLIP_IMAGE_COSINE} {cosine:.4f}, wanted below {removal.crop_cosine_below.value}"
+    return Verdict("crops_too_similar", detail)
 
 
 def judge_inspection(text: str, scores: Mapping[str, float], removal: Removal) -> Verdict:
@@ -163,6 +154,54 @@ def judge_inspection(text: str, scores: Mapping[str, float], removal: Removal) -
         if not passes(score):
             return Verdict(reason, f"{key} {score:.4f}, bound {bound.value}")
     return PASSED
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalStep:
+    """Where a pair's removal goes: it waits in `stage` where `state` is READY, else it ended there with `verdict`.
+
+    `parts` has a verdict for each found box, or for each erasure, in order.
+    """
+
+    stage: Stage
+    state: ItemState
+    verdict: Verdict
+    parts: tuple[Verdict, ...]
+
+
+def after_erase(output: EraseOutput, profile: Profile) -> RemovalStep:
+    """On to inspect, where anything was erased; pure, so a replay decides the same."""
+    verdicts = [PASSED for _ in output.found]
+    for image in (1, 2):
+        places = [place for place, each in enumerate(output.found) if each.image == image]
+        boxes = [output.found[place].box for place in places]
+        cosines = [output.found[place].scores.get(CLIP_IMAGE_COSINE) for place in places]
+        for place, verdict in zip(places, judge_found(boxes, cosines, profile.removal), strict=True):
+            verdicts[place] = verdict
+    if output.erasures:
+        return RemovalStep(Stage.INSPECT, ItemState.READY, PASSED, tuple(verdicts))
+    why = summarise(verdicts).reason if verdicts else "the segmenter found nothing in either picture"
+    return RemovalStep(Stage.ERASE, ItemState.REJECTED, Verdict("nothing_to_erase", why or ""), tuple(verdicts))
+
+
+def after_inspect(things: Collection[tuple[int, int]], output: InspectOutput, profile: Profile) -> RemovalStep:
+    """The end: sampled if any of the pair's `things`, (image, index) in order, was there and is gone.
+
+    A thing without its record or its pictures is rejected: what is missing never counts as kept.
+    """
+    inspected = {(each.image, each.index): each for each in output.things}
+    verdicts: list[Verdict] = []
+    for thing in things:
+        each = inspected.get(thing)
+        if each is None:
+            verdicts.append(Verdict("inspection_missing"))
+            continue
+        verdict = judge_inspection(each.text, each.scores, profile.removal)
+        pictured = bool(each.with_image and each.without_image)
+        verdicts.append(verdict if pictured or not verdict.passed else Verdict("picture_missing"))
+    verdict = summarise(verdicts)
+    state = ItemState.SAMPLED if verdict.passed else ItemState.REJECTED
+    return RemovalStep(Stage.INSPECT, state, verdict, tuple(verdicts))
 
 
 def erase_seed(profile: Profile, given: EraseInput, image: int, index: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from imgdiffd.job import TERMINAL_JOB_STATES
-from imgdiffd.pipeline import DEPTH, OPTIONAL_STAGES, STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
 
 
 class _Record(BaseModel):
@@ -123,7 +123,7 @@ def stages_of(
     Stages in `skipped` are left out. `counts[stage]["ready"]` waits there, every other state ended there; what ended as
     a sample passed the last stage. `upstream` is corrected by the share that each earlier stage has let pass so far.
     """
-    order = sorted(set(Stage) - set(skipped), key=lambda stage: DEPTH[stage])
+    order = [stage for stage in CAPTION_STAGES if stage not in skipped]
     beyond = {stage: 0 for stage in order}
     passed_later = sum(states.get("sampled", 0) for states in counts.values())
     for stage in reversed(order):

@@ -36,6 +36,16 @@ from imgdiffd.message import (
     noun_key,
 )
 from imgdiffd.profile import Profile, load_profile
+from imgdiffd.removal import erased_key, original_key
+from imgdiffd.removal_message import (
+    EraseInput,
+    EraseOutput,
+    Erasure,
+    FoundBox,
+    Inspected,
+    InspectInput,
+    InspectOutput,
+)
 
 PROFILE = load_profile("default")
 VETTED = PROFILE.model_copy(update={"natural": PROFILE.natural.model_copy(update={"enabled": True})})
@@ -110,8 +120,34 @@ def _answer_regions(
             )
 
 
+def _answer_removal(given: EraseInput | InspectInput, passes: bool, profile: Profile) -> StageOutput:
+    """One thing of each picture, with a box beside it that has not changed."""
+    if isinstance(given, EraseInput):
+        found = [FoundBox(image, box, {CLIP_IMAGE_COSINE: 0.99}) for image in (1, 2) for box in BOXES[1:2]]
+        if not passes:
+            return EraseOutput(given.item, (), tuple(found))
+        found += [FoundBox(image, BOXES[0], {CLIP_IMAGE_COSINE: 0.2}) for image in (1, 2)]
+        made = tuple(
+            Erasure(given.item, image, 0, BOXES[0], PICTURE_PX, 0.2, source, f"{source[:-4]}-e0.png", 70 + image)
+            for image, source in ((1, given.image1), (2, given.image2))
+        )
+        return EraseOutput(given.item, made, tuple(found))
+    kind = profile.removal.match_kind
+    scores = {original_key(kind): 0.9, erased_key(kind): 0.1 if passes else 0.8}
+    names = [(f"{each.source[:-4]}-with.png", f"{each.source[:-4]}-without.png") for each in given.erasures]
+    return InspectOutput(
+        given.item,
+        tuple(
+            Inspected(each.image, each.index, f"thing of picture {each.image}", scores, *(pair if passes else ()))
+            for each, pair in zip(given.erasures, names, strict=True)
+        ),
+    )
+
+
 def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:
     """What a worker might answer; with `passes` false a filter of this stage rejects it, where the stage has one."""
+    if isinstance(given, EraseInput | InspectInput):
+        return _answer_removal(given, passes, profile)
     if isinstance(given, RewriteInput | GenerateInput | CompareInput | VetInput):
         return _answer_pair(given, passes)
     return _answer_regions(given, passes, profile, boxes)

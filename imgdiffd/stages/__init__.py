@@ -15,7 +15,9 @@ from imgdiffd.profile import Profile
 from imgdiffd.stages.compare import compare
 from imgdiffd.stages.contrast import contrast
 from imgdiffd.stages.describe import describe
+from imgdiffd.stages.erase import erase
 from imgdiffd.stages.generate import generate
+from imgdiffd.stages.inspect import inspect_pairs
 from imgdiffd.stages.locate import locate
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.stages.render import render
@@ -32,6 +34,8 @@ _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyTyp
         Stage.DESCRIBE: describe,
         Stage.CONTRAST: contrast,
         Stage.RENDER: render,
+        Stage.ERASE: erase,
+        Stage.INSPECT: inspect_pairs,
     }
 )
 

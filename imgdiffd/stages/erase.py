@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from imgdiffd.kernels.crop import CropPlan, crop
+from imgdiffd.message import CLIP_IMAGE_COSINE
 from imgdiffd.models.eraser import Hole
 from imgdiffd.models.loading import Models
 from imgdiffd.picture_files import erased_path
 from imgdiffd.profile import Profile
-from imgdiffd.removal import EraseInput, EraseOutput, Erasure, choose_targets, erase_seed
+from imgdiffd.removal import choose_targets, erase_seed
+from imgdiffd.removal_message import Box, EraseInput, EraseOutput, Erasure, FoundBox, Scores
 from imgdiffd.stages.pictures import Pictures
-from imgdiffd.stages.scores import cosines
+from imgdiffd.stages.scores import cosines, put
 
 
 def erase(
@@ -33,13 +35,16 @@ def erase(
     found = models.need_segmenter.masks([picture for pair in pairs for picture in pair], removal)
     holes: list[Hole] = []
     erasures: list[list[Erasure]] = []
+    seen: list[list[FoundBox]] = []
     for number, (entry, pair) in enumerate(zip(inputs, pairs, strict=True)):
         erasures.append([])
+        seen.append([])
         for image, source in ((1, entry.image1), (2, entry.image2)):
             masked = found[2 * number + image - 1]
             boxes = [box for box, _ in masked]
             vectors = [models.need_clip.embed_crops(picture, boxes) for picture in pair] if boxes else []
             alike = cosines(vectors[0], vectors[1]) if boxes else []
+            seen[-1] += (_found(image, box, cosine) for box, cosine in zip(boxes, alike, strict=True))
             for index, target in enumerate(choose_targets(boxes, alike, removal)):
                 seed = erase_seed(profile, entry, image, index)
                 mask = masked[target.candidate][1].to(pair[image - 1].device)
@@ -52,7 +57,16 @@ def erase(
     without = models.need_eraser.erase(holes, removal)
     names = [each.erased for made in erasures for each in made]
     pictures.write(dict(zip(names, without, strict=True)))
-    return tuple(EraseOutput(entry.item, tuple(made)) for entry, made in zip(inputs, erasures, strict=True))
+    return tuple(
+        EraseOutput(entry.item, tuple(made), tuple(boxes))
+        for entry, made, boxes in zip(inputs, erasures, seen, strict=True)
+    )
+
+
+def _found(image: int, box: Box, cosine: float) -> FoundBox:
+    scores: Scores = {}
+    put(scores, CLIP_IMAGE_COSINE, cosine)
+    return FoundBox(image, box, scores)
 
 
 def at_removal_size(picture: Tensor, picture_px: int) -> Tensor:

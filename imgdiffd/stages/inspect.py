@@ -3,27 +3,42 @@
 It owns what is asked of which picture and what a sample shows; which erasures hold is decided in `imgdiffd.removal`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
 from imgdiffd.models.loading import Models
 from imgdiffd.picture_files import removal_paths
 from imgdiffd.profile import Profile
-from imgdiffd.removal import (
-    Erasure,
-    Inspection,
-    RemovalSample,
-    erased_key,
-    holder_of,
-    judge_inspection,
-    original_key,
-)
+from imgdiffd.removal import Inspection, RemovalSample, erased_key, holder_of, judge_inspection, original_key
+from imgdiffd.removal_message import Erasure, Inspected, InspectInput, InspectOutput
 from imgdiffd.stages.describe import question
 from imgdiffd.stages.drawing import with_box
 from imgdiffd.stages.erase import at_removal_size
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.stages.scores import put
+
+
+def inspect_pairs(
+    models: Models, profile: Profile, inputs: Sequence[InspectInput], pictures: Pictures
+) -> tuple[InspectOutput, ...]:
+    """`inspect` everything erased of every pair, and `finish` what holds, in one go: the pictures are at hand."""
+    inspections = inspect(models, profile, [erasure for entry in inputs for erasure in entry.erasures], pictures)
+    finished = {_thing(sample.erasure): sample for sample in finish(profile, inspections, pictures)}
+    told: Iterator[Inspection] = iter(inspections)
+    return tuple(
+        InspectOutput(entry.item, tuple(_inspected(next(told), finished) for _ in entry.erasures)) for entry in inputs
+    )
+
+
+def _thing(erasure: Erasure) -> tuple[int, int, int]:
+    return erasure.item, erasure.image, erasure.index
+
+
+def _inspected(inspection: Inspection, finished: Mapping[tuple[int, int, int], RemovalSample]) -> Inspected:
+    erasure, sample = inspection.erasure, finished.get(_thing(inspection.erasure))
+    names = (sample.original, sample.erased) if sample is not None else ()
+    return Inspected(erasure.image, erasure.index, inspection.text, inspection.scores, *names)
 
 
 def inspect(

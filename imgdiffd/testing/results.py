@@ -45,6 +45,7 @@ from imgdiffd.message import (
 from imgdiffd.picture_files import inside, pair_paths, sample_paths, write_whole
 from imgdiffd.pipeline import seed_of
 from imgdiffd.profile import Bound, Profile
+from imgdiffd.testing.removals import FakeRemovals
 
 SIDE_PX = 64
 NOUNS = ("cat", "dog", "horse", "car", "boat", "chair", "tree", "bird", "clock", "apple", "lamp", "bench")
@@ -71,14 +72,15 @@ class FakeStages:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._captions = lru_cache(maxsize=1024)(self._read_captions)
+        self._removals = FakeRemovals(root)
 
     def run(self, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
         """One output per input, of the stage that the input belongs to."""
         return tuple(self._answer(profile, entry) for entry in inputs)
 
-    def caption_of(self, image1: str) -> str:
-        """The first caption of the pair whose first picture is `image1`. Raises OSError where there is none."""
-        return self._captions(image1)[0]
+    def caption_of(self, image: str) -> str:
+        """The first caption of the pair that picture `image` is of. Raises OSError where there is none."""
+        return self._captions(image)[0]
 
     def _read_captions(self, image1: str) -> tuple[str, str]:
         with Image.open(inside(self._root, image1)) as picture:
@@ -98,6 +100,8 @@ class FakeStages:
             "describe": self._describe,
             "contrast": self._contrast,
             "render": self._render,
+            "erase": self._removals.erase,
+            "inspect": self._removals.inspect,
         }
         return answers[entry.kind](profile, entry)
 

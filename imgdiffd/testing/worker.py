@@ -29,6 +29,7 @@ from pathlib import Path
 from imgdiffd.errors import BundleError
 from imgdiffd.message import GenerateInput, RewriteInput, StageInput, StageOutput
 from imgdiffd.pipeline import Stage
+from imgdiffd.removal_message import InspectInput
 from imgdiffd.testing.results import FakeStages
 from imgdiffd.wire import Batch, Report, Start
 from imgdiffd.worker import serve
@@ -72,6 +73,8 @@ class FakeEngine:
             return entry.caption
         if isinstance(entry, GenerateInput):
             return entry.caption1
+        if isinstance(entry, InspectInput):
+            return self._stages.caption_of(entry.erasures[0].source) if entry.erasures else ""
         return self._stages.caption_of(entry.image1)
 
     def report(self) -> Report:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from imgdiffd.profile import Profile, Removal
-from imgdiffd.removal import EraseInput, Erasure, Inspection, judge_inspection
+from imgdiffd.removal import Inspection, judge_inspection
+from imgdiffd.removal_message import EraseInput, Erasure
 from imgdiffd.stages.erase import erase
 from imgdiffd.stages.inspect import inspect
 from imgdiffd.store import ItemStory

@@ -24,12 +24,15 @@ from imgdiffd.message import (
 )
 from imgdiffd.pipeline import Role, Stage
 from imgdiffd.profile import Profile, load_profile
+from imgdiffd.removal_message import EraseInput, EraseOutput, InspectInput, InspectOutput
 from imgdiffd.wire import Start
 from tests.tiny import PICTURE_PX, tiny_sdxl
 from tests.tiny_judge import save_judge
 from tests.tiny_models import save_all
 
 LIMIT_S = 560
+ERASER = '[eraser]\nsource = "painter"\npictures_per_pass = 3\n'
+EVERYTHING = {"original_above": {"value": -2.0}, "erased_below": {"value": 2.0}}
 CAPTIONS = ("a red ball on the grass", "a blue cube and a dog")
 
 
@@ -39,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_sdxl(folder / "painter")
     save_judge(folder / "judge")
     path = save_all(folder)
-    path.write_text(path.read_text("utf-8") + '\n[judge]\nsource = "judge"\nrows_per_pass = 3\n', "utf-8")
+    path.write_text(path.read_text("utf-8") + f'\n[judge]\nsource = "judge"\nrows_per_pass = 3\n{ERASER}', "utf-8")
     return path
 
 
@@ -53,6 +56,9 @@ def profile() -> Profile:
         "locate": mini.locate.model_dump() | {"crop_cosine_below": loose, "min_area": 0.0},
         "describe": mini.describe.model_dump() | {"text_cosine_below": loose, "max_new_tokens": 6},
         "contrast": mini.contrast.model_dump() | {"max_new_tokens": 6},
+        "removal": mini.removal.model_dump()
+        | {"crop_cosine_below": loose, "targets": 1, "picture_px": PICTURE_PX}
+        | EVERYTHING,
     }
     return Profile.model_validate(mini.model_dump() | changes)
 
@@ -76,6 +82,9 @@ async def every_stage(device: DeviceProcess, captions: tuple[str, ...]) -> list[
     region = ContrastRegion(0, box, "a red ball", "a cube", 2)
     await run(Stage.CONTRAST, *(ContrastInput(item, *pairs[item], (region,)) for item in items))
     await run(Stage.RENDER, *(RenderInput(item, *pairs[item], (RenderRegion(0, box, 2),)) for item in items))
+    await run(Stage.ERASE, *(EraseInput(item, *pairs[item], CAPTIONS[item], 0) for item in items))
+    erased = [output for output in outputs if isinstance(output, EraseOutput)]
+    await run(Stage.INSPECT, *(InspectInput(output.item, output.erasures) for output in erased))
     return outputs
 
 
@@ -85,7 +94,7 @@ async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mat
 ) -> None:
     found = []
     for number, batches in enumerate(((CAPTIONS,), ((CAPTIONS[1],), (CAPTIONS[0],)))):
-        roles = tuple(role.value for role in Role if role is not Role.ERASER)
+        roles = tuple(role.value for role in Role)
         device = DeviceProcess("cpu", Start(str(bundle), "cpu", roles, str(tmp_path / str(number)), threads=1))
         with anyio.fail_after(LIMIT_S):
             ready = await device.start()
@@ -98,7 +107,10 @@ async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mat
     kinds = [output.kind for output in found[0]]
     assert {kind: kinds.count(kind) for kind in kinds} == {stage.value: len(CAPTIONS) for stage in Stage}
     files = sorted(path.relative_to(tmp_path / "0") for path in (tmp_path / "0").rglob("*.png"))
-    assert len(files) == 4 * len(CAPTIONS)
+    things = sum(len(output.erasures) for output in found[0] if isinstance(output, EraseOutput))
+    inspected = [thing for output in found[0] if isinstance(output, InspectOutput) for thing in output.things]
+    assert len(inspected) == things > 0
+    assert len(files) == 4 * len(CAPTIONS) + things + 2 * sum(bool(thing.with_image) for thing in inspected)
     for path in files:
         assert (tmp_path / "0" / path).read_bytes() == (tmp_path / "1" / path).read_bytes()
         with Image.open(tmp_path / "0" / path) as image:

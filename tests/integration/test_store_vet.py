@@ -8,7 +8,7 @@ import pytest
 
 from imgdiffd.job import ItemState
 from imgdiffd.message import VetInput
-from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
 from imgdiffd.selection import judge_natural
 from imgdiffd.store import Reader, Store, TaskRow
 from tests.answers import PROFILE, VETTED, captions
@@ -33,9 +33,9 @@ async def _stages(store: Store) -> list[Stage]:
 async def test_a_pair_is_vetted_between_compare_and_locate_where_its_profile_says_so(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1, profile=VETTED)
-        assert await _stages(store) == list(Stage)
+        assert await _stages(store) == list(CAPTION_STAGES)
         await submit(store, 1, profile=PROFILE, name="not vetted")
-        assert await _stages(store) == [stage for stage in Stage if stage not in OPTIONAL_STAGES]
+        assert await _stages(store) == [stage for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
 
 
 async def test_answer_and_score_are_kept_for_rejects_too_and_another_threshold_is_a_query(tmp_path: Path) -> None:

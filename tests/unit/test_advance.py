@@ -28,7 +28,7 @@ from imgdiffd.message import (
     VetInput,
     VetOutput,
 )
-from imgdiffd.pipeline import Stage, stage_after
+from imgdiffd.pipeline import CAPTION_STAGES, Stage, stage_after
 from imgdiffd.selection import left_picture
 from tests.answers import BOXES, PROFILE, VETTED, answer
 
@@ -59,7 +59,7 @@ def passing(stage: Stage) -> StageOutput:
     return answer(INPUTS[stage])
 
 
-@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("stage", CAPTION_STAGES)
 def test_what_passes_a_stage_waits_in_the_next_and_after_the_last_is_sampled(stage: Stage) -> None:
     step = advance(subject(stage), passing(stage), VETTED)
     following = stage_after(stage)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from imgdiffd.errors import ConfigurationError
-from imgdiffd.pipeline import OPTIONAL_STAGES, STAGES
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES
 from imgdiffd.schedulers.cost_table import A100, CAPTIONS, ITEMS_PER_CAPTION, CostTable, projected_hours
 
 
@@ -14,7 +14,7 @@ def test_a_table_survives_json() -> None:
 
 
 def test_the_stages_are_the_pipelines_without_the_optional_ones() -> None:
-    assert [*ITEMS_PER_CAPTION] == [stage.value for stage in STAGES if stage not in OPTIONAL_STAGES]
+    assert [*ITEMS_PER_CAPTION] == [stage.value for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
 
 
 def test_the_built_in_table_takes_2_79_days_for_the_papers_captions_on_four_devices() -> None:

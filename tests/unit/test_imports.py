@@ -14,7 +14,7 @@ PACKAGE = ROOT / "imgdiffd"
 # Pure data and decisions: nothing here may ever wait, draw on a device or open the database.
 FLOOR = frozenset(
     {"__init__", "errors", "settings", "profile", "job", "pipeline", "selection", "message", "wire"}
-    | {"words", "rewriting", "advance", "agreement", "bundle", "status", "picture_files", "removal"}
+    | {"words", "rewriting", "advance", "agreement", "bundle", "status", "picture_files", "removal", "removal_message"}
 )
 ENGINE = frozenset(
     {"torch", "torchvision", "triton", "xformers", "diffusers", "transformers", "tokenizers", "ultralytics"}

@@ -39,6 +39,15 @@ from imgdiffd.message import (
 )
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
+from imgdiffd.removal_message import (
+    EraseInput,
+    EraseOutput,
+    Erasure,
+    FoundBox,
+    Inspected,
+    InspectInput,
+    InspectOutput,
+)
 from imgdiffd.wire import (
     HEADER_BYTES,
     MAX_FRAME_BYTES,
@@ -66,6 +75,8 @@ INPUTS: tuple[StageInput, ...] = (
     DescribeInput(1, "a.png", "b.png", (RegionInput(0, BOX),)),
     ContrastInput(1, "a.png", "b.png", (ContrastRegion(0, BOX, "a dog", "a cat", 2),)),
     RenderInput(1, "a.png", "b.png", (RenderRegion(0, BOX, 1),)),
+    EraseInput(1, "a.png", "b.png", "a caf\u00e9", 2),
+    InspectInput(1, (Erasure(1, 2, 0, BOX, 512, 0.25, "b.png", "e.png", 2**63 - 1),)),
 )
 OUTPUTS: tuple[StageOutput, ...] = (
     RewriteOutput(1, None, False, 90, 0, 2**63 - 1),
@@ -76,6 +87,12 @@ OUTPUTS: tuple[StageOutput, ...] = (
     DescribeOutput(1, (Description(0, "a dog", "", {}),)),
     ContrastOutput(1, (Difference(0, "One\nis a dog."),)),
     RenderOutput(1, (Rendered(0, "l.png", "r.png"),)),
+    EraseOutput(
+        1,
+        (Erasure(1, 1, 0, BOX, 512, 0.1 + 0.2, "a.png", "e.png", 7),),
+        (FoundBox(1, BOX, {"clip_image_cosine": -0.5}),),
+    ),
+    InspectOutput(1, (Inspected(1, 0, "a dog", {}, "w.png", "o.png"),)),
 )
 
 

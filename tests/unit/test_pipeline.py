@@ -6,28 +6,46 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.pipeline import DEPTH, FIRST_STAGE, OPTIONAL_STAGES, STAGES, Role, Stage, seed_of, stage_after
+from imgdiffd.pipeline import (
+    CAPTION_STAGES,
+    DEPTH,
+    FIRST_STAGE,
+    OPTIONAL_STAGES,
+    REMOVAL_STAGES,
+    STAGES,
+    Role,
+    Stage,
+    seed_of,
+    stage_after,
+)
 
 
 def test_stages_follow_one_another_from_rewrite_to_render() -> None:
     order = [FIRST_STAGE]
     while (following := stage_after(order[-1])) is not None:
         order.append(following)
-    assert order == list(Stage)
-    assert [DEPTH[stage] for stage in order] == list(range(len(Stage)))
+    assert tuple(order) == CAPTION_STAGES
+    assert [DEPTH[stage] for stage in Stage] == list(range(len(Stage)))
+
+
+def test_a_removal_is_erased_and_inspected_and_never_meets_a_captions_stages() -> None:
+    assert stage_after(Stage.ERASE) is Stage.INSPECT
+    assert stage_after(Stage.INSPECT) is None
+    assert set(Stage) == set(CAPTION_STAGES) | REMOVAL_STAGES
+    assert not set(CAPTION_STAGES) & REMOVAL_STAGES
 
 
 def test_a_skipped_stage_is_passed_by_and_the_rest_keep_their_order() -> None:
     order = [FIRST_STAGE]
     while (following := stage_after(order[-1], OPTIONAL_STAGES)) is not None:
         order.append(following)
-    assert order == [stage for stage in Stage if stage is not Stage.VET]
+    assert order == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
 
 
 def test_every_stage_has_its_specification_and_every_role_its_stage() -> None:
     assert set(STAGES) == set(Stage)
     assert all(spec.stage is stage and spec.batch_limit >= 1 and spec.cost_s > 0 for stage, spec in STAGES.items())
-    assert frozenset[Role]().union(*(spec.roles for spec in STAGES.values())) == set(Role) - {Role.ERASER}
+    assert frozenset[Role]().union(*(spec.roles for spec in STAGES.values())) == set(Role)
 
 
 def test_hundred_thousand_captions_get_as_many_distinct_seeds() -> None:

@@ -16,8 +16,6 @@ from imgdiffd.message import Box
 from imgdiffd.picture_files import erased_path, removal_paths
 from imgdiffd.profile import load_profile
 from imgdiffd.removal import (
-    EraseInput,
-    Erasure,
     RemovalSample,
     Side,
     choose_targets,
@@ -28,6 +26,7 @@ from imgdiffd.removal import (
     original_key,
     record,
 )
+from imgdiffd.removal_message import EraseInput, Erasure
 
 PROFILE = load_profile("default")
 REMOVAL = PROFILE.removal

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from imgdiffd.message import Box
+from imgdiffd.message import CLIP_IMAGE_COSINE, Box
 from imgdiffd.profile import load_profile
-from imgdiffd.removal import EraseInput, EraseOutput, erase_seed
+from imgdiffd.removal import erase_seed
+from imgdiffd.removal_message import EraseInput, EraseOutput, FoundBox
 from imgdiffd.stages.erase import at_removal_size, erase
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.testing.models import FakeClip, FakeEraser, FakeSegmenter, canvas, fake_models
@@ -68,7 +69,7 @@ def test_an_image_without_masks_yields_nothing_and_stops_nobody(tmp_path: Path) 
 
 def test_a_batch_without_any_thing_erases_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [SAME])
-    assert scene.erase() == (EraseOutput(5, ()),)
+    assert scene.erase() == (EraseOutput(5, (), (FoundBox(2, SAME, {CLIP_IMAGE_COSINE: 1.0}),)),)
     assert scene.eraser.asked == []
     assert erase(scene.models, PROFILE, [], scene.pictures) == ()
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from imgdiffd.message import Box
 from imgdiffd.picture_files import erased_path
 from imgdiffd.profile import load_profile
-from imgdiffd.removal import Erasure, Inspection, RemovalSample, erased_key, original_key
+from imgdiffd.removal import Inspection, RemovalSample, erased_key, original_key
+from imgdiffd.removal_message import Erasure
 from imgdiffd.stages.describe import question
 from imgdiffd.stages.inspect import finish, inspect
 from imgdiffd.stages.pictures import Pictures

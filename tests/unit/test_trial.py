@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from imgdiffd.models.mini.judge import Detection, Verdict
 from imgdiffd.profile import load_profile
-from imgdiffd.removal import Erasure, Inspection, erased_key, original_key
+from imgdiffd.removal import Inspection, erased_key, original_key
+from imgdiffd.removal_message import Erasure
 from imgdiffd.trial.calibrate import Labelled, fit_bound, open_profile, profile_text
 from imgdiffd.trial.erasing import Erased, _judged, _moved
 from imgdiffd.trial.evaluate import Figure
