@@ -3,13 +3,14 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules check format bench bench-gpu mini install install-venv install-units uninstall test-systemd clean
+.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu mini install install-venv install-units uninstall test-systemd clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
 	@echo "make test   all tests"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
+	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
@@ -32,6 +33,11 @@ test: .venv/ready
 SCHEDULES := 10000
 test-schedules: .venv/ready
 	@SCHEDULES=$(SCHEDULES) $(RUN) pytest -q tests/integration/test_scheduler_interleavings.py
+
+KILL_POINTS := 200
+test-chaos: .venv/ready
+	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 $(RUN) pytest -q tests/integration/test_kill.py \
+		tests/integration/test_store_faults.py
 
 check: .venv/ready
 	@$(RUN) ruff format --check .

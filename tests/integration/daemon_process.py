@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ LIMIT_S = 60.0
 class RunningDaemon:
     """One start of the daemon in `folder`; `client` is connected to it."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], worker: Sequence[str], before: str) -> None:
         self.folder = folder
         self.log = folder / "daemon.log"
         settings = {
@@ -43,7 +43,7 @@ class RunningDaemon:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _SERVE, json.dumps(COMMAND)],
+                [sys.executable, "-P", "-c", before + _SERVE, json.dumps(worker)],
                 env={**os.environ, **settings, **environment},
                 stdout=log,
                 stderr=log,
@@ -82,10 +82,12 @@ class RunningDaemon:
 
 
 @contextmanager
-def daemon(folder: Path, **environment: str) -> Iterator[RunningDaemon]:
-    """A running daemon that is gone afterwards, however the test ends."""
+def daemon(
+    folder: Path, *, worker: Sequence[str] = COMMAND, before: str = "", **environment: str
+) -> Iterator[RunningDaemon]:
+    """A running daemon that is gone afterwards, however the test ends; `before` is Python that it runs first."""
     folder.mkdir(parents=True, exist_ok=True)
-    running = RunningDaemon(folder, environment)
+    running = RunningDaemon(folder, environment, worker, before)
     try:
         yield running
     finally:
