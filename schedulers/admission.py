@@ -4,7 +4,7 @@ It owns the decisions; it does not know where tasks come from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imgdiffd.schedulers.work import Task
 
@@ -63,10 +63,12 @@ def admit(intake: Intake) -> Admission:
     return Admission(room, f"room for {room} of {intake.max_open}")
 
 
-def admit_in_order(usual: Intake, background: Intake) -> Admission:
+def admit_in_order(usual: Intake, *, background_open: int, background_exhausted: bool) -> Admission:
     """What to ask for of two classes: of the background's only while there is nothing else to ask for."""
-    first = admit(usual)
-    return admit(background) if usual.exhausted and not first.room else first
+    if not usual.exhausted:
+        return admit(usual)
+    bound = background_bound(usual.max_open)
+    return admit(replace(usual, open=background_open, max_open=bound, exhausted=background_exhausted))
 
 
 @dataclass(frozen=True, slots=True)

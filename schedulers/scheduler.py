@@ -5,7 +5,6 @@ processes, and takes the time from the clock that it is given.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 
 import anyio
 from anyio.abc import TaskGroup
@@ -207,13 +206,7 @@ class Scheduler:
             max_bytes=self._max_open_bytes,
             full=self._full,
         )
-        background = replace(
-            usual,
-            open=board.background,
-            max_open=background_bound(self._max_open),
-            exhausted=self._background_exhausted,
-        )
-        return admit_in_order(usual, background)
+        return admit_in_order(usual, background_open=board.background, background_exhausted=self._background_exhausted)
 
     def _start_asking(self, group: TaskGroup, room: int, now_s: float) -> None:
         self._asking, self._woken, self._asked_s = True, False, now_s

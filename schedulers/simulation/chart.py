@@ -1,4 +1,4 @@
-"""Two charts as SVG text: how busy each device was under each policy, and the hours by number of devices.
+"""Two charts as SVG text: how busy each device was under each policy, and what more or fewer devices would cost.
 
 It owns drawing; it does not know how the figures came about, and needs no library.
 """
@@ -49,7 +49,7 @@ def utilisation_chart(outcomes: Sequence[Outcome], title: str) -> str:
         step = group * 0.84 / len(outcome.busy_s)
         for place, share in enumerate(outcome.utilisation.values()):
             x, y = left + group * 0.08 + step * place, bottom - height * share
-            parts.append(_rectangle(x, y, step * 0.86, height * share, _COLOURS[number % len(_COLOURS)]))
+            parts.append(_rectangle(x, y, step * 0.86, height * share, _colour(number)))
             if step > 34:
                 parts.append(_text(x + step * 0.43, y - 5, f"{100 * share:.1f}", size=11))
         middle = left + group / 2
@@ -60,44 +60,50 @@ def utilisation_chart(outcomes: Sequence[Outcome], title: str) -> str:
     return _svg(title, parts)
 
 
+def _colour(number: int) -> str:
+    return _COLOURS[number % len(_COLOURS)]
+
+
 def _over(outcome: Outcome) -> str:
     return f"{100 * outcome.over_bound:.1f} % over"
 
 
-def planning_chart(hours: Mapping[str, Mapping[int, float]], title: str) -> str:
-    """A line for each policy: the hours by number of devices, both axes logarithmic, so that ideal is straight."""
+def planning_chart(hours: Mapping[str, Mapping[int, float]], bounds: Mapping[int, float], title: str) -> str:
+    """A bar for each policy, grouped by number of devices: the device hours that it pays for, with its hours above.
+
+    `bounds` are the hours that no policy can undercut, by number of devices.
+    """
     counts = sorted({count for line in hours.values() for count in line})
-    values = [value for line in hours.values() for value in line.values()]
-    low, high = math.log(min(values) * 0.8), math.log(max(values) * 1.25)
-    bottom, height, width = _HEIGHT - _BOTTOM, _HEIGHT - _TOP - _BOTTOM, _WIDTH - _LEFT - _RIGHT - 150
-
-    def x_of(count: int) -> float:
-        return _LEFT + 24 + (width - 48) * counts.index(count) / max(1, len(counts) - 1)
-
-    def y_of(value: float) -> float:
-        return bottom - height * (math.log(value) - low) / (high - low)
-
+    high = 1.08 * max(value * count for line in hours.values() for count, value in line.items())
+    bottom, height = _HEIGHT - _BOTTOM, _HEIGHT - _TOP - _BOTTOM
     parts = []
-    for tick in _ticks(min(values) * 0.8, max(values) * 1.25):
-        parts.append(_line(_LEFT, y_of(tick), _LEFT + width, y_of(tick)))
-        parts.append(_text(_LEFT - 8, y_of(tick) + 4, f"{tick:g} h", anchor="end"))
-    for count in counts:
-        parts.append(_text(x_of(count), bottom + 20, str(count)))
-    parts.append(_text(_LEFT + width / 2, bottom + 42, "devices", size=13))
-    for number, (policy, line) in reversed(list(enumerate(hours.items()))):  # the first is drawn above the others
-        colour = _COLOURS[number % len(_COLOURS)]
-        points = " ".join(f"{x_of(count):.1f},{y_of(value):.1f}" for count, value in sorted(line.items()))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-        y = _TOP + 24 * number
-        parts.append(_line(_WIDTH - _RIGHT - 138, y, _WIDTH - _RIGHT - 114, y, colour))
-        parts.append(_text(_WIDTH - _RIGHT - 106, y + 4, policy, anchor="start"))
-    first = next(iter(hours.values()))
-    for count, value in sorted(first.items()):
-        parts.append(_text(x_of(count), y_of(value) + 18, f"{value:.3g} h", size=12, colour=_COLOURS[0]))
+    for tick in _ticks(high):
+        y = bottom - height * tick / high
+        parts += [_line(_LEFT, y, _WIDTH - _RIGHT, y), _text(_LEFT - 8, y + 4, f"{tick:g}", anchor="end")]
+    group = (_WIDTH - _LEFT - _RIGHT) / len(counts)
+    step = group * 0.9 / len(hours)
+    for place, count in enumerate(counts):
+        left = _LEFT + group * (place + 0.05)
+        for number, line in enumerate(hours.values()):
+            tall = height * line[count] * count / high
+            x = left + step * number
+            parts.append(_rectangle(x, bottom - tall, step * 0.88, tall, _colour(number)))
+            parts.append(_text(x + step * 0.44, bottom - tall - 4, f"{line[count]:.3g} h", size=10))
+        y = bottom - height * bounds[count] * count / high
+        parts.append(_line(left - group * 0.04, y, left + group * 0.94, y, "#d00"))
+        parts.append(_text(left + group * 0.45, bottom + 20, f"{count} device{'s' * (count > 1)}", size=14))
+    legend = _LEFT
+    for number, policy in enumerate(hours):
+        parts.append(_rectangle(legend, bottom + 34, 12, 12, _colour(number)))
+        parts.append(_text(legend + 18, bottom + 45, policy, anchor="start"))
+        legend += 150
+    parts.append(_text(legend, bottom + 45, "red: the least possible", anchor="start", colour="#d00"))
+    parts.append(_text(_LEFT, 44, "device hours; above each bar the hours of the run", size=12, anchor="start"))
     return _svg(title, parts)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between the two."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [step * 10.0**power for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
+def _ticks(high: float) -> list[float]:
+    """Four to ten round steps from 0 up to `high`."""
+    step = 10.0 ** math.floor(math.log10(high))
+    step = step if high / step >= 4 else step / 2 if high / step >= 2 else step / 4
+    return [step * number for number in range(int(high / step) + 1)]

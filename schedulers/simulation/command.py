@@ -25,7 +25,7 @@ from imgdiffd.schedulers.simulation.stealing_run import run_stealing
 
 PLACEMENTS: dict[str, Callable[[int], tuple[SimulatedDevice, ...]]] = {"equal": equal_devices, "mixed": mixed_devices}
 PLANNED = (1, 2, 4, 8, 16)  # devices on the planning chart
-_PLANNED_CAPTIONS = 10_000  # for each of them; the hours are scaled up, so start and end weigh more than they would
+_PLANNED_CAPTIONS = 5_000  # for each of them; the hours are scaled up, so start and end weigh more than they would
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ def simulate(options: Options, show: Callable[[str], None]) -> None:
     outcomes = run_policies(scenario)
     show(f"the least possible, every batch full and all cards always busy: {outcomes[0].bound_s / 3600:.2f} h\n")
     show(as_text(outcomes))
-    hours = _planned_hours(options)
+    hours, bounds = _planned_hours(options)
     rows = "\n".join(f"{count:>8} devices {hours[outcomes[0].policy][count]:>10.1f} h" for count in PLANNED)
     show(f"\nplanning ahead, {outcomes[0].policy}:\n{rows}")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "utilisation.svg").write_text(utilisation_chart(outcomes, words), "utf-8")
     planned = f"Hours for {options.captions:,} captions, {_conditions(options)}"
-    (options.out / "planning.svg").write_text(planning_chart(hours, planned), "utf-8")
+    (options.out / "planning.svg").write_text(planning_chart(hours, bounds, planned), "utf-8")
     (options.out / "outcomes.json").write_text(as_json(outcomes), "utf-8")
     show(f"\n{options.out}: utilisation.svg, planning.svg, outcomes.json")
 
@@ -105,10 +105,14 @@ def _conditions(options: Options) -> str:
     return words + (f", {100 * options.failure_rate:g} % of batches kill their worker" if options.failure_rate else "")
 
 
-def _planned_hours(options: Options) -> dict[str, dict[int, float]]:
+def _planned_hours(options: Options) -> tuple[dict[str, dict[int, float]], dict[int, float]]:
+    """By policy and number of devices; and the least possible, by number of devices."""
     captions = min(options.captions, _PLANNED_CAPTIONS)
+    scale = options.captions / captions
     hours: dict[str, dict[int, float]] = {}
+    bounds: dict[int, float] = {}
     for count in PLANNED:
         for outcome in run_policies(scenario_of(options, devices=count, captions=captions)):
-            hours.setdefault(outcome.policy, {})[count] = outcome.hours * options.captions / captions
-    return hours
+            hours.setdefault(outcome.policy, {})[count] = outcome.hours * scale
+            bounds[count] = outcome.bound_s / 3600 * scale
+    return hours, bounds

@@ -48,10 +48,14 @@ def test_open_work_is_bounded_in_bytes() -> None:
 
 
 def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
-    background = replace(USUAL, max_open=32)
-    assert admit_in_order(USUAL, background).room == 256
-    assert admit_in_order(replace(USUAL, open=256, queued=9), background).room == 0
-    assert admit_in_order(replace(USUAL, exhausted=True), background).room == 32
+    def room(usual: Intake, background_open: int = 0, background_exhausted: bool = False) -> int:
+        return admit_in_order(usual, background_open=background_open, background_exhausted=background_exhausted).room
+
+    assert room(USUAL) == 256
+    assert room(replace(USUAL, open=256, queued=9)) == 0
+    assert room(replace(USUAL, exhausted=True)) == 32
+    assert room(replace(USUAL, exhausted=True), background_open=32) == 0
+    assert room(replace(USUAL, exhausted=True), background_exhausted=True) == 0
 
 
 def task(item: int, open_bytes: int = 0, priority: int = 0) -> Task:

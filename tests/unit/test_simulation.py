@@ -160,7 +160,7 @@ def test_charts_are_svg_that_names_every_policy() -> None:
     outcomes = played("mixed")
     for svg in (
         utilisation_chart(outcomes, "a < b"),
-        planning_chart({one.policy: {1: one.hours, 2: one.hours / 2} for one in outcomes}, "a < b"),
+        planning_chart({one.policy: {1: one.hours, 2: one.hours / 2} for one in outcomes}, {1: 1.0, 2: 0.5}, "a < b"),
     ):
         assert {one.policy for one in outcomes} <= set(words(svg))
         assert "a < b" in words(svg)
