@@ -165,7 +165,7 @@ def test_each_item_is_owned_once_none_is_lost_and_none_starves(seed: int) -> Non
 def test_schedules_reach_every_kind_of_event() -> None:
     """Without this, a change of the draw could make the laws above hold of nothing."""
     seen = {"steals": 0, "out_of_memory": 0, "deaths": 0, "broken": 0, "set_aside": 0, "cancelled": 0, "sizes": 0}
-    for seed in range(30):
+    for seed in range(100):
         schedule = Schedule(seed)
         run_virtual(schedule.play, seed=seed)
         after = schedule.after
