@@ -215,7 +215,7 @@ def build_parser() -> argparse.ArgumentParser:
     submit = command("submit", _submit, "send caption files to the daemon")
     submit.add_argument("files", nargs="+", type=Path)
     submit.add_argument("--profile", help="built-in profile's name; the daemon's own where none is given")
-    submit.add_argument("--priority", type=int, default=0, help="higher goes first; below 0: in the background (default: 0)")
+    submit.add_argument("--priority", type=int, default=0, help="higher goes first, below 0 is background (default: 0)")
     status = command("status", _status, "show devices, jobs and progress once")
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     watch = command("watch", _watch, "show progress live until the jobs are done")
