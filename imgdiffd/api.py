@@ -38,6 +38,7 @@ class Control(Protocol):
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView: ...
+    async def retry(self, job: int | None, reason: str | None) -> int: ...
     async def set_paused(self, paused: bool) -> None: ...
     async def explain(self, item: int) -> dict[str, Any] | None: ...
 
@@ -84,7 +85,7 @@ def build_app(control: Control, version: str) -> FastAPI:
     async def submit(
         request: Request,
         name: str = Query(min_length=1, max_length=255, description="the file's name; its ending tells the format"),
-        profile: str | None = Query(None, max_length=64),
+        profile: str | None = Query(None, max_length=4096, description="a built-in one, or a file's path"),
         priority: int = Query(0, ge=-100, le=100),
     ) -> JobView:
         """Take a caption file from the request's body."""
@@ -111,6 +112,14 @@ def build_app(control: Control, version: str) -> FastAPI:
     async def change(verb: JobVerb, number: int = _JobNumber) -> Any:
         """Pause, resume or cancel a job, or retry its failed items."""
         return await control.change_job(number, verb) or _refusal(404, f"there is no job {number}")
+
+    @app.post("/retry", responses={422: {}})
+    async def retry(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of it"),
+        reason: str | None = Query(None, max_length=200, description="only captions that failed for it"),
+    ) -> dict[str, int]:
+        """Try failed captions again, of every job where none is named."""
+        return {"retried": await control.retry(job, reason)}
 
     @app.post("/pause")
     async def pause() -> dict[str, bool]:

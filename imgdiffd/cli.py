@@ -56,9 +56,12 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _submit(arguments: argparse.Namespace) -> None:
     from imgdiffd.client import Client
 
+    profile = arguments.profile
+    if profile is not None and ("/" in profile or profile.endswith(".toml")):
+        profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
     with Client(_settings(arguments).socket_path) as client:
         for path in arguments.files:
-            job = client.submit(path, profile=arguments.profile, priority=arguments.priority)
+            job = client.submit(path, profile=profile, priority=arguments.priority)
             if job.duplicate_of is not None:
                 print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
             else:
@@ -102,8 +105,18 @@ def _change(arguments: argparse.Namespace) -> None:
     from imgdiffd.client import Client
 
     with Client(_settings(arguments).socket_path) as client:
-        job = client.change(arguments.job, arguments.command)
-    print(f"job {job.id} is {job.state}")
+        if arguments.job is not None:
+            print(f"job {arguments.job} is {client.change(arguments.job, arguments.command).state}")
+            return
+        client.set_paused(arguments.command == "pause")
+    print("nothing is started until `imgdiffd resume`" if arguments.command == "pause" else "work goes on")
+
+
+def _retry(arguments: argparse.Namespace) -> None:
+    from imgdiffd.client import Client
+
+    with Client(_settings(arguments).socket_path) as client:
+        print(f"{client.retry(arguments.job, arguments.reason)} captions are tried again")
 
 
 def _funnel(arguments: argparse.Namespace) -> None:
@@ -137,13 +150,14 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    settings = _settings(arguments)  # first: what is wrong with them is told within a second
+
     from imgdiffd.agreement import check_agreement
     from imgdiffd.bundle import load_bundle
     from imgdiffd.errors import BundleError
     from imgdiffd.hub import problems
     from imgdiffd.profile import load_profile
 
-    settings = _settings(arguments)
     bundle = load_bundle(settings.bundle)
     found = problems(bundle)
     for problem in found:
@@ -214,20 +228,22 @@ def build_parser() -> argparse.ArgumentParser:
     command("serve", _serve, "run the daemon in the foreground")
     submit = command("submit", _submit, "send caption files to the daemon")
     submit.add_argument("files", nargs="+", type=Path)
-    submit.add_argument("--profile", help="built-in profile's name; the daemon's own where none is given")
+    submit.add_argument("--profile", help="a profile's name or file; the daemon's own where none is given")
     submit.add_argument("--priority", type=int, default=0, help="higher goes first, below 0 is background (default: 0)")
     status = command("status", _status, "show devices, jobs and progress once")
     status.add_argument("--json", action="store_true", help="as JSON, for programs")
     watch = command("watch", _watch, "show progress live until the jobs are done")
     for added in (status, watch):
         added.add_argument("job", nargs="?", type=_positive, help="only this job")
-    for verb, summary in (
-        ("pause", "keep a job's captions from the devices until resumed"),
-        ("resume", "let a paused job go on"),
-        ("cancel", "end a job; what is done stays"),
-        ("retry", "try a job's failed captions again"),
-    ):
-        command(verb, _change, summary).add_argument("job", type=_positive)
+    command("cancel", _change, "end a job; what is done stays").add_argument("job", type=_positive)
+    pausing = command("pause", _change, "keep captions from the devices until resumed, across restarts too")
+    for added in (pausing, command("resume", _change, "let what was paused go on")):
+        added.add_argument("job", nargs="?", type=_positive, help="all work where none is named")
+    retry = command("retry", _retry, "try failed captions again")
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", nargs="?", type=_positive, help="those of this job")
+    which.add_argument("--failed", action="store_true", help="those of every job")
+    retry.add_argument("--reason", help="only those that failed for it, such as broke_generate")
     funnel = command("funnel", _funnel, "how captions narrowed to samples, with the reasons")
     funnel.add_argument("job", nargs="?", type=_positive)
     command("explain", _explain, "everything known of one caption").add_argument("item", type=_positive)

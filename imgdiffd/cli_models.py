@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgdiffd.bundle import Bundle, load_bundle
 from imgdiffd.errors import BundleError, ConfigurationError
 from imgdiffd.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from imgdiffd.bundle import Bundle
     from imgdiffd.footprints import Measurements
     from imgdiffd.placing import Placer
 
@@ -61,7 +61,9 @@ def _gigabytes(text: str) -> float:
     return value
 
 
-def _bundle(arguments: argparse.Namespace) -> Bundle:
+def _bundle(arguments: argparse.Namespace) -> "Bundle":
+    from imgdiffd.bundle import load_bundle
+
     config: Path | None = arguments.config
     return load_bundle(arguments.bundle or load_settings(config).bundle)
 
@@ -77,7 +79,7 @@ def _list(arguments: argparse.Namespace) -> None:
     _refuse_lacking(bundle)
 
 
-def _fit(bundle: Bundle, settings: Settings) -> str:
+def _fit(bundle: "Bundle", settings: Settings) -> str:
     """Whether the bundle fits this machine when nothing else is on it, as a sentence."""
     from imgdiffd.schedulers.placement import PlacementError
 
@@ -130,14 +132,14 @@ def _measured(settings: Settings) -> "Measurements":
     return Measurements.of_folder(settings.state_folder)
 
 
-def _placer(bundle: Bundle, settings: Settings) -> "Placer":
+def _placer(bundle: "Bundle", settings: Settings) -> "Placer":
     from imgdiffd.fleet import names_of, resolve_devices
     from imgdiffd.placing import Placer
 
     return Placer(bundle, names_of(resolve_devices(settings.devices)), _measured(settings))
 
 
-def _refuse_lacking(bundle: Bundle) -> None:
+def _refuse_lacking(bundle: "Bundle") -> None:
     """Print what `bundle` lacks on this machine; raises BundleError where that is anything."""
     from imgdiffd.hub import problems
 

@@ -117,6 +117,16 @@ class Client:
         """`pause`, `resume`, `cancel` or `retry` a job."""
         return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}"))
 
+    def retry(self, job: int | None = None, reason: str | None = None) -> int:
+        """Try failed captions again, of one job or reason where given; returns how many."""
+        chosen = {"job": job, "reason": reason}
+        answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
+        return int(answer["retried"])
+
+    def set_paused(self, paused: bool) -> None:
+        """Dispatch nothing until resumed, across restarts too; or go on."""
+        self._call("POST", "/pause" if paused else "/resume")
+
     def explain(self, item: int) -> dict[str, Any]:
         """Everything known of one caption: attempts, scores, regions, samples."""
         story: dict[str, Any] = self._call("GET", f"/items/{item}")

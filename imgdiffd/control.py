@@ -5,7 +5,7 @@ It owns the translation of their records into `status`'s; it does not know HTTP.
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,7 +22,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
-from imgdiffd.status import Funnel, FunnelStep, JobView, Status, eta_of, stages_of, stranded
+from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, Store
 
@@ -43,11 +43,14 @@ class DaemonControl:
         self._disk = disk
         self._started = time.monotonic()
 
-    def _all_problems(self, ready_devices: int) -> tuple[str, ...]:
+    def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
         problems = [self._disk.problem] if self._disk.problem else []
         if self._inbox.degraded:
             problems.append(f"inbox: {self._inbox.degraded}")
-        if not ready_devices:
+        problems.extend(
+            f"{device.name} restarting: {device.detail}" for device in devices if device.state == "restarting"
+        )
+        if not any(device.state == "ready" for device in devices):
             problems.append("no device is ready")
         problems.extend(self._fleet.problems())
         return tuple(problems)
@@ -60,8 +63,7 @@ class DaemonControl:
             for name, device in statistics.devices.items()
         }
         devices = self._fleet.views(load)
-        ready_devices = sum(device.state == "ready" for device in devices)
-        problems = self._all_problems(ready_devices)
+        problems = self._all_problems(devices)
         jobs = await self.jobs()
         return Status(
             version=__version__,
@@ -158,6 +160,12 @@ class DaemonControl:
         view = await self.job(row.id)
         assert view is not None  # jobs are never deleted once they were read
         return view
+
+    async def retry(self, job: int | None, reason: str | None) -> int:
+        """Try failed captions again, of one job or reason where given; returns how many."""
+        count = await self._store.retry(job, reason)
+        self._scheduler.wake()
+        return count
 
     async def set_paused(self, paused: bool) -> None:
         """Stop or resume dispatch; the store remembers it across restarts."""

@@ -118,7 +118,7 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
                 intake = await _start(group, "inbox", inbox.run)
                 _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
                 notifier.ready()
-                await _until_stopped(group, intake, scheduler, settings.drain_s, notifier)
+                await _until_stopped(intake, scheduler, fleet, settings.drain_s, notifier)
                 await fleet.stop(WORKER_GRACE_S)
                 for scope in reversed(running):
                     scope.cancel()
@@ -142,7 +142,7 @@ def _now_ns(folder: Path) -> int:
 
 
 async def _until_stopped(
-    group: TaskGroup, intake: anyio.CancelScope, scheduler: Scheduler, drain_s: float, notifier: Notifier
+    intake: anyio.CancelScope, scheduler: Scheduler, fleet: Fleet, drain_s: float, notifier: Notifier
 ) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -151,6 +151,7 @@ async def _until_stopped(
             break
         notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
         intake.cancel()
+        fleet.close()
         with anyio.move_on_after(drain_s) as drain:
 
             async def hurry() -> None:

@@ -123,6 +123,7 @@ class Fleet:
         self._observer = observer
         self._replan = replan
         self._unplaced = ""
+        self._closing = False
         cores = threads_for(list(devices.values()), threads)
         cache = str(compile_cache) if compile and compile_cache is not None else ""
         for name, device in devices.items():
@@ -155,7 +156,7 @@ class Fleet:
             self._observer.note_done(stage, done)
 
     async def run(self, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]) -> None:
-        """Supervise every device; `up` and `down` tell the scheduler. Returns only when cancelled."""
+        """Supervise every device; `up` and `down` tell the scheduler. Returns when cancelled, or closed and ended."""
         async with anyio.create_task_group() as group:
             for name, member in self._members.items():
                 group.start_soon(self._supervise, name, member, up, down)
@@ -163,12 +164,12 @@ class Fleet:
     async def _supervise(
         self, name: str, member: _Member, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]
     ) -> None:
-        while True:
+        while not self._closing:
             member.moving = False
             try:
                 ready = await member.process.start()
             except DeviceStartError as error:
-                if member.moving:
+                if member.moving or self._closing:
                     continue
                 if self._note_failure(member, error):
                     _log.error("%s parked: %s", name, error)
@@ -185,6 +186,9 @@ class Fleet:
             up(name, frozenset(member.roles))
             await member.process.wait_dead()
             down(name)
+            if self._closing:
+                member.state, member.detail = "stopped", member.process.last_words
+                continue
             if member.moving:
                 member.state, member.detail = "restarting", "to hold other models"
                 continue
@@ -222,6 +226,10 @@ class Fleet:
                     member.roles, member.moving = tuple(held), True
                     member.process.hold(held)
                     group.start_soon(member.process.stop, _MOVE_GRACE_S)
+
+    def close(self) -> None:
+        """Start no worker from now on: what runs may end, and is not replaced."""
+        self._closing = True
 
     async def stop(self, grace_s: float) -> None:
         """End every process: its pipe is closed, and what still runs after `grace_s` is killed."""
