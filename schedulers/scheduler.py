@@ -93,7 +93,7 @@ class Scheduler:
     def wake(self) -> None:
         """New tasks may be ready: ask for them soon."""
         self._woken = True
-        self._exhausted = self._background_exhausted = False
+        self._exhausted = self._background_exhausted = self._full = False
         if self._idle.is_set():
             self._idle = anyio.Event()
         self._poke()
