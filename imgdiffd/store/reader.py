@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from imgdiffd.errors import StoreError
-from imgdiffd.store import jobs, reports, samples
+from imgdiffd.removal import RemovalSample
+from imgdiffd.store import jobs, removal_reports, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.readers import snapshot
 from imgdiffd.store.rows import Funnel, ItemStory, JobRow, SampleRow
@@ -36,7 +37,9 @@ class Reader:
                 configure(connection, writer=False)
                 yield cls(connection)
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot be read: {error}", hint="check the file and its owner") from error
+            raise StoreError(
+                f"{path}: cannot be read: {error}", hint="start the daemon, or read it as its owner"
+            ) from error
 
     def samples(self, job: int | None = None) -> Iterator[SampleRow]:
         """All samples by id, read page by page."""
@@ -44,6 +47,16 @@ class Reader:
         while page := snapshot(self._connection, partial(samples.list_samples, job=job, after=after, limit=PAGE)):
             yield from page
             after = page[-1].id
+
+    def removal_samples(self, job: int | None = None) -> Iterator[RemovalSample]:
+        """All samples of object removal by item, picture and thing, read page by page."""
+        after = 0
+        while page := snapshot(
+            self._connection, partial(removal_reports.sampled_items, job=job, after=after, limit=PAGE)
+        ):
+            for item in page:
+                yield from removal_reports.samples_of(self._connection, item)
+            after = page[-1]
 
     def jobs(self, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""

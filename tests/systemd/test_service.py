@@ -61,6 +61,7 @@ def test_a_killed_service_comes_back_and_finishes_the_job_with_nothing_doubled(
     for line in ("status=9/KILL", "Scheduled restart job", "'captions.txt' is job 1", "SIGTERM: stopping", "stopped"):
         assert line in journal
     assert "Traceback" not in journal
+    assert "starting another" not in journal, "a worker that ends in an ordered stop is not replaced"
     assert "INFO" not in journal, "levels are the journal's own"
     assert "is job 1" not in machine.run("journalctl", "-o", "cat", "-p", "warning", "-u", "imgdiffd")
     assert machine.run("ls", "/var/lib/imgdiffd/inbox/done") == "captions.txt"
@@ -84,6 +85,7 @@ def test_members_of_the_group_use_the_socket_and_the_inbox_and_others_do_not(mac
     assert machine.run("stat", "-c", "%a %U %G", "/var/lib/imgdiffd/inbox") == "2770 imgdiffd imgdiffd"
     assert machine.status(user="alice").devices
     assert "Permission denied" in machine.run("imgdiffd", "status", user="bob", may_fail=True)
+    assert machine.run("imgdiffd", "export", "/home/alice/out", user="alice") == "0 samples in /home/alice/out"
     refused = machine.run("cp", "/etc/hostname", "/var/lib/imgdiffd/inbox/a.txt", user="bob", may_fail=True)
     assert "Permission denied" in refused
     machine.drop("empty.txt", [])
