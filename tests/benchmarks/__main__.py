@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="at real size with random weights, in fp16 on a GPU")
     parser.add_argument("--tiny", action="store_true", help="at toy sizes and on any device, to try the code alone")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument(
         "--out", type=Path, default=BUILD, metavar="FOLDER", help="where the JSON goes (default: build)"
     )
@@ -92,7 +92,7 @@ def on_cpu(folder: Path, *, tiny: bool) -> Report:
         ),
     ]
     costs = sections.all_of("stages", lambda: [mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3)])
-    device = f"a CPU, {torch.get_num_threads()} threads"
+    device = f"a CPU, threads: {torch.get_num_threads()}"
     return Report(device, ratios, [], costs, [*workshop.notes, *sections.notes], sections.failed)
 
 

@@ -123,21 +123,20 @@ def compare(
     items: int | None = None,
     target: float | None = None,
 ) -> Ratio:
-    """The median over `rounds` of ours / theirs, each pair measured one right after the other, in alternating order.
+    """The best of `rounds` of either, measured in turns: what else the machine does only ever adds to a time.
 
     `flops` counts the operations of either; `peak` is the device whose memory is compared, `items` what a call does,
     for the rate.
     """
     ours(), theirs()  # first calls allocate and choose kernels
-    taken = []
+    own, other = math.inf, math.inf
     for turn in range(rounds):
-        order = (ours, theirs) if turn % 2 else (theirs, ours)
-        first, second = (seconds_of(work) for work in order)
-        taken.append((first, second) if turn % 2 else (second, first))
-    own, other = (statistics.median(each) for each in zip(*taken, strict=True))
+        for is_own in (turn % 2 == 0, turn % 2 == 1):
+            seconds = seconds_of(ours if is_own else theirs)
+            own, other = (min(own, seconds), other) if is_own else (own, min(other, seconds))
     return Ratio(
         what,
-        statistics.median(one / two for one, two in taken),
+        own / other,
         flops(ours) / flops(theirs) if flops else None,
         peak_bytes(ours, peak) / peak_bytes(theirs, peak) if peak else None,
         (items / own, items / other) if items else None,

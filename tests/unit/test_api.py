@@ -55,6 +55,10 @@ class FakeControl:
         self.calls.append((name, content, profile, priority))
         return JOB
 
+    async def retry(self, job: int | None, reason: str | None) -> int:
+        self.calls.append(("retry", job, reason))
+        return 3
+
     async def set_paused(self, paused: bool) -> None:
         self.calls.append(("paused", paused))
 
@@ -131,3 +135,14 @@ def test_a_file_in_the_sockets_place_is_named_and_kept(tmp_path: Path) -> None:
     with pytest.raises(DaemonError, match="not a socket"):
         api.bind(tmp_path / "s")
     assert (tmp_path / "s").read_text() == "precious"
+
+
+@pytest.mark.anyio
+async def test_failed_captions_of_every_job_are_retried_unless_one_is_named(
+    client: httpx.AsyncClient, control: FakeControl
+) -> None:
+    everywhere = await client.post("/retry", params={"reason": "worker_died"})
+    assert everywhere.json() == {"retried": 3}
+    assert (await client.post("/retry", params={"job": 1})).status_code == 200
+    assert control.calls == [("retry", None, "worker_died"), ("retry", 1, None)]
+    assert (await client.post("/retry", params={"job": 0})).status_code == 422

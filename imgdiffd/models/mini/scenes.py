@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torchvision.ops import roi_align  # type: ignore[import-untyped]
+from torchvision.ops import roi_align
 
 from imgdiffd.models.mini import shapes, training, world
 from imgdiffd.models.mini.world import COLOURS, HELD_OUT_SEED, NOUNS, PICTURE_PX, PLACES, caption_of, draw_scene
