@@ -114,9 +114,11 @@ class Child:
 
     def condemn(self, cause: str) -> None:
         """Kill the child and what it started, and remember why. Nothing happens to one that has ended."""
-        if self.process.returncode is not None:
-            return
-        self.cause = self.cause or cause
+        if self.process.returncode is None:
+            self.cause = self.cause or cause
+            self._kill_group()
+
+    def _kill_group(self) -> None:
         try:
             os.killpg(self.process.pid, signal.SIGKILL)  # it leads its own session, compilers included
         except ProcessLookupError:
@@ -128,10 +130,11 @@ class Child:
         assert self.process.stderr is not None
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch)
                 talking = anyio.Event()
                 tasks.start_soon(self._relay, self.process.stderr, talking)
-                await self._read(BufferedByteReceiveStream(self.process.stdout), on_loading)
+                with anyio.CancelScope() as reading:
+                    tasks.start_soon(self._watch, reading)
+                    await self._read(BufferedByteReceiveStream(self.process.stdout), on_loading)
                 with anyio.move_on_after(_EXIT_WAIT_S):
                     await self.process.wait()
                 with anyio.move_on_after(_DRAIN_WAIT_S):  # a grandchild may hold stderr open
@@ -205,11 +208,19 @@ class Child:
         self.changed.set()
         self.changed = anyio.Event()
 
-    async def _watch(self) -> None:
-        """Kill a silent or overdue child. Time is counted in ticks: a daemon that was itself held up blames nobody."""
+    async def _watch(self, reading: anyio.CancelScope) -> None:
+        """Kill a silent or overdue child; end `reading` of one that ended, since its own children may hold its pipes.
+
+        Time is counted in ticks: a daemon that was itself held up blames nobody.
+        """
         tick_s = min(_TICK_S, self._pulse_timeout_s / 4)
         while True:
             await anyio.sleep(tick_s)
+            if self.process.returncode is not None:
+                self._kill_group()
+                await anyio.sleep(tick_s)  # for what it said last
+                reading.cancel()
+                return
             self._quiet_s += tick_s
             limit_s = self._load_timeout_s if self.ready is None else self._pulse_timeout_s
             if self._quiet_s >= limit_s:
