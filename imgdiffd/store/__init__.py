@@ -4,6 +4,7 @@ It owns state on disk; it does not know devices, scheduling or HTTP.
 """
 
 from imgdiffd.store.reader import Reader
+from imgdiffd.store.removal_rows import ErasureRow, RemovalProgress, RemovalStory
 from imgdiffd.store.rows import (
     CandidateRow,
     Funnel,
@@ -23,6 +24,7 @@ from imgdiffd.store.store import Store
 
 __all__ = [
     "CandidateRow",
+    "ErasureRow",
     "Funnel",
     "ItemStory",
     "JobRow",
@@ -32,6 +34,8 @@ __all__ = [
     "Reader",
     "Recorded",
     "RegionRow",
+    "RemovalProgress",
+    "RemovalStory",
     "RewriteRow",
     "SampleRow",
     "Store",

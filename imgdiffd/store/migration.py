@@ -13,11 +13,72 @@ from imgdiffd.errors import StoreError
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_READABLE = 1  # a reader takes it as it is; the writer brings it up to date
 # From that version to the next. A step is never changed once it was released: it is what old databases went through.
 STEPS: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''",),
+    2: (
+        """CREATE TABLE removals (
+    item_id    INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
+    job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    attempt    INTEGER NOT NULL,
+    stage      TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    crashes    INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT NOT NULL DEFAULT '',
+    detail     TEXT NOT NULL DEFAULT '',
+    boxes      TEXT NOT NULL DEFAULT '[]',
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL
+) STRICT""",
+        "CREATE INDEX removals_ready ON removals (stage, job_id, item_id, attempt, crashes) WHERE state = 'ready'",
+        "CREATE INDEX removals_job ON removals (job_id, state, item_id)",
+        """CREATE TABLE removal_counts (
+    job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    stage  TEXT NOT NULL,
+    state  TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (job_id, stage, state, reason)
+) STRICT, WITHOUT ROWID""",
+        """CREATE TRIGGER removals_inserted AFTER INSERT ON removals BEGIN
+    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END""",
+        """CREATE TRIGGER removals_moved AFTER UPDATE OF stage, state, reason ON removals
+WHEN (OLD.stage, OLD.state, OLD.reason) <> (NEW.stage, NEW.state, NEW.reason) BEGIN
+    UPDATE removal_counts SET n = n - 1
+        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END""",
+        """CREATE TRIGGER removals_deleted AFTER DELETE ON removals BEGIN
+    UPDATE removal_counts SET n = n - 1
+        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+END""",
+        """CREATE TABLE erasures (
+    item_id       INTEGER NOT NULL REFERENCES removals ON DELETE CASCADE,
+    image         INTEGER NOT NULL,
+    number        INTEGER NOT NULL,
+    x1            INTEGER NOT NULL,
+    y1            INTEGER NOT NULL,
+    x2            INTEGER NOT NULL,
+    y2            INTEGER NOT NULL,
+    size_px       INTEGER NOT NULL,
+    cosine        REAL NOT NULL,
+    source        TEXT NOT NULL,
+    erased        TEXT NOT NULL,
+    seed          INTEGER NOT NULL,
+    text          TEXT NOT NULL DEFAULT '',
+    scores        TEXT NOT NULL DEFAULT '{}',
+    with_image    TEXT NOT NULL DEFAULT '',
+    without_image TEXT NOT NULL DEFAULT '',
+    reason        TEXT NOT NULL DEFAULT '',
+    detail        TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (item_id, image, number)
+) STRICT, WITHOUT ROWID""",
+    ),
 }
 
 

@@ -45,8 +45,34 @@ def move_items(
     changed: Sequence[object] = (),
 ) -> int:
     """Move the items that match `where` and may go to `target`; `changes` sets further columns. Returns how many."""
+    return _move(connection, "items", target, now, where, values, changes, changed)
+
+
+def move_removals(
+    connection: sqlite3.Connection,
+    target: ItemState,
+    now: float,
+    where: str,
+    values: Sequence[object],
+    changes: str = "",
+    changed: Sequence[object] = (),
+) -> int:
+    """As `move_items`, of removals, which know the same moves."""
+    return _move(connection, "removals", target, now, where, values, changes, changed)
+
+
+def _move(
+    connection: sqlite3.Connection,
+    table: str,
+    target: ItemState,
+    now: float,
+    where: str,
+    values: Sequence[object],
+    changes: str,
+    changed: Sequence[object],
+) -> int:
     cursor = connection.execute(
-        f"UPDATE items SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
+        f"UPDATE {table} SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
         f" WHERE state IN ({_states(item_sources(target))}) AND {where}",
         (target, now, *changed, *values),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.store import removal_reports
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import Funnel, Progress, Timing
 
@@ -84,6 +85,7 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
         rejected=rejected,
         failed=failed,
         verdicts=verdicts,
+        removals=removal_reports.progress(connection, job),
     )
 
 

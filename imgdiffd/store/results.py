@@ -22,15 +22,12 @@ from imgdiffd.message import (
 )
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
-from imgdiffd.selection import Verdict
+from imgdiffd.store import removals
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import Recorded, TaskRow
+from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
 from imgdiffd.store.values import dump_scores, dump_words, load_scores
-
-
-def _code(verdict: Verdict) -> str:
-    return verdict.reason or ""
 
 
 def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject: Subject, step: Step) -> None:
@@ -45,7 +42,7 @@ def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject
             output.caption_tokens,
             output.answer_tokens,
             output.seed,
-            _code(verdict),
+            code_of(verdict),
             verdict.detail,
         ),
     )
@@ -75,7 +72,7 @@ def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
 def _keep_boxes(connection: sqlite3.Connection, output: LocateOutput, step: Step) -> None:
     boxes = ",".join(
         f'{{"image":{candidate.image},"box":{json.dumps(candidate.box)},"scores":{dump_scores(candidate.scores)},'
-        f'"reason":{json.dumps(_code(verdict))},"detail":{json.dumps(verdict.detail)}}}'
+        f'"reason":{json.dumps(code_of(verdict))},"detail":{json.dumps(verdict.detail)}}}'
         for candidate, verdict in zip(output.candidates, step.parts, strict=True)
     )
     connection.execute("INSERT INTO candidates VALUES (?, ?)", (output.item, f"[{boxes}]"))
@@ -93,7 +90,7 @@ def _keep_verdicts_on_regions(connection: sqlite3.Connection, subject: Subject, 
     connection.executemany(
         "UPDATE regions SET reason = ?, detail = ? WHERE item_id = ? AND number = ?",
         (
-            (_code(verdict), verdict.detail, subject.item, number)
+            (code_of(verdict), verdict.detail, subject.item, number)
             for number, verdict in zip(subject.regions, step.parts, strict=True)
         ),
     )
@@ -184,20 +181,12 @@ def _move(connection: sqlite3.Connection, subject: Subject, step: Step, now: flo
         (
             step.stage,
             step.attempt,
-            _code(step.verdict) if rejected else "",
+            code_of(step.verdict) if rejected else "",
             step.verdict.detail if rejected else "",
         ),
     )
     if moved != 1:
         raise AssertionError(f"item {subject.item} moved under its own transaction")
-
-
-def _count_verdicts(connection: sqlite3.Connection, job: int, stage: Stage, verdicts: Sequence[Verdict]) -> None:
-    codes = [_code(verdict) for verdict in verdicts]
-    connection.executemany(
-        "INSERT INTO verdicts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        ((job, stage, code, codes.count(code)) for code in dict.fromkeys(codes)),
-    )
 
 
 def record(
@@ -209,8 +198,13 @@ def record(
     attempts: Mapping[int, int],
     seconds: float,
     now: float,
+    *,
+    removal: bool = False,
 ) -> Recorded:
-    """Keep a batch's outputs and move its items. A result whose item is elsewhere by now is dropped and counted."""
+    """Keep a batch's outputs and move its items. A result whose item is elsewhere by now is dropped and counted.
+
+    With `removal`, a pair that passes the similarity gate also waits for things to be removed from it.
+    """
     tasks: list[TaskRow] = []
     finished: list[int] = []
     ended_in: dict[int, None] = {}
@@ -225,17 +219,15 @@ def record(
         step = advance(subject, output, profile)
         _keep(connection, output, subject, step, row["job_id"], now)
         _move(connection, subject, step, now)
-        _count_verdicts(connection, row["job_id"], stage, step.parts)
+        if removal and stage is Stage.COMPARE and step.verdict.passed:
+            removals.create(connection, step.item, row["job_id"], attempt, now)
+        count_verdicts(connection, row["job_id"], stage, step.parts)
         if step.state is not ItemState.READY:
             finished.append(step.item)
             ended_in[row["job_id"]] = None
         elif row["job_state"] == JobState.ACTIVE:
             group = str(row["profile_id"])
             tasks.append(TaskRow(step.item, step.stage, step.attempt, group, row["priority"], 0))
-    connection.execute(
-        "INSERT INTO timings VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET batches = batches + 1,"
-        " items = items + excluded.items, seconds = seconds + excluded.seconds, last_at = excluded.last_at",
-        (stage, device, len(outputs), seconds, now),
-    )
+    note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
     return Recorded(tuple(tasks), tuple(finished), stale, tuple(done_jobs))

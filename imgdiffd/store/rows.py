@@ -11,6 +11,7 @@ from imgdiffd.job import ItemState, JobState
 from imgdiffd.message import Box, Scores
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.profile import Profile
+from imgdiffd.store.removal_rows import RemovalProgress, RemovalStory
 
 
 class CaptionLike(Protocol):
@@ -132,7 +133,8 @@ class Funnel:
     """From captions to samples, with what was lost where.
 
     `rejected` and `failed` count items by stage and reason; `verdicts` count parts of items by stage and reason, ''
-    being those that passed: answers (rewrite), pairs (vet), boxes (locate), regions (describe, contrast, render).
+    being those that passed: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
+    render), things (inspect).
     """
 
     captions: int
@@ -151,6 +153,7 @@ class Funnel:
     rejected: Mapping[Stage, Mapping[str, int]]
     failed: Mapping[Stage, Mapping[str, int]]
     verdicts: Mapping[Stage, Mapping[str, int]]
+    removals: RemovalProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +287,4 @@ class ItemStory:
     candidates: tuple[CandidateRow, ...]
     regions: tuple[RegionRow, ...]
     samples: tuple[SampleRow, ...]
+    removal: RemovalStory | None = None  # None: nothing was ever to be removed from its pair

@@ -11,6 +11,7 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Profile
+from imgdiffd.store import removal_reports
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import CandidateRow, ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
 from imgdiffd.store.values import load_scores, load_words
@@ -171,6 +172,7 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         candidates=tuple(_candidates(connection, item)),
         regions=tuple(_regions(connection, item)),
         samples=tuple(_sample(sample) for sample in samples),
+        removal=removal_reports.story(connection, item),
     )
 
 
@@ -182,4 +184,4 @@ def picture_names(connection: sqlite3.Connection, items: range) -> frozenset[str
         f" UNION ALL SELECT left_image FROM samples {here} UNION ALL SELECT right_image FROM samples {here}",
         {"start": items.start, "stop": items.stop},
     )
-    return frozenset(row[0] for row in rows)
+    return frozenset(row[0] for row in rows) | removal_reports.picture_names(connection, items)

@@ -1,4 +1,4 @@
--- Version 2. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
+-- Version 3. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -153,7 +153,73 @@ CREATE TABLE samples (
 ) STRICT;
 CREATE INDEX samples_job ON samples (job_id, id);
 
--- Verdicts on the parts of items: answers (rewrite), pairs (vet), boxes (locate), regions (describe, contrast, render).
+-- Object removal: what becomes of a pair that passed the similarity gate, beside its caption's own way.
+CREATE TABLE removals (
+    item_id    INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
+    job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    attempt    INTEGER NOT NULL,  -- the item's when it passed
+    stage      TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    crashes    INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT NOT NULL DEFAULT '',
+    detail     TEXT NOT NULL DEFAULT '',
+    boxes      TEXT NOT NULL DEFAULT '[]',  -- as in candidates: every box that was found, in the removal's pixels
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL
+) STRICT;
+CREATE INDEX removals_ready ON removals (stage, job_id, item_id, attempt, crashes) WHERE state = 'ready';
+CREATE INDEX removals_job ON removals (job_id, state, item_id);
+
+CREATE TABLE removal_counts (
+    job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    stage  TEXT NOT NULL,
+    state  TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (job_id, stage, state, reason)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER removals_inserted AFTER INSERT ON removals BEGIN
+    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER removals_moved AFTER UPDATE OF stage, state, reason ON removals
+WHEN (OLD.stage, OLD.state, OLD.reason) <> (NEW.stage, NEW.state, NEW.reason) BEGIN
+    UPDATE removal_counts SET n = n - 1
+        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER removals_deleted AFTER DELETE ON removals BEGIN
+    UPDATE removal_counts SET n = n - 1
+        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+END;
+
+-- One thing taken out of one picture of a pair. Sides and letter follow from the seed.
+CREATE TABLE erasures (
+    item_id       INTEGER NOT NULL REFERENCES removals ON DELETE CASCADE,
+    image         INTEGER NOT NULL,  -- 1 or 2: the picture that it was taken out of
+    number        INTEGER NOT NULL,  -- from 0, the most different first
+    x1            INTEGER NOT NULL,
+    y1            INTEGER NOT NULL,
+    x2            INTEGER NOT NULL,
+    y2            INTEGER NOT NULL,
+    size_px       INTEGER NOT NULL,  -- the side of the square that the box is measured in
+    cosine        REAL NOT NULL,  -- of the pair's two crops
+    source        TEXT NOT NULL,
+    erased        TEXT NOT NULL,
+    seed          INTEGER NOT NULL,
+    text          TEXT NOT NULL DEFAULT '',  -- what stands in the box of the source
+    scores        TEXT NOT NULL DEFAULT '{}',
+    with_image    TEXT NOT NULL DEFAULT '',  -- with the red box; '': not a sample
+    without_image TEXT NOT NULL DEFAULT '',
+    reason        TEXT NOT NULL DEFAULT '',  -- '': still in
+    detail        TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (item_id, image, number)
+) STRICT, WITHOUT ROWID;
+
+-- Verdicts on the parts of items: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
+-- render), things (inspect).
 CREATE TABLE verdicts (
     job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     stage  TEXT NOT NULL,

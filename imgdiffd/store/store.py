@@ -8,16 +8,18 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from anyio import CancelScope
 
 from imgdiffd.message import StageInput, StageOutput
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import REMOVAL_STAGES, Stage
 from imgdiffd.profile import Profile
-from imgdiffd.store import items, jobs, reports, results, samples
+from imgdiffd.store import items, jobs, removal_reports, removals, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.readers import Readers
+from imgdiffd.store.removal_rows import RemovalProgress
 from imgdiffd.store.rows import (
     CaptionLike,
     Funnel,
@@ -58,21 +60,29 @@ def _instance(connection: sqlite3.Connection) -> str:
 class Store:
     """One open database. Changes return once they are durable; cancelling the caller does not undo them.
 
-    Every call may raise StoreError. A change that names an unknown job, or one that is not in a state for it, raises
-    InputError with code `unknown_job` or `wrong_job_state` and changes nothing.
+    With `removal`, pairs that pass the similarity gate also wait for things to be removed from them; to whoever takes
+    tasks, such a removal is its item's number negated. Without, those that wait go on waiting. Every call may raise
+    StoreError. A change that names an unknown job, or one that is not in a state for it, raises InputError with code
+    `unknown_job` or `wrong_job_state` and changes nothing.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, clock: Clock, instance: str) -> None:
+    def __init__(self, writer: Writer, readers: Readers, clock: Clock, instance: str, *, removal: bool = False) -> None:
         self._write = writer.submit
         self._read = readers.ask
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
+        self._removal = removal
         self.instance = instance  # of this database, for ever
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: Path, clock: Clock = time.time, on_full: Callable[[], bool] = lambda: False
+        cls,
+        path: Path,
+        clock: Clock = time.time,
+        on_full: Callable[[], bool] = lambda: False,
+        *,
+        removal: bool = False,
     ) -> AsyncIterator["Store"]:
         """The database at `path`, made if it is not there; closed, with all changes on disk, on leaving.
 
@@ -84,7 +94,7 @@ class Store:
                 Writer(connection, on_full).running() as writer,
                 Readers.open(path) as readers,
             ):
-                yield cls(writer, readers, clock, await writer.submit(_instance))
+                yield cls(writer, readers, clock, await writer.submit(_instance), removal=removal)
 
     # Jobs coming in
 
@@ -132,22 +142,26 @@ class Store:
         return await self._write(lambda c: jobs.resume(c, job, now))
 
     async def cancel(self, job: int) -> JobRow:
-        """The job and its READY items are CANCELLED."""
+        """The job and its READY items and removals are CANCELLED; of a job that is DONE, just the READY removals."""
         now = self._clock()
         with CancelScope(shield=True):
-            await self._write(lambda c: jobs.cancel(c, job, now))
+            abandoned = 0
+            while count := await self._write(lambda c: removals.abandon(c, job, now)):
+                abandoned += count
+            if not abandoned:
+                await self._write(lambda c: jobs.cancel(c, job, now))
             await self._cancel_leftovers()
         return await self._read(lambda c: jobs.known_job(c, job))
 
     async def _cancel_leftovers(self) -> None:
         now = self._clock()
-        while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
+        while await self._write(lambda c: jobs.cancel_leftovers(c, now) + removals.cancel_leftovers(c, now)):
             pass
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
-        """FAILED items READY again, of one job or reason where given; returns how many."""
+        """FAILED items and removals READY again, of one job or reason where given; returns how many."""
         now = self._clock()
-        return await self._write(lambda c: jobs.retry(c, job, reason, now))
+        return await self._write(lambda c: jobs.retry(c, job, reason, now) + removals.retry(c, job, reason, now))
 
     async def jobs(self, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""
@@ -164,13 +178,22 @@ class Store:
     # Work
 
     async def ready_tasks(self, room: int, held: Collection[int]) -> list[TaskRow]:
-        """At most `room` READY items of ACTIVE jobs not `held`: downstream first, then priority, jobs in turn, age."""
+        """At most `room` READY items of ACTIVE jobs not `held`: downstream first, then priority, jobs in turn, age.
+
+        Behind them, with `removal`, the READY removals.
+        """
         taken = frozenset(held)
-        return await self._read(lambda c: items.ready_tasks(c, room, taken))
+
+        def ask(connection: sqlite3.Connection) -> list[TaskRow]:
+            found = items.ready_tasks(connection, room, taken)
+            return found + (removals.ready_tasks(connection, room - len(found), taken) if self._removal else [])
+
+        return await self._read(ask)
 
     async def stage_inputs(self, stage: Stage, wanted: Sequence[int]) -> list[StageInput]:
         """The stage's inputs in order, without items that are no longer READY in it."""
-        return await self._read(lambda c: items.stage_inputs(c, stage, wanted))
+        way = removals if stage in REMOVAL_STAGES else items
+        return await self._read(lambda c: way.stage_inputs(c, stage, wanted))
 
     async def profile_of(self, group: str) -> Profile:
         """The profile that a task's group stands for."""
@@ -189,17 +212,25 @@ class Store:
     ) -> Recorded:
         """Keep a batch's results and move its items, in one transaction; stale results are dropped and counted."""
         now = self._clock()
-        return await self._write(lambda c: results.record(c, stage, device, profile, outputs, attempts, seconds, now))
+        way = removals.record if stage in REMOVAL_STAGES else partial(results.record, removal=self._removal)
+        return await self._write(lambda c: way(c, stage, device, profile, outputs, attempts, seconds, now))
 
     async def record_crashes(self, crashed: Collection[int]) -> None:
         """Each of these killed or broke a worker alone."""
         now = self._clock()
-        await self._write(lambda c: items.record_crashes(c, crashed, now))
+        of_items, of_removals = [item for item in crashed if item >= 0], [item for item in crashed if item < 0]
+
+        def count(connection: sqlite3.Connection) -> None:
+            items.record_crashes(connection, of_items, now)
+            removals.record_crashes(connection, of_removals, now)
+
+        await self._write(count)
 
     async def set_aside(self, item: int, reason: str, detail: str) -> bool:
         """The item is FAILED; False where it had ended already."""
         now = self._clock()
-        return await self._write(lambda c: items.set_aside(c, item, reason, detail, now))
+        way = removals if item < 0 else items
+        return await self._write(lambda c: way.set_aside(c, item, reason, detail, now))
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole was paused; survives a restart."""
@@ -214,6 +245,10 @@ class Store:
     async def progress(self, job: int | None = None) -> Progress:
         """Counts per stage and state."""
         return await self._read(lambda c: reports.progress(c, job))
+
+    async def removals(self) -> Mapping[int, RemovalProgress]:
+        """Where the removals of each job are that has any, and what came of them."""
+        return await self._read(removal_reports.progress_of_jobs)
 
     async def funnel(self, job: int | None = None) -> Funnel:
         """From captions to samples, with reasons."""
@@ -237,4 +272,4 @@ class Store:
 
     async def unfinished_items(self, of: range) -> frozenset[int]:
         """READY ones of the items `of` that may have pictures which no row names yet."""
-        return await self._read(lambda c: items.unfinished_items(c, of))
+        return await self._read(lambda c: items.unfinished_items(c, of) | removal_reports.unfinished_items(c, of))

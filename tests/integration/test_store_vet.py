@@ -11,6 +11,7 @@ from imgdiffd.message import VetInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
 from imgdiffd.selection import judge_natural
 from imgdiffd.store import Reader, Store, TaskRow
+from imgdiffd.store.migration import SCHEMA_VERSION
 from tests.answers import PROFILE, VETTED, captions
 from tests.store_driver import advance_to, finish, ready, record, submit
 
@@ -87,6 +88,7 @@ async def test_the_funnel_counts_vetted_pairs_only_and_tells_why_they_were_rejec
 
 def _as_version_1(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE erasures; DROP TABLE removals; DROP TABLE removal_counts;")
         connection.executescript("ALTER TABLE pairs DROP COLUMN answer; PRAGMA user_version = 1;")
 
 
@@ -105,7 +107,7 @@ async def test_a_database_of_version_1_is_read_as_it_is_and_brought_up_to_date_b
         await finish(store)
         assert (await store.progress()).in_state(ItemState.SAMPLED) == 2
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert connection.execute("SELECT DISTINCT answer FROM pairs").fetchall() == [("",)]
 
 

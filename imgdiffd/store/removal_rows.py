@@ -1,0 +1,63 @@
+"""What the store answers about object removal: frozen records.
+
+It owns the names of the fields; it does not know the tables behind them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imgdiffd.job import ItemState
+from imgdiffd.pipeline import Stage
+from imgdiffd.removal_message import Erasure, FoundBox, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalProgress:
+    """How many pairs' removals are in which stage and state, why they ended without a sample, and how many came."""
+
+    stages: Mapping[Stage, Mapping[ItemState, int]]
+    lost: Mapping[Stage, Mapping[str, int]]
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(sum(states.values()) for states in self.stages.values())
+
+    def in_state(self, state: ItemState) -> int:
+        """Those in `state`, whatever their stage."""
+        return sum(states.get(state, 0) for states in self.stages.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureRow:
+    """A thing taken out; texts, scores and pictures are empty before it was inspected, `reason` is '' while it is in.
+
+    `holder` is the side of the sample that still holds the thing, `letter` its answer.
+    """
+
+    erasure: Erasure
+    text: str
+    scores: Scores
+    holder: str
+    letter: str
+    with_image: str
+    without_image: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalStory:
+    """Everything known of one pair's removal. `found` are all boxes with what was held against each."""
+
+    stage: Stage
+    state: ItemState
+    attempt: int
+    crashes: int
+    reason: str
+    detail: str
+    created_at: float
+    updated_at: float
+    found: tuple[tuple[FoundBox, str], ...]
+    erasures: tuple[ErasureRow, ...]

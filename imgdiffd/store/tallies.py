@@ -1,0 +1,35 @@
+"""What is counted beside the rows: verdicts on the parts of items, and what batches cost.
+
+It owns these two tables' statements; it does not know what the parts are.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from imgdiffd.pipeline import Stage
+from imgdiffd.selection import Verdict
+
+
+def code_of(verdict: Verdict) -> str:
+    """The verdict's reason as a column holds it: '' for what passed."""
+    return verdict.reason or ""
+
+
+def count_verdicts(connection: sqlite3.Connection, job: int, stage: Stage, verdicts: Sequence[Verdict]) -> None:
+    """Add these to the job's counts."""
+    codes = [code_of(verdict) for verdict in verdicts]
+    connection.executemany(
+        "INSERT INTO verdicts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        ((job, stage, code, codes.count(code)) for code in dict.fromkeys(codes)),
+    )
+
+
+def note_timing(
+    connection: sqlite3.Connection, stage: Stage, device: str, items: int, seconds: float, now: float
+) -> None:
+    """One more batch of `items` on `device`."""
+    connection.execute(
+        "INSERT INTO timings VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET batches = batches + 1,"
+        " items = items + excluded.items, seconds = seconds + excluded.seconds, last_at = excluded.last_at",
+        (stage, device, items, seconds, now),
+    )

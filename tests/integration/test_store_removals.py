@@ -1,0 +1,244 @@
+"""Object removal in the database: which pairs it takes, its own fence and end, and what databases without it answer."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.errors import InputError
+from imgdiffd.job import ItemState, JobState
+from imgdiffd.pipeline import REMOVAL_STAGES, Stage
+from imgdiffd.removal_message import EraseInput, InspectInput
+from imgdiffd.store import Reader, RemovalStory, Store, TaskRow, removals
+from imgdiffd.sweep import folders, sweep
+from tests.answers import PROFILE, answers, captions
+from tests.integration.test_store_migration import old_database
+from tests.store_driver import advance_to, finish, ready, record, submit
+
+pytestmark = pytest.mark.anyio
+
+
+async def story_of(store: Store, item: int) -> RemovalStory:
+    story = (await store.item_story(item)).removal
+    assert story is not None
+    return story
+
+
+async def captions_done(store: Store) -> list[TaskRow]:
+    """Let every caption pass to its end; what is ready then."""
+    while tasks := [task for task in await ready(store) if task.item > 0]:
+        await record(store, [task for task in tasks if task.stage is tasks[0].stage])
+    return await ready(store)
+
+
+async def test_only_a_pair_that_passes_the_similarity_gate_waits_for_removal_and_only_where_it_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    for name, asked in (("with", True), ("without", False)):
+        async with Store.open(tmp_path / name, removal=asked) as store:
+            job = await submit(store, 3)
+            tasks = await advance_to(store, Stage.COMPARE)
+            await record(store, tasks[:1], passes=False)
+            await record(store, tasks[1:])
+            removal = [task for task in await ready(store) if task.stage in REMOVAL_STAGES]
+            wanted = [task.item for task in tasks[1:]] if asked else []
+            assert [-task.item for task in removal] == wanted
+            assert [progress.total for progress in (await store.removals()).values()] == ([2] if asked else [])
+            assert set(await store.removals()) <= {job.id}
+
+
+async def test_removals_come_behind_every_caption_also_of_a_background_job(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        await submit(store, 2)
+        assert [task.stage for task in await captions_done(store)] == [Stage.ERASE] * 2
+        await submit(store, captions(1, start=50), name="background", priority=-100)
+        found = await ready(store)
+        assert [task.stage for task in found] == [Stage.REWRITE, Stage.ERASE, Stage.ERASE]
+        assert found[1].priority < found[0].priority == -100
+        await record(store, found[1:2])
+        stages = [task.stage for task in await ready(store)]
+        assert stages == [Stage.REWRITE, Stage.INSPECT, Stage.ERASE]
+        held = [found[2].item]
+        assert [task.stage for task in await store.ready_tasks(9, held)] == [Stage.REWRITE, Stage.INSPECT]
+        assert len(await store.ready_tasks(1, ())) == 1
+
+
+async def test_a_job_is_done_with_its_captions_and_its_removals_go_on_to_samples(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with Store.open(path, removal=True) as store:
+        job = await submit(store, 2)
+        first, second = await captions_done(store)
+        assert (await store.jobs())[0].state is JobState.DONE
+        [given] = await store.stage_inputs(Stage.ERASE, [first.item])
+        assert given == EraseInput(1, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1)
+        recorded = await record(store, [first])
+        assert [(task.item, task.stage) for task in recorded.tasks] == [(-1, Stage.INSPECT)]
+        assert (await record(store, [second], passes=False)).finished == (-2,)
+        [given] = await store.stage_inputs(Stage.INSPECT, [-1])
+        assert isinstance(given, InspectInput)
+        assert [(each.image, each.index, each.erased) for each in given.erasures] == [
+            (1, 0, "1-1-1-e0.png"),
+            (2, 0, "1-1-2-e0.png"),
+        ]
+        recorded = await record(store, list(recorded.tasks))
+        assert (recorded.tasks, recorded.finished, recorded.stale) == ((), (-1,), 0)
+        assert await ready(store) == []
+        progress = (await store.removals())[job.id]
+        assert (progress.total, progress.samples) == (2, 2)
+        assert progress.stages == {Stage.INSPECT: {ItemState.SAMPLED: 1}, Stage.ERASE: {ItemState.REJECTED: 1}}
+        assert progress.lost == {Stage.ERASE: {"nothing_to_erase": 1}}
+        assert (await store.funnel(job.id)).removals == progress
+        assert (await store.funnel()).verdicts[Stage.INSPECT] == {"": 2}
+        story = await story_of(store, 1)
+        assert [(row.letter, row.reason, row.with_image) for row in story.erasures] == [
+            ({"left": "A", "right": "B"}[row.holder], "", f"1-1-{row.erasure.image}-with.png") for row in story.erasures
+        ]
+        assert Counter(reason for _, reason in story.found) == {"crops_too_similar": 2, "": 2}
+    with Reader.open(path) as reader:
+        samples = list(reader.removal_samples(job.id))
+        assert [(each.erasure.image, each.original, each.erased, each.caption) for each in samples] == [
+            (1, "1-1-1-with.png", "1-1-1-without.png", "thing of picture 1"),
+            (2, "1-1-2-with.png", "1-1-2-without.png", "thing of picture 2"),
+        ]
+        assert list(reader.removal_samples(job.id + 1)) == []
+
+
+async def test_a_thing_that_is_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        await submit(store, 1)
+        recorded = await record(store, await captions_done(store))
+        await record(store, list(recorded.tasks), passes=False)
+        story = await story_of(store, 1)
+        assert (story.state, story.stage) == (ItemState.REJECTED, Stage.INSPECT)
+        assert {row.reason for row in story.erasures} == {"still_there"}
+        assert all(row.scores and not row.with_image for row in story.erasures)
+    with Reader.open(tmp_path / "s.db") as reader:
+        assert list(reader.removal_samples()) == []
+
+
+async def test_a_result_that_comes_twice_or_late_changes_nothing(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        job = await submit(store, 2)
+        one, other = await captions_done(store)
+        inputs = await store.stage_inputs(Stage.ERASE, [one.item, other.item])
+
+        async def give(tasks: list[TaskRow], attempt: int = 1) -> int:
+            outputs = [each for each in answers(inputs) if -each.item in {task.item for task in tasks}]
+            attempts = {task.item: attempt for task in tasks}
+            return (await store.record(Stage.ERASE, "cpu:0", PROFILE, outputs, attempts, 0.5)).stale
+
+        assert await give([one], attempt=2) == 1
+        assert await give([one]) == 0
+        assert await give([one]) == 1
+        assert await store.set_aside(other.item, "broke_erase", "boom")
+        assert await give([other]) == 1
+        assert len((await story_of(store, 1)).erasures) == 2
+        assert (await story_of(store, 2)).erasures == ()
+        assert (await store.cancel(job.id)).state is JobState.DONE
+        assert await store.stage_inputs(Stage.INSPECT, [one.item]) == []
+
+
+async def test_crashes_and_setting_aside_are_the_removals_own_and_retry_brings_it_back(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        job = await submit(store, 1)
+        [task] = await captions_done(store)
+        await store.record_crashes([task.item])
+        await store.record_crashes([1, task.item])
+        assert [each.crashes for each in await ready(store)] == [2]
+        assert await store.set_aside(task.item, "broke_erase", "boom")
+        assert not await store.set_aside(task.item, "broke_erase", "again")
+        story = await story_of(store, 1)
+        assert (story.state, story.reason, story.detail, story.crashes) == (ItemState.FAILED, "broke_erase", "boom", 2)
+        assert (await store.item_story(1)).state is ItemState.SAMPLED
+        assert (await store.removals())[job.id].lost == {Stage.ERASE: {"broke_erase": 1}}
+        assert [await store.retry(job.id, "broke_inspect"), await store.retry(job.id, "broke_erase")] == [0, 1]
+        assert await store.retry() == 0
+        assert [(each.item, each.crashes) for each in await ready(store)] == [(task.item, 0)]
+        assert (await store.jobs())[0].state is JobState.DONE
+        await finish(store)
+        assert (await store.removals())[job.id].samples == 2
+
+
+async def test_a_paused_job_offers_no_removals_and_keeps_what_comes_back(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        job = await submit(store, 2)
+        await record(store, (await advance_to(store, Stage.COMPARE))[:1])
+        task = (await ready(store))[-1]
+        assert task.stage is Stage.ERASE
+        inputs = await store.stage_inputs(Stage.ERASE, [task.item])
+        await store.pause(job.id)
+        assert await ready(store) == []
+        outputs = answers(inputs)
+        recorded = await store.record(Stage.ERASE, "cpu:0", PROFILE, outputs, {task.item: task.attempt}, 0.5)
+        assert (recorded.stale, recorded.tasks) == (0, ())
+        await store.resume(job.id)
+        assert Stage.INSPECT in {each.stage for each in await ready(store)}
+
+
+async def test_cancelling_ends_a_jobs_removals_too_and_those_alone_once_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "CANCEL_CHUNK", 2)
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        job = await submit(store, 5)
+        await record(store, await advance_to(store, Stage.COMPARE))
+        assert (await store.cancel(job.id)).state is JobState.CANCELLED
+        assert await ready(store) == []
+        assert (await store.removals())[job.id].in_state(ItemState.CANCELLED) == 5
+        again = await submit(store, 5, name="again")
+        assert len(await captions_done(store)) == 5
+        assert (await store.cancel(again.id)).state is JobState.DONE
+        assert await ready(store) == []
+        assert (await store.removals())[again.id].in_state(ItemState.CANCELLED) == 5
+        with pytest.raises(InputError, match="cannot be cancelled"):
+            await store.cancel(again.id)
+
+
+async def test_removals_wait_while_a_daemon_runs_without_and_go_on_with_the_next_that_runs_with_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s.db"
+    async with Store.open(path, removal=True) as store:
+        await submit(store, 2)
+        await captions_done(store)
+    async with Store.open(path) as store:
+        assert await ready(store) == []
+        assert sum(each.in_state(ItemState.READY) for each in (await store.removals()).values()) == 2
+    async with Store.open(path, removal=True) as store:
+        await finish(store)
+        assert sum(each.samples for each in (await store.removals()).values()) == 4
+
+
+async def test_the_sweep_keeps_removal_pictures_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "000000"
+    folder.mkdir(parents=True)
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        await submit(store, 2)
+        first, _ = await captions_done(store)
+        await record(store, list((await record(store, [first])).tasks))
+        with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
+            for column in ("erased", "with_image", "without_image"):  # made-up answers have no folder
+                connection.execute(f"UPDATE erasures SET {column} = '000000/' || {column}")
+        kept = [f"1-1-{image}-{end}.png" for image in (1, 2) for end in ("e0",)] + ["2-1-1-e0.png", "2-1-2-e7.png"]
+        for name in (*kept, "1-1-1-e9.png", "1-1-1-with.png"):
+            (folder / name).touch()
+        [(found, items)] = folders(tmp_path / "pictures")
+        named, unfinished = await store.picture_names(items), await store.unfinished_items(items)
+        assert sweep(found, named, unfinished, 2**63) == 1
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*kept, "1-1-1-with.png"])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_database_of_before_object_removal_is_read_as_one_without_and_takes_it_up_once_opened(
+    tmp_path: Path, version: int
+) -> None:
+    path = old_database(tmp_path / "state.db", version)
+    with Reader.open(path) as reader:
+        assert list(reader.removal_samples()) == []
+        assert reader.item_story(1).removal is None
+        assert (reader.funnel().removals.total, reader.funnel().removals.samples) == (0, 0)
+    async with Store.open(path, removal=True) as store:
+        await finish(store)
+        assert (await store.removals())[1].in_state(ItemState.SAMPLED) == 3
