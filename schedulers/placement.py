@@ -103,11 +103,13 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
     _replicate(held, captioner, max(1, len(held) // 2), "second heaviest: on half the devices", spaces, footprints)
     left_out: list[tuple[Role, str]] = []
     for role in (role for role in Role if role in OPTIONAL_ROLES & footprints.keys()):
-        _replicate(held, frozenset({role}), 1, "optional: where most room was left", spaces, footprints)
+        _replicate(held, _needing(role), 1, "optional: where most room was left", spaces, footprints)
         if not any(role in roles for roles in held):
             left_out.append((role, f"no room: its weights take {_gb(footprints[role].weights_bytes)}"))
     for unit in _units():
         _replicate(held, unit, len(held), "light beside the room that is left", spaces, footprints, spare=_LIGHT)
+    if Role.ERASER in footprints:
+        _replicate(held, _needing(Role.ERASER), len(held), "for idle hours: wherever it fits", spaces, footprints)
     placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
     return Plan(placements, tuple(left_out))
 
@@ -120,6 +122,11 @@ def _units() -> list[Unit]:
     sets = {spec.roles for spec in STAGES.values() if spec.roles and not spec.roles & OPTIONAL_ROLES}
     units = [roles for roles in sets if not any(roles < other for other in sets)]
     return sorted(units, key=lambda roles: (-_load_s(roles), sorted(roles)))
+
+
+def _needing(role: Role) -> Unit:
+    """The optional `role` with those that must be beside it."""
+    return frozenset[Role]().union(*(spec.roles for spec in STAGES.values() if role in spec.roles))
 
 
 def _load_s(roles: Unit) -> float:

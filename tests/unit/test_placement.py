@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role
+from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Footprint, PlacementError, Space, needed_bytes, place
 
 GB = 10**9
@@ -42,8 +42,20 @@ def test_four_cards_all_paint_and_filter_and_share_the_language_models(
 ) -> None:
     held = [set(placement.roles) for placement in place(cards(*[size_gb] * 4), footprints).placements]
     assert all({Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP} <= roles for roles in held)
-    heavy = sorted(sorted(roles & {Role.CAPTIONER, Role.REWRITER, Role.ERASER}) for roles in held)
-    assert heavy == [[Role.CAPTIONER], [Role.CAPTIONER], [Role.ERASER], [Role.REWRITER]]
+    heavy = sorted(sorted(roles & {Role.CAPTIONER, Role.REWRITER}) for roles in held)
+    assert heavy == [[], [Role.CAPTIONER], [Role.CAPTIONER], [Role.REWRITER]]
+    assert all(Role.ERASER in roles for roles in held)
+
+
+def test_an_eraser_stands_beside_the_models_that_its_stage_needs_and_takes_no_place_from_others() -> None:
+    without = {role: footprint for role, footprint in SMALL.items() if role is not Role.ERASER}
+    for spaces in (cards(*[40] * 4), cards(40, 40, 24), cards(80, 24), cards(60)):
+        plan, alone = place(spaces, SMALL), place(spaces, without)
+        holders = [set(placement.roles) for placement in plan.placements if Role.ERASER in placement.roles]
+        assert holders
+        assert all(STAGES[Stage.ERASE].roles <= roles for roles in holders)
+        for placement, before in zip(plan.placements, alone.placements, strict=True):
+            assert set(before.roles) <= set(placement.roles) <= set(before.roles) | STAGES[Stage.ERASE].roles
 
 
 def test_small_fits_one_card_of_80_gb_whole() -> None:
