@@ -104,8 +104,9 @@ def choose_batch(
     """The most downstream batch that is due: higher priority first, then what feeds others, then deeper, then older.
 
     `idle`: nothing runs on the device. `hungry`: it also found nothing to steal, so that only the short patience
-    counts. A lane passed over too often comes before all others. Suspects wait until the device is idle, and keep
-    others from being taken once it is their turn.
+    counts. A lane passed over too often comes before all others; of several such, the one passed over most often, so
+    that none starves however many there are. Suspects wait until the device is idle, and keep others from being taken
+    once it is their turn.
     """
     if not candidates:
         return BatchChoice(None, None, "nothing is queued")
@@ -116,9 +117,10 @@ def choose_batch(
         until_s = min(due)
         return BatchChoice(None, until_s, f"holds {len(candidates)} small batches for {until_s - now_s:.1f} s to fill")
 
-    def rank(index: int) -> tuple[bool, int, bool, int, float]:
+    def rank(index: int) -> tuple[int, int, bool, int, float]:
         one = candidates[index]
-        return one.passes < patience.max_passes, -one.priority, not one.feeds, -DEPTH[one.stage], one.since_s
+        overdue = one.passes if one.passes >= patience.max_passes else 0
+        return -overdue, -one.priority, not one.feeds, -DEPTH[one.stage], one.since_s
 
     best = min(ready, key=rank)
     one = candidates[best]

@@ -74,7 +74,8 @@ class Dispatcher:
             return None
         if choice.index >= len(keys):
             return self._send(device, device.queue.take_suspects(choice.index - len(keys)), now_s, suspect=True)
-        return self._send(device, device.queue.take(keys[choice.index], candidates[choice.index].size), now_s)
+        taken = device.queue.take(keys[choice.index], candidates[choice.index].size, self._patience.max_passes)
+        return self._send(device, taken, now_s)
 
     def _held(self, device: Device, now_s: float) -> Flight | None:
         return self._own(device, now_s, hungry=True) if device.queue.lanes else None
@@ -102,8 +103,8 @@ class Dispatcher:
             return None
         device.reason = theft.reason
         device.steals += 1
-        victim = self._board.devices[theft.device].queue
-        return self._send(device, victim.steal(keys[theft.device][theft.lane], theft.size), now_s)
+        victim, key = self._board.devices[theft.device].queue, keys[theft.device][theft.lane]
+        return self._send(device, victim.steal(key, theft.size, self._patience.max_passes), now_s)
 
     @staticmethod
     def _note(device: Device, reason: str, until_s: float | None) -> None:

@@ -20,10 +20,14 @@ class Entry:
 
 
 class Lane:
-    """Tasks of one stage and group: higher priority first, then first come, first served."""
+    """Tasks of one stage and group: higher priority first, then first come, first served.
+
+    A priority that had no part in `max_passes` batches of the lane goes first in the next one.
+    """
 
     def __init__(self) -> None:
         self._deques: dict[int, deque[Entry]] = {}
+        self._left_out: dict[int, int] = {}  # priority -> batches of this lane without any of it, since its last
         self._count = 0
         self.passes = 0  # batches that the owner took from other lanes while this one waited
 
@@ -54,15 +58,22 @@ class Lane:
         self._deques.setdefault(entry.task.priority, deque()).appendleft(entry)
         self._count += 1
 
-    def take(self, count: int) -> tuple[Entry, ...]:
+    def take(self, count: int, max_passes: int) -> tuple[Entry, ...]:
         """Remove the first `count` tasks, or all where there are fewer."""
         taken: list[Entry] = []
-        for priority in sorted(self._deques, reverse=True):
+        left_out = self._left_out
+
+        def rank(priority: int) -> tuple[int, int]:
+            batches = left_out.get(priority, 0)
+            return -batches if batches >= max_passes else 0, -priority
+
+        for priority in sorted(self._deques, key=rank):
             entries = self._deques[priority]
+            left_out[priority] = left_out.get(priority, 0) + 1 if len(taken) == count else 0
             while entries and len(taken) < count:
                 taken.append(entries.popleft())
             if not entries:
-                del self._deques[priority]
+                del self._deques[priority], left_out[priority]
         self._count -= len(taken)
         self.passes = 0
         return tuple(taken)
@@ -77,6 +88,7 @@ class Lane:
                 self._deques[priority] = kept
             else:
                 del self._deques[priority]
+                self._left_out.pop(priority, None)
         self._count -= len(dropped)
         return tuple(dropped)
 
@@ -119,19 +131,19 @@ class DeviceQueue:
         for entry in reversed(tuple(entries)):
             self.lanes.setdefault((entry.task.stage, entry.task.group), Lane()).push_front(entry)
 
-    def take(self, key: LaneKey, count: int) -> tuple[Entry, ...]:
+    def take(self, key: LaneKey, count: int, max_passes: int) -> tuple[Entry, ...]:
         """Remove up to `count` tasks of a lane for a batch of the owner; every other lane was passed over."""
-        taken = self.steal(key, count)
+        taken = self.steal(key, count, max_passes)
         for other, lane in self.lanes.items():
             lane.passes += other != key
         for part in self.suspects:
             part.passes += 1
         return taken
 
-    def steal(self, key: LaneKey, count: int) -> tuple[Entry, ...]:
+    def steal(self, key: LaneKey, count: int, max_passes: int) -> tuple[Entry, ...]:
         """Remove up to `count` tasks of a lane for another device."""
         lane = self.lanes[key]
-        taken = lane.take(count)
+        taken = lane.take(count, max_passes)
         if not lane:
             del self.lanes[key]
         return taken

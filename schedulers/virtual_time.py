@@ -14,9 +14,11 @@ import anyio
 
 T = TypeVar("T")
 
+MOST_TURNS = 100_000  # of the loop at one moment: far above what hundreds of tasks need to settle
+
 
 class StuckError(RuntimeError):
-    """Every task waits and no timer is set: nothing can ever happen again."""
+    """Every task waits and no timer is set, or tasks wake each other for ever at one moment: the run has no end."""
 
 
 class _JumpingSelector(SelectSelector):
@@ -42,6 +44,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: int | None = None) -> None:
         self._jumping = _JumpingSelector()
         self._random = None if seed is None else random.Random(seed)
+        self._moment_s = 0.0
+        self._turns = 0
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -49,6 +53,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now_s
 
     def _run_once(self) -> None:
+        if self._jumping.now_s > self._moment_s:
+            self._moment_s, self._turns = self._jumping.now_s, 0
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            self._turns = 0  # the tasks are cancelled now, which takes turns too
+            raise StuckError(f"at {self._moment_s} s the loop spins: {MOST_TURNS:,} turns and no time has passed")
         if self._random and len(self._ready) > 1:
             mixed = list(self._ready)
             self._random.shuffle(mixed)

@@ -1,13 +1,17 @@
 """What holds under every schedule of arrivals, completions, failures, deaths, pauses and cancels.
 
-Each seed fixes one schedule, the order of ready callbacks included, on virtual time: it replays alone with
-`pytest -k seed137`. `SCHEDULES=10000 pytest ...` draws more. The fake work complains of an item in two places and of a
-result recorded twice.
+Each seed fixes one schedule, the order of ready callbacks included, on virtual time; one that fails says with which
+command it replays. `make test-schedules` draws 10,000. The fake work complains of an item in two places and of a
+result recorded twice. No failure hangs: turns at one moment, looks at the clock, virtual and real time are bounded.
 """
 
 import os
 import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 
 import anyio
 import pytest
@@ -24,6 +28,13 @@ from tests.fake_work import ALL_ROLES, FakeWork, Ran, running
 SCHEDULES = int(os.environ.get("SCHEDULES", "300"))
 MOST_LOOKS = 100_000  # a loop that spins at one moment of virtual time would never end
 PATIENCE_S = 20_000.0  # far above what any schedule needs; a lost wake-up or a starved item exceeds it
+NEVER_S = 1e9  # a poll so late that only a wake-up can help
+REAL_S = 120  # a schedule takes hundredths of a second; one that never gives the loop its turn would not end
+URGENT = range(1_000, 6_000)  # urgent items that never stop coming, until this many have: nothing else may starve
+REPLAY = (
+    "SCHEDULES={count} python -m pytest 'tests/integration/test_scheduler_interleavings.py::"
+    "test_each_item_is_owned_once_none_is_lost_and_none_starves[seed{seed}]'"
+)
 
 
 class Schedule:
@@ -54,6 +65,8 @@ class Schedule:
         self.flaky = draw.choice([0.0, 0.0, 0.05])
         self.cancelled = set(draw.sample(range(count), draw.choice([0, 0, count // 4])))
         self.looks = 0  # at the clock: a loop that spins looks all the time
+        self.polls = draw.random() < 0.5  # else every arrival is announced, and a wake-up that is lost is lost for good
+        self.floods = draw.random() < 0.05  # urgent work never ends
         self.gone: set[int] = set()
         self.kills = draw.choice([0, 0, 3])
         self.work = FakeWork(
@@ -67,12 +80,15 @@ class Schedule:
         self.max_open = draw.choice([1, 3, 16, 256])
         self.scheduler = Scheduler(
             self.work,
-            max_open=self.max_open,
-            max_open_bytes=draw.choice([None, None, 20, 200]),
+            max_open=256 if self.floods else self.max_open,
+            max_open_bytes=None if self.floods else draw.choice([None, None, 20, 200]),
             clock=self.clock,
             in_flight=draw.choice([1, 2, 2, 3]),
             ahead_s=draw.choice([0.0, 1.0, 100.0]),
-            patience=draw.choice([Patience(), Patience(max_passes=3), Patience(0.0, 0.0)]),
+            poll_s=5.0 if self.polls else NEVER_S,
+            patience=Patience(max_passes=3)
+            if self.floods
+            else draw.choice([Patience(), Patience(max_passes=3), Patience(0.0, 0.0)]),
         )
 
     def clock(self) -> float:
@@ -108,9 +124,22 @@ class Schedule:
             lot = self.random.randint(1, len(waiting))
             self.work.add(*(task for task in waiting[:lot] if task.item not in self.gone))
             del waiting[:lot]
-            if self.random.random() < 0.8:
+            if not self.polls or self.random.random() < 0.8:
                 self.scheduler.wake()
             await anyio.sleep(self.random.choice([0.0, 0.1, 10.0]))
+
+    async def flood(self) -> None:
+        """Keep urgent items coming until all others ended, but for the background, whose turn is after them."""
+        others = {task.item for task in self.items if not task.background} - self.cancelled
+        coming = iter(URGENT)
+        while self.floods and others - self.work.ended.keys():
+            await anyio.sleep(1.0)
+            under_way = sum(item in URGENT for item in self.work.ready)
+            for _ in range(60 - under_way):
+                item = next(coming, None)
+                assert item is not None, f"items {sorted(others - self.work.ended.keys())} starve"
+                self.work.add(Task(item, Stage.REWRITE, 0, self.random.choice("xyz"), 2))
+            self.scheduler.wake()
 
     async def cancel(self) -> None:
         """A job is cancelled while its items are anywhere; those that have not come yet never do."""
@@ -137,22 +166,55 @@ class Schedule:
                 self.work.up(name, self.roles[name])
             with anyio.fail_after(PATIENCE_S):
                 async with anyio.create_task_group() as group:
-                    for part in (self.arrive, self.cancel, self.disturb):
+                    for part in (self.arrive, self.flood, self.cancel, self.disturb):
                         group.start_soon(part)
                 await self.scheduler.wait_idle()
             self.after = self.scheduler.statistics()
             await self.scheduler.drain()
 
 
+def _too_long(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"still running after {REAL_S} s")
+
+
+@contextmanager
+def replayable(seed: int) -> Iterator[None]:
+    """Whatever fails inside fails within REAL_S, naming the seed and the command that replays it."""
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(REAL_S)
+    try:
+        yield
+    except Exception as error:
+        command = REPLAY.format(count=seed + 1, seed=seed)
+        raise AssertionError(f"seed {seed} fails: {_reason(error)}\nreplay it with: {command}") from error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _reason(error: BaseException) -> str:
+    """The first error within a group of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
 @pytest.mark.parametrize("seed", range(SCHEDULES), ids=lambda seed: f"seed{seed}")
 def test_each_item_is_owned_once_none_is_lost_and_none_starves(seed: int) -> None:
-    schedule = Schedule(seed)
-    run_virtual(schedule.play, seed=seed)
+    with replayable(seed):
+        schedule = Schedule(seed)
+        run_virtual(schedule.play, seed=seed)
+        check(schedule)
+
+
+def check(schedule: Schedule) -> None:
+    """The laws that hold at the end of every schedule."""
     work, after = schedule.work, schedule.after
     assert not work.ready
     assert set(work.ended) >= {task.item for task in schedule.items} - schedule.cancelled
     assert (after.open, after.queued, after.running, after.stranded) == (0, 0, 0, 0)
-    assert work.most_held <= schedule.max_open + background_bound(schedule.max_open)
+    if not schedule.floods:
+        assert work.most_held <= schedule.max_open + background_bound(schedule.max_open)
     set_aside = {item for item, end in work.ended.items() if end == "set aside"}
     assert set_aside == {item for item in work.charged if work.charged.count(item) >= 3 and item in set_aside}
     if not schedule.kills:

@@ -76,6 +76,11 @@ def test_lane_passed_over_too_often_comes_before_everything() -> None:
     assert choose(lane(Stage.RENDER, 8, priority=9), lane(Stage.REWRITE, 64, passes=127)) == 0
 
 
+def test_of_several_lanes_passed_over_too_often_the_one_passed_over_most_often_comes_first() -> None:
+    urgent = [lane(Stage.RENDER, 8, priority=9, passes=128 + number) for number in range(5)]
+    assert choose(*urgent, lane(Stage.REWRITE, 1, passes=133)) == 5
+
+
 def test_part_of_a_failed_batch_waits_until_nothing_else_runs_and_keeps_others_from_starting() -> None:
     suspect = lane(Stage.DESCRIBE, 2, suspect=True)
     assert choose(suspect, lane(Stage.GENERATE), idle=False) is None
