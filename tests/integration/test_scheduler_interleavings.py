@@ -30,7 +30,8 @@ MOST_LOOKS = 100_000  # a loop that spins at one moment of virtual time would ne
 PATIENCE_S = 20_000.0  # far above what any schedule needs; a lost wake-up or a starved item exceeds it
 NEVER_S = 1e9  # a poll so late that only a wake-up can help
 REAL_S = 120  # a schedule takes hundredths of a second; one that never gives the loop its turn would not end
-URGENT = range(1_000, 6_000)  # urgent items that never stop coming, until this many have: nothing else may starve
+FLOOD_S = 15_000.0  # work keeps coming until all before it ended; what has not ended by then starves
+FIRST_OF_FLOOD = 1_000  # the flood's items have this number and higher ones
 REPLAY = (
     "SCHEDULES={count} python -m pytest 'tests/integration/test_scheduler_interleavings.py::"
     "test_each_item_is_owned_once_none_is_lost_and_none_starves[seed{seed}]'"
@@ -66,7 +67,7 @@ class Schedule:
         self.cancelled = set(draw.sample(range(count), draw.choice([0, 0, count // 4])))
         self.looks = 0  # at the clock: a loop that spins looks all the time
         self.polls = draw.random() < 0.5  # else every arrival is announced, and a wake-up that is lost is lost for good
-        self.floods = draw.random() < 0.05  # urgent work never ends
+        self.floods = draw.random() < 0.05  # work of the same priority or a higher one never ends
         self.gone: set[int] = set()
         self.kills = draw.choice([0, 0, 3])
         self.work = FakeWork(
@@ -129,17 +130,20 @@ class Schedule:
             await anyio.sleep(self.random.choice([0.0, 0.1, 10.0]))
 
     async def flood(self) -> None:
-        """Keep urgent items coming until all others ended, but for the background, whose turn is after them."""
+        """Keep work coming until all that was there before ended, but for the background, whose turn is after it."""
+        if not self.floods:
+            return
+        draw = self.random
+        priority, groups, most = draw.choice([0, 2]), draw.choice(["x", "xyz"]), draw.choice([20, 190])
         others = {task.item for task in self.items if not task.background} - self.cancelled
-        coming = iter(URGENT)
-        while self.floods and others - self.work.ended.keys():
-            await anyio.sleep(1.0)
-            under_way = sum(item in URGENT for item in self.work.ready)
-            for _ in range(60 - under_way):
-                item = next(coming, None)
-                assert item is not None, f"items {sorted(others - self.work.ended.keys())} starve"
-                self.work.add(Task(item, Stage.REWRITE, 0, self.random.choice("xyz"), 2))
+        item = FIRST_OF_FLOOD
+        while waiting := others - self.work.ended.keys():
+            assert anyio.current_time() < FLOOD_S, f"items {sorted(waiting)} starve"
+            for _ in range(most - sum(one >= FIRST_OF_FLOOD for one in self.work.ready)):
+                self.work.add(Task(item, Stage.REWRITE, 0, draw.choice(groups), priority))
+                item += 1
             self.scheduler.wake()
+            await anyio.sleep(draw.choice([0.5, 2.0, 10.0]))
 
     async def cancel(self) -> None:
         """A job is cancelled while its items are anywhere; those that have not come yet never do."""
@@ -168,6 +172,8 @@ class Schedule:
                 async with anyio.create_task_group() as group:
                     for part in (self.arrive, self.flood, self.cancel, self.disturb):
                         group.start_soon(part)
+                while self.work.ready:  # asking the scheduler to wait for its end would wake it
+                    await anyio.sleep(1.0)
                 await self.scheduler.wait_idle()
             self.after = self.scheduler.statistics()
             await self.scheduler.drain()
