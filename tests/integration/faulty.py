@@ -83,6 +83,14 @@ def until(condition: Callable[[], bool], what: str, within_s: float = LIMIT_S) -
     return time.monotonic() - began
 
 
+def never(condition: Callable[[], bool], what: str, for_s: float) -> None:
+    """`condition` does not come about in that time."""
+    ends = time.monotonic() + for_s
+    while time.monotonic() < ends:
+        assert not condition(), what
+        time.sleep(_GATE_S)
+
+
 def answer(folder: Path, path: str, method: str = "GET") -> httpx.Response:
     """What the daemon in `folder` answers."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / "s"), verify=False), timeout=LIMIT_S) as client:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 
 from imgdiffd.disk import BALLAST_NAME
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
+from tests.integration.faulty import answer, never
 
 CAPTIONS = [
     f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "chair")
 ]
 SIZE = "160m"
+RESUMES_S = 30.0
+LEAST_GB = 0.1
 
 
 @pytest.fixture
@@ -88,6 +92,23 @@ def test_a_daemon_started_on_a_full_disk_waits_and_works_once_there_is_room(smal
             assert running.stop() == 0
 
 
+def test_below_min_free_gb_nothing_is_started_and_said_why_until_there_is_room(small_disk: Path) -> None:
+    with daemon(small_disk, IMGDIFFD_MIN_FREE_GB=str(LEAST_GB)) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        (small_disk / "somebodys.log").write_bytes(b"x" * (80 << 20))
+        running.wait(lambda status: not status.ready, "the complaint")
+        (problem,) = answer(small_disk, "/ready").json()["problems"]
+        assert f"below min_free_gb = {LEAST_GB}; nothing new is started until there is room" in problem
+        drop(small_disk, "captions.txt", CAPTIONS)
+        running.wait(lambda status: bool(status.jobs), "the job")
+        never(lambda: running.client.status().open_tasks > 0, "work in spite of the full disk", 0.5)
+        (small_disk / "somebodys.log").unlink()
+        began = time.monotonic()
+        running.wait(lambda status: status.ready, "room")
+        assert time.monotonic() - began < RESUMES_S
+        assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
+
+
 def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with_the_room(small_disk: Path) -> None:
     with daemon(small_disk, FAKE_WORKER_DELAY_S="0.05") as running:
         running.wait(lambda status: status.ready, "readiness")
@@ -99,6 +120,9 @@ def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with
             assert "nothing new is started until there is room" in status.problems[0]
             assert not (small_disk / BALLAST_NAME).exists()
             assert not status.ready
+        began = time.monotonic()
+        running.wait(lambda status: not status.problems, "an end of the complaint")
+        assert time.monotonic() - began < RESUMES_S
         (job,) = running.wait_done().jobs
         assert (job.state, job.failed, job.cancelled) == ("done", 0, 0)
         assert job.sampled + job.rejected == job.captions == len(CAPTIONS)

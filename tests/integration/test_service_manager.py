@@ -34,6 +34,16 @@ serve = daemon.serve
 daemon.serve = lambda settings: serve(settings, command=COMMAND)
 cli.main(["serve"])
 """
+# SIGUSR1 blocks the main thread, and with it the loop, until a file is taken away; other threads go on.
+_BLOCKABLE = """
+import os, pathlib, signal, time
+def block(_number, _frame):
+    gate = pathlib.Path(os.environ["GATE"])
+    gate.touch()
+    while gate.exists():
+        time.sleep(0.01)
+signal.signal(signal.SIGUSR1, block)
+"""
 
 
 @contextmanager
@@ -159,32 +169,43 @@ def test_the_manager_hears_ready_then_signs_of_life_and_progress_then_stopping(t
     assert any(message.startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=") for message in heard)
 
 
-def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["the process is stopped", "its loop is blocked, other threads go on"])
+def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path, how: str) -> None:
+    stopped = how == "the process is stopped"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         manager.settimeout(LIMIT_S)
-        with daemon(tmp_path / "d", NOTIFY_SOCKET=str(tmp_path / "n"), WATCHDOG_USEC="400000") as running:
+        watched = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "400000", "GATE": str(tmp_path / "gate")}
+        with daemon(tmp_path / "d", before=_BLOCKABLE, **watched) as running:
             while manager.recv(4096) != b"WATCHDOG=1":
                 pass
-            running.process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+            if stopped:
+                running.process.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+            else:
+                running.process.send_signal(signal.SIGUSR1)
+                until((tmp_path / "gate").exists, "a blocked loop")
             drained(manager)
             manager.settimeout(0.8)
             with pytest.raises(TimeoutError):
                 manager.recv(4096)
-            running.process.send_signal(signal.SIGCONT)
+            if stopped:
+                running.process.send_signal(signal.SIGCONT)
+            else:
+                (tmp_path / "gate").unlink()
             manager.settimeout(LIMIT_S)
             assert manager.recv(4096)
 
 
-def test_wrong_settings_end_a_start_with_78_within_a_second_of_computing_naming_file_line_and_key(
-    tmp_path: Path,
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_wrong_settings_end_in_78_within_a_second_of_computing_naming_file_line_and_key(
+    tmp_path: Path, command: str
 ) -> None:
     settings = tmp_path / "wrong.toml"
     settings.write_text('\nstate_foldr = "/tmp"\n')
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "imgdiffd", "--config", str(settings), "serve"],
+        [sys.executable, "-P", "-m", "imgdiffd", "--config", str(settings), command],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,131 @@
+"""What can happen to the watch folder under a running daemon: slow writers, copies, and the folder itself gone."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemon_process import RunningDaemon, daemon, drop
+from tests.integration.faulty import answer, never, until
+
+CAPTIONS = ["a cat beside a bus", "a dog beside a tree"]
+DEFAULTS = {"IMGDIFFD_SETTLE_S": "2", "IMGDIFFD_POLL_S": "1"}
+SETTLE_S = 2.0
+DEGRADED_S = 10.0
+# Root reads a folder whatever its mode; without its capabilities it is a user like others.
+LIKE_OTHERS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capset(header, none) == 0, ctypes.get_errno()
+"""
+
+
+def degraded(running: RunningDaemon) -> float:
+    """Waits until the folder is said to be out of reach; the seconds that it took."""
+
+    def said() -> bool:
+        body = answer(running.folder, "/ready")
+        return body.status_code == 503 and any("inbox: " in problem for problem in body.json()["problems"])
+
+    return until(said, "a degraded inbox", DEGRADED_S)
+
+
+def takes(running: RunningDaemon, name: str, jobs: int) -> None:
+    """A file dropped now becomes a job, and all is well again."""
+    drop(running.folder, name, [f"{caption} of {name}" for caption in CAPTIONS])
+    running.wait_done(jobs=jobs)
+    assert (running.folder / "inbox" / "done" / name).exists()
+    running.wait(lambda status: status.ready, "readiness")
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """Another file system lies over `folder`."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "imgdiffd-test", str(folder)]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"a file system of its own needs root: {tried.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_growing_file_is_taken_two_seconds_after_its_last_change_and_whole(tmp_path: Path) -> None:
+    with daemon(tmp_path, **DEFAULTS) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        path = tmp_path / "inbox" / "captions.txt"
+        for part in range(4):
+            with path.open("a") as file:
+                file.write(f"a cat near tree {part}\n")
+            last = path.stat().st_mtime
+            never(lambda: bool(running.client.jobs()), "a job too early", 0.8)
+        until(lambda: bool(running.client.jobs()), "the job", SETTLE_S + 1.5)
+        (job,) = running.client.jobs()
+        assert job.created_at - last >= SETTLE_S
+        running.wait_done()
+        assert running.client.job(job.id).captions == 4
+
+
+def test_a_file_renamed_into_place_is_a_job_within_a_second(tmp_path: Path) -> None:
+    with daemon(tmp_path, **DEFAULTS) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        for number in range(3):
+            drop(tmp_path, f"{number}.txt", [f"a cat beside bus {number}"])
+            began = time.time()
+            until(partial(lambda jobs: len(running.client.jobs()) == jobs, number + 1), "the job")
+            assert running.client.jobs()[0].created_at - began < 1
+
+
+def test_copies_dropped_at_once_are_one_set_of_work_and_all_leave_the_inbox(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        names = [f"{letter}.txt" for letter in "abcd"]
+        for name in names:
+            drop(tmp_path, name, CAPTIONS)
+        jobs = running.wait_done(jobs=len(names)).jobs
+        (original,) = [job for job in jobs if job.duplicate_of is None]
+        assert [job.duplicate_of for job in jobs if job is not original] == [original.id] * 3
+        assert sum(job.captions for job in jobs) == original.captions == len(CAPTIONS)
+        until(lambda: sorted(os.listdir(tmp_path / "inbox" / "done")) == names, "the files in done")
+        assert sorted(os.listdir(tmp_path / "inbox")) == ["done", "failed"]
+
+
+def test_a_watch_folder_that_is_deleted_is_told_within_ten_seconds_and_works_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    with daemon(tmp_path, **DEFAULTS) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        until((tmp_path / "inbox" / "failed").is_dir, "the first look")
+        (tmp_path / "inbox").rename(tmp_path / "elsewhere")
+        degraded(running)
+        assert answer(tmp_path, "/health").status_code == 200
+        takes(running, "back.txt", jobs=1)
+
+
+def test_a_watch_folder_that_is_mounted_over_and_unmounted_goes_on_with_what_lies_there(tmp_path: Path) -> None:
+    with daemon(tmp_path, **DEFAULTS) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        takes(running, "before.txt", jobs=1)
+        with mounted(tmp_path / "inbox"):
+            takes(running, "there.txt", jobs=2)
+        takes(running, "after.txt", jobs=3)
+
+
+def test_a_watch_folder_that_cannot_be_read_is_told_within_ten_seconds_and_works_again_when_it_can(
+    tmp_path: Path,
+) -> None:
+    before = LIKE_OTHERS if os.geteuid() == 0 else ""
+    with daemon(tmp_path, before=before, **DEFAULTS) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        takes(running, "before.txt", jobs=1)
+        (tmp_path / "inbox").chmod(0)
+        degraded(running)
+        (tmp_path / "inbox").chmod(0o755)
+        takes(running, "after.txt", jobs=2)
