@@ -4,12 +4,13 @@ It owns the order in which devices are served; it does not know tasks of the eve
 """
 
 from collections import Counter
+from itertools import product
 
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find_slot
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.devices import Device, Flight
-from imgdiffd.schedulers.queues import Entry, Suspects
+from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
 from imgdiffd.schedulers.stealing import Victim, choose_theft
 from imgdiffd.schedulers.work import Batch, LaneKey
 
@@ -31,15 +32,17 @@ class Dispatcher:
         """Every batch to be sent now, and when to look again without an event.
 
         Idle devices come first: their own work, then stolen work, then small batches that they held; only then is a
-        second batch sent to those that run one, so that it could still be stolen.
+        second batch sent to those that run one, so that it could still be stolen. Background work waits until a device
+        finds nothing else, of others neither.
         """
         up = [device for device in self._board.devices.values() if device.up]
         for device in up:
             device.until_s = None
         sent: list[Flight] = []
-        for step in (self._own, self._stolen, self._held):
+        classes = (False, True) if self._board.background else (True,)
+        for background, step in product(classes, (self._own, self._stolen, self._held)):
             for device in up:
-                if not device.flights and (flight := step(device, now_s)):
+                if not device.flights and (flight := step(device, now_s, background)):
                     sent.append(flight)
         for device in up:
             while device.flights and (flight := self._ahead(device, now_s)):
@@ -61,32 +64,44 @@ class Dispatcher:
             device.until_s = slot.until_s
             return None
         device.until_s = None
-        return self._own(device, now_s) or self._stolen(device, now_s)
+        if self._board.background and (urgent := self._own(device, now_s, False) or self._stolen(device, now_s, False)):
+            return urgent
+        return self._own(device, now_s, True) or self._stolen(device, now_s, True)
 
-    def _own(self, device: Device, now_s: float, *, hungry: bool = False) -> Flight | None:
-        keys = list(device.queue.lanes)
-        candidates = [self._candidate(device, device, key) for key in keys]
-        candidates += [self._suspect(device, part) for part in device.queue.suspects]
+    def _lanes(self, queue: DeviceQueue, background: bool) -> list[LaneKey]:
+        """The lanes to look at: without `background`, only such of that class as were passed over too often."""
+        return [
+            key
+            for key, lane in queue.lanes.items()
+            if background or lane.priority >= 0 or lane.passes >= self._patience.max_passes
+        ]
+
+    def _own(self, device: Device, now_s: float, background: bool, *, hungry: bool = False) -> Flight | None:
+        keys = self._lanes(device.queue, background)
+        suspects = [(index, self._suspect(device, part)) for index, part in enumerate(device.queue.suspects)]
+        parts = [(index, part) for index, part in suspects if background or part.priority >= 0]
+        candidates = [self._candidate(device, device, key) for key in keys] + [part for _, part in parts]
         idle = not device.flights
         choice = choose_batch(candidates, now_s=now_s, idle=idle, hungry=hungry, patience=self._patience)
         self._note(device, choice.reason, choice.until_s)
         if choice.index is None:
             return None
         if choice.index >= len(keys):
-            return self._send(device, device.queue.take_suspects(choice.index - len(keys)), now_s, suspect=True)
+            index, _ = parts[choice.index - len(keys)]
+            return self._send(device, device.queue.take_suspects(index), now_s, suspect=True)
         taken = device.queue.take(keys[choice.index], candidates[choice.index].size, self._patience.max_passes)
         return self._send(device, taken, now_s)
 
-    def _held(self, device: Device, now_s: float) -> Flight | None:
-        return self._own(device, now_s, hungry=True) if device.queue.lanes else None
+    def _held(self, device: Device, now_s: float, background: bool) -> Flight | None:
+        return self._own(device, now_s, background, hungry=True) if device.queue.lanes else None
 
-    def _stolen(self, device: Device, now_s: float) -> Flight | None:
+    def _stolen(self, device: Device, now_s: float, background: bool) -> Flight | None:
         victims: list[Victim] = []
         keys: dict[str, list[LaneKey]] = {}
         for other in self._board.devices.values():
             if other is device or not other.up or not other.queue.lanes:
                 continue
-            keys[other.name] = [key for key in other.queue.lanes if device.holds(key[0])]
+            keys[other.name] = [key for key in self._lanes(other.queue, background) if device.holds(key[0])]
             free_in_s = other.free_in_s(now_s)
             victims.append(
                 Victim(

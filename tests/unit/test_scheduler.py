@@ -182,6 +182,21 @@ async def test_background_work_yields_within_one_batch_however_much_of_it_waits(
 
 
 @on_virtual_time
+async def test_a_device_steals_what_is_urgent_before_it_takes_background_work_of_its_own() -> None:
+    work = FakeWork(tasks(range(40), Stage.GENERATE), seconds=lambda device, batch: 30.0, following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a"):
+        await anyio.sleep(1)
+        work.up("b")  # everything urgent is queued on a
+        work.add(*tasks(range(100, 108), Stage.LOCATE, priority=-1))
+        scheduler.wake()
+        await scheduler.wait_idle()
+    begun_s = {stage: [ran.begun_s for ran in work.ran if ran.batch.stage is stage] for stage in Stage}
+    assert len(begun_s[Stage.LOCATE]) == 2
+    assert min(begun_s[Stage.LOCATE]) >= max(begun_s[Stage.GENERATE])
+
+
+@on_virtual_time
 async def test_downstream_work_of_the_store_is_let_in_first() -> None:
     work = FakeWork([*tasks(range(50)), *tasks(range(50, 54), Stage.DESCRIBE)], following=last_stage)
     scheduler = Scheduler(work, max_open=4)
