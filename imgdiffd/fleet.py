@@ -18,7 +18,7 @@ import anyio
 from imgdiffd.device import DeviceProcess
 from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, DeviceStartError, SettingsError
 from imgdiffd.pipeline import STAGES, Role, Stage
-from imgdiffd.settings import AttentionChoice
+from imgdiffd.settings import AttentionChoice, CompileChoice
 from imgdiffd.status import DeviceView
 from imgdiffd.wire import Done, Ready, Start
 
@@ -88,6 +88,11 @@ def names_of(devices: Sequence[str]) -> dict[str, str]:
     return {f"{device}#{n}" if device in repeated else device: device for n, device in enumerate(devices)}
 
 
+def compiles(choice: CompileChoice, device: str) -> bool:
+    """Whether the models on `device` are compiled: "auto" means on GPUs."""
+    return device != "cpu" if choice == "auto" else choice
+
+
 def threads_for(devices: Sequence[str], configured: int) -> int:
     """Threads of one worker: as configured, else the cores that this process may use shared among CPU devices."""
     if configured:
@@ -111,7 +116,7 @@ class Fleet:
         bundle: str,
         pictures: Path,
         threads: int,
-        compile: bool,
+        compile: CompileChoice,
         attention: AttentionChoice = "auto",
         compile_cache: Path | None = None,
         command: Sequence[str] | None = None,
@@ -125,10 +130,11 @@ class Fleet:
         self._unplaced = ""
         self._closing = False
         cores = threads_for(list(devices.values()), threads)
-        cache = str(compile_cache) if compile and compile_cache is not None else ""
         for name, device in devices.items():
             held = tuple(role.value for role in roles[name])
-            start = Start(bundle, device, held, str(pictures), cores, compile, attention, cache)
+            compiled = compiles(compile, device)
+            cache = str(compile_cache) if compiled and compile_cache is not None else ""
+            start = Start(bundle, device, held, str(pictures), cores, compiled, attention, cache)
             member = _Member(DeviceProcess(name, start, command=command), roles=tuple(roles[name]))
             member.process.on_done = partial(self._note_done, member)
             member.process.on_loading = partial(setattr, member, "detail")

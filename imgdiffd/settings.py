@@ -22,6 +22,7 @@ _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 LogLevel = Literal["debug", "info", "warning", "error"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
+CompileChoice = bool | Literal["auto"]
 
 
 class Settings(BaseModel):
@@ -54,9 +55,9 @@ class Settings(BaseModel):
         int, Field(ge=0, le=1024, description="CPU threads of a worker; 0: the cores shared out among the devices")
     ] = 0
     compile: Annotated[
-        bool,
-        Field(description="torch.compile the models, warmed up at the start; for GPUs: on a CPU it gained nothing"),
-    ] = False
+        CompileChoice,
+        Field(description='torch.compile the models, warmed up at the start; "auto": on GPUs, since CPUs gain nothing'),
+    ] = "auto"
     compile_cache_folder: Annotated[
         Path, Field(description="compiled kernels are kept here, so that a restart need not compile again")
     ] = Path()

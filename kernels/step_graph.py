@@ -64,6 +64,11 @@ class StepGraph:
         """
         self._say = say
 
+    def disable(self) -> None:
+        """From now on every step runs as ever."""
+        self._say = None
+        self.forget()
+
     def __call__(self, *changing: Tensor, **constant: Any) -> tuple[Tensor, ...]:
         """What the step gives, in tensors of the caller's own."""
         kind = None if self._say is None else self._kind()

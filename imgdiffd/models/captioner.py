@@ -64,6 +64,10 @@ class Captioner:
         """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
         self._steps.enable(say)
 
+    def plain_steps(self) -> None:
+        """Has nothing captured any more."""
+        self._steps.disable()
+
     @torch.inference_mode()
     def answer(
         self, pictures: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int

@@ -1,4 +1,4 @@
-"""Which parts of which role are compiled, and whose steps become CUDA graphs.
+"""Which parts of which role are compiled.
 
 It owns that choice; how compiling goes and how it fails is `kernels.compile`'s.
 """
@@ -6,16 +6,14 @@ It owns that choice; how compiling goes and how it fails is `kernels.compile`'s.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.pipeline import Role
 
 _FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
-def compile_models(models: Mapping[Role, Any], device: torch.device, note: Callable[[str], None]) -> None:
-    """Compiles the `repeated_blocks` of every model that has any, at their first calls; on CUDA, `graph_steps` of all.
+def compile_models(models: Mapping[Role, Any], note: Callable[[str], None]) -> None:
+    """Compiles the `repeated_blocks` of every model that has any, at their first calls.
 
     What fails, now or later, runs as it did before, and `note` hears of it once.
     """
@@ -26,5 +24,3 @@ def compile_models(models: Mapping[Role, Any], device: torch.device, note: Calla
         done.update(map(id, blocks))
         if blocks:
             compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
-        if device.type == "cuda" and hasattr(model, "graph_steps"):
-            model.graph_steps(note)

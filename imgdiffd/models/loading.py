@@ -152,7 +152,7 @@ def load_models(
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken[role.value] = _allocated(device) - before
     if compile:
-        compile_models({role: loaded[role.value] for role in wanted}, device, note)
+        compile_models({role: loaded[role.value] for role in wanted}, note)
     return Models(
         tokenizer,
         **loaded,

@@ -64,6 +64,11 @@ class Painter:
         self._step_graph = unet.forward = StepGraph("the painter", unet.forward, lambda: self._control.phase)
         self._step_graph.enable(say)
 
+    def plain_steps(self) -> None:
+        """Has nothing captured any more."""
+        if self._step_graph is not None:
+            self._step_graph.disable()
+
     @torch.inference_mode()
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
         """The two pictures of each pair, uint8 [3, picture_px, picture_px] on the device.

@@ -52,6 +52,10 @@ class Rewriter:
         """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
         self._steps.enable(say)
 
+    def plain_steps(self) -> None:
+        """Has nothing captured any more."""
+        self._steps.disable()
+
     def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
         """The token ids that ask for `caption`'s rewrite, chat template and all.
 

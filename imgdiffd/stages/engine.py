@@ -17,6 +17,7 @@ from imgdiffd.message import StageOutput
 from imgdiffd.models.loading import load_models
 from imgdiffd.pipeline import Role
 from imgdiffd.profile import load_profile
+from imgdiffd.stages.graph_steps import graph_steps
 from imgdiffd.stages.pictures import Pictures
 from imgdiffd.stages.warm_up import warm_up
 from imgdiffd.wire import Batch, Report, Start
@@ -42,7 +43,10 @@ class StageEngine:
         )
         if start.compile:
             with torch.inference_mode():
-                warm_up(self._models, load_profile(bundle.profile), device, say, self._notes.append)
+                profile = load_profile(bundle.profile)
+                warm_up(self._models, profile, device, say, self._notes.append)
+                if device.type == "cuda":
+                    graph_steps(self._models, profile, device, say, self._notes.append)
         self._device = device
         self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
         self._pictures = Pictures(Path(start.pictures), device)

@@ -9,7 +9,7 @@ import pytest
 
 from imgdiffd import fleet as fleet_module
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, names_of, resolve_devices, threads_for
+from imgdiffd.fleet import PARK_AFTER_FAILURES, Fleet, compiles, names_of, resolve_devices, threads_for
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
 from imgdiffd.schedulers.placement import PlacementError
 from imgdiffd.testing.worker import COMMAND
@@ -34,6 +34,12 @@ def test_cpu_workers_share_the_cores_and_gpu_workers_keep_torchs_choice(monkeypa
     assert threads_for(["cpu"] * 8, 0) == 1
     assert threads_for(["cuda:0"], 0) == 0
     assert threads_for(["cpu", "cpu"], 3) == 3
+
+
+def test_models_are_compiled_on_gpus_unless_told_otherwise() -> None:
+    assert [compiles("auto", device) for device in ("cpu", "cuda:0")] == [False, True]
+    assert [compiles(choice, "cuda:0") for choice in (False, True)] == [False, True]
+    assert compiles(True, "cpu")
 
 
 def _fleet(tmp_path: Path) -> Fleet:

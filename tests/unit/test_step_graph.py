@@ -1,17 +1,20 @@
 """Graphed steps: once a phase captured, fresh latents in, a tensor of its own out, and a way back that is said once."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from imgdiffd.bundle import load_bundle
-from imgdiffd.kernels.step_graph import StepGraph
+from imgdiffd.kernels.step_graph import Capture, StepGraph
+from imgdiffd.models import painter as painting
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.profile import load_profile
+from imgdiffd.profile import Profile, load_profile
+from imgdiffd.stages.graph_steps import graph_steps
 from tests import tiny_models
 from tests.tiny import PICTURE_PX, tiny_sdxl
 
@@ -190,3 +193,62 @@ def test_a_painter_whose_steps_are_replayed_paints_the_same_pictures(language_mo
         assert torch.equal(one, first)
         assert torch.equal(two, second)
     assert (recorder.captures, recorder.replays) == (6, 12)  # three phases a pass: one step each runs as ever
+
+
+def stale(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """A capture whose replays do not look at their arguments."""
+    out = compute()
+    return (lambda: None), tuple(torch.arange(each.numel()).view_as(each).to(each.dtype) for each in out)
+
+
+def graphed(models: Models, capture: Capture, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    """What `graph_steps` says and notes of `models` where steps are captured with `capture`."""
+    said, noted = list[str](), list[str]()
+    monkeypatch.setattr(painting, "StepGraph", partial(StepGraph, capture=capture))
+    for model in (models.need_rewriter, models.need_captioner):
+        monkeypatch.setattr(model._steps, "_capture", capture)
+    unet = models.need_painter.sdxl.unet
+    monkeypatch.setattr(unet, "forward", unet.forward)
+    graph_steps(models, small_profile(), torch.device("cpu"), said.append, noted.append)
+    return said, noted
+
+
+def small_profile() -> Profile:
+    profile = load_profile("default")
+    return profile.model_copy(
+        update={
+            "rewrite": profile.rewrite.model_copy(update={"prompt": "{caption}"}),
+            "generate": profile.generate.model_copy(update={"picture_px": PICTURE_PX}),
+            "describe": profile.describe.model_copy(update={"prompt": "what is this"}),
+        }
+    )
+
+
+def test_steps_whose_replays_give_the_same_are_captured_from_then_on(
+    language_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    said, noted = graphed(language_models, recorder, monkeypatch)
+    assert noted == []
+    assert said == [
+        "capturing the steps of the rewriter (1 of 3)",
+        "capturing the steps of the painter (2 of 3)",
+        "capturing the steps of the captioner (3 of 3)",
+    ]
+    before = recorder.captures
+    assert before > 3
+    language_models.need_rewriter.rewrite(["a dog"], [1], small_profile().rewrite)
+    assert recorder.captures > before
+
+
+def test_steps_whose_replays_give_something_else_run_as_ever_and_it_is_noted(
+    language_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite = small_profile().rewrite
+    wanted = language_models.need_rewriter.rewrite(["a dog"], [1], rewrite)
+    _, noted = graphed(language_models, stale, monkeypatch)
+    assert noted == [
+        f"the {role} runs without CUDA graphs: a replayed step gave another result than the step itself"
+        for role in ("rewriter", "painter", "captioner")
+    ]
+    assert language_models.need_rewriter.rewrite(["a dog"], [1], rewrite) == wanted
