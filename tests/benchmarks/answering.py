@@ -31,7 +31,7 @@ def captions_ratio(workshop: Workshop, *, rounds: int = 3, target: float = 1.0) 
     shared, each = workshop.captioner(model), workshop.captioner(model, pictures=2 * count)
     every = [picture for picture in pictures for _ in QUESTIONS]
     return compare(
-        f"captions of {count} boxes in 2 pictures, one prefill a picture / one a question",
+        f"captions of {count} boxes in 2 pictures, one prefill a picture / a question",
         lambda: shared.answer(pictures, [QUESTIONS] * 2, new_tokens),
         lambda: each.answer(every, [[question] for question in QUESTIONS] * 2, new_tokens),
         rounds=rounds,

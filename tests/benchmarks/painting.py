@@ -88,7 +88,7 @@ def ratios(workshop: Workshop, *, rounds: int = 7) -> Iterator[Ratio]:
     for pairs in workshop.sizes.batches:
         batch = Batch.drawn(workshop, pairs)
         options: dict[str, Any] = {"rounds": rounds, "flops": needed_flops, "peak": workshop.device}
-        for at, what in ((0, "self- and cross-injection"), (batch.steps - 1, "cross-injection")):
+        for at, what in ((0, "both injections"), (batch.steps - 1, "cross-injection")):
             name = f"Prompt-to-Prompt step, {what}, {pairs} pair{'s' * (pairs > 1)}"
             with batch.painting(control, at):
                 yield compare(f"{name} / plain step", *_both(batch, unet, plain), target=1.0, **options)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -69,17 +70,21 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _ratio_table(ratios: Sequence[Ratio]) -> Table:
-    table = Table("ours / theirs", "time", "FLOPs", "peak memory", "a second", "target")
+    table = Table("ours / theirs", "time", "FLOPs", "memory", "a second", "target", box=SIMPLE_HEAD, pad_edge=False)
     for each in ratios:
-        rate = "" if each.rate is None else f"{each.rate[0]:.3g} / {each.rate[1]:.3g}"
+        rate = "" if each.rate is None else " / ".join(map(_rate, each.rate))
         target = "" if each.target is None else f"≤ {each.target:.2f}{_met(each.met)}"
         table.add_row(each.what, _number(each.seconds), _number(each.flops), _number(each.peak), rate, target)
     return table
 
 
 def _figure_table(figures: Sequence[Figure]) -> Table:
-    table = Table("measured", "value", "target")
+    table = Table("measured", "value", "target", box=SIMPLE_HEAD, pad_edge=False)
     for each in figures:
         bound = "≤" if each.at_most else "≥"
         target = "" if each.target is None else f"{bound} {each.target:g} {each.unit}{_met(each.met)}"
@@ -92,9 +97,12 @@ def _days(costs: CostTable) -> float:
 
 
 def _cost_table(costs: CostTable) -> Table:
-    table = Table("seconds per item", f"here: {costs.source}", "A100, estimated", "the paper, on A100")
+    columns = ("seconds per item", f"here: {costs.source}", "A100, estimated", "the paper, on A100")
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
     for stage in ITEMS_PER_CAPTION:
         table.add_row(stage, f"{costs.seconds_per_item[stage]:.4f}", f"{A100.seconds_per_item[stage]:.4f}", "")
     days = [_days(costs), _days(A100), PAPER_HOURS / 24]
-    table.add_row(f"days for {CAPTIONS:,} captions on 4 such devices", *(f"{each:.2f}" for each in days))
+    table.add_row(
+        f"{CAPTIONS:,} captions on 4 such devices", *(f"{each * 24:.1f} h = {each:.2f} days" for each in days)
+    )
     return table
