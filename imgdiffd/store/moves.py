@@ -5,8 +5,10 @@ It owns the WHERE clauses that enforce `imgdiffd.job`; it does not know why some
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from functools import cache
 
 from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState, item_sources, job_sources
+from imgdiffd.pipeline import Stage
 
 
 def _states(states: Collection[str]) -> str:
@@ -14,6 +16,11 @@ def _states(states: Collection[str]) -> str:
 
 
 JOB_UNDER_WAY = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED})})"  # its items may still move
+
+
+@cache
+def _sources(target: ItemState) -> str:
+    return _states(item_sources(target))
 
 
 def move_job(
@@ -48,6 +55,20 @@ def move_items(
     return _move(connection, "items", target, now, where, values, changes, changed)
 
 
+def pass_on(
+    connection: sqlite3.Connection, stage: Stage, attempt: int, now: float, where: str, values: Sequence[object]
+) -> int:
+    """READY items that match `where` wait in `stage` now, without their crashes. Returns how many.
+
+    No state is named, so that SQLite leaves the indexes alone in which nothing changes: half the price of a result.
+    """
+    cursor = connection.execute(
+        f"UPDATE items SET updated_at = ?, stage = ?, attempt = ?, crashes = 0 WHERE +state = 'ready' AND {where}",
+        (now, stage, attempt, *values),
+    )
+    return cursor.rowcount
+
+
 def move_removals(
     connection: sqlite3.Connection,
     target: ItemState,
@@ -73,7 +94,7 @@ def _move(
 ) -> int:
     cursor = connection.execute(
         f"UPDATE {table} SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
-        f" WHERE state IN ({_states(item_sources(target))}) AND {where}",
+        f" WHERE state IN ({_sources(target)}) AND {where}",
         (target, now, *changed, *values),
     )
     return cursor.rowcount

@@ -5,7 +5,7 @@ It owns what of a stage's output goes where, and the fence against stale results
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from imgdiffd.advance import Step, Subject, advance
 from imgdiffd.job import ItemState, JobState
@@ -20,11 +20,12 @@ from imgdiffd.message import (
     StageOutput,
     VetOutput,
 )
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.profile import Profile
+from imgdiffd.selection import Verdict
 from imgdiffd.store import removals
 from imgdiffd.store.jobs import complete_jobs
-from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
+from imgdiffd.store.moves import JOB_UNDER_WAY, move_items, pass_on
 from imgdiffd.store.rows import Recorded, TaskRow
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
 from imgdiffd.store.values import dump_scores, dump_words, load_scores
@@ -87,11 +88,13 @@ def _keep_boxes(connection: sqlite3.Connection, output: LocateOutput, step: Step
 
 
 def _keep_verdicts_on_regions(connection: sqlite3.Connection, subject: Subject, step: Step) -> None:
+    """Of those that fall out here; the subject's regions are those that nothing was held against."""
     connection.executemany(
         "UPDATE regions SET reason = ?, detail = ? WHERE item_id = ? AND number = ?",
         (
             (code_of(verdict), verdict.detail, subject.item, number)
             for number, verdict in zip(subject.regions, step.parts, strict=True)
+            if not verdict.passed
         ),
     )
 
@@ -152,41 +155,55 @@ def _keep(
 
 
 _FENCED = (
-    "SELECT items.id, items.caption, items.job_id, items.profile_id, items.crashes, jobs.state AS job_state,"
+    "SELECT items.id, items.caption, items.job_id, items.profile_id, items.attempt, jobs.state AS job_state,"
     " jobs.priority, pairs.width, pairs.height"
-    " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
-    " WHERE items.id = ? AND items.state = 'ready' AND items.stage = ? AND items.attempt = ?"
-    f" AND {JOB_UNDER_WAY}"
+    " FROM json_each(?) AS batch CROSS JOIN items ON items.id = batch.value JOIN jobs ON jobs.id = items.job_id"
+    " LEFT JOIN pairs ON pairs.item_id = items.id"
+    f" WHERE items.state = 'ready' AND items.stage = ? AND {JOB_UNDER_WAY}"
+)
+_KEPT_REGIONS = (
+    "SELECT item_id, number FROM regions WHERE item_id IN (SELECT value FROM json_each(?)) AND reason = ''"
+    " ORDER BY item_id, number"
 )
 
 
-def _subject(connection: sqlite3.Connection, row: sqlite3.Row, stage: Stage, attempt: int) -> Subject:
-    regions = connection.execute(
-        "SELECT number FROM regions WHERE item_id = ? AND reason = '' ORDER BY number", (row["id"],)
-    ).fetchall()
-    numbers = tuple(int(region["number"]) for region in regions)
-    return Subject(row["id"], stage, attempt, row["caption"], row["width"] or 0, row["height"] or 0, numbers)
+def _subjects(
+    connection: sqlite3.Connection, stage: Stage, attempts: Mapping[int, int]
+) -> dict[int, tuple[Subject, sqlite3.Row]]:
+    """Those of the batch that are still where it found them, by item."""
+    items = json.dumps(list(attempts))
+    regions: dict[int, list[int]] = {}
+    if DEPTH[stage] > DEPTH[Stage.LOCATE]:  # which finds them
+        for item, number in connection.execute(_KEPT_REGIONS, (items,)).fetchall():
+            regions.setdefault(item, []).append(number)
+    return {
+        row["id"]: (_subject(row, stage, tuple(regions.get(row["id"], ()))), row)
+        for row in connection.execute(_FENCED, (items, stage)).fetchall()
+        if row["attempt"] == attempts[row["id"]]
+    }
 
 
-def _move(connection: sqlite3.Connection, subject: Subject, step: Step, now: float) -> None:
-    ended = step.state is not ItemState.READY
-    rejected = step.state is ItemState.REJECTED
-    moved = move_items(
-        connection,
-        step.state,
-        now,
-        "id = ? AND state = 'ready' AND stage = ? AND attempt = ?",
-        (subject.item, subject.stage, subject.attempt),
-        "stage = ?, attempt = ?, reason = ?, detail = ?" + ("" if ended else ", crashes = 0"),
-        (
-            step.stage,
-            step.attempt,
-            code_of(step.verdict) if rejected else "",
-            step.verdict.detail if rejected else "",
-        ),
-    )
-    if moved != 1:
-        raise AssertionError(f"item {subject.item} moved under its own transaction")
+def _subject(row: sqlite3.Row, stage: Stage, regions: tuple[int, ...]) -> Subject:
+    return Subject(row["id"], stage, row["attempt"], row["caption"], row["width"] or 0, row["height"] or 0, regions)
+
+
+def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], now: float) -> None:
+    """All items that go the same way with one statement: each costs the writer's thread more than the row."""
+    ways: dict[tuple[Stage, ItemState, int, str, str], list[int]] = {}
+    for step in steps:
+        rejected = step.state is ItemState.REJECTED
+        reason = (code_of(step.verdict), step.verdict.detail) if rejected else ("", "")
+        ways.setdefault((step.stage, step.state, step.attempt, *reason), []).append(step.item)
+    for (target, state, attempt, *why), items in ways.items():
+        where = "id IN (SELECT value FROM json_each(?)) AND +stage = ?"  # the plus: by number, not by the index
+        values = (json.dumps(items), stage)
+        if state is ItemState.READY:
+            moved = pass_on(connection, target, attempt, now, where, values)
+        else:
+            changes = "stage = ?, attempt = ?, reason = ?, detail = ?"
+            moved = move_items(connection, state, now, where, values, changes, (target, attempt, *why))
+        if moved != len(items):
+            raise AssertionError(f"items {items} moved under their own transaction")
 
 
 def record(
@@ -206,28 +223,29 @@ def record(
     With `removal`, a pair that passes the similarity gate also waits for things to be removed from it.
     """
     tasks: list[TaskRow] = []
-    finished: list[int] = []
+    steps: list[Step] = []
+    parts: dict[int, list[Verdict]] = {}  # by job
     ended_in: dict[int, None] = {}
-    stale = 0
+    subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
     for output in outputs:
-        attempt = attempts[output.item]
-        row = connection.execute(_FENCED, (output.item, stage, attempt)).fetchone()
-        if row is None:
-            stale += 1
+        if output.item not in subjects:
             continue
-        subject = _subject(connection, row, stage, attempt)
+        subject, row = subjects.pop(output.item)  # its second result would be stale
         step = advance(subject, output, profile)
         _keep(connection, output, subject, step, row["job_id"], now)
-        _move(connection, subject, step, now)
         if removal and stage is Stage.COMPARE and step.verdict.passed:
-            removals.create(connection, step.item, row["job_id"], attempt, now)
-        count_verdicts(connection, row["job_id"], stage, step.parts)
+            removals.create(connection, step.item, row["job_id"], subject.attempt, now)
+        steps.append(step)
+        parts.setdefault(row["job_id"], []).extend(step.parts)
         if step.state is not ItemState.READY:
-            finished.append(step.item)
             ended_in[row["job_id"]] = None
         elif row["job_state"] == JobState.ACTIVE:
             group = str(row["profile_id"])
             tasks.append(TaskRow(step.item, step.stage, step.attempt, group, row["priority"], 0))
+    _move(connection, stage, steps, now)
+    for job, verdicts in parts.items():
+        count_verdicts(connection, job, stage, verdicts)
     note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
-    return Recorded(tuple(tasks), tuple(finished), stale, tuple(done_jobs))
+    finished = tuple(step.item for step in steps if step.state is not ItemState.READY)
+    return Recorded(tuple(tasks), finished, len(outputs) - len(steps), tuple(done_jobs))
