@@ -202,6 +202,8 @@ def _reason(error: BaseException) -> str:
     """The first error within a group of them."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"the end did not come within {PATIENCE_S:,.0f} virtual seconds: an item or a wake-up was lost"
     return f"{type(error).__name__}: {error}"
 
 
