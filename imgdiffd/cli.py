@@ -42,7 +42,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     from imgdiffd.daemon import serve
 
-    anyio.run(serve, settings, backend_options={"use_uvloop": sys.platform != "win32"})
+    anyio.run(lambda: serve(settings, reread=lambda: _settings(arguments)), backend_options={"use_uvloop": True})
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -20,8 +20,8 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
+from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.settings import Settings
 from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, Store
@@ -33,9 +33,10 @@ class DaemonControl:
     """One daemon's `Control`."""
 
     def __init__(
-        self, settings: Settings, store: Store, scheduler: Scheduler, fleet: Fleet, inbox: Inbox, disk: DiskGuard
+        self, live: LiveSettings, store: Store, scheduler: Scheduler, fleet: Fleet, inbox: Inbox, disk: DiskGuard
     ) -> None:
-        self._settings = settings
+        self._live = live
+        self._settings = live.settings
         self._store = store
         self._scheduler = scheduler
         self._fleet = fleet
@@ -72,6 +73,7 @@ class DaemonControl:
             ready=not problems,
             paused=await self._store.paused(),
             problems=problems
+            + self._live.problems
             + stranded(jobs, devices)
             + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
             bundle=self._settings.bundle,

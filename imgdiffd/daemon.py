@@ -28,6 +28,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.notify import Notifier, tell_progress
 from imgdiffd.placing import Placer
 from imgdiffd.profile import load_profile
+from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -54,11 +55,14 @@ async def _start(group: TaskGroup, name: str, function: Callable[[], Awaitable[N
     return scope
 
 
-async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> None:
+async def serve(
+    settings: Settings, *, command: Sequence[str] | None = None, reread: Callable[[], Settings] | None = None
+) -> None:
     """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
 
-    A second signal skips the drain. `command` replaces the worker process (tests do). Raises ConfigurationError before
-    anything was started when it could not work.
+    A second signal skips the drain. SIGHUP has the settings read again with `reread`, where that is given. `command`
+    replaces the worker process (tests do). Raises ConfigurationError before anything was started when it could not
+    work.
     """
     bundle = load_bundle(settings.bundle)
     if command is None and (missing := problems(bundle)):
@@ -104,7 +108,8 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
         disk.guard(scheduler)
-        control = DaemonControl(settings, store, scheduler, fleet, inbox, disk)
+        live = LiveSettings(settings, (inbox.use, disk.use))
+        control = DaemonControl(live, store, scheduler, fleet, inbox, disk)
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
@@ -115,10 +120,12 @@ async def serve(settings: Settings, *, command: Sequence[str] | None = None) -> 
                     await _start(group, "fleet", partial(fleet.run, scheduler.device_up, scheduler.device_down)),
                     await _start(group, "progress", partial(tell_progress, notifier, control.status)),
                 ]
+                if reread is not None:
+                    running.append(await _start(group, "reload", partial(live.run, reread)))
                 intake = await _start(group, "inbox", inbox.run)
                 _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
                 notifier.ready()
-                await _until_stopped(intake, scheduler, fleet, settings.drain_s, notifier)
+                await _until_stopped(intake, scheduler, fleet, live, notifier)
                 await fleet.stop(WORKER_GRACE_S)
                 for scope in reversed(running):
                     scope.cancel()
@@ -142,11 +149,12 @@ def _now_ns(folder: Path) -> int:
 
 
 async def _until_stopped(
-    intake: anyio.CancelScope, scheduler: Scheduler, fleet: Fleet, drain_s: float, notifier: Notifier
+    intake: anyio.CancelScope, scheduler: Scheduler, fleet: Fleet, live: LiveSettings, notifier: Notifier
 ) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
+            drain_s = live.settings.drain_s
             _log.info("%s: stopping; running batches have %g s", signal.Signals(number).name, drain_s)
             break
         notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)

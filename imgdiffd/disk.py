@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import anyio
 
 from imgdiffd.errors import StoreFullError
+from imgdiffd.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ class DiskGuard:
         """Hold `dispatch` back from now on while there is too little room. Raises OSError as `check` does."""
         self._dispatch = dispatch
         self.check()
+
+    def use(self, settings: Settings) -> None:
+        """The threshold of these settings counts from the next look on."""
+        self._min_free_gb = settings.min_free_gb
 
     def check(self) -> None:
         """Look once; keep the ballast up where there is room. Raises OSError where the folder cannot be asked."""

@@ -53,14 +53,13 @@ class Inbox:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = settings.inbox_folder
-        self._poll_s = settings.poll_s
-        self._settle_s = settings.settle_s
         self._profile = profile
         self._on_job = on_job
         self._clock = clock
         self._intake = Intake(jobs)
         self._exits = Exits(self._folder)
         self._wake = anyio.Event()
+        self.use(settings)
         self._folder_problem: str | None = None
         self._store_problem: str | None = None
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
@@ -69,6 +68,12 @@ class Inbox:
         self._busy: set[str] = set()  # queued or being taken
         self._workers = 0
         self._leaving: dict[Fingerprint, InputError | None] = {}  # taken or refused, but not moved yet
+
+    def use(self, settings: Settings) -> None:
+        """The times of these settings count from now on; the folder stays."""
+        self._poll_s = settings.poll_s
+        self._settle_s = settings.settle_s
+        self._wake.set()
 
     @property
     def degraded(self) -> str | None:

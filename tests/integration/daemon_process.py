@@ -20,7 +20,8 @@ import json, sys
 import anyio
 from imgdiffd.daemon import serve
 from imgdiffd.settings import load_settings
-anyio.run(lambda: serve(load_settings(), command=json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
+run = lambda: serve(load_settings(), command=json.loads(sys.argv[1]), reread=load_settings)
+anyio.run(run, backend_options={"use_uvloop": True})
 """
 LIMIT_S = 60.0
 

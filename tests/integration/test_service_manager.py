@@ -31,7 +31,7 @@ import anyio
 from imgdiffd import cli, daemon
 from imgdiffd.testing.worker import COMMAND
 serve = daemon.serve
-daemon.serve = lambda settings: serve(settings, command=COMMAND)
+daemon.serve = lambda settings, **rest: serve(settings, command=COMMAND, **rest)
 cli.main(["serve"])
 """
 # SIGUSR1 blocks the main thread, and with it the loop, until a file is taken away; other threads go on.

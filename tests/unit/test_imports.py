@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "sweep": (frozenset(), frozenset()),
     "disk": (frozenset(), frozenset({"anyio"})),
     "notify": (frozenset(), frozenset({"anyio"})),
+    "reload": (frozenset(), frozenset({"anyio"})),
     "captions": (frozenset(), frozenset({"ijson", "pyarrow"})),
     "schedulers": (frozenset(), frozenset({"anyio"})),
     "kernels": (frozenset(), frozenset({"torch", "triton", "xformers"})),
@@ -43,12 +44,12 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "fleet": (frozenset({"device"}), frozenset({"anyio"})),
     "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
-    "control": (frozenset({"api", "disk", "fleet", "inbox", "schedulers", "store"}), frozenset({"anyio"})),
+    "control": (frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store"}), frozenset({"anyio"})),
     "daemon": (
         frozenset(
             {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
         )
-        | {"notify", "store", "sweep"},
+        | {"notify", "reload", "store", "sweep"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),

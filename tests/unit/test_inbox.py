@@ -319,6 +319,16 @@ async def test_growing_file_waits_until_it_rests(folder: Path, jobs: FakeJobs) -
     assert jobs.captions[1] == ["a dog", "a cat"]
 
 
+async def test_another_time_to_settle_counts_from_the_next_look_on(folder: Path, jobs: FakeJobs) -> None:
+    inbox = make_inbox(folder, jobs, settle_s=600)
+    (folder / "a.txt").write_text("a dog\n")
+    await inbox.scan_once()
+    assert not jobs.rows
+    inbox.use(Settings(state_folder=folder.parent, settle_s=0))
+    await inbox.scan_once()
+    assert jobs.captions[1] == ["a dog"]
+
+
 async def test_file_that_changes_while_it_is_read_is_taken_anew(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt", "a dog\n")
 
