@@ -48,7 +48,7 @@ def test_four_cards_all_paint_and_filter_and_share_the_language_models(
 
 
 def test_an_eraser_stands_beside_the_models_that_its_stage_needs_and_takes_no_place_from_others() -> None:
-    without = {role: SMALL[role] for role in Role if role in SMALL and role != Role.ERASER}
+    without: dict[Role, Footprint] = {role: SMALL[role] for role in Role if role in SMALL and role != Role.ERASER}
     for spaces in (cards(*[40] * 4), cards(40, 40, 24), cards(80, 24), cards(60)):
         plan, alone = place(spaces, SMALL), place(spaces, without)
         holders = [set(placement.roles) for placement in plan.placements if Role.ERASER in placement.roles]
