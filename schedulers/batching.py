@@ -37,11 +37,14 @@ class Candidate:
     fillable: bool  # tasks of the group are open further upstream
     suspect: bool = False
     feeds: bool = False  # devices that cannot run the stage themselves will soon lack what follows it
+    share: int | None = None  # of the last tasks of their kind, those that no other device would end sooner
 
     @property
     def size(self) -> int:
         """The items of the batch if it is taken now."""
-        return self.count if self.suspect else min(self.count, self.limit)
+        if self.suspect:
+            return self.count
+        return min(self.count, self.limit, self.count if self.share is None else self.share)
 
     def due_s(self, patience: float, max_passes: int) -> float:
         """When the batch may run, on the clock of `since_s`; in the past where there is nothing to wait for."""
@@ -127,6 +130,7 @@ def choose_batch(
     if one.suspect and not idle:
         return BatchChoice(None, None, f"waits to run {one.stage} of a failed batch with nothing beside it")
     why = "retried on its own" if one.suspect else "full" if one.count >= one.limit else "due"
+    why = "the last, shared with others" if one.size < min(one.count, one.limit) else why
     if one.passes >= patience.max_passes:
         why = f"passed over {one.passes} times"
     rule = "feeds other devices" if one.feeds else "most downstream"

@@ -11,7 +11,8 @@ from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.devices import Device, Flight
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
-from imgdiffd.schedulers.stealing import Victim, choose_theft
+from imgdiffd.schedulers.sharing import Hand, share
+from imgdiffd.schedulers.stealing import Victim, choose_theft, leaving_price_s
 from imgdiffd.schedulers.work import Batch, LaneKey
 
 
@@ -80,7 +81,7 @@ class Dispatcher:
         keys = self._lanes(device.queue, background)
         suspects = [(index, self._suspect(device, part)) for index, part in enumerate(device.queue.suspects)]
         parts = [(index, part) for index, part in suspects if background or part.priority >= 0]
-        candidates = [self._candidate(device, device, key) for key in keys] + [part for _, part in parts]
+        candidates = [self._candidate(device, device, key, now_s) for key in keys] + [part for _, part in parts]
         idle = not device.flights
         choice = choose_batch(candidates, now_s=now_s, idle=idle, hungry=hungry, patience=self._patience)
         self._note(device, choice.reason, choice.until_s)
@@ -106,7 +107,7 @@ class Dispatcher:
             victims.append(
                 Victim(
                     other.name,
-                    tuple(self._candidate(other, device, key) for key in keys[other.name]),
+                    tuple(self._candidate(other, device, key, now_s) for key in keys[other.name]),
                     tuple(other.lane_seconds(key, self._costs, self._limits) for key in keys[other.name]),
                     free_in_s,
                     free_in_s + other.queued_seconds(self._costs, self._limits),
@@ -127,10 +128,12 @@ class Dispatcher:
         if until_s is not None:
             device.until_s = until_s if device.until_s is None else min(until_s, device.until_s)
 
-    def _candidate(self, owner: Device, runner: Device, key: LaneKey) -> Candidate:
+    def _candidate(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> Candidate:
         stage, group = key
         lane = owner.queue.lanes[key]
         count, limit = len(lane), self._limits.limit(runner.name, key)
+        fillable = self._board.fillable(stage, group)
+        last = not fillable and 1 < count <= limit * len(self._board.devices)
         return Candidate(
             stage=stage,
             group=group,
@@ -140,9 +143,26 @@ class Dispatcher:
             passes=lane.passes,
             limit=limit,
             batch_s=self._costs.seconds(runner.name, key, min(count, limit)),
-            fillable=self._board.fillable(stage, group),
+            fillable=fillable,
             feeds=owner is runner and self._board.feeds(stage),
+            share=self._share(owner, runner, key, now_s) if last else None,
         )
+
+    def _share(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> int:
+        """The runner's part of a lane to which nothing comes. The owner has one at least: it may be the only taker."""
+        count = len(owner.queue.lanes[key])
+
+        def hand(device: Device) -> Hand:
+            queued_s = 0.0 if device is runner else device.queued_seconds(self._costs, self._limits)
+            if device is owner is not runner:
+                queued_s -= device.lane_seconds(key, self._costs, self._limits)
+            price_s = 0.0 if device is owner else leaving_price_s(key[0], 1)
+            item_s = self._costs.seconds(device.name, key, count) / count
+            return Hand(device.free_in_s(now_s) + queued_s, item_s + price_s)
+
+        up = (device for device in self._board.devices.values() if device.up and device.holds(key[0]))
+        mine = share(count, hand(runner), [hand(device) for device in up if device is not runner])
+        return max(1, mine) if owner is runner else mine
 
     def _suspect(self, device: Device, part: Suspects) -> Candidate:
         stage, group = part.key

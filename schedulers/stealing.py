@@ -49,18 +49,28 @@ def _nothing(reason: str, until_s: float | None = None) -> Theft:
     return Theft(None, 0, 0, until_s, reason)
 
 
-def _fair_size(candidate: Candidate, victim: Victim) -> int:
-    """All that fits, or half of the last batch where the victim comes to it before the thief would be done."""
-    if candidate.count <= candidate.limit and victim.free_in_s < candidate.batch_s:
-        return (candidate.count + 1) // 2
-    return candidate.size
+def _paying_size(candidate: Candidate, victim: Victim, own_backlog_s: float) -> int:
+    """How many tasks to take, so that both are done sooner than the victim alone would be; 0 where none are.
+
+    All that fits, or half of what does not fill a batch where the victim comes to it before the thief would be done;
+    fewer where the thief is slow. Of the last of their kind, the thief's share.
+    """
+    full, size = min(candidate.count, candidate.limit), candidate.size
+    if candidate.share is None and candidate.count <= candidate.limit and victim.free_in_s < candidate.batch_s:
+        size = (candidate.count + 1) // 2
+    price_s = leaving_price_s(candidate.stage, size)
+    while size:
+        if own_backlog_s + price_s + candidate.batch_s * size / full < victim.backlog_s:
+            return size
+        size //= 2
+    return 0
 
 
 def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: float, patience: Patience) -> Theft:
     """The oldest due batch of the device with the most queued seconds among stages that the thief can run.
 
-    The highest priority that waits anywhere comes first. A batch is taken only if the victim's backlog is longer than
-    the thief's own plus the price of leaving: else the work is done sooner where it is.
+    The highest priority that waits anywhere comes first. A batch is taken only if the thief, its own backlog and the
+    price of leaving counted in, is done with it before the victim would be done with everything: else it stays.
     """
     priorities = {lane.priority for victim in victims for lane in victim.lanes}
     if not priorities:
@@ -74,8 +84,7 @@ def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: floa
                 if due_s > now_s:
                     until.append(due_s)
                     continue
-                size = _fair_size(candidate, victim)
-                if victim.backlog_s > own_backlog_s + leaving_price_s(candidate.stage, size):
+                if size := _paying_size(candidate, victim, own_backlog_s):
                     reason = f"steals {candidate.stage} x{size} from {victim.device}"
                     return Theft(
                         victim.device, index, size, None, f"{reason}, which has {victim.backlog_s:.1f} s to do"

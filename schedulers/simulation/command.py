@@ -12,7 +12,7 @@ from imgdiffd.schedulers.cost_table import A100, CAPTIONS, CostTable
 from imgdiffd.schedulers.simulation.chart import planning_chart, utilisation_chart
 from imgdiffd.schedulers.simulation.comparators import run_comparators
 from imgdiffd.schedulers.simulation.outcome import Outcome
-from imgdiffd.schedulers.simulation.report import as_json, as_text
+from imgdiffd.schedulers.simulation.report import as_json, as_text, beside_the_paper, room
 from imgdiffd.schedulers.simulation.scenario import (
     BatchCosts,
     Fates,
@@ -86,8 +86,13 @@ def simulate(options: Options, show: Callable[[str], None]) -> None:
     words = f"{options.captions:,} captions on {options.devices} devices, {_conditions(options)}"
     show(f"{words}; seed {options.seed}; costs: {scenario.table.device} ({scenario.table.source})")
     outcomes = run_policies(scenario)
-    show(f"the least possible, every batch full and all cards always busy: {outcomes[0].bound_s / 3600:.2f} h\n")
+    show(
+    least = "the least possible, every batch full and no card idle but for want of a model"
+    show(f"{least}: {outcomes[0].bound_s / 3600:.2f} h\n")
+    )
     show(as_text(outcomes))
+    show(f"\n{room(outcomes)}")
+    show(beside_the_paper(outcomes[0], options.captions, options.devices, scenario.table.device))
     hours, bounds = _planned_hours(options)
     rows = "\n".join(f"{count:>8} devices {hours[outcomes[0].policy][count]:>10.1f} h" for count in PLANNED)
     show(f"\nplanning ahead, {outcomes[0].policy}:\n{rows}")

@@ -198,6 +198,7 @@ class _Run:
             if stage is not Stage.REWRITE:
                 self._painted_on[item] = device
             self._policy.put(following, item, next(self._order))
+        self.tally.holds_pairs(len(self._painted_on))
 
 
 def run_comparators(scenario: Scenario, fates: Fates, costs: BatchCosts) -> tuple[Outcome, ...]:

@@ -21,7 +21,8 @@ class Outcome:
     batch_sizes: Mapping[Stage, Mapping[int, int]]
     steals: int
     deaths: int
-    most_open: int  # the most captions under way at once: their pictures lie on the disk
+    most_open: int  # the most captions under way at once
+    most_painted: int  # the most painted pairs under way at once: their pictures lie on the disk and in caches
     first_sample_s: float
 
     @property
@@ -60,6 +61,7 @@ class Tally:
     deaths: int = 0
     under_way: int = 0
     most_open: int = 0
+    most_painted: int = 0
     ended: int = 0
     first_sample_s: float = float("inf")
 
@@ -67,6 +69,10 @@ class Tally:
         """So many captions are under way from now on."""
         self.under_way += items
         self.most_open = max(self.most_open, self.under_way)
+
+    def holds_pairs(self, pairs: int) -> None:
+        """So many painted pairs are under way now."""
+        self.most_painted = max(self.most_painted, pairs)
 
     def ended_one(self, *, sample: bool, now_s: float) -> None:
         """A caption is through, with or without a sample."""
@@ -79,5 +85,14 @@ class Tally:
         """The record of the whole run."""
         sizes = {stage: dict(counts) for stage, counts in self.batch_sizes.items() if counts}
         return Outcome(
-            policy, seconds, bound_s, dict(self.busy_s), sizes, steals, self.deaths, self.most_open, self.first_sample_s
+            policy=policy,
+            seconds=seconds,
+            bound_s=bound_s,
+            busy_s=dict(self.busy_s),
+            batch_sizes=sizes,
+            steals=steals,
+            deaths=self.deaths,
+            most_open=self.most_open,
+            most_painted=self.most_painted,
+            first_sample_s=self.first_sample_s,
         )

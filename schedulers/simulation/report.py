@@ -6,6 +6,7 @@ It owns the words; it does not know how the figures came about.
 import json
 from collections.abc import Sequence
 
+from imgdiffd.schedulers.cost_table import CAPTIONS, PAPER_HOURS
 from imgdiffd.schedulers.simulation.outcome import Outcome
 from imgdiffd.schedulers.simulation.scenario import SIMULATED
 
@@ -24,18 +25,40 @@ def _percent(share: float) -> str:
 
 
 def as_text(outcomes: Sequence[Outcome]) -> str:
-    """Hours, utilisation, steals and batch sizes, a line for each policy."""
+    """Hours, utilisation, steals and batch sizes, a line for each policy; `outcomes` begin with our own."""
     devices = list(outcomes[0].busy_s)
-    head = ["", "hours", "over bound", "utilisation", *devices, "steals", "deaths", "open at most", "first sample"]
+    head = ["", "hours", "over bound", "to ours", "utilisation", *devices, "steals", "deaths", "pairs", "first sample"]
     rows = [head]
     for one in outcomes:
         shares = [_percent(one.utilisation[name]) for name in devices]
         first = f"{one.first_sample_s / 60:.1f} min" if one.first_sample_s < float("inf") else "none"
-        figures = [f"{one.hours:.2f}", _percent(one.over_bound), _percent(one.mean_utilisation), *shares]
-        rows.append([one.policy, *figures, str(one.steals), str(one.deaths), str(one.most_open), first])
+        more = f"{100 * (one.seconds / outcomes[0].seconds - 1):+.1f} %" if one is not outcomes[0] else ""
+        figures = [f"{one.hours:.2f}", _percent(one.over_bound), more, _percent(one.mean_utilisation), *shares]
+        rows.append([one.policy, *figures, str(one.steals), str(one.deaths), str(one.most_painted), first])
     sizes = [["items a batch", *(str(stage) for stage in SIMULATED)]]
     sizes += [[one.policy, *(f"{one.mean_batch(stage):.1f}" for stage in SIMULATED)] for one in outcomes]
-    return f"{_aligned(rows)}\n\n{_aligned(sizes)}"
+    return f"{_aligned(rows)}\npairs: painted and under way at once, at most\n\n{_aligned(sizes)}"
+
+
+def room(outcomes: Sequence[Outcome]) -> str:
+    """How much any policy could gain on each of the others, and how much of that ours does."""
+    ours, *others = outcomes
+    best = min(others, key=lambda one: one.seconds)
+    gained = best.seconds / ours.seconds - 1
+    return (
+        f"the best of the others is {best.policy}: {best.hours:.2f} h of at least {best.bound_s / 3600:.2f} h, so that "
+        f"no policy can have it take more than {_percent(best.over_bound)} longer; it takes {_percent(gained)} longer "
+        f"than {ours.policy}"
+    )
+
+
+def beside_the_paper(ours: Outcome, captions: int, devices: int, device: str) -> str:
+    """Our hours, and those that the paper took for its captions on four A100s."""
+    paper_days = PAPER_HOURS / 24
+    return (
+        f"{captions:,} captions on {devices} x {device}: {ours.hours:.1f} h, {ours.hours / 24:.2f} days; "
+        f"the paper, {CAPTIONS:,} on 4 x A100: {PAPER_HOURS:.1f} h, {paper_days:.2f} days"
+    )
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
@@ -49,6 +72,7 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
             "steals": one.steals,
             "deaths": one.deaths,
             "most_open": one.most_open,
+            "most_painted": one.most_painted,
             "first_sample_s": one.first_sample_s if one.first_sample_s < float("inf") else None,
             "batch_sizes": {str(stage): dict(sizes) for stage, sizes in one.batch_sizes.items()},
         }

@@ -3,9 +3,11 @@
 It owns the assumptions, every one of them a field; it does not know how work is shared out.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from imgdiffd.pipeline import STAGES, Role, Stage, stage_after
 from imgdiffd.schedulers.cost_table import A100, BOXES, CAPTIONS, ITEMS_PER_CAPTION, SAMPLES, SIMILAR, CostTable
@@ -145,8 +147,20 @@ class BatchCosts:
         return (self._fixed_s[stage] + weight * self._item_s[stage]) / speed + leaving_price_s(stage, away)
 
     def bound_s(self, devices: Sequence[SimulatedDevice]) -> float:
-        """The least time any policy needs: every batch full, all work spread evenly over the cards' speeds."""
-        return sum(self._floor_s.values()) / sum(device.speed for device in devices)
+        """The least time any policy needs: every batch full, nothing read twice, and work spread as evenly as can be.
+
+        That is the optimum of the linear program that shares each stage's seconds among the devices that hold its
+        models: by the max-flow min-cut theorem, the largest ratio of the work of some stages to the speed of all
+        devices that can do any of it. With every model everywhere it is all work / all devices.
+        """
+        stages = [stage for stage in SIMULATED if self._floor_s[stage] > 0]
+        sets = (some for size in range(1, len(stages) + 1) for some in combinations(stages, size))
+        return max((self._least_s(some, devices) for some in sets), default=0.0)
+
+    def _least_s(self, stages: Sequence[Stage], devices: Sequence[SimulatedDevice]) -> float:
+        speed = sum(device.speed for device in devices if any(device.holds(stage) for stage in stages))
+        work_s = sum(self._floor_s[stage] for stage in stages)
+        return work_s / speed if speed else math.inf
 
     def share(self, stage: Stage) -> float:
         """The stage's part of all seconds."""

@@ -113,6 +113,7 @@ class SimulatedWork:
             if batch.stage is not Stage.REWRITE:
                 self._painted_on[item] = device  # or read there: it has the pictures now
             followups.append(Task(item, following, 0, _GROUP))
+        self.tally.holds_pairs(len(self._painted_on))
         return followups
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
@@ -120,6 +121,7 @@ class SimulatedWork:
 
     async def set_aside(self, task: Task, cause: str) -> None:
         """An item whose workers died three times by chance."""
+        self._painted_on.pop(task.item, None)
         self.tally.ended_one(sample=False, now_s=anyio.current_time())
 
 

@@ -91,6 +91,16 @@ def test_part_of_a_failed_batch_runs_as_it_is() -> None:
     assert lane(Stage.DESCRIBE, 3, limit=2, suspect=True).size == 3
 
 
+def test_of_the_last_of_their_kind_the_owner_takes_its_share_and_says_so() -> None:
+    choice = choose_batch(
+        [lane(Stage.GENERATE, 6, fillable=False, share=2)], now_s=0.0, idle=True, hungry=False, patience=PATIENCE
+    )
+    assert choice.index == 0
+    assert "generate x2" in choice.reason
+    assert "shared" in choice.reason
+    assert lane(Stage.GENERATE, 20, share=9).size == STAGES[Stage.GENERATE].batch_limit
+
+
 def test_every_choice_gives_its_reason() -> None:
     for lanes in ([], [lane(Stage.DESCRIBE, 1)], [lane(Stage.DESCRIBE)]):
         assert choose_batch(lanes, now_s=0.0, idle=True, hungry=False, patience=PATIENCE).reason

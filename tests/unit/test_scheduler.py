@@ -47,6 +47,15 @@ async def test_idle_device_steals_from_a_loaded_one() -> None:
 
 
 @on_virtual_time
+async def test_last_batch_is_shared_so_that_no_device_is_idle_while_another_still_works() -> None:
+    work = FakeWork(tasks(range(4), Stage.GENERATE), seconds=lambda _, b: 8.0 * len(b.tasks), following=last_stage)
+    scheduler = Scheduler(work)
+    async with running(work, scheduler, "a", "b", "c", "d"):
+        await scheduler.wait_idle()
+    assert sorted(ran.device for ran in work.ran) == ["a", "b", "c", "d"]
+
+
+@on_virtual_time
 async def test_no_device_runs_a_stage_whose_models_it_lacks() -> None:
     work = FakeWork(tasks(range(40)))
     scheduler = Scheduler(work)

@@ -1,5 +1,7 @@
 """The law of taking work from another device."""
 
+from dataclasses import replace
+
 from imgdiffd.pipeline import STAGES, Stage
 from imgdiffd.schedulers.batching import Candidate, Patience
 from imgdiffd.schedulers.stealing import LEAVING_S, Theft, Victim, choose_theft, leaving_price_s
@@ -68,10 +70,21 @@ def test_work_stays_where_it_is_done_sooner_than_the_price_of_leaving() -> None:
     assert "does not pay" in steal(soon).reason
 
 
-def test_busy_thief_steals_only_what_would_wait_longer_than_its_own_backlog() -> None:
-    one = victim("a", lane(), lane_s=(8.0,), free_in_s=10.0)
-    assert steal(one, own_backlog_s=17.9).device == "a"
-    assert steal(one, own_backlog_s=18.1).device is None
+def test_busy_thief_steals_only_what_it_ends_sooner_than_its_victim_would() -> None:
+    one = victim("a", lane(batch_s=4.0), lane_s=(8.0,), free_in_s=10.0)
+    assert [steal(one, own_backlog_s=own_s).size for own_s in (13.9, 14.1, 16.1, 17.1)] == [4, 2, 1, 0]
+
+
+def test_slow_thief_takes_no_more_than_it_ends_sooner_than_its_victim_would() -> None:
+    last = victim("a", lane(count=8, batch_s=50.0), lane_s=(30.0,), free_in_s=1.0)
+    assert steal(last).size == 2
+    assert steal(victim("a", lane(count=4, batch_s=50.0), lane_s=(10.0,), free_in_s=1.0)).device is None
+
+
+def test_of_the_last_of_their_kind_the_thief_takes_its_share() -> None:
+    last = replace(lane(count=4, batch_s=4.0), share=1)
+    assert steal(victim("a", last, lane_s=(4.0,), free_in_s=9.0)).size == 1
+    assert steal(victim("a", replace(last, share=0), lane_s=(4.0,), free_in_s=9.0)).device is None
 
 
 def test_small_batch_held_to_fill_is_not_stolen_before_the_short_patience() -> None:
