@@ -86,10 +86,8 @@ def simulate(options: Options, show: Callable[[str], None]) -> None:
     words = f"{options.captions:,} captions on {options.devices} devices, {_conditions(options)}"
     show(f"{words}; seed {options.seed}; costs: {scenario.table.device} ({scenario.table.source})")
     outcomes = run_policies(scenario)
-    show(
     least = "the least possible, every batch full and no card idle but for want of a model"
     show(f"{least}: {outcomes[0].bound_s / 3600:.2f} h\n")
-    )
     show(as_text(outcomes))
     show(f"\n{room(outcomes)}")
     show(beside_the_paper(outcomes[0], options.captions, options.devices, scenario.table.device))
