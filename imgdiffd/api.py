@@ -118,7 +118,7 @@ def build_app(control: Control, version: str) -> FastAPI:
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of it"),
         reason: str | None = Query(None, max_length=200, description="only captions that failed for it"),
     ) -> dict[str, int]:
-        """Try failed captions again, of every job where none is named."""
+        """Try failed captions and removals again, of every job where none is named."""
         return {"retried": await control.retry(job, reason)}
 
     @app.post("/pause")

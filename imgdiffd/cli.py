@@ -11,13 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imgdiffd import __version__
+from imgdiffd import __version__, cli_export
 from imgdiffd.cli_models import add_models, spelled_out
 from imgdiffd.errors import DaemonError, ImgdiffdError
 from imgdiffd.settings import Settings, documented, load_settings
 
 _Command = Callable[[argparse.Namespace], None]
-FORMATS = ("release",)
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -50,7 +49,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
     from imgdiffd.demo import run_demo
 
-    run_demo(arguments.folder, arguments.captions, Console())
+    run_demo(arguments.folder, arguments.captions, Console(), removal=arguments.removal)
 
 
 def _submit(arguments: argparse.Namespace) -> None:
@@ -116,7 +115,7 @@ def _retry(arguments: argparse.Namespace) -> None:
     from imgdiffd.client import Client
 
     with Client(_settings(arguments).socket_path) as client:
-        print(f"{client.retry(arguments.job, arguments.reason)} captions are tried again")
+        print(f"{client.retry(arguments.job, arguments.reason)} captions and removals are tried again")
 
 
 def _funnel(arguments: argparse.Namespace) -> None:
@@ -134,19 +133,6 @@ def _explain(arguments: argparse.Namespace) -> None:
 
     with Client(_settings(arguments).socket_path) as client:
         print(json.dumps(client.explain(arguments.item), indent=2, ensure_ascii=False))
-
-
-def _export(arguments: argparse.Namespace) -> None:
-    from imgdiffd.export.contact_sheet import write_contact_sheet
-    from imgdiffd.export.release import export_release
-    from imgdiffd.store import Reader
-
-    folder = _settings(arguments).state_folder
-    with Reader.open(folder / "state.db") as reader:
-        samples = list(reader.samples(arguments.job))
-    count = export_release(samples, folder / "pictures", arguments.folder)
-    write_contact_sheet(samples, folder / "pictures", arguments.folder / "contact-sheet.png")
-    print(f"{count} samples in {arguments.folder}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -225,6 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = command("demo", _demo, "run the whole pipeline on the miniature bundle and leave a dataset in a folder")
     demo.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
     demo.add_argument("--captions", type=Path, help="your own caption file instead of the built-in one")
+    demo.add_argument("--removal", action="store_true", help="object removal too, which takes half as long again")
     command("serve", _serve, "run the daemon in the foreground")
     submit = command("submit", _submit, "send caption files to the daemon")
     submit.add_argument("files", nargs="+", type=Path)
@@ -235,11 +222,13 @@ def build_parser() -> argparse.ArgumentParser:
     watch = command("watch", _watch, "show progress live until the jobs are done")
     for added in (status, watch):
         added.add_argument("job", nargs="?", type=_positive, help="only this job")
-    command("cancel", _change, "end a job; what is done stays").add_argument("job", type=_positive)
+    command("cancel", _change, "end a job, or what is left of its removals; what is done stays").add_argument(
+        "job", type=_positive
+    )
     pausing = command("pause", _change, "keep captions from the devices until resumed, across restarts too")
     for added in (pausing, command("resume", _change, "let what was paused go on")):
         added.add_argument("job", nargs="?", type=_positive, help="all work where none is named")
-    retry = command("retry", _retry, "try failed captions again")
+    retry = command("retry", _retry, "try failed captions and removals again")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("job", nargs="?", type=_positive, help="those of this job")
     which.add_argument("--failed", action="store_true", help="those of every job")
@@ -247,9 +236,8 @@ def build_parser() -> argparse.ArgumentParser:
     funnel = command("funnel", _funnel, "how captions narrowed to samples, with the reasons")
     funnel.add_argument("job", nargs="?", type=_positive)
     command("explain", _explain, "everything known of one caption").add_argument("item", type=_positive)
-    export = command("export", _export, "write the dataset, with or without a running daemon")
-    export.add_argument("folder", type=Path)
-    export.add_argument("--format", choices=FORMATS, default=FORMATS[0])
+    export = command("export", cli_export.run, "write the dataset, with or without a running daemon")
+    cli_export.add_arguments(export)
     export.add_argument("--job", type=_positive, help="only this job")
     command("check", _check, "check settings, bundle and profile without starting anything")
     add_models(commands)

@@ -115,7 +115,9 @@ def _plan(arguments: argparse.Namespace) -> None:
     bundle = _bundle(arguments)
     if arguments.cards:
         cards = imagined(arguments.cards)
-        placer = Placer(bundle, {c.device: c.device for c in cards}, _measured(settings), lambda _: cards)
+        placer = Placer(
+            bundle, {c.device: c.device for c in cards}, _measured(settings), lambda _: cards, removal=settings.removal
+        )
     else:
         placer = _placer(bundle, settings)
     with Client(settings.socket_path) as client:
@@ -136,7 +138,7 @@ def _placer(bundle: "Bundle", settings: Settings) -> "Placer":
     from imgdiffd.fleet import names_of, resolve_devices
     from imgdiffd.placing import Placer
 
-    return Placer(bundle, names_of(resolve_devices(settings.devices)), _measured(settings))
+    return Placer(bundle, names_of(resolve_devices(settings.devices)), _measured(settings), removal=settings.removal)
 
 
 def _refuse_lacking(bundle: "Bundle") -> None:

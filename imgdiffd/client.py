@@ -118,7 +118,7 @@ class Client:
         return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}"))
 
     def retry(self, job: int | None = None, reason: str | None = None) -> int:
-        """Try failed captions again, of one job or reason where given; returns how many."""
+        """Try failed captions and removals again, of one job or reason where given; returns how many."""
         chosen = {"job": job, "reason": reason}
         answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
         return int(answer["retried"])

@@ -22,9 +22,9 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
 from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, Status, eta_of, stages_of, stranded
+from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, RemovalView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
-from imgdiffd.store import JobRow, Store
+from imgdiffd.store import JobRow, RemovalProgress, Store
 
 PAUSED = "paused by a person"
 
@@ -33,8 +33,16 @@ class DaemonControl:
     """One daemon's `Control`."""
 
     def __init__(
-        self, live: LiveSettings, store: Store, scheduler: Scheduler, fleet: Fleet, inbox: Inbox, disk: DiskGuard
+        self,
+        live: LiveSettings,
+        store: Store,
+        scheduler: Scheduler,
+        fleet: Fleet,
+        inbox: Inbox,
+        disk: DiskGuard,
+        no_removal: str,
     ) -> None:
+        """`no_removal` says why the daemon does no object removal; empty where it does."""
         self._live = live
         self._settings = live.settings
         self._store = store
@@ -42,6 +50,7 @@ class DaemonControl:
         self._fleet = fleet
         self._inbox = inbox
         self._disk = disk
+        self._no_removal = no_removal
         self._started = time.monotonic()
 
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
@@ -82,6 +91,7 @@ class DaemonControl:
             steals=statistics.steals,
             devices=devices,
             jobs=jobs,
+            no_removal=self._no_removal,
         )
 
     async def _seconds_per_item(self) -> Mapping[Stage, float]:
@@ -94,16 +104,20 @@ class DaemonControl:
 
     async def jobs(self) -> tuple[JobView, ...]:
         """Every job, newest first."""
-        costs = await self._seconds_per_item()
+        costs, removals = await self._seconds_per_item(), await self._store.removals()
         rows = await self._store.jobs()
-        return tuple([await self._view(row, costs) for row in sorted(rows, key=lambda row: -row.id)])
+        return tuple([await self._view(row, costs, removals) for row in sorted(rows, key=lambda row: -row.id)])
 
     async def job(self, job: int) -> JobView | None:
         """One job; None where there is none."""
         row = await self._store.job(job)
-        return None if row is None else await self._view(row, await self._seconds_per_item())
+        if row is None:
+            return None
+        return await self._view(row, await self._seconds_per_item(), await self._store.removals())
 
-    async def _view(self, row: JobRow, costs: Mapping[Stage, float]) -> JobView:
+    async def _view(
+        self, row: JobRow, costs: Mapping[Stage, float], removals: Mapping[int, RemovalProgress]
+    ) -> JobView:
         progress = await self._store.progress(row.id)
         counts = {
             stage: {state.value: number for state, number in states.items()}
@@ -129,6 +143,7 @@ class DaemonControl:
             duplicate_of=row.duplicate_of,
             stages=stages,
             eta_s=eta_of(stages, len(self._fleet.processes)),
+            removal=_removal(removals[row.id]) if row.id in removals else RemovalView(),
         )
 
     async def funnel(self, job: int | None) -> Funnel:
@@ -164,7 +179,7 @@ class DaemonControl:
         return view
 
     async def retry(self, job: int | None, reason: str | None) -> int:
-        """Try failed captions again, of one job or reason where given; returns how many."""
+        """Try failed captions and removals again, of one job or reason where given; returns how many."""
         count = await self._store.retry(job, reason)
         self._scheduler.wake()
         return count
@@ -190,6 +205,17 @@ class DaemonControl:
         return plain
 
 
+def _removal(progress: RemovalProgress) -> RemovalView:
+    return RemovalView(
+        waiting=progress.in_state(ItemState.READY),
+        sampled=progress.in_state(ItemState.SAMPLED),
+        rejected=progress.in_state(ItemState.REJECTED),
+        failed=progress.in_state(ItemState.FAILED),
+        cancelled=progress.in_state(ItemState.CANCELLED),
+        samples=progress.samples,
+    )
+
+
 def _funnel(row: StoreFunnel) -> Funnel:
     def lost(stage: Stage) -> dict[str, int]:
         reasons: dict[str, int] = {}
@@ -213,8 +239,27 @@ def _funnel(row: StoreFunnel) -> Funnel:
         FunnelStep(name="regions described", count=row.described, lost=parts(Stage.DESCRIBE)),
         FunnelStep(name="samples", count=row.samples, lost=parts(Stage.CONTRAST)),
         FunnelStep(name="captions with a sample", count=row.items_sampled, base=row.captions),
+        *_removal_steps(row),
     )
     return Funnel(steps=steps)
+
+
+def _removal_steps(row: StoreFunnel) -> tuple[FunnelStep, ...]:
+    """The second product's own way, from the pairs that are alike enough."""
+    removals = row.removals
+    if not removals.total:
+        return ()
+    erased = sum(removals.stages.get(Stage.INSPECT, {}).values())
+    tried = removals.total - removals.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
+    empty = dict(removals.lost.get(Stage.ERASE, {}))
+    refused = {reason: number for reason, number in row.verdicts.get(Stage.INSPECT, {}).items() if reason}
+    things = row.verdicts.get(Stage.ERASE, {}).get("", 0)
+    return (
+        FunnelStep(name="pairs for object removal", count=removals.total, base=row.alike),
+        FunnelStep(name="pairs with a thing erased", count=erased, base=tried, lost=empty),
+        FunnelStep(name="things erased", count=things, base=0),
+        FunnelStep(name="removal samples", count=removals.samples, lost=refused),
+    )
 
 
 def _unread(row: StoreFunnel) -> dict[str, int]:

@@ -26,7 +26,7 @@ from imgdiffd.footprints import Measurements
 from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
 from imgdiffd.notify import Notifier, tell_progress
-from imgdiffd.placing import Placer
+from imgdiffd.placing import Placer, why_no_removal
 from imgdiffd.profile import load_profile
 from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -73,11 +73,14 @@ async def serve(
     pictures = settings.state_folder / "pictures"
     for folder in (settings.state_folder, settings.inbox_folder, pictures):
         folder.mkdir(parents=True, exist_ok=True)
-    placer = Placer(bundle, devices, Measurements.of_folder(settings.state_folder))
+    measured = Measurements.of_folder(settings.state_folder)
+    placer = Placer(bundle, devices, measured, removal=settings.removal)
     plan = await placer.plan()
     check_agreement(profile, bundle, {role for held in plan.roles.values() for role in held})
     for line in plan.lines():
         _log.info("%s", line)
+    if no_removal := why_no_removal(bundle, plan, wanted=settings.removal):
+        _log.info("no object removal: %s", no_removal)
     fleet = Fleet(
         devices,
         plan.roles,
@@ -94,7 +97,8 @@ async def serve(
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
     await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
-    async with Store.open(settings.state_folder / "state.db", on_full=disk.note_full) as store:
+    database = settings.state_folder / "state.db"
+    async with Store.open(database, on_full=disk.note_full, removal=not no_removal) as store:
         await store.drop_unread_jobs()
         scheduler = Scheduler(
             StoreWork(store, fleet.processes, disk),
@@ -109,11 +113,12 @@ async def serve(
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
         disk.guard(scheduler)
         live = LiveSettings(settings, (inbox.use, disk.use))
-        control = DaemonControl(live, store, scheduler, fleet, inbox, disk)
+        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal)
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
                     await _start(group, "tidy", partial(_tidy, store, pictures, _now_ns(pictures))),
+                    *(() if no_removal else [await _start(group, "adopt", partial(disk.insist, store.adopt_pairs))]),
                     await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),

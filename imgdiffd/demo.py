@@ -37,7 +37,7 @@ def _socket_path(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"imgdiffd-demo-{os.getuid()}-{os.getpid()}.sock"
 
 
-def _environment(folder: Path, socket_path: Path) -> dict[str, str]:
+def _environment(folder: Path, socket_path: Path, removal: bool) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("IMGDIFFD_")}
     return inherited | {
         "IMGDIFFD_CONFIG": os.devnull,  # the demo is the same on every machine
@@ -46,18 +46,19 @@ def _environment(folder: Path, socket_path: Path) -> dict[str, str]:
         "IMGDIFFD_SOCKET_PATH": str(socket_path),
         "IMGDIFFD_BUNDLE": "mini",
         "IMGDIFFD_DEVICES": "cpu,cpu",
+        "IMGDIFFD_REMOVAL": str(removal).lower(),
         "IMGDIFFD_MIN_FREE_GB": "0.2",
         "IMGDIFFD_THREADS_PER_DEVICE": "1",  # models this small gain nothing from a second one
     }
 
 
 @contextmanager
-def _daemon(folder: Path, socket_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _daemon(folder: Path, socket_path: Path, removal: bool) -> Iterator[subprocess.Popen[bytes]]:
     """A running daemon, stopped in order on the way out; its log is `folder/daemon.log`."""
     with (folder / "daemon.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "imgdiffd", "serve"],
-            env=_environment(folder, socket_path),
+            env=_environment(folder, socket_path, removal),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -95,7 +96,10 @@ def _drop(captions: Path, inbox: Path) -> None:
 
 
 def _over(status: Status, name: str, inbox: Path) -> bool:
-    """Whether the job called `name` has ended. Raises DaemonError when it cannot: a refused file, no device left."""
+    """Whether the job called `name` and its removals have ended.
+
+    Raises DaemonError when they cannot: a refused file, no device left.
+    """
     refusal = inbox / "failed" / f"{name}.reason.txt"
     if refusal.exists():
         raise DaemonError(f"the daemon refused {name}: {' '.join(refusal.read_text('utf-8').split())}")
@@ -104,7 +108,8 @@ def _over(status: Status, name: str, inbox: Path) -> bool:
             f"no device can start: {status.devices[0].detail}", hint="see daemon.log in the demo's folder"
         )
     jobs = [job for job in status.jobs if job.name == name]
-    return bool(jobs) and all(job.state in TERMINAL_JOB_STATES for job in jobs)
+    waiting = not status.no_removal and any(job.removal.waiting for job in jobs)
+    return bool(jobs) and all(job.state in TERMINAL_JOB_STATES for job in jobs) and not waiting
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -112,13 +117,15 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(143)
 
 
-def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
+def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: bool = False) -> None:
     """Take `captions` (the built-in file where None) through the daemon; leave everything under `folder`.
 
-    A folder that an earlier run left is continued: what is done stays done. Raises DaemonError.
+    With `removal`, object removal too, and the dataset has both products. A folder that an earlier run left is
+    continued: what is done stays done. Raises DaemonError.
     """
     from imgdiffd.export.contact_sheet import write_contact_sheet
     from imgdiffd.export.release import export_release
+    from imgdiffd.export.removal import export_removals
     from imgdiffd.store import Reader
 
     if captions is not None and not captions.is_file():
@@ -130,7 +137,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
     started = time.monotonic()
     with (
         resources.as_file(resources.files("imgdiffd") / "data" / CAPTIONS) as built_in,
-        _daemon(folder, socket_path) as process,
+        _daemon(folder, socket_path, removal) as process,
         Client(socket_path) as client,
     ):
         console.print(
@@ -145,12 +152,15 @@ def run_demo(folder: Path, captions: Path | None, console: Console) -> None:
         follow(client.status, lambda status: _over(status, source.name, folder / "inbox"), console)
         funnel = client.funnel()
     with Reader.open(folder / "state.db") as reader:
-        samples = list(reader.samples())
+        samples, removals = list(reader.samples()), list(reader.removal_samples())
     count = export_release(samples, folder / "pictures", folder / "dataset")
+    also = ""
+    if removals:
+        also = f" and {export_removals(removals, folder / 'pictures', folder / 'dataset')} of object removal"
     write_contact_sheet(samples, folder / "pictures", folder / "contact-sheet.png")
     console.print(funnel_table(funnel))
     console.print(
-        f"{count} samples in {time.monotonic() - started:.0f} s\n"
+        f"{count} samples{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}",

@@ -10,6 +10,7 @@ from functools import partial
 from imgdiffd.device import DeviceProcess
 from imgdiffd.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
+from imgdiffd.pipeline import REMOVAL_STAGES
 from imgdiffd.profile import Profile
 from imgdiffd.schedulers.work import Batch, Task
 from imgdiffd.store import Store, TaskRow
@@ -72,5 +73,6 @@ class StoreWork:
 
     async def set_aside(self, task: Task, cause: str) -> None:
         """Give an item up, with its cause."""
-        _log.error("item %d set aside at %s: %s", task.item, task.stage, cause)
+        what = "removal" if task.stage in REMOVAL_STAGES else "item"
+        _log.error("%s %d set aside at %s: %s", what, abs(task.item), task.stage, cause)
         await self._disk.insist(partial(self._store.set_aside, task.item, f"broke_{task.stage}", cause))

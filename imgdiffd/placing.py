@@ -12,7 +12,7 @@ import anyio
 from imgdiffd import memory
 from imgdiffd.bundle import Bundle
 from imgdiffd.footprints import Measurements, footprints
-from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
+from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.schedulers.placement import Footprint, PlacementError, Plan, Space, place
 from imgdiffd.wire import Done, Ready
 
@@ -24,15 +24,29 @@ _LOOK_S = 1.0
 Look = Callable[[Mapping[str, str]], list[Space]]
 
 
-def resident_roles(bundle: Bundle) -> tuple[Role, ...]:
-    """The roles of `bundle` that the daemon keeps resident: those of every job, and the judge, which some ask for."""
-    return tuple(role for role in bundle.roles if role not in OPTIONAL_ROLES or role is Role.JUDGE)
+def resident_roles(bundle: Bundle, *, removal: bool) -> tuple[Role, ...]:
+    """The roles of `bundle` that the daemon keeps resident.
+
+    Those of every job, the judge, which some ask for, and the eraser with `removal`.
+    """
+    return tuple(role for role in bundle.roles if removal or role is not Role.ERASER)
+
+
+def why_no_removal(bundle: Bundle, plan: Plan, *, wanted: bool) -> str:
+    """Why object removal does not run with this plan, in a few words; empty where it does."""
+    if not wanted:
+        return "removal = false"
+    if bundle.eraser is None:
+        return f"bundle {bundle.name} has no eraser"
+    if not any(STAGES[Stage.ERASE].roles <= set(held) for held in plan.roles.values()):
+        return f"no device has room for the eraser of bundle {bundle.name}"
+    return ""
 
 
 class Placer:
     """One bundle on one set of devices (name to "cpu" or "cuda:N").
 
-    `look` replaces the question of how much memory there is.
+    With `removal`, the eraser has a place too. `look` replaces the question of how much memory there is.
     """
 
     def __init__(
@@ -41,13 +55,16 @@ class Placer:
         devices: Mapping[str, str],
         measured: Measurements,
         look: Look = memory.spaces,
+        *,
+        removal: bool = False,
     ) -> None:
         self._bundle, self._devices, self._measured, self._look = bundle, devices, measured, look
+        self._resident = resident_roles(bundle, removal=removal)
 
     def footprints(self) -> dict[Role, Footprint]:
         """What each role takes; as on a CPU where any device is one."""
         cpu = "cpu" in self._devices.values()
-        return footprints(self._bundle, resident_roles(self._bundle), self._measured, cpu=cpu)
+        return footprints(self._bundle, self._resident, self._measured, cpu=cpu)
 
     async def plan(self) -> Plan:
         """The plan for what is free now; where only others' use of the memory forbids one, waits for it a while.

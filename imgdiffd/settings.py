@@ -65,6 +65,13 @@ class Settings(BaseModel):
         AttentionChoice,
         Field(description="auto: xformers in half precision on a GPU where it works, else torch's own (sdpa)"),
     ] = "auto"
+    removal: Annotated[
+        bool,
+        Field(
+            description="object removal too, of every pair that is alike enough, in the time that captions leave; "
+            "where the bundle has no eraser it is left out, and `imgdiffd status` says so"
+        ),
+    ] = True
     open_tasks: Annotated[
         int, Field(ge=1, le=1_000_000, description="captions held in memory for the devices; the rest waits on disk")
     ] = 512

@@ -39,6 +39,27 @@ class StageView(_Record):
         return self.done + self.waiting + self.upstream
 
 
+class RemovalView(_Record):
+    """Object removal from one job's pairs: how many wait for it, and what came of the others."""
+
+    waiting: int = 0
+    sampled: int = 0
+    rejected: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    samples: int = 0
+
+    @property
+    def done(self) -> int:
+        """Pairs that need nothing more."""
+        return self.sampled + self.rejected + self.failed + self.cancelled
+
+    @property
+    def total(self) -> int:
+        """All pairs that were ever to have things removed."""
+        return self.done + self.waiting
+
+
 class JobView(_Record):
     """One job. Times are UNIX seconds; `eta_s` is None while nothing was measured."""
 
@@ -59,7 +80,8 @@ class JobView(_Record):
     error: str | None
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
-    eta_s: float | None = None
+    eta_s: float | None = None  # of its captions
+    removal: RemovalView = RemovalView()  # goes on when the job has ended
 
 
 class DeviceView(_Record):
@@ -79,7 +101,10 @@ class DeviceView(_Record):
 
 
 class Status(_Record):
-    """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people."""
+    """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people.
+
+    `no_removal` says why there is no object removal; it is empty where that runs.
+    """
 
     version: str
     pid: int
@@ -93,6 +118,7 @@ class Status(_Record):
     steals: int
     devices: tuple[DeviceView, ...]
     jobs: tuple[JobView, ...]
+    no_removal: str = ""
 
 
 class FunnelStep(_Record):
@@ -188,9 +214,17 @@ def headline(status: Status) -> str:
     parts.append(f"{ready} of {len(status.devices)} devices ready")
     jobs = [job for job in status.jobs if job.state not in TERMINAL_JOB_STATES]
     if not jobs:
-        return "; ".join([*parts, "no job is open"])
+        return "; ".join([*parts, "no job is open", *_removing(status)])
     ended = sum(job.sampled + job.rejected + job.failed + job.cancelled for job in jobs)
     captions, samples = sum(job.captions for job in jobs), sum(job.samples for job in jobs)
-    parts.append(f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}")
+    parts += [f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}", *_removing(status)]
     times_s = [job.eta_s for job in jobs if job.eta_s is not None]
     return "; ".join([*parts, *([f"about {sum(times_s) / 60:.0f} min left"] if times_s else [])])
+
+
+def _removing(status: Status) -> tuple[str, ...]:
+    removals = [job.removal for job in status.jobs]
+    if status.no_removal or not any(removal.waiting for removal in removals):
+        return ()
+    done, total = sum(removal.done for removal in removals), sum(removal.total for removal in removals)
+    return (f"object removal: {done} of {total} pairs, samples: {sum(removal.samples for removal in removals)}",)

@@ -18,7 +18,7 @@ from rich.text import Text
 from imgdiffd.bundle import Model
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Plan
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.status import Funnel, JobView, RemovalView, Status
 
 REFRESH_S = 0.5
 PLAIN_LINE_S = 5.0
@@ -129,13 +129,26 @@ def status_view(status: Status, rates: Rates, job: int | None = None) -> Rendera
         parts.append(Text.from_markup(heading))
         parts.append(job_table(view, rates))
         parts.append(Text(f"{view.sampled} captions gave {view.samples} samples"))
+        if view.removal.total:
+            rate = rates.update(f"{view.id}/removal", view.removal.done)
+            parts.append(Text(_removal_line(view.removal) + (f", {60 * rate:.0f} per min" if rate else "")))
+    if status.no_removal:
+        parts.append(Text(f"no object removal: {status.no_removal}", style="dim"))
     return Group(*parts)
 
 
+def _removal_line(removal: RemovalView) -> str:
+    failed = f", {removal.failed} failed" if removal.failed else ""
+    progress = f"{removal.done} of {removal.total} pairs done{failed}"
+    return f"object removal: {progress}, {removal.sampled} gave {removal.samples} samples"
+
+
 def plain_line(job: JobView) -> str:
-    """One line for logs: every stage's counts and the ETA."""
-    stages = "  ".join(f"{view.stage} {view.done}/{view.expected}" for view in job.stages)
-    return f"job {job.id} {job.state}  {stages}  samples {job.samples}  ETA {duration(job.eta_s)}"
+    """One line for logs: every stage's counts, object removal's where there is any, and the ETA."""
+    counts = [f"{view.stage} {view.done}/{view.expected}" for view in job.stages]
+    if job.removal.total:
+        counts.append(f"removal {job.removal.done}/{job.removal.total}")
+    return f"job {job.id} {job.state}  {'  '.join(counts)}  samples {job.samples}  ETA {duration(job.eta_s)}"
 
 
 def follow(
@@ -150,7 +163,8 @@ def follow(
             if time.monotonic() - printed >= PLAIN_LINE_S:
                 printed = time.monotonic()
                 for view in status.jobs:
-                    if (job is None or view.id == job) and view.state == "active":
+                    removing = view.removal.waiting and not status.no_removal
+                    if (job is None or view.id == job) and (view.state == "active" or removing):
                         console.print(plain_line(view), highlight=False, soft_wrap=True)
             time.sleep(REFRESH_S)
             status = fetch()

@@ -11,7 +11,7 @@ from itertools import islice
 
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.message import StageInput, StageOutput
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, Stage
 from imgdiffd.profile import Profile
 from imgdiffd.removal import RemovalStep, after_erase, after_inspect
 from imgdiffd.removal_message import EraseInput, EraseOutput, Erasure, InspectInput, InspectOutput
@@ -23,6 +23,8 @@ from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
 from imgdiffd.store.values import dump_scores
 
 REMOVAL_PRIORITY = -1_000_000  # of its tasks: behind every caption, those of background jobs too
+ADOPT_CHUNK = 5000  # items in one operation
+_BEYOND_THE_GATE = ", ".join(f"'{stage}'" for stage in CAPTION_STAGES if DEPTH[stage] > DEPTH[Stage.COMPARE])
 _OFFERED = "jobs.state IN ('active', 'done')"  # a job ends with its captions, not with what is removed from its pairs
 _RECORDED = "jobs.state IN ('active', 'paused', 'done')"
 
@@ -34,6 +36,24 @@ def create(connection: sqlite3.Connection, item: int, job: int, attempt: int, no
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (item, job, attempt, Stage.ERASE, ItemState.READY, now, now),
     )
+
+
+def adopt(connection: sqlite3.Connection, after: int, now: float) -> int | None:
+    """As `create`, of the next ADOPT_CHUNK items above `after`, for pairs that passed while there was no removal.
+
+    Returns the last item looked at, None when there is none.
+    """
+    last: int | None = connection.execute(
+        "SELECT max(id) FROM (SELECT id FROM items WHERE id > ? ORDER BY id LIMIT ?)", (after, ADOPT_CHUNK)
+    ).fetchone()[0]
+    connection.execute(
+        "INSERT INTO removals (item_id, job_id, attempt, stage, state, created_at, updated_at)"
+        " SELECT items.id, items.job_id, items.attempt, ?, ?, ?, ? FROM items JOIN jobs ON jobs.id = items.job_id"
+        f" WHERE items.id > ? AND items.id <= ? AND items.stage IN ({_BEYOND_THE_GATE}) AND {_RECORDED}"
+        " AND NOT EXISTS (SELECT 1 FROM removals WHERE removals.item_id = items.id)",
+        (Stage.ERASE, ItemState.READY, now, now, after, last),
+    )
+    return last
 
 
 def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:

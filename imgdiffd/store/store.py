@@ -36,6 +36,7 @@ from imgdiffd.store.rows import (
 from imgdiffd.store.writer import Writer
 
 PAGE = 500  # samples a question when they are streamed
+_ADOPTED = "pairs_adopted"  # for object removal, all of them; "no" once a daemon ran without it
 
 Clock = Callable[[], float]
 
@@ -55,6 +56,11 @@ def _instance(connection: sqlite3.Connection) -> str:
         known = uuid.uuid4().hex
         _set(connection, "instance", known)
     return known
+
+
+def _miss_pairs(connection: sqlite3.Connection) -> None:
+    if _get(connection, _ADOPTED) == "yes":
+        _set(connection, _ADOPTED, "no")
 
 
 class Store:
@@ -94,6 +100,8 @@ class Store:
                 Writer(connection, on_full).running() as writer,
                 Readers.open(path) as readers,
             ):
+                if not removal:
+                    await writer.submit(_miss_pairs)
                 yield cls(writer, readers, clock, await writer.submit(_instance), removal=removal)
 
     # Jobs coming in
@@ -231,6 +239,15 @@ class Store:
         now = self._clock()
         way = removals if item < 0 else items
         return await self._write(lambda c: way.set_aside(c, item, reason, detail, now))
+
+    async def adopt_pairs(self) -> None:
+        """Have the pairs wait for object removal that passed the similarity gate while there was none."""
+        now, after = self._clock(), 0
+        if await self._read(lambda c: _get(c, _ADOPTED) == "yes"):
+            return
+        while (last := await self._write(partial(removals.adopt, after=after, now=now))) is not None:
+            after = last
+        await self._write(lambda c: _set(c, _ADOPTED, "yes"))
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole was paused; survives a restart."""

@@ -211,6 +211,32 @@ async def test_removals_wait_while_a_daemon_runs_without_and_go_on_with_the_next
         assert sum(each.samples for each in (await store.removals()).values()) == 4
 
 
+async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "ADOPT_CHUNK", 2)
+    path = tmp_path / "s.db"
+    async with Store.open(path, removal=True) as store:
+        await submit(store, 3, name="gone")
+        await record(store, await advance_to(store, Stage.COMPARE))
+        await store.cancel(1)
+        await submit(store, captions(6, start=10))
+        await store.adopt_pairs()
+    async with Store.open(path) as store:
+        tasks = await advance_to(store, Stage.COMPARE)
+        await record(store, tasks[:1], passes=False)
+        await record(store, tasks[1:4])
+        await record(store, [task for task in await ready(store) if task.stage is Stage.LOCATE][:1], passes=False)
+    for _ in range(2):
+        async with Store.open(path, removal=True) as store:
+            await store.adopt_pairs()
+            waiting = [-task.item for task in await ready(store) if task.stage is Stage.ERASE]
+            assert waiting == [task.item for task in tasks[1:4]]
+    async with Store.open(path, removal=True) as store:
+        await finish(store)
+        assert (await store.removals())[2].in_state(ItemState.SAMPLED) == 5
+
+
 async def test_the_sweep_keeps_removal_pictures_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
     folder = tmp_path / "pictures" / "000000"
     folder.mkdir(parents=True)

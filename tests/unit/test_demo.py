@@ -6,7 +6,7 @@ import pytest
 
 from imgdiffd.demo import _over
 from imgdiffd.errors import DaemonError
-from imgdiffd.status import DeviceView, JobView, Status
+from imgdiffd.status import DeviceView, JobView, RemovalView, Status
 
 
 def _status(job_state: str | None, device_state: str = "ready") -> Status:
@@ -29,6 +29,14 @@ def test_the_demo_waits_for_its_own_job_and_no_other(tmp_path: Path) -> None:
     assert not _over(_status("active"), "a.txt", tmp_path)
     assert _over(_status("done"), "a.txt", tmp_path)
     assert not _over(_status("done"), "b.txt", tmp_path)
+
+
+def test_the_demo_waits_for_removals_that_will_come_and_for_no_others(tmp_path: Path) -> None:
+    status = _status("done")
+    (job,) = status.jobs
+    waiting = status.model_copy(update={"jobs": (job.model_copy(update={"removal": RemovalView(waiting=1)}),)})
+    assert not _over(waiting, "a.txt", tmp_path)
+    assert _over(waiting.model_copy(update={"no_removal": "removal = false"}), "a.txt", tmp_path)
 
 
 def test_a_refused_file_ends_the_demo_with_its_reason(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"client", "fleet", "footprints", "hub", "memory", "placing", "schedulers", "terminal"}),
         frozenset(),
     ),
+    "cli_export": (frozenset({"export", "store"}), frozenset()),
     "client": (frozenset(), frozenset({"httpx", "pydantic"})),
     "terminal": (frozenset({"schedulers"}), frozenset({"rich"})),
     "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),

@@ -7,11 +7,11 @@ import anyio
 import pytest
 
 from imgdiffd import placing
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundle import Bundle, Eraser, load_bundle
 from imgdiffd.footprints import Measurements
 from imgdiffd.memory import imagined
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
-from imgdiffd.placing import Placer, resident_roles
+from imgdiffd.placing import Placer, resident_roles, why_no_removal
 from imgdiffd.schedulers.placement import PlacementError, Space
 from imgdiffd.wire import Done, Ready
 
@@ -33,11 +33,29 @@ def _placer(folder: Path, look: placing.Look, devices: Mapping[str, str] = CARDS
     return Placer(load_bundle(bundle), devices, Measurements(folder / "footprints.json"), look)
 
 
-def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_never() -> None:
+def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_where_removal_is_wanted_too() -> None:
     paper = load_bundle("paper")
-    assert set(resident_roles(paper)) == set(Role) - OPTIONAL_ROLES
-    judged = paper.model_copy(update={"judge": paper.captioner})
-    assert set(resident_roles(judged)) == set(Role) - OPTIONAL_ROLES | {Role.JUDGE}
+    assert set(resident_roles(paper, removal=False)) == set(Role) - OPTIONAL_ROLES
+    assert set(resident_roles(paper, removal=True)) == set(Role) - {Role.JUDGE}
+    judged = paper.model_copy(update={"judge": paper.captioner, "eraser": None})
+    for removal in (False, True):
+        assert set(resident_roles(judged, removal=removal)) == set(Role) - {Role.ERASER}
+
+
+def test_object_removal_needs_the_wish_an_eraser_and_room_for_it(tmp_path: Path) -> None:
+    paper = load_bundle("paper")
+    poor = paper.model_copy(update={"eraser": None})
+
+    def said(bundle: Bundle, size_gb: float, wanted: bool) -> str:
+        measured = Measurements(tmp_path / "footprints.json")
+        plan = Placer(bundle, CARDS, measured, _sized(size_gb), removal=wanted).plan_empty()
+        return why_no_removal(bundle, plan, wanted=wanted)
+
+    assert said(paper, 80, True) == ""
+    assert said(paper, 80, False) == "removal = false"
+    assert said(poor, 80, True) == "bundle paper has no eraser"
+    unfit = paper.model_copy(update={"eraser": Eraser(source="a/b", weights_gb=70.0, peak_gb=1.0)})
+    assert said(unfit, 80, True) == "no device has room for the eraser of bundle paper"
 
 
 @pytest.mark.anyio

@@ -3,7 +3,7 @@
 import pytest
 
 from imgdiffd.pipeline import CAPTION_STAGES, Stage
-from imgdiffd.status import eta_of, stages_of
+from imgdiffd.status import JobView, RemovalView, Status, eta_of, headline, stages_of
 
 
 def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
@@ -45,3 +45,22 @@ def test_time_left_is_shared_by_the_devices_and_unknown_before_the_first_batch()
     assert eta_of(stages_of(counts, {}), 2) is None
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2) == pytest.approx(15.0)
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0) is None
+
+
+def test_the_headline_tells_of_object_removal_while_there_is_some_to_do() -> None:
+    job = JobView(
+        id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64,
+        duplicates=0, problems=0, sampled=40, rejected=24, failed=0, cancelled=0, samples=41, error=None,
+        duplicate_of=None, removal=RemovalView(waiting=7, sampled=2, rejected=1, samples=3),
+    )  # fmt: skip
+    status = Status(
+        version="1", pid=1, uptime_s=0.0, ready=True, paused=False, problems=(), bundle="mini", inbox="",
+        open_tasks=0, steals=0, devices=(), jobs=(job, job),
+    )  # fmt: skip
+    said = "object removal: 6 of 20 pairs, samples: 6"
+    assert headline(status) == f"0 of 0 devices ready; no job is open; {said}"
+    active = status.model_copy(update={"jobs": (job.model_copy(update={"state": "active"}), job)})
+    assert said in headline(active)
+    assert "removal" not in headline(status.model_copy(update={"no_removal": "removal = false"}))
+    ended = job.model_copy(update={"removal": RemovalView(sampled=3, samples=3)})
+    assert "removal" not in headline(status.model_copy(update={"jobs": (ended,)}))

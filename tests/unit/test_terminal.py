@@ -6,8 +6,17 @@ from rich.console import Console
 
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Placement, Plan
-from imgdiffd.status import Funnel, FunnelStep
-from imgdiffd.terminal import Rates, duration, funnel_table, plan_table
+from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, Status
+from imgdiffd.terminal import Rates, duration, funnel_table, plain_line, plan_table, status_view
+
+JOB = JobView(
+    id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64, duplicates=0,
+    problems=0, sampled=40, rejected=24, failed=0, cancelled=0, samples=41, error=None, duplicate_of=None, eta_s=0.0,
+)  # fmt: skip
+STATUS = Status(
+    version="1", pid=1, uptime_s=0.0, ready=True, paused=False, problems=(), bundle="mini", inbox="", open_tasks=0,
+    steals=0, devices=(), jobs=(JOB,),
+)  # fmt: skip
 
 
 def test_durations_are_readable_at_every_scale() -> None:
@@ -58,3 +67,23 @@ def test_a_plan_shows_each_device_with_its_models_and_what_has_no_place() -> Non
         "cuda:1 0.0 of 1.0 all weights and the largest peak",
         "none eraser no room: its weights take 5.1 GB",
     ]
+
+
+def _shown(status: Status, rates: Rates | None = None) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(status_view(status, rates or Rates()))
+    return console.export_text()
+
+
+def test_object_removal_is_shown_where_there_is_any_with_its_rate_and_where_there_is_none_with_the_reason() -> None:
+    now = 0.0
+    rates = Rates(lambda: now)
+    assert "removal" not in _shown(STATUS, rates) + plain_line(JOB)
+    begun = JOB.model_copy(update={"removal": RemovalView(waiting=30, sampled=20, rejected=5, failed=5, samples=31)})
+    rates.update("1/removal", 20)
+    now = 60.0
+    line = "object removal: 30 of 60 pairs done, 5 failed, 20 gave 31 samples, 10 per min"
+    assert line in _shown(STATUS.model_copy(update={"jobs": (begun,)}), rates)
+    assert "  removal 30/60  samples 41" in plain_line(begun)
+    off = STATUS.model_copy(update={"no_removal": "bundle mini has no eraser"})
+    assert "no object removal: bundle mini has no eraser" in _shown(off)
