@@ -22,6 +22,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.profile import load_profile
 from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.schedulers.view import scheduler_view
 from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, RemovalView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, RemovalProgress, Store
@@ -91,6 +92,7 @@ class DaemonControl:
             steals=statistics.steals,
             devices=devices,
             jobs=jobs,
+            scheduler=scheduler_view(statistics),
             no_removal=self._no_removal,
         )
 

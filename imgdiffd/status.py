@@ -100,6 +100,51 @@ class DeviceView(_Record):
     notes: tuple[str, ...] = ()  # what its worker does otherwise than it was told
 
 
+class CostView(_Record):
+    """What was learnt of one stage and shape on one device: seconds by items in a batch, and the most items that fit.
+
+    `most_items` is None where memory has not run out; `group` stands for the shape, a profile's number.
+    """
+
+    stage: Stage
+    group: str
+    batches: int
+    seconds_by_items: dict[int, float] = {}
+    p99_s: float | None = None
+    most_items: int | None = None
+
+
+class LoadView(_Record):
+    """A device as the scheduler sees it. `reason` says why it took its last batch, or why it takes none."""
+
+    name: str
+    up: bool
+    reason: str
+    queued: dict[Stage, int]
+    queued_s: float
+    in_flight: int
+    batches: int
+    steals: int
+    learnt: tuple[CostView, ...]
+
+
+class SchedulerView(_Record):
+    """What is where, what was done since the start, and why. `held_back` is empty while batches are sent."""
+
+    devices: tuple[LoadView, ...]
+    admission: str
+    held_back: tuple[str, ...]
+    open_bytes: int
+    queued: int
+    running: int
+    stranded: int
+    batches_by_items: dict[Stage, dict[int, int]]
+    out_of_memory: int
+    deaths: int
+    broken: int
+    set_aside: int
+
+
 class Status(_Record):
     """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people.
 
@@ -118,6 +163,7 @@ class Status(_Record):
     steals: int
     devices: tuple[DeviceView, ...]
     jobs: tuple[JobView, ...]
+    scheduler: SchedulerView | None = None
     no_removal: str = ""
 
 
