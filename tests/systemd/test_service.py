@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState
+from imgdiffd.status import Status
 from imgdiffd.store import Reader
 from tests.systemd.machine import FOLDER, Machine, booted
 
@@ -128,6 +129,25 @@ def test_wrong_settings_end_in_78_and_are_not_tried_again(machine: Machine) -> N
     assert machine.show("ExecMainStatus") == "78"
     assert machine.show("NRestarts") == "0"
     assert "imgdiffd.toml, line 2: state_foldr: no such setting" in machine.journal()
+
+
+def test_a_reload_puts_good_settings_in_force_and_wrong_ones_change_nothing(machine: Machine) -> None:
+    machine.run("systemctl", "start", "imgdiffd")
+    machine.until(lambda: machine.status().ready, "a ready device")
+    daemon = machine.show("MainPID")
+    machine.write("/etc/imgdiffd/imgdiffd.toml", '\ndrain_s = "soon"\n')
+    machine.run("systemctl", "reload", "imgdiffd")
+    wrong = "/etc/imgdiffd/imgdiffd.toml, line 2: drain_s: "
+    kept = f"those before stay in force: {wrong}"
+    machine.until(lambda: kept in machine.journal(), "the complaint")
+    told = machine.run("imgdiffd", "--config", "/dev/null", "status", "--json", user="alice")
+    status = Status.model_validate_json(told)
+    assert status.ready
+    assert kept in status.problems[0]
+    machine.write("/etc/imgdiffd/imgdiffd.toml", "drain_s = 7\n")
+    machine.run("systemctl", "reload", "imgdiffd")
+    machine.until(lambda: "drain_s = 7.0" in machine.journal(), "the new settings")
+    assert machine.show("MainPID") == daemon
 
 
 def test_stopping_waits_for_running_batches_beyond_the_watchdogs_time(machine: Machine, tmp_path: Path) -> None:
