@@ -25,6 +25,7 @@ from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon
 
 HOLD_START = "hold-start"  # no worker becomes ready
 HOLD_BATCH = "hold-batch"  # no batch goes on
+HOLD_STAGE = "hold-{}"  # none of this stage does
 _FOLDER = Path(os.environ.get("IMGDIFFD_STATE_FOLDER", ""))
 _GATE_S = 0.01
 
@@ -49,6 +50,7 @@ class FaultyEngine(worker.FakeEngine):
     def run(self, batch: Batch) -> tuple[StageOutput, ...]:
         """As the fake engine, once the gate is open and where it fits."""
         _wait_at(HOLD_BATCH)
+        _wait_at(HOLD_STAGE.format(batch.stage))
         items, fits = len(batch.inputs), int(os.environ.get("FAULTY_FITS", "1000000"))
         if items > fits:
             raise MemoryError(f"no room for {items} items in {batch.stage}")
@@ -99,7 +101,7 @@ def answer(folder: Path, path: str, method: str = "GET") -> httpx.Response:
 
 def rows(folder: Path, question: str) -> list[tuple[Any, ...]]:
     """The database's answer, with or without a running daemon."""
-    with closing(sqlite3.connect(folder / "state.db")) as connection:
+    with closing(sqlite3.connect(f"file:{folder / 'state.db'}?mode=rw", uri=True)) as connection:  # made by the daemon
         return connection.execute(question).fetchall()
 
 

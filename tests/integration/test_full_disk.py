@@ -14,7 +14,7 @@ import pytest
 
 from imgdiffd.disk import BALLAST_NAME
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
-from tests.integration.faulty import answer, never
+from tests.integration.faulty import HOLD_STAGE, answer, faulty, never, rows, until
 
 CAPTIONS = [
     f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "chair")
@@ -130,3 +130,26 @@ def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with
         running.wait(lambda _: (small_disk / BALLAST_NAME).exists(), "new ballast")
         assert running.stop() == 0
     assert not [name for _, _, names in os.walk(small_disk) for name in names if name.startswith(".tmp-")]
+
+
+def test_a_batch_that_finds_no_room_for_its_pictures_is_done_again_and_that_counts_against_no_caption(
+    small_disk: Path,
+) -> None:
+    gate = small_disk / HOLD_STAGE.format("generate")
+    gate.touch()
+    with faulty(small_disk, IMGDIFFD_DEVICES="cpu") as running:
+        running.wait(lambda status: status.ready, "readiness")
+        drop(small_disk, "captions.txt", CAPTIONS[:1])
+
+        def painting() -> bool:
+            at = rows(small_disk, "SELECT stage FROM items")
+            return at == [("generate",)] and running.client.status().devices[0].running == 1
+
+        until(painting, "a batch that is about to paint")
+        with filled(small_disk):
+            gate.unlink()
+            running.wait(lambda status: "disk: " in "".join(status.problems), "the complaint")
+            running.wait(lambda status: status.devices[0].running == 0, "the end of the batch")
+            assert rows(small_disk, "SELECT stage, state, attempt, crashes FROM items") == [("generate", "ready", 1, 0)]
+        assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
+        assert running.stop() == 0
