@@ -91,11 +91,14 @@ def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
 def add_job(
     connection: sqlite3.Connection, name: str, source: str, sha256: str, profile: Profile, priority: int, now: float
 ) -> JobRow:
-    """A new job, READING; or one that is DONE at once where a living job has the same content and profile."""
+    """A new job, READING; or one that is DONE at once where a living job has all of this content and profile."""
     profile_id = keep_profile(connection, profile)
     original = connection.execute(
-        "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)",
-        (sha256, profile_id, JobState.CANCELLED, JobState.FAILED),
+        "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
+        # What it left to a job that was given up since then is nobody's: the file is read anew, and brings just that.
+        " AND NOT (duplicates > 0 AND EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
+        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at))",
+        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED)),
     ).fetchone()
     duplicate_of = None if original is None else original["id"]
     cursor = connection.execute(

@@ -64,6 +64,19 @@ async def test_captions_of_a_cancelled_job_may_be_brought_again(tmp_path: Path) 
         assert (again.total, again.duplicates, again.duplicate_of) == (3, 0, None)
 
 
+async def test_captions_left_to_a_job_that_is_cancelled_later_come_back_with_their_own_file(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "state.db") as store:
+        owner = await submit(store, 3)
+        sharing = await submit(store, 5, name="sharing")
+        assert (sharing.total, sharing.duplicates) == (2, 3)
+        await store.cancel(owner.id)
+        again = await submit(store, 5, name="sharing")
+        assert (again.duplicate_of, again.total, again.duplicates) == (None, 3, 2)
+        assert len(await ready(store)) == 5
+        copy = await store.add_job("copy", "/inbox/copy", again.sha256, PROFILE)
+        assert (copy.duplicate_of, copy.state) == (again.id, JobState.DONE)
+
+
 async def test_records_that_cannot_be_read_are_kept_with_their_line(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
