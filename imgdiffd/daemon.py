@@ -21,6 +21,7 @@ from imgdiffd.control import PAUSED, DaemonControl
 from imgdiffd.disk import CHECK_S, DiskGuard
 from imgdiffd.dispatch import StoreWork
 from imgdiffd.errors import BundleError
+from imgdiffd.experience import Experience
 from imgdiffd.fleet import Fleet, names_of, resolve_devices
 from imgdiffd.footprints import Measurements
 from imgdiffd.hub import problems
@@ -108,6 +109,8 @@ async def serve(
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,
         )
+        experience = Experience(settings.state_folder, str(bundle.path))
+        experience.give(scheduler)
         if await store.paused():
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
@@ -122,6 +125,7 @@ async def serve(
                     await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),
+                    await _start(group, "experience", partial(experience.keep, scheduler.learnt)),
                     await _start(group, "fleet", partial(fleet.run, scheduler.device_up, scheduler.device_down)),
                     await _start(group, "progress", partial(tell_progress, notifier, control.status)),
                 ]

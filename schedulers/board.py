@@ -10,7 +10,7 @@ from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Device, Flight
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
-from imgdiffd.schedulers.recovery import Recovery
+from imgdiffd.schedulers.recovery import Failure, Recovery
 from imgdiffd.schedulers.work import Task
 
 _SHELF_BATCHES = 2  # queued per device: one to take next, one for while the device that feeds it is busy itself
@@ -114,9 +114,13 @@ class Board:
             self._enter(task)
         self._place([Entry(task, now_s) for task in kept], flight.device)
 
-    def failed(self, flight: Flight, now_s: float) -> None:
+    def failed(self, flight: Flight, failure: Failure, now_s: float) -> None:
         """A batch came back undone; its tasks stay open until `requeue`."""
-        self.devices[flight.device].land(flight, now_s)
+        seconds = self.devices[flight.device].land(flight, now_s)
+        if failure is Failure.OUT_OF_MEMORY:
+            self.limits.out_of_memory(flight.device, flight.batch.key, len(flight.entries))
+        elif failure is Failure.DIED and seconds is not None and seconds >= flight.batch.deadline_s:
+            self.costs.overdue(flight.device, flight.batch.key)
 
     def requeue(self, flight: Flight, recovery: Recovery) -> None:
         """Put the tasks of a failed batch where the decision says; they keep their age."""

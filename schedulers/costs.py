@@ -4,7 +4,7 @@ It owns the estimates and the deadlines that follow from them; it does not know 
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,8 +27,8 @@ class StageCost:
 class _Record:
     """The measurements of one stage and shape on one device."""
 
-    def __init__(self) -> None:
-        self.mean_s: dict[int, float] = {}
+    def __init__(self, mean_s: Mapping[int, float] | None = None) -> None:
+        self.mean_s: dict[int, float] = dict(mean_s or {})
         self.recent_s: deque[float] = deque(maxlen=_WINDOW)
         self.batches = 0
         self._p99_s: float | None = None
@@ -41,6 +41,9 @@ class _Record:
         self._p99_s = None
 
     def p99_s(self) -> float:
+        """Of what this process measured; the slowest mean where that is nothing yet."""
+        if not self.recent_s:
+            return max(self.mean_s.values())
         if self._p99_s is None:
             ordered = sorted(self.recent_s)
             self._p99_s = ordered[math.ceil(0.99 * len(ordered)) - 1]
@@ -66,6 +69,7 @@ class Costs:
         self.deadline_factor = deadline_factor
         self.deadline_floor_s = deadline_floor_s
         self._records: dict[Stage, dict[tuple[str, str], _Record]] = {stage: {} for stage in STAGES}  # device, shape
+        self._overdue: Counter[tuple[str, LaneKey]] = Counter()  # batches killed by their deadline, none having ended
 
     def record(self, device: str, key: LaneKey, size: int, seconds: float) -> None:
         """A batch of `size` items took `seconds` of the device's time."""
@@ -73,6 +77,21 @@ class Costs:
             raise ValueError(f"a batch of {size} items in {seconds} s is no measurement")
         stage, shape = key
         self._records[stage].setdefault((device, shape), _Record()).add(size, seconds)
+        self._overdue.pop((device, key), None)
+
+    def expect(self, device: str, key: LaneKey, seconds_by_size: Mapping[int, float]) -> None:
+        """Mean seconds from an earlier run stand for measurements until there are some."""
+        if not seconds_by_size or not all(size >= 1 and 0 <= s < math.inf for size, s in seconds_by_size.items()):
+            raise ValueError(f"{seconds_by_size} are no seconds by batch size")
+        stage, shape = key
+        self._records[stage][device, shape] = _Record(seconds_by_size)
+
+    def overdue(self, device: str, key: LaneKey) -> None:
+        """A batch was killed by its deadline. While none has ended there, the next ones have twice as long each time.
+
+        Else a device far slower than the first guess would count every item as a culprit.
+        """
+        self._overdue[device, key] += 1
 
     def seconds(self, device: str, key: LaneKey, size: int) -> float:
         """The expected seconds of one batch of `size` items."""
@@ -97,12 +116,16 @@ class Costs:
     def deadline_s(self, device: str, key: LaneKey, size: int) -> float:
         """How long a batch may take before its worker counts as hung: max(factor x p99, floor).
 
-        Before the first measurement on this device the expected seconds stand for p99.
+        Before the first measurement on this device the expected seconds or the first guess, whichever is longer, stand
+        for p99; so do those of a batch that is larger than any before.
         """
         stage, shape = key
         record = self._records[stage].get((device, shape))
-        usual_s = record.p99_s() if record else self.seconds(device, key, size)
-        return max(self.deadline_factor * usual_s, self.deadline_floor_s)
+        if record is not None and record.batches:
+            larger_s = record.seconds(size) if size > max(record.mean_s) else 0.0
+            return max(self.deadline_factor * max(record.p99_s(), larger_s), self.deadline_floor_s)
+        usual_s = max(self.seconds(device, key, size), STAGES[stage].cost_s * size)
+        return max(self.deadline_factor * usual_s, self.deadline_floor_s) * 2.0 ** self._overdue[device, key]
 
     def learnt(self) -> Mapping[str, Mapping[LaneKey, StageCost]]:
         """Everything measured so far, by device, then by stage and shape."""

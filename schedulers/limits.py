@@ -3,7 +3,7 @@
 It owns the caps per device, stage and shape; it does not know why memory ran out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import STAGES
@@ -55,6 +55,17 @@ class BatchLimits:
         if cap.worked >= cap.patience:
             cap.size = min(cap.size * 2, STAGES[key[0]].batch_limit)
             cap.worked = 0
+
+    def remembered(self) -> Iterator[tuple[str, LaneKey, int, int]]:
+        """What `remember` takes, for every cap: device, stage and shape, size, and its number of batches to wait."""
+        for (device, key), cap in self._caps.items():
+            yield device, key, cap.size, cap.patience
+
+    def remember(self, device: str, key: LaneKey, size: int, patience: int) -> None:
+        """A cap from an earlier run; `patience` full batches go by before its double is tried."""
+        if not 1 <= size <= STAGES[key[0]].batch_limit or patience < 1:
+            raise ValueError(f"a cap of {size} for {key[0]}, its double after {patience} batches, is none of ours")
+        self._caps[device, key] = _Cap(size, patience)
 
     def caps(self, device: str) -> Mapping[LaneKey, int]:
         """The caps now in force on a device, by stage and shape."""

@@ -17,6 +17,7 @@ from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Flight
 from imgdiffd.schedulers.dispatching import Dispatcher
+from imgdiffd.schedulers.learnt import take_over, to_text
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover
 from imgdiffd.schedulers.statistics import Statistics, statistics_of
@@ -148,6 +149,14 @@ class Scheduler:
             admission=self._admission.reason,
         )
 
+    def learnt(self) -> str:
+        """What was learnt of the devices, for `take_over` of a later scheduler."""
+        return to_text(self._board.costs, self._board.limits)
+
+    def take_over(self, learnt: str) -> None:
+        """Begin with what an earlier one learnt. Raises ValueError for what `learnt` did not return."""
+        take_over(learnt, self._board.costs, self._board.limits)
+
     async def run(self) -> None:
         """Schedule until cancelled or drained. Runs once; an unexpected error of `Work` ends it."""
         if self._running or self._ended.is_set():
@@ -248,11 +257,9 @@ class Scheduler:
     async def _recover(self, flight: Flight, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
         failure = failure_of(error)
         self._failures[failure] += 1
-        self._board.failed(flight, self._clock())
+        self._board.failed(flight, failure, self._clock())
         if isinstance(error, WorkerDiedError):
             self._board.device_down(flight.device, flight.generation)
-        elif failure is Failure.OUT_OF_MEMORY:
-            self._board.limits.out_of_memory(flight.device, flight.batch.key, len(flight.entries))
         self._poke()
         recovery = recover(
             flight.batch.tasks, failure, alone=flight.alone, suspect=flight.suspect, max_crashes=self._max_crashes

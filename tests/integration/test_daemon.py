@@ -10,6 +10,7 @@ import pytest
 
 from imgdiffd.errors import DaemonError
 from imgdiffd.export.release import export_release
+from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
@@ -56,6 +57,21 @@ def test_sigterm_lets_running_batches_finish_and_the_next_start_goes_on(tmp_path
     with daemon(tmp_path) as running:
         (job,) = running.wait_done().jobs
         assert job.sampled + job.rejected == len(CAPTIONS)
+
+
+def test_a_restarted_daemon_knows_what_the_last_one_learnt_of_its_devices(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        drop(tmp_path, "captions.txt", CAPTIONS[:3])
+        before = running.wait_done().scheduler
+        assert before is not None
+        assert {cost.stage for device in before.devices for cost in device.learnt} >= {Stage.REWRITE, Stage.GENERATE}
+        assert running.stop() == 0
+    with daemon(tmp_path) as running:
+        after = running.wait(lambda status: all(d.state == "ready" for d in status.devices), "all devices").scheduler
+        assert after is not None
+        learnt = [cost for device in after.devices for cost in device.learnt]
+        assert {cost.stage for cost in learnt} >= {Stage.REWRITE, Stage.GENERATE}
+        assert {cost.batches for cost in learnt} == {0}
 
 
 def test_ctrl_c_twice_does_not_wait_for_a_hung_batch(tmp_path: Path) -> None:

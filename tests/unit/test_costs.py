@@ -87,6 +87,44 @@ def test_deadline_before_the_first_measurement_follows_from_the_first_guess() ->
     assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * STAGES[Stage.GENERATE].cost_s
 
 
+def test_batch_larger_than_any_before_has_a_deadline_of_its_own() -> None:
+    costs = Costs()
+    costs.record("a", REWRITE, 1, 30.0)
+    assert costs.deadline_s("a", REWRITE, 64) == 64 * 300.0
+    costs.record("a", REWRITE, 64, 40.0)
+    assert costs.deadline_s("a", REWRITE, 64) == 400.0
+
+
+def test_deadline_doubles_while_no_batch_ended_in_time_and_then_follows_p99() -> None:
+    costs = Costs()
+    first_s = costs.deadline_s("a", GENERATE, 4)
+    costs.overdue("a", GENERATE)
+    costs.overdue("a", GENERATE)
+    assert costs.deadline_s("a", GENERATE, 4) == 4 * first_s
+    assert costs.deadline_s("b", GENERATE, 4) == first_s
+    costs.record("a", GENERATE, 4, 700.0)
+    costs.overdue("a", GENERATE)
+    assert costs.deadline_s("a", GENERATE, 4) == 7000.0
+
+
+def test_seconds_of_an_earlier_run_stand_for_measurements_until_there_are_some() -> None:
+    costs = Costs()
+    costs.expect("a", GENERATE, {4: 100.0})
+    assert costs.seconds("a", GENERATE, 2) == 50.0
+    assert costs.deadline_s("a", GENERATE, 4) == 1000.0
+    costs.expect("a", COMPARE, {32: 1e-6})
+    assert costs.deadline_s("a", COMPARE, 32) == 120.0
+    costs.record("a", GENERATE, 4, 20.0)
+    assert costs.seconds("a", GENERATE, 4) == 80.0
+    assert costs.deadline_s("a", GENERATE, 4) == 200.0
+
+
+@pytest.mark.parametrize("seconds", [{}, {0: 1.0}, {4: -1.0}, {4: float("nan")}])
+def test_nonsense_is_no_seconds_of_an_earlier_run(seconds: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="no seconds"):
+        Costs().expect("a", GENERATE, seconds)
+
+
 def test_nonsense_is_no_measurement() -> None:
     with pytest.raises(ValueError, match="no measurement"):
         Costs().record("a", GENERATE, 0, 1.0)

@@ -42,6 +42,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "footprints": (frozenset({"hub", "schedulers"}), frozenset()),
     "placing": (frozenset({"footprints", "memory", "schedulers"}), frozenset({"anyio"})),
     "fleet": (frozenset({"device"}), frozenset({"anyio"})),
+    "experience": (frozenset({"schedulers"}), frozenset({"anyio"})),
     "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
     "control": (frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store"}), frozenset({"anyio"})),
@@ -49,7 +50,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset(
             {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
         )
-        | {"notify", "reload", "store", "sweep"},
+        | {"experience", "notify", "reload", "store", "sweep"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),

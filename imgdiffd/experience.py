@@ -1,0 +1,62 @@
+"""What the scheduler learnt, kept in a file of the state folder, so that a restarted daemon begins with it.
+
+It owns the file; it does not know what stands in it.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from imgdiffd.schedulers.scheduler import Scheduler
+
+_log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 60.0
+
+
+class Experience:
+    """`learnt.json` of `folder`, as far as it is of `bundle`: other models cost otherwise.
+
+    It only spares a later daemon from learning again, so a file that cannot be read or written is as none.
+    """
+
+    def __init__(self, folder: Path, bundle: str) -> None:
+        self.path = folder / "learnt.json"
+        self._bundle = bundle
+        self._saved = ""
+
+    def give(self, scheduler: Scheduler) -> None:
+        """Have a new scheduler begin with what an earlier one learnt, if there is anything."""
+        try:
+            read = json.loads(self.path.read_text("utf-8"))
+            if read["bundle"] == self._bundle:
+                scheduler.take_over(read["learnt"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s is not used, costs and batch sizes are learnt anew: %s", self.path, error)
+
+    def save(self, learnt: str) -> None:
+        """Write the file if anything changed, whole or not at all."""
+        if learnt == self._saved:
+            return
+        partial = self.path.with_suffix(".partial")
+        try:
+            partial.write_text(json.dumps({"bundle": self._bundle, "learnt": learnt}), "utf-8")
+            os.replace(partial, self.path)
+            self._saved = learnt
+        except OSError as error:
+            _log.warning("%s: not written: %s", self.path, error)
+
+    async def keep(self, learnt: Callable[[], str]) -> None:
+        """Save now and then until cancelled, and then once more."""
+        try:
+            while True:
+                await anyio.sleep(SAVE_EVERY_S)
+                await anyio.to_thread.run_sync(self.save, learnt())
+        finally:
+            self.save(learnt())
