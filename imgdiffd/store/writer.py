@@ -53,7 +53,14 @@ def _as_store_error(error: Exception) -> Exception:
     return error
 
 
-def _run_one(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
+def _run_plain(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
+    try:
+        return _Outcome(operation(connection))
+    except Exception as error:
+        raise _OperationError from error
+
+
+def _run_apart(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
     connection.execute("SAVEPOINT operation")
     try:
         outcome = _Outcome(operation(connection))
@@ -66,12 +73,15 @@ def _run_one(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
     return outcome
 
 
-def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[_Outcome]:
-    """As many of `operations` as fit the time limit, in one durable transaction; at least one.
+class _OperationError(Exception):
+    """An operation raised, and with it the whole group was undone."""
 
-    An operation that raises is undone alone and the rest commit. Where the transaction itself fails, nothing of it is
-    kept and every operation taken has that error.
-    """
+
+def _run_all(
+    connection: sqlite3.Connection,
+    operations: Sequence[Operation],
+    run_one: Callable[[sqlite3.Connection, Operation], _Outcome],
+) -> list[_Outcome]:
     outcomes: list[_Outcome] = []
     taken = 0
     until = time.monotonic() + MAX_GROUP_S
@@ -79,15 +89,30 @@ def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -
         connection.execute("BEGIN IMMEDIATE")
         for operation in operations:
             taken += 1
-            outcomes.append(_run_one(connection, operation))
+            outcomes.append(run_one(connection, operation))
             if time.monotonic() > until:
                 break
         connection.execute("COMMIT")
     except Exception as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if isinstance(error, _OperationError):
+            raise
         return [_Outcome(error=_as_store_error(error))] * max(taken, 1)
     return outcomes
+
+
+def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[_Outcome]:
+    """As many of `operations` as fit the time limit, in one durable transaction; at least one.
+
+    An operation that raises is undone alone and the rest commit; for that the group is run anew with a savepoint
+    before each, which SQLite pays for with a copy of every page that it touches. Where the transaction itself fails,
+    nothing of it is kept and every operation taken has that error.
+    """
+    try:
+        return _run_all(connection, operations, _run_plain)
+    except _OperationError:
+        return _run_all(connection, operations, _run_apart)
 
 
 class Writer:
