@@ -123,7 +123,10 @@ class Board:
             self.costs.overdue(flight.device, flight.batch.key)
 
     def requeue(self, flight: Flight, recovery: Recovery) -> None:
-        """Put the tasks of a failed batch where the decision says; they keep their age."""
+        """Put the tasks of a failed batch where the decision says; they keep their age.
+
+        What crashed alone goes to another device, if there is one: the device may be to blame, or too small.
+        """
         since_s = {entry.task.item: entry.since_s for entry in flight.entries}
         gone = {item for item in since_s if item in self._forgotten}
         if recovery.given_up:
@@ -137,7 +140,8 @@ class Board:
         self._place(entries(recovery.again), flight.device, front=True)
         for part in recovery.apart:
             if kept := entries(part):
-                self._place_suspects(Suspects(kept), flight.device)
+                avoid = flight.device if recovery.charged else None
+                self._place_suspects(Suspects(kept), None if avoid else flight.device, avoid)
 
     def device_up(self, name: str, roles: frozenset[Role]) -> None:
         """The device takes work for these models from now on; what waited for such a device is placed."""
@@ -166,9 +170,14 @@ class Board:
             if not all(device.holds(stage) for device in takers):
                 self._fed[stage] = takers
 
-    def _home(self, stage: Stage, prefer: str | None, backlog_s: Mapping[str, float]) -> Device | None:
+    def _home(
+        self, stage: Stage, prefer: str | None, backlog_s: Mapping[str, float], avoid: str | None = None
+    ) -> Device | None:
+        def rank(device: Device) -> tuple[bool, bool, float, str]:
+            return device.name != prefer, device.name == avoid, backlog_s[device.name], device.name
+
         able = [device for device in self.devices.values() if device.up and device.holds(stage)]
-        return min(able, key=lambda device: (device.name != prefer, backlog_s[device.name], device.name), default=None)
+        return min(able, key=rank, default=None)
 
     def _backlog(self) -> dict[str, float]:
         return {device.name: device.queued_seconds(self.costs, self.limits) for device in self.devices.values()}
@@ -193,8 +202,8 @@ class Board:
             queue = self.devices[name].queue if name else self.stranded
             (queue.push_front if front else queue.push)(placed)
 
-    def _place_suspects(self, part: Suspects, prefer: str | None) -> None:
-        home = self._home(part.key[0], prefer, self._backlog())
+    def _place_suspects(self, part: Suspects, prefer: str | None, avoid: str | None = None) -> None:
+        home = self._home(part.key[0], prefer, self._backlog(), avoid)
         (home.queue if home else self.stranded).suspects.append(part)
 
     def _place_all(self, queue: DeviceQueue) -> None:

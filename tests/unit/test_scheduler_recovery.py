@@ -58,6 +58,19 @@ async def test_item_that_does_not_fit_alone_counts_as_a_crash_each_time() -> Non
     assert work.causes == {0: "no room"}
 
 
+@on_virtual_time
+async def test_item_that_fails_alone_on_one_device_is_tried_on_another_before_it_is_given_up() -> None:
+    def too_small(device: str, batch: Batch) -> WorkError | None:
+        return OutOfMemoryError("no room") if device == "a" else None
+
+    work = FakeWork(tasks(range(8), Stage.GENERATE), failing=too_small, following=last_stage)
+    async with running(work, scheduler := Scheduler(work), "a", "b"):
+        await scheduler.wait_idle()
+    assert set(work.ended.values()) == {"done"}
+    assert work.charged
+    assert len(work.charged) == len(set(work.charged)), "no item is charged twice for the same device"
+
+
 def broken_by(culprit: int, *, dies: bool) -> Failing:
     def failing(device: str, batch: Batch) -> WorkError | None:
         if culprit not in batch.items:
