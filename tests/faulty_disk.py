@@ -64,13 +64,14 @@ def _library() -> ctypes.CDLL:
 
 
 class FaultyDisk:
-    """`calls` counts the writes, syncs and truncates so far; call number `fails_at` (from 0) is refused.
+    """`calls` counts the writes, syncs and truncates so far, `syncs` only those; call `fails_at` (from 0) is refused.
 
     With `lasting`, every later one is refused too, until `mend`. `full` says that it was for lack of space.
     """
 
     def __init__(self) -> None:
         self.calls = 0
+        self.syncs = 0
         self.fails_at: int | None = None
         self.lasting = False
         self.full = False
@@ -83,6 +84,7 @@ class FaultyDisk:
     def refuses(self, what: str) -> bool:
         """Count a call; whether it is to fail."""
         number, self.calls = self.calls, self.calls + 1
+        self.syncs += what == "sync"
         hit = self.fails_at is not None and (number >= self.fails_at if self.lasting else number == self.fails_at)
         if hit:
             self.refused.append(what)

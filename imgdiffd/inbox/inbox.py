@@ -66,6 +66,7 @@ class Inbox:
         self._renamed: set[str] = set()  # renamed into place since the last scan
         self._queue: deque[Sighting] = deque()
         self._busy: set[str] = set()  # queued or being taken
+        self._left: set[str] = set()  # no longer busy since the last look began: it may have seen them before that
         self._workers = 0
         self._leaving: dict[Fingerprint, InputError | None] = {}  # taken or refused, but not moved yet
 
@@ -153,6 +154,7 @@ class Inbox:
     async def _scan(self) -> float:
         """Queue what may be taken; returns the seconds until it is worth looking again."""
         renamed, self._renamed = self._renamed, set()
+        self._left = set()
         try:
             sightings = await to_thread.run_sync(look, self._folder)
             await to_thread.run_sync(self._exits.prepare)
@@ -167,7 +169,7 @@ class Inbox:
         now_s, wall_s = self._clock(), time.time()
         seen = {}
         for sighting in sightings:
-            if sighting.name in self._busy:
+            if sighting.name in self._busy or sighting.name in self._left:
                 continue
             known = self._seen.get(sighting.name)
             since_s = known[1] if known and known[0] == sighting.fingerprint else now_s
@@ -201,6 +203,7 @@ class Inbox:
                     await self._take_sighting(sighting)
                 finally:
                     self._busy.discard(sighting.name)
+                    self._left.add(sighting.name)
         finally:
             self._workers -= 1
 

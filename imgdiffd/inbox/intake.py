@@ -20,11 +20,14 @@ from anyio import CapacityLimiter, to_thread
 from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
 from imgdiffd.errors import ImgdiffdError, InputError
 from imgdiffd.profile import Profile
-from imgdiffd.store.rows import JobRow
+from imgdiffd.store.rows import JobRow, Whole
 
-PARALLEL_FILES = 16  # so that many small files share the store's commits
+PARALLEL_FILES = 64  # so that many small files share the store's commits
+LONG_FILES = 8  # of these, since each holds a chunk in memory
+THREADS = 4  # reading a small file takes less than waking more of them
 CHUNK_RECORDS = 1000
 CHUNK_CHARACTERS = 4_000_000
+SMALL_BYTES = 1 << 16  # up to this, a file of one chunk is read at once and costs one change of the store
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -39,8 +42,10 @@ _KINDS = {
 class Jobs(Protocol):
     """What intake needs of the store."""
 
-    async def add_job(self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0) -> JobRow:
-        """A READING job, or one that is DONE with `duplicate_of` set."""
+    async def add_job(
+        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+    ) -> JobRow:
+        """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that was read to its end."""
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -118,14 +123,46 @@ def _next_chunk(stream: Iterator[Entry]) -> _Chunk:
     return _Chunk(tuple(records), tuple(problems), len(records) + len(problems) < CHUNK_RECORDS)
 
 
-def _hash(path: Path) -> tuple[BufferedReader, Fingerprint, str]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file that was hashed. `whole` is all that is in it, where that is one chunk without a fault."""
+
+    file: BufferedReader
+    before: Fingerprint
+    digest: str
+    whole: _Chunk | None
+
+    def refuse_changed(self) -> None:
+        """Raises InputError where it is not what it was when it was opened."""
+        if Fingerprint.of(os.fstat(self.file.fileno())) != self.before:
+            raise _changed()
+
+
+def _open(path: Path, name: str, expected: Fingerprint | None) -> _Opened:
     file = open_regular(path)
     try:
         before = Fingerprint.of(os.fstat(file.fileno()))
-        return file, before, hashlib.file_digest(file, "sha256").hexdigest()
+        if expected not in (None, before):
+            raise _changed()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        whole = _whole(file, name) if before.size <= SMALL_BYTES else None
+        opened = _Opened(file, before, digest, whole)
+        opened.refuse_changed()
     except OSError as error:
         file.close()
         raise InputError(f"cannot be read: {error.strerror}", code="unreadable") from error
+    except BaseException:
+        file.close()
+        raise
+    return opened
+
+
+def _whole(file: BufferedReader, name: str) -> _Chunk | None:
+    try:
+        chunk = _next_chunk(read_open(file, name))
+    except InputError:  # it is told when the file has a job, which fails with it
+        return None
+    return chunk if chunk.last else None
 
 
 class Intake:
@@ -133,7 +170,8 @@ class Intake:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._limiter = CapacityLimiter(PARALLEL_FILES)
+        self._limiter = CapacityLimiter(THREADS)
+        self._long = CapacityLimiter(LONG_FILES)
         self._reading: dict[str, anyio.Event] = {}  # by content
         self._unended: dict[int, str] = {}  # jobs that could not even be failed, and their error
 
@@ -147,29 +185,31 @@ class Intake:
         takes nothing: the file can be taken again later. Cancelled, it leaves a READING job, which a restart drops.
         """
         await self._end_the_unended()
-        file, before, digest = await to_thread.run_sync(_hash, path, limiter=self._limiter)
-        with file:
-            if expected not in (None, before):
-                raise _changed()
+        opened = await to_thread.run_sync(_open, path, name, expected, limiter=self._limiter)
+        digest, whole = opened.digest, opened.whole
+        with opened.file:
             while digest in self._reading:
                 await self._reading[digest].wait()
             self._reading[digest] = anyio.Event()
             try:
-                job = await self._jobs.add_job(name, str(path), digest, profile, priority)
-                return job if job.duplicate_of is not None else await self._read(job, file, name, before)
+                if whole is not None:
+                    everything = (whole.records, whole.problems)
+                    return await self._jobs.add_job(name, str(path), digest, profile, priority, everything)
+                async with self._long:
+                    job = await self._jobs.add_job(name, str(path), digest, profile, priority)
+                    return job if job.duplicate_of is not None else await self._read(job, opened, name)
             finally:
                 self._reading.pop(digest).set()
 
-    async def _read(self, job: JobRow, file: BufferedReader, name: str, before: Fingerprint) -> JobRow:
+    async def _read(self, job: JobRow, opened: _Opened, name: str) -> JobRow:
         try:
-            stream = read_open(file, name)
+            stream = read_open(opened.file, name)
             last = False
             while not last:
                 chunk = await self._chunk(stream)
                 await self._jobs.add_captions(job.id, chunk.records, chunk.problems)
                 last = chunk.last
-            if Fingerprint.of(os.fstat(file.fileno())) != before:
-                raise _changed()
+            opened.refuse_changed()
             return await self._jobs.finish_reading(job.id)
         except ImgdiffdError as error:
             if not (isinstance(error, InputError) and error.code == "wrong_job_state"):  # a person cancelled it

@@ -14,7 +14,7 @@ from imgdiffd.job import ItemState, JobState
 from imgdiffd.pipeline import FIRST_STAGE
 from imgdiffd.profile import Profile
 from imgdiffd.store.moves import move_items, move_job
-from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow
+from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow, Whole
 
 CANCEL_CHUNK = 2000  # items in one operation
 
@@ -89,9 +89,19 @@ def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
 
 
 def add_job(
-    connection: sqlite3.Connection, name: str, source: str, sha256: str, profile: Profile, priority: int, now: float
+    connection: sqlite3.Connection,
+    name: str,
+    source: str,
+    sha256: str,
+    profile: Profile,
+    priority: int,
+    now: float,
+    whole: Whole | None = None,
 ) -> JobRow:
-    """A new job, READING; or one that is DONE at once where a living job has all of this content and profile."""
+    """A new job, READING; or one that is DONE at once where a living job has all of this content and profile.
+
+    With `whole`, everything that the job brings, it is read to its end at once.
+    """
     profile_id = keep_profile(connection, profile)
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
@@ -117,6 +127,9 @@ def add_job(
             " AND NOT EXISTS (SELECT 1 FROM jobs AS original WHERE original.id = jobs.duplicate_of)",
             (job, sha256, profile_id),
         )
+    if duplicate_of is None and whole is not None:
+        add_captions(connection, job, *whole, now)
+        return finish_reading(connection, job, now)
     return known_job(connection, job)
 
 

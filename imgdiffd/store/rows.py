@@ -3,7 +3,7 @@
 It owns the names of the fields; it does not know the tables behind them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,9 @@ class ProblemLike(Protocol):
 
     @property
     def message(self) -> str: ...  # noqa: D102
+
+
+Whole = tuple[Sequence[CaptionLike], Sequence[ProblemLike]]  # everything that a file brings
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from imgdiffd.store.rows import (
     SampleRow,
     TaskRow,
     Timing,
+    Whole,
 )
 from imgdiffd.store.writer import Writer
 
@@ -106,10 +107,15 @@ class Store:
 
     # Jobs coming in
 
-    async def add_job(self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0) -> JobRow:
-        """A new job, READING; DONE with `duplicate_of` set where that content was taken under that profile before."""
+    async def add_job(
+        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+    ) -> JobRow:
+        """A new job, READING; DONE with `duplicate_of` set where that content was taken under that profile before.
+
+        With `whole`, everything that the file brings, it is read to its end in the same transaction.
+        """
         now = self._clock()
-        return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now))
+        return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now, whole))
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionLike], problems: Sequence[ProblemLike] = ()

@@ -8,21 +8,23 @@ import socket
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
 
 from imgdiffd.captions import CaptionProblem, CaptionRecord
 from imgdiffd.errors import InputError, StoreError
-from imgdiffd.inbox import Fingerprint, Inbox, Intake
+from imgdiffd.inbox import Fingerprint, Inbox, Intake, intake
 from imgdiffd.inbox.intake import open_regular
 from imgdiffd.inbox.sightings import Sighting, is_left_alone, look, wait_until_settled
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.job import JobState
 from imgdiffd.profile import Profile, load_profile
 from imgdiffd.settings import Settings
-from imgdiffd.store.rows import JobRow
+from imgdiffd.store.rows import JobRow, Whole
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +39,7 @@ class FakeJobs:
         self.rows: dict[int, JobRow] = {}
         self.captions: dict[int, list[str]] = {}
         self.problems: list[CaptionProblem] = []
+        self.changes_of_whole_files = 0
         self.broken = False
         self.after_chunk: Callable[[], None] = lambda: None
         self.reading = anyio.Event()
@@ -57,7 +60,9 @@ class FakeJobs:
         self.rows[job] = JobRow(**values)
         return self.rows[job]
 
-    async def add_job(self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0) -> JobRow:
+    async def add_job(
+        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+    ) -> JobRow:
         self._check()
         same = [row for row in self.living() if row.sha256 == sha256 and row.profile == profile.name]
         state = JobState.DONE if same else JobState.READING
@@ -68,7 +73,12 @@ class FakeJobs:
             duplicate_of=same[0].id if same else None, error="", states={},
         )  # fmt: skip
         self.captions[job] = []
-        return self.rows[job]
+        if same or whole is None:
+            return self.rows[job]
+        self.changes_of_whole_files += 1
+        self.captions[job] += [record.text for record in cast(Sequence[CaptionRecord], whole[0])]
+        self.problems += cast(Sequence[CaptionProblem], whole[1])
+        return self.change(job, JobState.ACTIVE)
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -113,6 +123,12 @@ def make_inbox(folder: Path, jobs: FakeJobs, **over: object) -> Inbox:
 @pytest.fixture
 def inbox(folder: Path, jobs: FakeJobs) -> Inbox:
     return make_inbox(folder, jobs)
+
+
+@pytest.fixture
+def _long_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as one that is read in chunks."""
+    monkeypatch.setattr(intake, "SMALL_BYTES", 0)
 
 
 def drop(path: Path, content: str | bytes = "a dog\na cat\n") -> Path:
@@ -329,6 +345,7 @@ async def test_another_time_to_settle_counts_from_the_next_look_on(folder: Path,
     assert jobs.captions[1] == ["a dog"]
 
 
+@pytest.mark.usefixtures("_long_files")
 async def test_file_that_changes_while_it_is_read_is_taken_anew(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt", "a dog\n")
 
@@ -358,6 +375,74 @@ async def test_file_that_changed_after_the_look_is_not_taken(folder: Path, jobs:
 # What may go wrong
 
 
+@pytest.mark.parametrize("content", ["a dog\n", "a dog\na cat\n" * 10_000], ids=["small", "long"])
+async def test_file_that_grows_while_it_is_hashed_becomes_no_job(
+    content: str, folder: Path, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = drop(folder / "a.txt", content)
+    real = hashlib.file_digest
+
+    def grow(opened: BufferedReader, name: str) -> object:
+        drop(file, content + "a cow\n")
+        return real(opened, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", grow)
+    with pytest.raises(InputError) as caught:
+        await Intake(jobs).take_file(file, "a.txt", PROFILE)
+    assert caught.value.code == "changed"
+    assert not jobs.rows
+
+
+async def test_small_file_costs_one_change_of_the_store_and_a_useless_one_fails_with_its_reason(
+    folder: Path, inbox: Inbox, jobs: FakeJobs
+) -> None:
+    drop(folder / "a.txt")
+    drop(folder / "b.jsonl", '"a cow"\n{"caption": ""}\n')
+    drop(folder / "c.json", '["a dog"')
+    await inbox.scan_once()
+    assert jobs.changes_of_whole_files == 2
+    assert {row.name: row.state for row in jobs.rows.values()} == {
+        "a.txt": JobState.ACTIVE,
+        "b.jsonl": JobState.ACTIVE,
+        "c.json": JobState.FAILED,
+    }
+    assert [problem.code for problem in jobs.problems] == ["empty"]
+    assert names(folder / "failed") == ["c.json", "c.json.reason.txt"]
+
+
+async def test_store_that_takes_no_small_file_is_asked_again_and_the_file_stays_till_then(
+    folder: Path, inbox: Inbox, jobs: FakeJobs
+) -> None:
+    drop(folder / "a.txt")
+    jobs.broken = True
+    await inbox.scan_once()
+    assert names(folder) == ["a.txt", "done", "failed"]
+    assert "no space left" in (inbox.degraded or "")
+    jobs.broken = False
+    await inbox.scan_once()
+    assert [row.state for row in jobs.rows.values()] == [JobState.ACTIVE]
+    assert names(folder / "done") == ["a.txt"]
+
+
+async def test_file_that_leaves_during_a_look_is_not_missed_afterwards(
+    folder: Path, jobs: FakeJobs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = make_inbox(folder, jobs, settle_s=0)
+    drop(folder / "a.txt")
+    await box.scan_once()
+    stale = [sighting(1.0)]
+
+    def look_slowly(_: Path) -> list[Sighting]:
+        box._left.add("a.txt")  # as a worker does when the file has been moved meanwhile
+        return stale
+
+    monkeypatch.setattr("imgdiffd.inbox.inbox.look", look_slowly)
+    await box.scan_once()
+    assert not caplog.records
+    assert len(jobs.rows) == 1
+
+
+@pytest.mark.usefixtures("_long_files")
 async def test_full_disk_loses_nothing_and_the_file_is_taken_later(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.txt")
 
@@ -406,6 +491,7 @@ async def test_move_that_fails_is_repeated_without_taking_the_file_again(
     assert inbox.degraded is None
 
 
+@pytest.mark.usefixtures("_long_files")
 async def test_job_cancelled_while_it_is_read_sends_its_file_to_failed(
     folder: Path, inbox: Inbox, jobs: FakeJobs
 ) -> None:
@@ -420,6 +506,7 @@ async def test_job_cancelled_while_it_is_read_sends_its_file_to_failed(
     assert names(folder / "failed") == ["a.txt", "a.txt.reason.txt"]
 
 
+@pytest.mark.usefixtures("_long_files")
 async def test_copy_waits_while_its_original_is_read(folder: Path, jobs: FakeJobs) -> None:
     jobs.proceed = anyio.Event()
     intake = Intake(jobs)

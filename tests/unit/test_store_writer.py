@@ -75,6 +75,7 @@ async def test_many_operations_share_few_commits(tmp_path: Path) -> None:
         gate.opened.set()
         assert await asyncio.gather(*tasks[1:]) == list(range(100))
         assert statements.count("COMMIT") == 2
+        assert not any("SAVEPOINT" in statement for statement in statements), "each copies every page that is touched"
     assert numbers(tmp_path / "n.db") == list(range(100))
 
 

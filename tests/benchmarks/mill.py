@@ -1,0 +1,129 @@
+"""The real scheduler over a real store, with devices that answer at once: what is left is what recording costs.
+
+It owns the devices and what is counted of the database; it does not know what is thought of the figures.
+"""
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from typing import cast
+from unittest.mock import patch
+
+import anyio
+
+from imgdiffd.device import DeviceProcess
+from imgdiffd.disk import DiskGuard
+from imgdiffd.dispatch import StoreWork
+from imgdiffd.message import StageInput
+from imgdiffd.pipeline import Role, Stage
+from imgdiffd.profile import Profile
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.store import Store, connection
+from imgdiffd.wire import Done
+from tests.answers import PROFILE, answers, captions
+from tests.store_driver import submit
+
+DEVICES = 4
+CHUNK = 1000  # captions a transaction, as the inbox brings them
+
+
+class Instant:
+    """A device whose batches take no time; every filter lets what it answers through, the dearest way to the end."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.results = 0
+        self.first = anyio.Event()
+
+    async def run(self, _: Stage, profile: Profile, inputs: Sequence[StageInput], deadline_s: float) -> Done:
+        """As `DeviceProcess.run`."""
+        self.first.set()
+        self.results += len(inputs)
+        await anyio.lowlevel.checkpoint()
+        return Done(0, tuple(answers(inputs, passes=True)), 0.001)
+
+
+@dataclass(frozen=True, slots=True)
+class Milled:
+    """What it took until nothing was left; `cpu_s` of all threads."""
+
+    results: int
+    wall_s: float
+    cpu_s: float
+
+
+class Mill:
+    """A scheduler over `store` whose devices are instant; `results` counts what they answered so far."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._devices = {f"instant:{number}": Instant() for number in range(DEVICES)}
+        work = StoreWork(store, cast(dict[str, DeviceProcess], self._devices), DiskGuard(folder, 0.0))
+        self.scheduler = Scheduler(work)
+        for name in self._devices:
+            self.scheduler.device_up(name, frozenset(Role))
+
+    @property
+    def results(self) -> int:
+        """Answered so far."""
+        return sum(device.results for device in self._devices.values())
+
+    async def first_dispatch(self) -> None:
+        """Run until a device has got something."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.scheduler.run)
+            for device in self._devices.values():
+                group.start_soon(self._cancel_after, device.first, group.cancel_scope)
+
+    @staticmethod
+    async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+        await event.wait()
+        scope.cancel()
+
+    async def run(self) -> Milled:
+        """Run until nothing is left."""
+        began, cpu_s = time.perf_counter(), _cpu_s()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.scheduler.run)
+            await self.scheduler.wait_idle()
+            group.cancel_scope.cancel()
+        return Milled(self.results, time.perf_counter() - began, _cpu_s() - cpu_s)
+
+
+def _cpu_s() -> float:
+    used = getrusage(RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def fill(store: Store, count: int, start: int = 1) -> None:
+    """A job of so many captions, as they are numbered from `start`; all READY."""
+    if count <= CHUNK:
+        await submit(store, captions(count, start), name=f"from-{start}")
+        return
+    job = await store.add_job(f"from-{start}", "/inbox/captions", f"{start:064x}", PROFILE)
+    for first in range(start, start + count, CHUNK):
+        await store.add_captions(job.id, captions(min(CHUNK, start + count - first), first))
+    await store.finish_reading(job.id)
+
+
+@contextmanager
+def statements_counted() -> Iterator[Counter[str]]:
+    """Counts the statements of every connection made inside, by their first word, those of triggers left out."""
+    counted: Counter[str] = Counter()
+    configure = connection.configure
+
+    def note(statement: str) -> None:
+        if not statement.startswith("--"):
+            counted[statement.split(None, 1)[0].upper()] += 1
+
+    def traced(raw: sqlite3.Connection, *, writer: bool) -> None:
+        configure(raw, writer=writer)
+        raw.set_trace_callback(note)
+
+    with patch.object(connection, "configure", traced):
+        yield counted

@@ -1,0 +1,71 @@
+"""What recording and taking in may cost, in counts that no other load on the machine changes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.job import JobState
+from imgdiffd.store import Store
+from tests.benchmarks import dropping
+from tests.benchmarks.mill import Mill, fill, statements_counted
+from tests.faulty_disk import FaultyDisk, available, faulty_disk
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not available(), reason="this Python's SQLite hides its VFS"),
+]
+CAPTIONS = 200
+STAGES = 7
+FILES = 1000
+
+
+@pytest.fixture
+def disk() -> Iterator[FaultyDisk]:
+    """That of every database opened in the test; it only counts."""
+    with faulty_disk() as disk:
+        yield disk
+
+
+@pytest.fixture
+def statements() -> Iterator[Counter[str]]:
+    """Of every connection opened in the test, by their first word."""
+    with statements_counted() as counted:
+        yield counted
+
+
+async def test_results_share_their_statements_and_commits(
+    tmp_path: Path, disk: FaultyDisk, statements: Counter[str]
+) -> None:
+    async with Store.open(tmp_path / "state.db") as store:
+        await fill(store, CAPTIONS)
+        statements.clear()
+        calls, syncs = disk.calls, disk.syncs
+        milled = await Mill(store, tmp_path).run()
+        assert [job.state for job in await store.jobs()] == [JobState.DONE]
+    assert milled.results == CAPTIONS * STAGES
+    commits = statements["COMMIT"]
+    assert statements["SAVEPOINT"] == 0
+    assert commits < milled.results / 8
+    assert syncs + commits <= disk.syncs <= syncs + commits + 20  # each durable by itself, and a few checkpoints
+    assert statements.total() < 9 * milled.results
+    assert disk.calls - calls < 8 * milled.results
+
+
+async def test_small_files_dropped_at_once_share_their_commits(
+    tmp_path: Path, disk: FaultyDisk, statements: Counter[str]
+) -> None:
+    dropping.drop(tmp_path / "inbox", FILES)
+    async with Store.open(tmp_path / "state.db") as store:
+        statements.clear()
+        calls, syncs = disk.calls, disk.syncs
+        await dropping.take(store, tmp_path, FILES)
+        jobs = await store.jobs(FILES + 1)
+        assert [job.state for job in jobs] == [JobState.ACTIVE] * FILES
+        assert sum(job.total for job in jobs) == 2 * FILES
+    assert len(list((tmp_path / "inbox" / "done").iterdir())) == FILES
+    assert statements["COMMIT"] < FILES / 8
+    assert disk.syncs - syncs < FILES / 8 + 20
+    assert statements.total() < 25 * FILES
+    assert disk.calls - calls < 10 * FILES
