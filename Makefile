@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu mini install install-venv install-units uninstall test-systemd clean
+.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu mini install install-venv install-units uninstall test-systemd test-powercut clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make install   as root: the daemon as a systemd service below PREFIX (default: /usr/local)"
 	@echo "make uninstall as root: all of it but settings, database and pictures"
 	@echo "make test-systemd  as root: boot a real systemd in a container and live through start, kill -9 and stop"
+	@echo "make test-powercut  cut the power of a machine in QEMU 20 times amid the work, and look at its disk"
 	@echo "make mini   rebuild the miniature bundle from nothing (some hours on 4 cores, resumable)"
 
 .venv/ready: pyproject.toml uv.lock bootstrap.py
@@ -107,6 +108,11 @@ uninstall:
 test-systemd: .venv/ready
 	@tests/systemd/prepare.sh build/systemd
 	@IMGDIFFD_SYSTEMD=$(CURDIR)/build/systemd $(RUN) pytest tests/systemd
+
+POWER_CUTS := 20
+test-powercut: .venv/ready
+	@tests/powercut/prepare.sh build/powercut .venv/bin/python
+	@IMGDIFFD_POWERCUT=$(CURDIR)/build/powercut POWER_CUTS=$(POWER_CUTS) $(RUN) pytest tests/powercut
 
 clean:
 	rm -rf .venv .tools demo build
