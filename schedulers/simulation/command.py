@@ -92,7 +92,8 @@ def simulate(options: Options, show: Callable[[str], None]) -> None:
     show(f"\n{room(outcomes)}")
     show(beside_the_paper(outcomes[0], options.captions, options.devices, scenario.table.device))
     hours, bounds = _planned_hours(options)
-    rows = "\n".join(f"{count:>8} devices {hours[outcomes[0].policy][count]:>10.1f} h" for count in PLANNED)
+    ours = hours[outcomes[0].policy]
+    rows = "\n".join(f"{count:>8} {'device ' if count == 1 else 'devices'} {ours[count]:>10.1f} h" for count in PLANNED)
     show(f"\nplanning ahead, {outcomes[0].policy}:\n{rows}")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "utilisation.svg").write_text(utilisation_chart(outcomes, words), "utf-8")

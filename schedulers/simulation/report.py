@@ -27,7 +27,18 @@ def _percent(share: float) -> str:
 def as_text(outcomes: Sequence[Outcome]) -> str:
     """Hours, utilisation, steals and batch sizes, a line for each policy; `outcomes` begin with our own."""
     devices = list(outcomes[0].busy_s)
-    head = ["", "hours", "over bound", "to ours", "utilisation", *devices, "steals", "deaths", "pairs", "first sample"]
+    head = [
+        "",
+        "hours",
+        "over bound",
+        "than ours",
+        "utilisation",
+        *devices,
+        "steals",
+        "deaths",
+        "pairs",
+        "first sample",
+    ]
     rows = [head]
     for one in outcomes:
         shares = [_percent(one.utilisation[name]) for name in devices]
@@ -41,14 +52,13 @@ def as_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def room(outcomes: Sequence[Outcome]) -> str:
-    """How much any policy could gain on each of the others, and how much of that ours does."""
+    """How much faster than the best of the others any policy could be, and how much of that ours is."""
     ours, *others = outcomes
     best = min(others, key=lambda one: one.seconds)
     gained = best.seconds / ours.seconds - 1
     return (
-        f"the best of the others is {best.policy}: {best.hours:.2f} h of at least {best.bound_s / 3600:.2f} h, so that "
-        f"no policy can have it take more than {_percent(best.over_bound)} longer; it takes {_percent(gained)} longer "
-        f"than {ours.policy}"
+        f"the best of the others, {best.policy}, is {_percent(best.over_bound)} over the least possible: "
+        f"no policy can be faster than it by more; {ours.policy} is by {_percent(gained)}"
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 from imgdiffd.cli import main
 from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import STAGES, Role, Stage
-from imgdiffd.schedulers.cost_table import A100, CAPTIONS, SAMPLES, SIMILAR
+from imgdiffd.schedulers.cost_table import A100, BOXES, CAPTIONS, SAMPLES, SIMILAR, CostTable
 from imgdiffd.schedulers.simulation.chart import planning_chart, utilisation_chart
-from imgdiffd.schedulers.simulation.command import Options, run_policies, scenario_of
+from imgdiffd.schedulers.simulation.command import Options, run_policies, scenario_of, simulate
 from imgdiffd.schedulers.simulation.outcome import Outcome
 from imgdiffd.schedulers.simulation.scenario import (
     SIMULATED,
@@ -27,6 +27,7 @@ from imgdiffd.schedulers.simulation.scenario import (
 )
 from imgdiffd.schedulers.simulation.stealing_run import run_stealing
 from imgdiffd.schedulers.stealing import LEAVING_S
+from tests.benchmarks.report import Report
 
 REDUCED = 2500  # captions; the command's default is the paper's 118,000
 KINDS = {
@@ -208,10 +209,27 @@ def test_the_command_prints_every_policy_and_leaves_charts_and_figures(
     shown = capsys.readouterr().out
     for expected in ("my card", "work stealing", "static split", "pool per stage", "central FIFO", "16 devices"):
         assert expected in shown
-    assert "no policy can have it take more than" in shown
+    assert "no policy can be faster than it by more; work stealing is by" in shown
     assert re.search(r"60 captions on 2 x my card: .* days; the paper, 118,000 on 4 x A100: 156.0 h, 6.50 days", shown)
     assert {path.name for path in out.iterdir()} == {"utilisation.svg", "planning.svg", "outcomes.json"}
     assert len(json.loads((out / "outcomes.json").read_text())) == 4
+
+
+def test_costs_that_the_benchmarks_write_are_those_that_simulate_counts_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = CostTable("one H200", dict.fromkeys(A100.seconds_per_item, 0.5), "measured")
+    Report("one H200", [], [], [measured], [], []).write(tmp_path / "bench-gpu.json", tmp_path / "cost-table.json")
+    options = Options(captions=100, devices=1, costs=tmp_path / "cost-table.json", out=tmp_path / "out")
+    assert scenario_of(options).table == measured
+    simulate(options, print)
+    shown = capsys.readouterr().out
+    assert "costs: one H200 (measured)" in shown
+    fates = Fates(100, 1)
+    reached = 3 * 100 + sum(fates.similar) + sum(map(bool, fates.boxes))
+    weights = sum(fates.boxes) * SIMILAR / BOXES - sum(map(bool, fates.boxes)) + 2 * sum(fates.samples)
+    least_h = 0.5 * (reached + weights) / 3600
+    assert json.loads((tmp_path / "out" / "outcomes.json").read_text())[0]["bound_hours"] == pytest.approx(least_h)
 
 
 @pytest.mark.parametrize("wrong", [{"slow_card": 0.0}, {"slow_card": 1.5}, {"failure_rate": 0.5}])
