@@ -84,6 +84,7 @@ class Inbox:
     async def run(self) -> None:
         """Watch until cancelled."""
         await to_thread.run_sync(self._remove_spooled)
+        await self._intake.recall()
         async with anyio.create_task_group() as group:
             await group.start(self._watch)  # before the first scan, so that nothing falls between
             while True:

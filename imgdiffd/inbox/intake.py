@@ -19,6 +19,7 @@ from anyio import CapacityLimiter, to_thread
 
 from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
 from imgdiffd.errors import ImgdiffdError, InputError
+from imgdiffd.job import JobState
 from imgdiffd.profile import Profile
 from imgdiffd.store.rows import JobRow, Whole
 
@@ -27,6 +28,7 @@ LONG_FILES = 8  # of these, since each holds a chunk in memory
 THREADS = 4  # reading a small file takes less than waking more of them
 CHUNK_RECORDS = 1000
 CHUNK_CHARACTERS = 4_000_000
+TAKEN_STATES = frozenset(JobState) - {JobState.READING, JobState.FAILED}
 SMALL_BYTES = 1 << 16  # up to this, a file of one chunk is read at once and costs one change of the store
 
 _KINDS = {
@@ -46,6 +48,9 @@ class Jobs(Protocol):
         self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
     ) -> JobRow:
         """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that was read to its end."""
+
+    async def jobs(self) -> list[JobRow]:
+        """The newest jobs."""
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -174,6 +179,12 @@ class Intake:
         self._long = CapacityLimiter(LONG_FILES)
         self._reading: dict[str, anyio.Event] = {}  # by content
         self._unended: dict[int, str] = {}  # jobs that could not even be failed, and their error
+        self._earlier: dict[tuple[str, str], JobRow] = {}  # by path and content
+
+    async def recall(self) -> None:
+        """Look up what an earlier daemon took, so that a file which it could not move any more has its job already."""
+        rows = await self._jobs.jobs()
+        self._earlier = {(row.source, row.sha256): row for row in rows if row.state in TAKEN_STATES}
 
     async def take_file(
         self, path: Path, name: str, profile: Profile, priority: int = 0, expected: Fingerprint | None = None
@@ -188,6 +199,9 @@ class Intake:
         opened = await to_thread.run_sync(_open, path, name, expected, limiter=self._limiter)
         digest, whole = opened.digest, opened.whole
         with opened.file:
+            earlier = self._earlier.get((str(path), digest))
+            if earlier is not None and opened.before.changed_ns <= earlier.created_at * 1e9:
+                return earlier  # the very file: one that was put there since then has changed since then
             while digest in self._reading:
                 await self._reading[digest].wait()
             self._reading[digest] = anyio.Event()

@@ -87,9 +87,10 @@ def _check(folder: Path) -> Facts:
     with Reader.open(folder / "state.db") as reader:
         samples = list(reader.samples())
         jobs = reader.jobs()
-    assert [job.total for job in jobs if job.duplicate_of is None] == [len(CAPTIONS)]
-    assert sum(job.states.get(state, 0) for job in jobs for state in TERMINAL_ITEM_STATES) == len(CAPTIONS)
-    assert sum(sum(job.states.values()) for job in jobs) == len(CAPTIONS)
+    (job,) = jobs
+    assert (job.total, job.duplicates, job.duplicate_of) == (len(CAPTIONS), 0, None)
+    assert sum(job.states.get(state, 0) for state in TERMINAL_ITEM_STATES) == len(CAPTIONS)
+    assert sum(job.states.values()) == len(CAPTIONS)
     assert len({(sample.item, sample.region) for sample in samples}) == len(samples)
     named = _named(folder)
     assert _present(folder) == named

@@ -69,7 +69,7 @@ class FakeJobs:
         job = len(self.rows) + 1
         self.rows[job] = JobRow(
             id=job, name=name, source=source, sha256=sha256, profile=profile.name, group="1", priority=priority,
-            state=state, created_at=0, finished_at=None, total=0, duplicates=0, problems=0,
+            state=state, created_at=time.time(), finished_at=None, total=0, duplicates=0, problems=0,
             duplicate_of=same[0].id if same else None, error="", states={},
         )  # fmt: skip
         self.captions[job] = []
@@ -93,6 +93,9 @@ class FakeJobs:
         self.problems += problems
         self.after_chunk()
         return len(records), 0
+
+    async def jobs(self) -> list[JobRow]:
+        return list(self.rows.values())
 
     async def finish_reading(self, job: int) -> JobRow:
         self._check()
@@ -466,10 +469,17 @@ async def test_full_disk_loses_nothing_and_the_file_is_taken_later(folder: Path,
 async def test_killed_after_the_job_and_before_the_move_nothing_is_doubled(folder: Path, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt")
     await Intake(jobs).take_file(file, "a.txt", PROFILE)
-    await make_inbox(folder, jobs).scan_once()
+    await watch_until(make_inbox(folder, jobs), folder, lambda: names(folder / "done") == ["a.txt"])
+    assert jobs.captions == {1: ["a dog", "a cat"]}
+
+
+async def test_file_put_where_a_taken_one_was_is_told_to_be_its_copy(folder: Path, jobs: FakeJobs) -> None:
+    file = drop(folder / "a.txt")
+    await Intake(jobs).take_file(file, "a.txt", PROFILE)
+    file.unlink()
+    drop(file)
+    await watch_until(make_inbox(folder, jobs), folder, lambda: names(folder / "done") == ["a.txt"])
     assert [row.duplicate_of for row in jobs.rows.values()] == [None, 1]
-    assert sum(map(len, jobs.captions.values())) == 2
-    assert names(folder / "done") == ["a.txt"]
 
 
 async def test_move_that_fails_is_repeated_without_taking_the_file_again(
@@ -544,6 +554,16 @@ async def wait_until(condition: Callable[[], bool], watch: FolderWatch) -> None:
     with anyio.fail_after(10):
         while not condition():
             await watch.wait_hint()
+
+
+async def watch_until(inbox: Inbox, folder: Path, condition: Callable[[], bool]) -> None:
+    """The inbox runs until `condition` holds of the files in `done`."""
+    (folder / "done").mkdir()
+    with FolderWatch(folder / "done") as watch:
+        async with anyio.create_task_group() as group:
+            group.start_soon(inbox.run)
+            await wait_until(condition, watch)
+            group.cancel_scope.cancel()
 
 
 async def test_file_renamed_into_place_is_taken_at_once_without_waiting_for_a_scan(
