@@ -115,11 +115,15 @@ class CostView(_Record):
 
 
 class LoadView(_Record):
-    """A device as the scheduler sees it. `reason` says why it took its last batch, or why it takes none."""
+    """A device as the scheduler sees it. `reason` says why it took its last batch, or why it takes none.
+
+    `last_failure` says which batch failed there last, and what became of it.
+    """
 
     name: str
     up: bool
     reason: str
+    last_failure: str
     queued: dict[Stage, int]
     queued_s: float
     in_flight: int

@@ -127,6 +127,8 @@ class Board:
 
         What crashed alone goes to another device, if there is one: the device may be to blame, or too small.
         """
+        what = f"{flight.batch.stage} x{len(flight.entries)}: {recovery.reason}"
+        self.devices[flight.device].last_failure = what
         since_s = {entry.task.item: entry.since_s for entry in flight.entries}
         gone = {item for item in since_s if item in self._forgotten}
         if recovery.given_up:

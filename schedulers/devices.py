@@ -43,6 +43,7 @@ class Device:
     batches: int = 0
     steals: int = 0
     reason: str = "not ready"
+    last_failure: str = ""  # what its last failed batch was, and what became of it
     until_s: float | None = None  # when its decision may change without an event
 
     def holds(self, stage: Stage) -> bool:

@@ -4,6 +4,7 @@ It owns when things happen; what happens is decided by the pure modules beside i
 processes, and takes the time from the clock that it is given.
 """
 
+import logging
 from collections.abc import Callable, Collection
 
 import anyio
@@ -22,6 +23,8 @@ from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover
 from imgdiffd.schedulers.statistics import Statistics, statistics_of
 from imgdiffd.schedulers.work import Work
+
+_log = logging.getLogger(__name__)
 
 _TICK_S = 0.001  # the shortest timed wait: rounding of the clock must not make the loop spin
 PAUSED = "paused"
@@ -270,3 +273,4 @@ class Scheduler:
             self._set_aside += 1
             await self._work.set_aside(recovery.given_up, str(error))
         self._board.requeue(flight, recovery)
+        _log.info("%s on %s: %s (%s)", flight.batch.stage, flight.device, recovery.reason, error)

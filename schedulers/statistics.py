@@ -18,7 +18,10 @@ from imgdiffd.schedulers.work import LaneKey
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatistics:
-    """One device. `reason` is its last decision's: why it took that batch, or why it takes none."""
+    """One device. `reason` is its last decision's: why it took that batch, or why it takes none.
+
+    `last_failure` is the last batch that failed there and what became of it; empty where none did.
+    """
 
     up: bool
     queued: Mapping[Stage, int]
@@ -31,6 +34,7 @@ class DeviceStatistics:
     caps: Mapping[LaneKey, int]  # batch sizes learnt from running out of memory, by stage and shape
     costs: Mapping[LaneKey, StageCost]
     reason: str
+    last_failure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ def _device_statistics(
         caps=limits.caps(device.name),
         costs=learnt,
         reason=device.reason,
+        last_failure=device.last_failure,
     )
 
 

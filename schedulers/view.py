@@ -43,6 +43,7 @@ def _load(name: str, device: DeviceStatistics) -> LoadView:
         name=name,
         up=device.up,
         reason=device.reason,
+        last_failure=device.last_failure,
         queued=dict(device.queued),
         queued_s=device.queued_s,
         in_flight=device.in_flight,

@@ -28,6 +28,8 @@ async def test_status_tells_costs_caps_batch_sizes_and_reasons_of_every_device()
     assert (b.learnt[0].most_items, b.learnt[0].p99_s) == (None, 1.0)
     assert view.out_of_memory >= 1
     assert sum(size * count for size, count in view.batches_by_items[Stage.GENERATE].items()) >= 16
+    assert a.last_failure == "generate x4: 4 did not fit: again in smaller batches"
+    assert b.last_failure == ""
     assert a.reason
     assert b.reason
     assert json.loads(view.model_dump_json())["admission"]

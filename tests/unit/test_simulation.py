@@ -75,6 +75,13 @@ def test_a_straggler_costs_a_static_split_and_pools_10_percent_more_than_us(kind
         assert other.seconds >= 1.1 * ours.seconds, other.policy
 
 
+def test_a_mixed_placement_costs_pools_10_percent_more_than_us_and_leaves_the_others_less_than_5_to_lose() -> None:
+    ours, split, pools, fifo = played("mixed")
+    assert pools.seconds >= 1.1 * ours.seconds
+    for other in (split, fifo):  # what they are over the least possible is all that any policy could gain on them
+        assert ours.over_bound < other.over_bound < 0.05
+
+
 def test_cheap_painting_on_a_mixed_placement_costs_the_split_and_pools_10_percent_more_than_us() -> None:
     cheap = replace(A100, seconds_per_item={**A100.seconds_per_item, "generate": 1.55})
     ours, *others = run_policies(Scenario(mixed_devices(4), captions=REDUCED, table=cheap))
