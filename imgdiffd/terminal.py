@@ -93,9 +93,12 @@ def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
 
 def _devices(status: Status) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    reasons = {load.name: load.reason for load in status.scheduler.devices} if status.scheduler else {}
     for device in status.devices:
         colour = {"ready": "green", "parked": "red"}.get(device.state, "yellow")
         detail = f"{device.running} running, {device.queued} queued" if device.state == "ready" else device.detail
+        if device.state == "ready" and not device.running and status.open_tasks and device.name in reasons:
+            detail = f"idle: {escape(reasons[device.name])}"
         rare = [f"{name.replace('_', ' ')}: {count}" for name, count in sorted(device.counters.items())]
         detail = "; ".join([detail, *rare, *map(escape, device.notes)])
         table.add_row(f"[bold]{device.name}[/]", f"[{colour}]{device.state}[/]", detail)

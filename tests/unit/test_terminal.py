@@ -6,7 +6,16 @@ from rich.console import Console
 
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Placement, Plan
-from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, Status
+from imgdiffd.status import (
+    DeviceView,
+    Funnel,
+    FunnelStep,
+    JobView,
+    LoadView,
+    RemovalView,
+    SchedulerView,
+    Status,
+)
 from imgdiffd.terminal import Rates, duration, funnel_table, plain_line, plan_table, status_view
 
 JOB = JobView(
@@ -67,6 +76,23 @@ def test_a_plan_shows_each_device_with_its_models_and_what_has_no_place() -> Non
         "cuda:1 0.0 of 1.0 all weights and the largest peak",
         "none eraser no room: its weights take 5.1 GB",
     ]
+
+
+def test_an_idle_device_says_why_while_there_is_work() -> None:
+    device = DeviceView(
+        name="cuda:1", state="ready", detail="", pid=1, restarts=0, running=0, queued=0, busy_s=0.0, roles=("clip",)
+    )
+    load = LoadView(
+        name="cuda:1", up=True, reason="nothing to steal: no other device has work for its models", last_failure="",
+        queued={}, queued_s=0.0, in_flight=0, batches=0, steals=0, learnt=(),
+    )  # fmt: skip
+    scheduler = SchedulerView(
+        devices=(load,), admission="", held_back=(), open_bytes=0, queued=0, running=0, stranded=0,
+        batches_by_items={}, out_of_memory=0, deaths=0, broken=0, set_aside=0,
+    )  # fmt: skip
+    status = STATUS.model_copy(update={"devices": (device,), "scheduler": scheduler, "open_tasks": 5})
+    assert "idle: nothing to steal" in _shown(status)
+    assert "0 running, 0 queued" in _shown(status.model_copy(update={"open_tasks": 0}))
 
 
 def _shown(status: Status, rates: Rates | None = None) -> str:
