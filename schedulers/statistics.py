@@ -58,7 +58,12 @@ class Statistics:
 
 
 def _device_statistics(
-    device: Device, costs: Costs, learnt: Mapping[LaneKey, StageCost], limits: BatchLimits, now_s: float
+    device: Device,
+    costs: Costs,
+    learnt: Mapping[LaneKey, StageCost],
+    limits: BatchLimits,
+    now_s: float,
+    held_back: tuple[str, ...],
 ) -> DeviceStatistics:
     queued: Counter[Stage] = Counter()
     for (stage, _), lane in device.queue.lanes.items():
@@ -76,7 +81,7 @@ def _device_statistics(
         steals=device.steals,
         caps=limits.caps(device.name),
         costs=learnt,
-        reason=device.reason,
+        reason=", ".join(held_back) if held_back and device.up and not device.flights else device.reason,
         last_failure=device.last_failure,
     )
 
@@ -96,7 +101,9 @@ def statistics_of(
     learnt = board.costs.learnt()
     return Statistics(
         devices={
-            device.name: _device_statistics(device, board.costs, learnt.get(device.name, {}), board.limits, now_s)
+            device.name: _device_statistics(
+                device, board.costs, learnt.get(device.name, {}), board.limits, now_s, held_back
+            )
             for device in devices
         },
         open=len(board.held),

@@ -29,6 +29,17 @@ async def test_paused_scheduler_starts_nothing_and_resumes_where_it_was() -> Non
 
 
 @on_virtual_time
+async def test_idle_device_of_a_paused_scheduler_says_so() -> None:
+    work = FakeWork(tasks(range(8)))
+    async with running(work, scheduler := Scheduler(work), "a"):
+        await anyio.sleep(0.5)
+        scheduler.pause("the disk is full")
+        assert "rewrite" in scheduler.statistics().devices["a"].reason, "what runs goes on"
+        await anyio.sleep(10.0)
+        assert scheduler.statistics().devices["a"].reason == "the disk is full"
+
+
+@on_virtual_time
 async def test_each_reason_to_pause_is_resumed_by_itself() -> None:
     work = FakeWork(tasks(range(4)))
     scheduler = Scheduler(work)
