@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu mini install install-venv install-units uninstall test-systemd test-powercut clean
+.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu bench-store mini install install-venv install-units uninstall test-systemd test-powercut clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
+	@echo "make bench-store  results recorded a second, start and status with a million captions, files dropped at once"
 	@echo "make install   as root: the daemon as a systemd service below PREFIX (default: /usr/local)"
 	@echo "make uninstall as root: all of it but settings, database and pictures"
 	@echo "make test-systemd  as root: boot a real systemd in a container and live through start, kill -9 and stop"
@@ -56,6 +57,9 @@ bench: .venv/ready
 # accelerate, ultralytics, safetensors, huggingface-hub, pillow, numpy, pydantic and rich; xformers is used if there.
 bench-gpu: $(if $(BENCH_PYTHON),,.venv/ready)
 	@$(or $(BENCH_PYTHON),$(RUN) python) -m tests.benchmarks --gpu
+
+bench-store: .venv/ready
+	@$(RUN) python -m tests.benchmarks.store
 
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
 MINI := train_vae decode_scenes train_judge train_painter paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner

@@ -25,9 +25,10 @@ from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.view import scheduler_view
 from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, RemovalView, Status, eta_of, stages_of, stranded
 from imgdiffd.store import Funnel as StoreFunnel
-from imgdiffd.store import JobRow, RemovalProgress, Store
+from imgdiffd.store import JobRow, Progress, RemovalProgress, Store
 
 PAUSED = "paused by a person"
+_NONE = Progress({}, {}, 0)  # of a job without captions
 
 
 class DaemonControl:
@@ -107,20 +108,21 @@ class DaemonControl:
     async def jobs(self) -> tuple[JobView, ...]:
         """Every job, newest first."""
         costs, removals = await self._seconds_per_item(), await self._store.removals()
-        rows = await self._store.jobs()
-        return tuple([await self._view(row, costs, removals) for row in sorted(rows, key=lambda row: -row.id)])
+        rows = sorted(await self._store.jobs(), key=lambda row: -row.id)
+        progress = await self._store.progress_of([row.id for row in rows])
+        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, removals) for row in rows])
 
     async def job(self, job: int) -> JobView | None:
         """One job; None where there is none."""
         row = await self._store.job(job)
         if row is None:
             return None
-        return await self._view(row, await self._seconds_per_item(), await self._store.removals())
+        progress = await self._store.progress(job)
+        return await self._view(row, progress, await self._seconds_per_item(), await self._store.removals())
 
     async def _view(
-        self, row: JobRow, costs: Mapping[Stage, float], removals: Mapping[int, RemovalProgress]
+        self, row: JobRow, progress: Progress, costs: Mapping[Stage, float], removals: Mapping[int, RemovalProgress]
     ) -> JobView:
-        progress = await self._store.progress(row.id)
         counts = {
             stage: {state.value: number for state, number in states.items()}
             for stage, states in progress.stages.items()

@@ -52,11 +52,8 @@ def _set(connection: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def _instance(connection: sqlite3.Connection) -> str:
-    known = _get(connection, "instance")
-    if known is None:
-        known = uuid.uuid4().hex
-        _set(connection, "instance", known)
-    return known
+    connection.execute("INSERT INTO meta VALUES ('instance', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
+    return str(_get(connection, "instance"))
 
 
 def _miss_pairs(connection: sqlite3.Connection) -> None:
@@ -268,6 +265,10 @@ class Store:
     async def progress(self, job: int | None = None) -> Progress:
         """Counts per stage and state."""
         return await self._read(lambda c: reports.progress(c, job))
+
+    async def progress_of(self, wanted: Collection[int]) -> dict[int, Progress]:
+        """The same of each of these jobs that has captions, in one question."""
+        return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
 
     async def removals(self) -> Mapping[int, RemovalProgress]:
         """Where the removals of each job are that has any, and what came of them."""

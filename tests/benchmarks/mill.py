@@ -3,6 +3,7 @@
 It owns the devices and what is counted of the database; it does not know what is thought of the figures.
 """
 
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from tests.answers import PROFILE, answers, captions
 from tests.store_driver import submit
 
 DEVICES = 4
+_LOOK_S = 0.01
 CHUNK = 1000  # captions a transaction, as the inbox brings them
 
 
@@ -85,14 +87,38 @@ class Mill:
         await event.wait()
         scope.cancel()
 
-    async def run(self) -> Milled:
-        """Run until nothing is left."""
+    async def run(self, results: int | None = None) -> Milled:
+        """Run until nothing is left, or until there are so many results; what is under way then is recorded too."""
         began, cpu_s = time.perf_counter(), _cpu_s()
         async with anyio.create_task_group() as group:
             group.start_soon(self.scheduler.run)
-            await self.scheduler.wait_idle()
+            if results is None:
+                await self.scheduler.wait_idle()
+            else:
+                while self.results < results:
+                    await anyio.sleep(_LOOK_S)
+                await self.scheduler.drain()
             group.cancel_scope.cancel()
         return Milled(self.results, time.perf_counter() - began, _cpu_s() - cpu_s)
+
+
+async def first_dispatch_s(folder: Path) -> float:
+    """Open the database of `folder` as the daemon does; the seconds until a device has its first batch."""
+    began = time.perf_counter()
+    async with Store.open(folder / "state.db") as store:
+        await store.drop_unread_jobs()
+        await Mill(store, folder).first_dispatch()
+        return time.perf_counter() - began
+
+
+def forget_cached(folder: Path) -> None:
+    """Have the kernel drop what it holds of the files in `folder`, as after a restart of the machine."""
+    for file in folder.iterdir():
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
 
 
 def _cpu_s() -> float:

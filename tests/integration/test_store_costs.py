@@ -9,6 +9,7 @@ import pytest
 from imgdiffd.job import JobState
 from imgdiffd.store import Store
 from tests.benchmarks import dropping
+from tests.benchmarks.asking import control_of
 from tests.benchmarks.mill import Mill, fill, statements_counted
 from tests.faulty_disk import FaultyDisk, available, faulty_disk
 
@@ -19,6 +20,7 @@ pytestmark = [
 CAPTIONS = 200
 STAGES = 7
 FILES = 1000
+JOBS = 60
 
 
 @pytest.fixture
@@ -69,3 +71,17 @@ async def test_small_files_dropped_at_once_share_their_commits(
     assert disk.syncs - syncs < FILES / 8 + 20
     assert statements.total() < 25 * FILES
     assert disk.calls - calls < 10 * FILES
+
+
+async def test_the_status_of_many_jobs_is_a_few_questions(tmp_path: Path, statements: Counter[str]) -> None:
+    async with Store.open(tmp_path / "state.db") as store:
+        for number in range(JOBS):
+            await fill(store, 2, 1 + 2 * number)
+        mill = Mill(store, tmp_path)
+        await mill.run()
+        control = control_of(store, mill.scheduler, tmp_path)
+        statements.clear()
+        status = await control.status()
+        assert statements.total() < JOBS
+        assert [(job.captions, job.sampled, job.samples) for job in status.jobs] == [(2, 2, 4)] * JOBS
+        assert list(status.jobs) == [await control.job(job.id) for job in status.jobs]

@@ -1,0 +1,75 @@
+"""The status asked for again and again, over the daemon's own socket, from a thread of its own.
+
+It owns the asking and the clock; it does not know what goes on meanwhile.
+"""
+
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import anyio
+from anyio import to_thread
+
+from imgdiffd import __version__, api
+from imgdiffd.client import Client
+from imgdiffd.control import DaemonControl
+from imgdiffd.disk import DiskGuard
+from imgdiffd.fleet import Fleet
+from imgdiffd.inbox import Inbox
+from imgdiffd.reload import LiveSettings
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.settings import Settings
+from imgdiffd.store import Store
+from tests.answers import PROFILE
+
+PAUSE_S = 0.02  # between two questions
+
+
+@dataclass
+class Asked:
+    """How long each answer took."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def p99_s(self) -> float:
+        """What 99 of 100 answers took at most."""
+        return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1]
+
+
+def control_of(store: Store, scheduler: Scheduler, state: Path) -> DaemonControl:
+    """What the API shows of these two, of no device and of an inbox that is not run."""
+    settings = Settings.model_validate({"state_folder": state})
+    fleet = Fleet({}, {}, bundle="", pictures=state, threads=1, compile=False)
+    inbox, disk = Inbox(settings, store, PROFILE), DiskGuard(state, 0.0)
+    return DaemonControl(LiveSettings(settings, ()), store, scheduler, fleet, inbox, disk, "a benchmark")
+
+
+@asynccontextmanager
+async def asking(store: Store, scheduler: Scheduler, state: Path) -> AsyncIterator[Asked]:
+    """Serve the API for `store` and `scheduler`; ask for the status as long as the block lasts, at least once."""
+    control = control_of(store, scheduler, state)
+    asked, enough = Asked(), Event()
+
+    def ask(socket: Path) -> None:
+        with Client(socket) as client:
+            client.alive()
+            while True:
+                began = time.perf_counter()
+                client.status()
+                asked.seconds.append(time.perf_counter() - began)
+                if enough.wait(PAUSE_S):
+                    return
+
+    with api.listening(state / "api.sock", {}) as listener:
+        async with anyio.create_task_group() as serving:
+            serving.start_soon(api.serve, api.build_app(control, __version__), listener)
+            async with anyio.create_task_group() as group:
+                group.start_soon(to_thread.run_sync, ask, state / "api.sock")
+                yield asked
+                enough.set()
+            serving.cancel_scope.cancel()

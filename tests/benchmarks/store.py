@@ -1,0 +1,158 @@
+"""`make bench-store`: results recorded a second, starting and telling the status on a large database, files taken in.
+
+It owns the sizes, the targets and the table; it does not know how anything is measured. Exits 1 where a target is
+missed.
+"""
+
+import argparse
+import gc
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.table import Table
+
+from imgdiffd.store import Store
+from tests.benchmarks import dropping
+from tests.benchmarks.asking import Asked, asking
+from tests.benchmarks.mill import CHUNK, Mill, Milled, fill, first_dispatch_s, forget_cached, statements_counted
+from tests.faulty_disk import available, faulty_disk
+
+CORES = 2
+STAGES = 7  # that a caption passes with the default profile
+COUNTED = 300  # captions, and files, whose statements and syncs are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value, in the words that it is shown in; `met` is None without a target."""
+
+    what: str
+    value: str
+    target: str = ""
+    met: bool | None = None
+
+
+def at_least(what: str, value: float, target: float, unit: str) -> Figure:
+    """A figure that must not be below its target."""
+    return Figure(what, f"{value:,.0f} {unit}", f"≥ {target:,.0f} {unit}", value >= target)
+
+
+def at_most(what: str, value: float, target: float, unit: str) -> Figure:
+    """A figure that must not be above its target."""
+    return Figure(what, f"{value:,.3g} {unit}", f"≤ {target:,g} {unit}", value <= target)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures and prints; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.store", description=__doc__)
+    parser.add_argument("--captions", type=int, default=3000, help="that pass all stages (default: 3000)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="captions in the large database")
+    parser.add_argument("--files", type=int, default=30_000, help="dropped into the inbox at once")
+    parser.add_argument("--folder", type=Path, help="on the disk to be measured (default: the temporary folder)")
+    chosen = parser.parse_args(arguments)
+    cores = sorted(os.sched_getaffinity(0))[-CORES:]
+    os.sched_setaffinity(0, cores)
+    figures: list[Figure] = []
+    steps: list[Callable[[Path], Awaitable[list[Figure]]]] = [
+        partial(_recording, captions=chosen.captions),
+        partial(_large, rows=chosen.rows, captions=chosen.captions),
+        partial(_dropping, files=chosen.files),
+        *([_counting] if available() else []),
+    ]
+    for step in steps:
+        with tempfile.TemporaryDirectory(prefix="imgdiffd-bench-", dir=chosen.folder) as folder:
+            figures += anyio.run(step, Path(folder))
+        gc.collect()
+    _show(figures, len(cores))
+    return 1 if any(each.met is False for each in figures) else 0
+
+
+def _show(figures: list[Figure], cores: int) -> None:
+    table = Table(f"on {cores} cores", "measured", "target")
+    for each in figures:
+        table.add_row(each.what, each.value, each.target + {None: "", True: " met", False: " MISSED"}[each.met])
+    Console(width=120).print(table)
+
+
+def _rates(where: str, milled: Milled) -> list[Figure]:
+    return [
+        at_least(f"results recorded a second, {where}", milled.results / milled.wall_s, 5000, "/s"),
+        at_most("    cores that 5,000 a second take", 5000 * milled.cpu_s / milled.results, CORES, "cores"),
+    ]
+
+
+async def _recording(folder: Path, captions: int) -> list[Figure]:
+    async with Store.open(folder / "state.db") as store:
+        await fill(store, captions)
+        return _rates("through scheduler and store", await Mill(store, folder).run())
+
+
+async def _large(folder: Path, rows: int, captions: int) -> list[Figure]:
+    database = folder / "state.db"
+    jobs = 10
+    async with Store.open(database) as store:
+        for number in range(jobs):
+            await fill(store, rows // jobs, 1 + number * (rows // jobs))
+    forget_cached(folder)
+    started_s = await first_dispatch_s(folder)
+    async with Store.open(database) as store:
+        mill = Mill(store, folder)
+        async with asking(store, mill.scheduler, folder) as asked:
+            milled = await mill.run(results=captions * STAGES)
+    return [
+        at_most(f"start with {rows:,} captions, until the first batch", started_s, 3, "s"),
+        *_rates(f"among {rows:,} captions", milled),
+        _status(f"status over the socket meanwhile, {len(asked.seconds)} times", asked),
+    ]
+
+
+def _status(what: str, asked: Asked) -> Figure:
+    return at_most(f"    {what}: p99", asked.p99_s * 1000, 100, "ms")
+
+
+async def _dropping(folder: Path, files: int) -> list[Figure]:
+    dropping.drop(folder / "inbox", files)
+    async with (
+        Store.open(folder / "state.db") as store,
+        asking(store, Mill(store, folder).scheduler, folder) as asked,
+    ):
+        taken = await dropping.take(store, folder, files)
+    return [
+        at_most(f"{files:,} files dropped at once, until all are jobs", taken.wall_s, 60, "s"),
+        _status(f"status meanwhile, {len(asked.seconds)} times", asked),
+    ]
+
+
+async def _counting(folder: Path) -> list[Figure]:
+    figures: list[Figure] = []
+    dropping.drop(folder / "inbox", COUNTED)
+    with faulty_disk() as disk, statements_counted() as statements:
+        async with Store.open(folder / "state.db") as store:
+            await fill(store, min(COUNTED, CHUNK))
+            for what, work in (
+                ("a result", Mill(store, folder).run),
+                ("a file", partial(dropping.take, store, folder, COUNTED)),
+            ):
+                statements.clear()
+                syncs, calls = disk.syncs, disk.calls
+                await work()
+                count = COUNTED * (STAGES if what == "a result" else 1)
+                each = {
+                    "transactions": statements["COMMIT"],
+                    "syncs": disk.syncs - syncs,
+                    "writes": disk.calls - calls,
+                    "SQL statements": statements.total(),
+                }
+                shown = ", ".join(f"{number / count:.2f} {name}" for name, number in each.items())
+                figures.append(Figure(f"{what} costs", shown))
+    return figures
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
