@@ -5,7 +5,7 @@ It owns the translation of their records into `status`'s; it does not know HTTP.
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,12 +23,24 @@ from imgdiffd.profile import load_profile
 from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.view import scheduler_view
-from imgdiffd.status import DeviceView, Funnel, FunnelStep, JobView, RemovalView, Status, eta_of, stages_of, stranded
+from imgdiffd.status import (
+    DeviceView,
+    Funnel,
+    FunnelStep,
+    JobView,
+    RemovalView,
+    StageView,
+    Status,
+    eta_of,
+    stages_of,
+    stranded,
+)
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, Progress, RemovalProgress, Store
 
 PAUSED = "paused by a person"
 _NONE = Progress({}, {}, 0)  # of a job without captions
+_Stages = dict[Hashable, tuple[StageView, ...]]
 
 
 class DaemonControl:
@@ -110,7 +122,8 @@ class DaemonControl:
         costs, removals = await self._seconds_per_item(), await self._store.removals()
         rows = sorted(await self._store.jobs(), key=lambda row: -row.id)
         progress = await self._store.progress_of([row.id for row in rows])
-        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, removals) for row in rows])
+        stages: _Stages = {}
+        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, removals, stages) for row in rows])
 
     async def job(self, job: int) -> JobView | None:
         """One job; None where there is none."""
@@ -118,16 +131,25 @@ class DaemonControl:
         if row is None:
             return None
         progress = await self._store.progress(job)
-        return await self._view(row, progress, await self._seconds_per_item(), await self._store.removals())
+        return await self._view(row, progress, await self._seconds_per_item(), await self._store.removals(), {})
 
     async def _view(
-        self, row: JobRow, progress: Progress, costs: Mapping[Stage, float], removals: Mapping[int, RemovalProgress]
+        self,
+        row: JobRow,
+        progress: Progress,
+        costs: Mapping[Stage, float],
+        removals: Mapping[int, RemovalProgress],
+        known: _Stages,
     ) -> JobView:
-        counts = {
-            stage: {state.value: number for state, number in states.items()}
-            for stage, states in progress.stages.items()
-        }
-        stages = stages_of(counts, costs, skipped_stages(await self._store.profile_of(row.group)))
+        """`known` are the stages shown by group and counts: of a thousand small jobs most stand alike."""
+        key = (row.group, tuple((stage, *states.items()) for stage, states in progress.stages.items()))
+        if (stages := known.get(key)) is None:
+            counts = {
+                stage: {state.value: number for state, number in states.items()}
+                for stage, states in progress.stages.items()
+            }
+            skipped = skipped_stages(await self._store.profile_of(row.group))
+            stages = known[key] = stages_of(counts, costs, skipped)
         return JobView(
             id=row.id,
             name=row.name,

@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Event
 
 import anyio
+import httpx
 from anyio import to_thread
 
 from imgdiffd import __version__, api
-from imgdiffd.client import Client
 from imgdiffd.control import DaemonControl
 from imgdiffd.disk import DiskGuard
 from imgdiffd.fleet import Fleet
@@ -26,7 +26,7 @@ from imgdiffd.settings import Settings
 from imgdiffd.store import Store
 from tests.answers import PROFILE
 
-PAUSE_S = 0.02  # between two questions
+PAUSE_S = 0.1  # between two questions
 
 
 @dataclass
@@ -56,11 +56,10 @@ async def asking(store: Store, scheduler: Scheduler, state: Path) -> AsyncIterat
     asked, enough = Asked(), Event()
 
     def ask(socket: Path) -> None:
-        with Client(socket) as client:
-            client.alive()
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://imgdiffd") as client:
             while True:
                 began = time.perf_counter()
-                client.status()
+                client.get("/status").raise_for_status()
                 asked.seconds.append(time.perf_counter() - began)
                 if enough.wait(PAUSE_S):
                     return
