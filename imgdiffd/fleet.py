@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 PARK_AFTER_FAILURES = 5
 PARK_WINDOW_S = 300.0
 _BACKOFF_S = (0.0, 1.0, 5.0, 15.0, 30.0)
+_FRUITLESS_S = (0.0,) * PARK_AFTER_FAILURES + (1.0, 5.0, 15.0, 60.0, 300.0)  # before the next worker, by those in a row
 _MOVE_GRACE_S = 600.0  # for the batch under way on a device that is to hold other models
 
 Roles = Mapping[str, Sequence[Role]]  # what each device holds, by its name
@@ -49,6 +50,7 @@ class _Member:
     detail: str = ""
     restarts: int = 0
     failures: deque[float] = field(default_factory=deque)
+    fruitless: int = 0  # workers in a row that started, and ended before they had done a batch
     roles: tuple[Role, ...] = ()
     moving: bool = False  # its worker is being ended, so that the next one holds other models
     counters: Counter[str] = field(default_factory=Counter)
@@ -156,6 +158,7 @@ class Fleet:
         return (*found, self._unplaced) if found and self._unplaced else tuple(found)
 
     def _note_done(self, member: _Member, stage: Stage, done: Done) -> None:
+        member.fruitless = -1  # the present one ends as number 0
         member.counters.update(done.counters)
         member.add_notes(done.notes)
         if self._observer is not None:
@@ -200,7 +203,12 @@ class Fleet:
                 continue
             member.state, member.detail = "restarting", member.process.last_words
             member.restarts += 1
-            _log.warning("%s: worker ended (%s); starting another", name, member.process.last_words)
+            member.fruitless += 1
+            wait_s = _FRUITLESS_S[min(member.fruitless, len(_FRUITLESS_S) - 1)]
+            if wait_s:
+                member.detail += f"; the last {member.fruitless} workers did no batch, the next starts in {wait_s:g} s"
+            _log.warning("%s: worker ended (%s); starting another", name, member.detail)
+            await anyio.sleep(wait_s)
 
     def _note_failure(self, member: _Member, error: DeviceStartError) -> bool:
         """Whether the device is to be parked now."""

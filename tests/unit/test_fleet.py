@@ -1,7 +1,7 @@
 """Which devices there are, and what becomes of one that will not start."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import anyio
@@ -99,6 +99,47 @@ async def test_a_worker_that_dies_is_taken_down_and_replaced(tmp_path: Path) -> 
     assert [event for event in events if event[1] == "cpu#0"] == [("up", "cpu#0"), ("down", "cpu#0"), ("up", "cpu#0")]
     assert fleet.views({})[0].restarts == 1
     await fleet.stop(5.0)
+
+
+async def _kill_until(fleet: Fleet, over: Callable[[], bool], fruitful: bool = False) -> None:
+    """Runs the fleet and kills each worker of its first device once it is ready, until `over`."""
+    first = fleet.processes["cpu#0"]
+    killed: set[int] = set()
+
+    def kill(name: str, _roles: frozenset[Role]) -> None:
+        if name == "cpu#0" and first.pid is not None:
+            if fruitful and first.on_done is not None:
+                first.on_done(Stage.REWRITE, Done(1, (), 0.1, 0))
+            killed.add(first.pid)
+            os.kill(first.pid, 9)
+
+    with anyio.fail_after(LIMIT_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(fleet.run, kill, lambda _: None)
+            while not over():
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    await fleet.stop(5.0)
+
+
+@pytest.mark.anyio
+async def test_a_device_whose_workers_end_before_any_batch_is_done_starts_ever_more_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_FRUITLESS_S", (0.0, 0.0, 0.0, 3600.0))
+    fleet = _fleet(tmp_path)
+    await _kill_until(fleet, lambda: "the next starts in 3600 s" in fleet.views({})[0].detail)
+    assert "the last 3 workers did no batch" in fleet.views({})[0].detail
+    assert fleet.processes["cpu#0"].generation == 3
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_did_a_batch_is_replaced_at_once_however_many_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_FRUITLESS_S", (0.0, 3600.0))
+    fleet = _fleet(tmp_path)
+    await _kill_until(fleet, lambda: fleet.views({})[0].restarts == 4, fruitful=True)
 
 
 @pytest.mark.anyio
