@@ -9,7 +9,7 @@ NAMED = re.compile(r"`(?:tests/)?((?:unit|integration|systemd|powercut|gpu)/test
 
 def test_every_test_that_the_readme_names_exists() -> None:
     named = NAMED.findall((ROOT / "README.md").read_text("utf-8"))
-    assert named
+    assert len(named) > 23  # the table of faults
     missing = []
     for file, test in named:
         path = ROOT / "tests" / file
