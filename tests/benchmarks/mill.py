@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,19 +87,20 @@ class Mill:
         await event.wait()
         scope.cancel()
 
-    async def run(self, results: int | None = None) -> Milled:
-        """Run until nothing is left, or until there are so many results; what is under way then is recorded too."""
+    async def run(self, enough: Callable[["Mill"], bool] = lambda mill: False) -> Milled:
+        """Run until nothing is left or it is `enough`; what is under way then is recorded too."""
         began, cpu_s = time.perf_counter(), _cpu_s()
         async with anyio.create_task_group() as group:
             group.start_soon(self.scheduler.run)
-            if results is None:
-                await self.scheduler.wait_idle()
-            else:
-                while self.results < results:
-                    await anyio.sleep(_LOOK_S)
-                await self.scheduler.drain()
+            group.start_soon(self._drain_when, enough)
+            await self.scheduler.wait_idle()
             group.cancel_scope.cancel()
         return Milled(self.results, time.perf_counter() - began, _cpu_s() - cpu_s)
+
+    async def _drain_when(self, enough: Callable[["Mill"], bool]) -> None:
+        while not enough(self):
+            await anyio.sleep(_LOOK_S)
+        await self.scheduler.drain()
 
 
 async def first_dispatch_s(folder: Path) -> float:
