@@ -82,6 +82,11 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
     return [_sample(row) for row in rows]
 
 
+def newest_sample(connection: sqlite3.Connection) -> int:
+    """The highest id of a sample, 0 where there is none."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0])
+
+
 def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
     """The profile behind a task's group. Raises InputError for an unknown group."""
     row = connection.execute("SELECT json FROM profiles WHERE id = ?", (group,)).fetchone()

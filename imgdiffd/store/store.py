@@ -5,7 +5,6 @@ It owns which calls read and which write; the statements are in the modules besi
 
 import sqlite3
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +15,7 @@ from anyio import CancelScope
 from imgdiffd.message import StageInput, StageOutput
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
 from imgdiffd.profile import Profile
-from imgdiffd.store import items, jobs, removal_reports, removals, reports, results, samples
+from imgdiffd.store import items, jobs, meta, removal_reports, removals, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.readers import Readers
 from imgdiffd.store.removal_rows import RemovalProgress
@@ -37,28 +36,8 @@ from imgdiffd.store.rows import (
 from imgdiffd.store.writer import Writer
 
 PAGE = 500  # samples a question when they are streamed
-_ADOPTED = "pairs_adopted"  # for object removal, all of them; "no" once a daemon ran without it
 
 Clock = Callable[[], float]
-
-
-def _get(connection: sqlite3.Connection, key: str) -> str | None:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row["value"])
-
-
-def _set(connection: sqlite3.Connection, key: str, value: str) -> None:
-    connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
-
-
-def _instance(connection: sqlite3.Connection) -> str:
-    connection.execute("INSERT INTO meta VALUES ('instance', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
-    return str(_get(connection, "instance"))
-
-
-def _miss_pairs(connection: sqlite3.Connection) -> None:
-    if _get(connection, _ADOPTED) == "yes":
-        _set(connection, _ADOPTED, "no")
 
 
 class Store:
@@ -87,20 +66,22 @@ class Store:
         on_full: Callable[[], bool] = lambda: False,
         *,
         removal: bool = False,
+        on_commit: Callable[[], None] = lambda: None,
     ) -> AsyncIterator["Store"]:
         """The database at `path`, made if it is not there; closed, with all changes on disk, on leaving.
 
+        `on_commit` is called after every change, whoever made it; it must return at once and raise nothing.
         Raises StoreError where another daemon has it, ConfigurationError where it is newer than we are or not ours.
         """
         with locked(path):
             async with (
                 connected(path, writer=True) as connection,
-                Writer(connection, on_full).running() as writer,
+                Writer(connection, on_full, on_commit).running() as writer,
                 Readers.open(path) as readers,
             ):
                 if not removal:
-                    await writer.submit(_miss_pairs)
-                yield cls(writer, readers, clock, await writer.submit(_instance), removal=removal)
+                    await writer.submit(meta.miss_pairs)
+                yield cls(writer, readers, clock, await writer.submit(meta.instance), removal=removal)
 
     # Jobs coming in
 
@@ -246,19 +227,19 @@ class Store:
     async def adopt_pairs(self) -> None:
         """Have the pairs wait for object removal that passed the similarity gate while there was none."""
         now, after = self._clock(), 0
-        if await self._read(lambda c: _get(c, _ADOPTED) == "yes"):
+        if await self._read(lambda c: meta.get(c, meta.ADOPTED) == "yes"):
             return
         while (last := await self._write(partial(removals.adopt, after=after, now=now))) is not None:
             after = last
-        await self._write(lambda c: _set(c, _ADOPTED, "yes"))
+        await self._write(lambda c: meta.put(c, meta.ADOPTED, "yes"))
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole was paused; survives a restart."""
-        return await self._read(lambda c: _get(c, "paused") == "yes")
+        return await self._read(lambda c: meta.get(c, "paused") == "yes")
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume dispatch as a whole."""
-        await self._write(lambda c: _set(c, "paused", "yes" if paused else "no"))
+        await self._write(lambda c: meta.put(c, "paused", "yes" if paused else "no"))
 
     # Reports
 
@@ -285,6 +266,10 @@ class Store:
     async def samples(self, job: int | None = None, after: int = 0, limit: int = PAGE) -> list[SampleRow]:
         """The next page of samples by id."""
         return await self._read(lambda c: samples.list_samples(c, job, after, limit))
+
+    async def newest_sample(self) -> int:
+        """The highest id of a sample, 0 where there is none. No later sample has one as low."""
+        return await self._read(samples.newest_sample)
 
     async def item_story(self, item: int) -> ItemStory:
         """Everything known of an item. Raises InputError with code `unknown_item`."""

@@ -120,11 +120,18 @@ class Writer:
 
     `submit` returns after the commit. A caller that is cancelled meanwhile only stops waiting: its operation commits
     or fails as if nobody had gone. `on_full` may make room on a full disk; where it says so, the operations run again.
+    `on_commit` hears of every group of which something was kept.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, on_full: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        on_full: Callable[[], bool] = lambda: False,
+        on_commit: Callable[[], None] = lambda: None,
+    ) -> None:
         self._connection = connection
         self._on_full = on_full
+        self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -160,6 +167,8 @@ class Writer:
                     waiting.answer.set_result(outcome.value)
                 else:
                     waiting.answer.set_exception(outcome.error)
+            if any(outcome.error is None for outcome in outcomes):
+                self._on_commit()
 
     def _fail_all(self, task: "asyncio.Task[None]") -> None:
         self._closing = True

@@ -195,3 +195,16 @@ async def test_cancelling_everything_around_the_writer_still_writes_what_waits(t
     assert scope.cancelled_caught
     assert await asyncio.gather(*tasks[1:]) == [1]
     assert numbers(tmp_path / "n.db") == [1]
+
+
+async def test_every_group_of_which_something_was_kept_is_told_of_and_no_other(tmp_path: Path) -> None:
+    kept: list[list[int]] = []
+    path = tmp_path / "n.db"
+    async with connected(path, writer=True) as connection:
+        await connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY) STRICT")
+        async with Writer(connection, on_commit=lambda: kept.append(numbers(path))).running() as writer:
+            await writer.submit(insert(1))
+            with pytest.raises(StoreError):
+                await writer.submit(insert(1))
+            await writer.submit(insert(2))
+    assert kept == [[1], [1, 2]]
