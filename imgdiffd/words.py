@@ -6,7 +6,7 @@ It owns tokenising, WordNet's lemmatisation and what counts as a noun; it does n
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 # The basic colour terms; WordNet knows each as a noun too, but in a caption they are properties of the object.
@@ -84,6 +84,7 @@ def _changed_words(words1: Sequence[str], words2: Sequence[str]) -> tuple[list[s
     return only1, only2
 
 
+@lru_cache(maxsize=64)  # an answer is judged by them before they are kept
 def changed_nouns(caption1: str, caption2: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The lemmas of the nouns that only caption 1 and only caption 2 have, each in order of appearance and once.
 

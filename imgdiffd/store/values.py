@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 
 from imgdiffd.message import Scores
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make a new one for every result
+
 
 def dump_scores(scores: Mapping[str, float]) -> str:
     """Raw scores as a JSON object. JSON has no NaN: a score that is not finite is left out, which is: missing."""
-    return json.dumps({key: value for key, value in scores.items() if math.isfinite(value)}, separators=(",", ":"))
+    return _COMPACT.encode({key: value for key, value in scores.items() if math.isfinite(value)})
 
 
 def load_scores(text: str) -> Scores:
