@@ -37,6 +37,7 @@ from imgdiffd.status import (
 )
 from imgdiffd.store import Funnel as StoreFunnel
 from imgdiffd.store import JobRow, Progress, RemovalProgress, Store
+from imgdiffd.tidy import Tidy
 
 PAUSED = "paused by a person"
 _NONE = Progress({}, {}, 0)  # of a job without captions
@@ -55,6 +56,7 @@ class DaemonControl:
         inbox: Inbox,
         disk: DiskGuard,
         no_removal: str,
+        tidy: Tidy,
     ) -> None:
         """`no_removal` says why the daemon does no object removal; empty where it does."""
         self._live = live
@@ -65,6 +67,7 @@ class DaemonControl:
         self._inbox = inbox
         self._disk = disk
         self._no_removal = no_removal
+        self._tidy = tidy
         self._started = time.monotonic()
 
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
@@ -189,6 +192,7 @@ class DaemonControl:
                 await self._store.pause(job)
             case "cancel":
                 await self._store.cancel(job)
+                await self._tidy.mark_job(job)
         self._scheduler.wake()
         return await self.job(job)
 
@@ -228,6 +232,7 @@ class DaemonControl:
             raise
         plain = asdict(story)
         plain["profile"] = story.profile.model_dump(mode="json")
+        plain["pictures_gone"] = await self._tidy.gone(item)
         return plain
 
 

@@ -5,11 +5,9 @@ It owns that order and nothing else; it does not know how any part works.
 
 import logging
 import math
-import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -33,7 +31,7 @@ from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
-from imgdiffd.sweep import folders, sweep
+from imgdiffd.tidy import Tidy
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +99,10 @@ async def serve(
     database = settings.state_folder / "state.db"
     async with Store.open(database, on_full=disk.note_full, removal=not no_removal) as store:
         await store.drop_unread_jobs()
+        tidy = Tidy(store, pictures, settings.keep_pictures)
+        adopt = partial(disk.insist, partial(store.adopt_pairs, tidy.missing))
         scheduler = Scheduler(
-            StoreWork(store, fleet.processes, disk),
+            StoreWork(store, fleet.processes, disk, tidy.mark),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
@@ -115,13 +115,13 @@ async def serve(
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
         disk.guard(scheduler)
-        live = LiveSettings(settings, (inbox.use, disk.use))
-        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal)
+        live = LiveSettings(settings, (inbox.use, disk.use, tidy.use))
+        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal, tidy)
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
-                    await _start(group, "tidy", partial(_tidy, store, pictures, _now_ns(pictures))),
-                    *(() if no_removal else [await _start(group, "adopt", partial(disk.insist, store.adopt_pairs))]),
+                    await _start(group, "tidy", tidy.run),
+                    *(() if no_removal else [await _start(group, "adopt", adopt)]),
                     await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),
@@ -139,22 +139,6 @@ async def serve(
                 for scope in reversed(running):
                     scope.cancel()
     _log.info("stopped")
-
-
-async def _tidy(store: Store, pictures: Path, before_ns: int) -> None:
-    """Remove pictures older than `before_ns` that an earlier daemon was killed in the middle of; folder by folder."""
-    removed = 0
-    for folder, items in await anyio.to_thread.run_sync(folders, pictures):
-        named, unfinished = await store.picture_names(items), await store.unfinished_items(items)
-        removed += await anyio.to_thread.run_sync(sweep, folder, named, unfinished, before_ns)
-    if removed:
-        _log.info("removed %d files that an earlier process left unfinished", removed)
-
-
-def _now_ns(folder: Path) -> int:
-    """The time as `folder`'s file system has it; takes no room there."""
-    os.utime(folder)
-    return folder.stat().st_mtime_ns
 
 
 async def _until_stopped(

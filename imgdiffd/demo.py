@@ -47,6 +47,7 @@ def _environment(folder: Path, socket_path: Path, removal: bool) -> dict[str, st
         "IMGDIFFD_BUNDLE": "mini",
         "IMGDIFFD_DEVICES": "cpu,cpu",
         "IMGDIFFD_REMOVAL": str(removal).lower(),
+        "IMGDIFFD_KEEP_PICTURES": "all",  # few, and people look at them
         "IMGDIFFD_MIN_FREE_GB": "0.2",
         "IMGDIFFD_THREADS_PER_DEVICE": "1",  # models this small gain nothing from a second one
     }

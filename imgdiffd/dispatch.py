@@ -4,7 +4,7 @@ It owns the order "read inputs, run, record"; it decides nothing and does not kn
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from imgdiffd.device import DeviceProcess
@@ -31,7 +31,15 @@ class StoreWork:
     While the disk is full, what is to be recorded waits until there is room.
     """
 
-    def __init__(self, store: Store, devices: Mapping[str, DeviceProcess], disk: DiskGuard) -> None:
+    def __init__(
+        self,
+        store: Store,
+        devices: Mapping[str, DeviceProcess],
+        disk: DiskGuard,
+        on_ended: Callable[[Collection[int]], None] = lambda items: None,
+    ) -> None:
+        """`on_ended` is told of items that ended, or whose removal did, once that is on disk."""
+        self._on_ended = on_ended
         self._store = store
         self._devices = devices
         self._disk = disk
@@ -65,6 +73,8 @@ class StoreWork:
         recorded = await self._disk.insist(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
+        if ended := attempts if recorded.stale else recorded.finished:  # pictures of what came too late are nobody's
+            self._on_ended([abs(item) for item in ended])
         return [task_of(row, profile) for row in recorded.tasks]
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:

@@ -9,21 +9,26 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 TEMPORARY_PREFIX = ".tmp-"  # whatever bears it after a start was never finished, and may be deleted
-_ITEMS_PER_FOLDER = 1000
+ITEMS_PER_FOLDER = 1000
 _PAIR_STEM = re.compile(r"(\d+-\d+)-[12]")
 
 
 def pair_paths(item: int, attempt: int) -> tuple[str, str]:
     """Where the two generated pictures of an item's attempt go, relative to the picture folder."""
-    stem = f"{item // _ITEMS_PER_FOLDER:06d}/{item}-{attempt}"
+    stem = f"{folder_of(item)}/{item}-{attempt}"
     return f"{stem}-1.png", f"{stem}-2.png"
+
+
+def folder_of(item: int) -> str:
+    """The name of the folder that an item's pictures lie in."""
+    return f"{item // ITEMS_PER_FOLDER:06d}"
 
 
 def items_of(folder: str) -> range:
     """The items whose pictures lie in the folder of that name; an empty range where it is none of ours."""
     if not folder.isdigit():
         return range(0)
-    return range(int(folder) * _ITEMS_PER_FOLDER, (int(folder) + 1) * _ITEMS_PER_FOLDER)
+    return range(int(folder) * ITEMS_PER_FOLDER, (int(folder) + 1) * ITEMS_PER_FOLDER)
 
 
 def sample_paths(image1: str, index: int) -> tuple[str, str]:

@@ -14,7 +14,8 @@ from imgdiffd.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-RELOADABLE = ("poll_s", "settle_s", "drain_s", "min_free_gb", "log_level")  # all others are for a start
+# All others are for a start.
+RELOADABLE = ("poll_s", "settle_s", "drain_s", "min_free_gb", "keep_pictures", "log_level")
 
 
 class LiveSettings:

@@ -20,6 +20,7 @@ PREFIX = "IMGDIFFD_"
 
 _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
+KeepPictures = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 CompileChoice = bool | Literal["auto"]
@@ -91,6 +92,13 @@ class Settings(BaseModel):
     min_free_gb: Annotated[
         float, Field(ge=0, le=1_000_000, description="free disk space in GiB below which nothing new is started")
     ] = 2.0
+    keep_pictures: Annotated[
+        KeepPictures,
+        Field(
+            description="samples: pictures of rejected pairs are deleted, their scores, texts and seeds kept; "
+            "all: every picture is kept, about ten times the room"
+        ),
+    ] = "samples"
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
 
     @field_validator("devices", mode="before")

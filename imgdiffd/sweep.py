@@ -1,15 +1,24 @@
-"""Deletes what a killed process left in the picture folder: temporary files, and pictures that no row names.
+"""Finds and deletes files of the picture folder that nothing wants: leftovers of a killed process, and what may go.
 
-It owns the rule for what is an orphan; it does not know SQL, and it is told which pictures and which items count.
+It owns what a file's name and age say; it does not know SQL, and what an item wants is `imgdiffd.retention`'s rule.
 """
 
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from imgdiffd.picture_files import TEMPORARY_PREFIX, items_of
+from imgdiffd.retention import ItemPictures, named, unfinished, wanted
+from imgdiffd.settings import KeepPictures
 
 _ITEM = re.compile(r"(\d+)-")
+
+
+def now_ns(folder: Path) -> int:
+    """The time as `folder`'s file system has it; takes no room there."""
+    os.utime(folder)
+    return folder.stat().st_mtime_ns
 
 
 def folders(root: Path) -> list[tuple[Path, range]]:
@@ -18,25 +27,44 @@ def folders(root: Path) -> list[tuple[Path, range]]:
     return sorted((path, items) for path, items in found if items)
 
 
-def sweep(folder: Path, named: Collection[str], unfinished: Collection[int], before_ns: int) -> int:
-    """Delete every orphan in a folder of pictures that is older than `before_ns`; returns how many.
+def superfluous(
+    folder: Path, items: Mapping[int, ItemPictures], keep: KeepPictures, *, asked_ns: int, started_ns: int
+) -> list[Path]:
+    """The files in a folder of pictures that may be deleted; none where there is no such folder.
 
-    `named` are the files that rows hold, relative to the folder's parent. Pictures of `unfinished` items stay: their
-    stage runs again and writes the same names. What is newer belongs to somebody alive, whatever the rows said when
-    they were read; what is not named like ours is left alone.
+    `items` are all that may have pictures there, as the rows told after `asked_ns`. What no row names of an item that
+    is done goes if it is older than that: what is newer may have got its row since. Pictures of unfinished items that
+    no row names stay: their stage runs again and writes the same names. A temporary file goes if it is older than
+    `started_ns`, before any process that may still be writing. What is not named like ours is left alone.
     """
-    count = 0
-    for path in folder.iterdir():
-        if _is_orphan(path, named, unfinished) and path.stat().st_mtime_ns < before_ns:
-            path.unlink(missing_ok=True)
-            count += 1
-    return count
+    known = {number: (named(item), wanted(item, keep), unfinished(item)) for number, item in items.items()}
+    doomed = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _ITEM.match(path.name)
+        if path.name.startswith(TEMPORARY_PREFIX):
+            if _older(path, started_ns):
+                doomed.append(path)
+        elif match is not None:
+            names, stay, open_ = known.get(int(match[1]), (frozenset(), frozenset(), False))
+            name = f"{folder.name}/{path.name}"
+            if name not in stay and (name in names or (not open_ and _older(path, asked_ns))):
+                doomed.append(path)
+    return doomed
 
 
-def _is_orphan(path: Path, named: Collection[str], unfinished: Collection[int]) -> bool:
-    if path.name.startswith(TEMPORARY_PREFIX):
-        return True
-    match = _ITEM.match(path.name)
-    if match is None or int(match[1]) in unfinished:
+def delete(paths: Iterable[Path]) -> None:
+    """Delete these files; some may be gone already."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def missing(root: Path, names: Collection[str]) -> list[str]:
+    """Those of the pictures under `root` that do not lie there, in order."""
+    return [name for name in sorted(names) if not (root / name).exists()]
+
+
+def _older(path: Path, than_ns: int) -> bool:
+    try:
+        return path.stat().st_mtime_ns < than_ns
+    except FileNotFoundError:  # renamed into place since the folder was read
         return False
-    return f"{path.parent.name}/{path.name}" not in named

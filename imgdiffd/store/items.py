@@ -24,7 +24,7 @@ from imgdiffd.message import (
     StageInput,
     VetInput,
 )
-from imgdiffd.pipeline import DEPTH, FIRST_STAGE, Stage
+from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import TaskRow
@@ -166,15 +166,6 @@ def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[i
         if row is not None:
             inputs.append(_INPUTS[stage](connection, row))
     return inputs
-
-
-def unfinished_items(connection: sqlite3.Connection, items: range) -> frozenset[int]:
-    """READY ones of `items` beyond the first stage, which paints nothing: their pictures may lie there before a row."""
-    rows = connection.execute(
-        "SELECT id FROM items WHERE id >= ? AND id < ? AND state = 'ready' AND stage <> ?",
-        (items.start, items.stop, FIRST_STAGE),
-    )
-    return frozenset(row["id"] for row in rows)
 
 
 def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:

@@ -1,4 +1,4 @@
-"""What came of object removal: counts, finished samples, one pair's story, and the pictures that rows name.
+"""What came of object removal: counts, finished samples, and one pair's story.
 
 It owns how these rows become records. Databases of before object removal, which readers take as they are, have none.
 """
@@ -128,20 +128,3 @@ def story(connection: sqlite3.Connection, item: int) -> RemovalStory | None:
         tuple(found),
         tuple(map(_erasure, erasures_of(connection, item))),
     )
-
-
-def picture_names(connection: sqlite3.Connection, items: range) -> frozenset[str]:
-    """Every picture of the removals of `items` that some row names."""
-    rows = connection.execute(
-        "SELECT erased, with_image, without_image FROM erasures WHERE item_id >= ? AND item_id < ?",
-        (items.start, items.stop),
-    )
-    return frozenset(name for row in rows for name in row if name)
-
-
-def unfinished_items(connection: sqlite3.Connection, items: range) -> frozenset[int]:
-    """Those of `items` whose removal is READY: it may have pictures which no row names yet."""
-    rows = connection.execute(
-        "SELECT item_id FROM removals WHERE state = 'ready' AND item_id >= ? AND item_id < ?", (items.start, items.stop)
-    )
-    return frozenset(row["item_id"] for row in rows)

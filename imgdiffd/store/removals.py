@@ -24,7 +24,7 @@ from imgdiffd.store.values import dump_scores
 
 REMOVAL_PRIORITY = -1_000_000  # of its tasks: behind every caption, those of background jobs too
 ADOPT_CHUNK = 5000  # items in one operation
-_BEYOND_THE_GATE = ", ".join(f"'{stage}'" for stage in CAPTION_STAGES if DEPTH[stage] > DEPTH[Stage.COMPARE])
+BEYOND_THE_GATE = ", ".join(f"'{stage}'" for stage in CAPTION_STAGES if DEPTH[stage] > DEPTH[Stage.COMPARE])
 _OFFERED = "jobs.state IN ('active', 'done')"  # a job ends with its captions, not with what is removed from its pairs
 _RECORDED = "jobs.state IN ('active', 'paused', 'done')"
 
@@ -38,22 +38,15 @@ def create(connection: sqlite3.Connection, item: int, job: int, attempt: int, no
     )
 
 
-def adopt(connection: sqlite3.Connection, after: int, now: float) -> int | None:
-    """As `create`, of the next ADOPT_CHUNK items above `after`, for pairs that passed while there was no removal.
-
-    Returns the last item looked at, None when there is none.
-    """
-    last: int | None = connection.execute(
-        "SELECT max(id) FROM (SELECT id FROM items WHERE id > ? ORDER BY id LIMIT ?)", (after, ADOPT_CHUNK)
-    ).fetchone()[0]
+def adopt(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
+    """As `create`, of those of `items` whose pairs passed while there was no removal."""
     connection.execute(
         "INSERT INTO removals (item_id, job_id, attempt, stage, state, created_at, updated_at)"
         " SELECT items.id, items.job_id, items.attempt, ?, ?, ?, ? FROM items JOIN jobs ON jobs.id = items.job_id"
-        f" WHERE items.id > ? AND items.id <= ? AND items.stage IN ({_BEYOND_THE_GATE}) AND {_RECORDED}"
+        f" WHERE items.id IN (SELECT value FROM json_each(?)) AND items.stage IN ({BEYOND_THE_GATE}) AND {_RECORDED}"
         " AND NOT EXISTS (SELECT 1 FROM removals WHERE removals.item_id = items.id)",
-        (Stage.ERASE, ItemState.READY, now, now, after, last),
+        (Stage.ERASE, ItemState.READY, now, now, json.dumps(list(items))),
     )
-    return last
 
 
 def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:

@@ -1,4 +1,4 @@
-"""Finished samples, the story of one item, and the pictures that rows name.
+"""Finished samples, and the story of one item.
 
 It owns how rows of many tables become one record; it does not know the formats that they are exported to.
 """
@@ -179,14 +179,3 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         samples=tuple(_sample(sample) for sample in samples),
         removal=removal_reports.story(connection, item),
     )
-
-
-def picture_names(connection: sqlite3.Connection, items: range) -> frozenset[str]:
-    """Every picture of `items` that some row names; what else lies in their folder belongs to nobody."""
-    here = "WHERE item_id >= :start AND item_id < :stop"
-    rows = connection.execute(
-        f"SELECT image1 FROM pairs {here} AND image1 <> '' UNION ALL SELECT image2 FROM pairs {here} AND image2 <> ''"
-        f" UNION ALL SELECT left_image FROM samples {here} UNION ALL SELECT right_image FROM samples {here}",
-        {"start": items.start, "stop": items.stop},
-    )
-    return frozenset(row[0] for row in rows) | removal_reports.picture_names(connection, items)

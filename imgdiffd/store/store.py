@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 from imgdiffd.message import StageInput, StageOutput
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
 from imgdiffd.profile import Profile
-from imgdiffd.store import items, jobs, meta, removal_reports, removals, reports, results, samples
+from imgdiffd.retention import ItemPictures
+from imgdiffd.store import items, jobs, meta, pictures, removal_reports, removals, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.readers import Readers
 from imgdiffd.store.removal_rows import RemovalProgress
@@ -38,6 +39,7 @@ from imgdiffd.store.writer import Writer
 PAGE = 500  # samples a question when they are streamed
 
 Clock = Callable[[], float]
+Missing = Callable[[Collection[str]], Collection[str]]  # those of these pictures that are gone
 
 
 class Store:
@@ -224,13 +226,19 @@ class Store:
         way = removals if item < 0 else items
         return await self._write(lambda c: way.set_aside(c, item, reason, detail, now))
 
-    async def adopt_pairs(self) -> None:
-        """Have the pairs wait for object removal that passed the similarity gate while there was none."""
+    async def adopt_pairs(self, missing: Missing = lambda names: ()) -> None:
+        """Have the pairs wait for object removal that passed the similarity gate while there was none.
+
+        Not those of whose pictures `missing`, called in a thread, names one: they were not kept.
+        """
         now, after = self._clock(), 0
         if await self._read(lambda c: meta.get(c, meta.ADOPTED) == "yes"):
             return
-        while (last := await self._write(partial(removals.adopt, after=after, now=now))) is not None:
-            after = last
+        while pairs := await self._read(partial(pictures.missed_pairs, after=after, limit=removals.ADOPT_CHUNK)):
+            gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
+            there = [item for item, *pair in pairs if not gone.intersection(pair)]
+            await self._write(partial(removals.adopt, items=there, now=now))
+            after = pairs[-1][0]
         await self._write(lambda c: meta.put(c, meta.ADOPTED, "yes"))
 
     async def paused(self) -> bool:
@@ -275,10 +283,10 @@ class Store:
         """Everything known of an item. Raises InputError with code `unknown_item`."""
         return await self._read(lambda c: samples.item_story(c, item))
 
-    async def picture_names(self, of: range) -> frozenset[str]:
-        """Every picture of the items `of` that a row names."""
-        return await self._read(lambda c: samples.picture_names(c, of))
+    async def pictures(self, of: range) -> Mapping[int, ItemPictures]:
+        """The pictures of the items `of` that rows name, by item, with what says whether they are wanted."""
+        return await self._read(lambda c: pictures.pictures(c, of, removal=self._removal))
 
-    async def unfinished_items(self, of: range) -> frozenset[int]:
-        """READY ones of the items `of` that may have pictures which no row names yet."""
-        return await self._read(lambda c: items.unfinished_items(c, of) | removal_reports.unfinished_items(c, of))
+    async def items_of(self, job: int) -> range:
+        """The job's items, others perhaps among them."""
+        return await self._read(lambda c: pictures.items_of(c, job))

@@ -24,6 +24,7 @@ from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
+from imgdiffd.tidy import Tidy
 from tests.answers import PROFILE
 
 PAUSE_S = 0.1  # between two questions
@@ -46,7 +47,8 @@ def control_of(store: Store, scheduler: Scheduler, state: Path) -> DaemonControl
     settings = Settings.model_validate({"state_folder": state})
     fleet = Fleet({}, {}, bundle="", pictures=state, threads=1, compile=False)
     inbox, disk = Inbox(settings, store, PROFILE), DiskGuard(state, 0.0)
-    return DaemonControl(LiveSettings(settings, ()), store, scheduler, fleet, inbox, disk, "a benchmark")
+    tidy = Tidy(store, state, "all")
+    return DaemonControl(LiveSettings(settings, ()), store, scheduler, fleet, inbox, disk, "a benchmark", tidy)
 
 
 @asynccontextmanager

@@ -55,6 +55,7 @@ def test_only_what_may_change_while_running_does_and_its_users_are_told() -> Non
     before = Settings()
     live = LiveSettings(before, (told.append,))
     changed = {"poll_s": 3.0, "settle_s": 4.0, "drain_s": 5.0, "min_free_gb": 6.0, "log_level": "debug"}
+    changed["keep_pictures"] = "all"
     assert set(changed) == set(RELOADABLE)
     live.apply(lambda: before.model_copy(update={**changed, "bundle": "paper", "devices": ("cpu",)}))
     assert told == [live.settings] == [before.model_copy(update=changed)]

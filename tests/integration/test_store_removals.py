@@ -11,13 +11,16 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
 from imgdiffd.removal_message import EraseInput, InspectInput
+from imgdiffd.settings import KeepPictures
 from imgdiffd.store import Reader, RemovalStory, Store, TaskRow, removals
-from imgdiffd.sweep import folders, sweep
+from imgdiffd.sweep import folders, superfluous
 from tests.answers import PROFILE, answers, captions
 from tests.integration.test_store_migration import old_database
 from tests.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
+
+KEEPS: tuple[KeepPictures, ...] = ("all", "samples")
 
 
 async def story_of(store: Store, item: int) -> RemovalStory:
@@ -251,9 +254,37 @@ async def test_the_sweep_keeps_removal_pictures_that_rows_name_and_all_of_unfini
         for name in (*kept, "1-1-1-e9.png", "1-1-1-with.png"):
             (folder / name).touch()
         [(found, items)] = folders(tmp_path / "pictures")
-        named, unfinished = await store.picture_names(items), await store.unfinished_items(items)
-        assert sweep(found, named, unfinished, 2**63) == 1
-        assert sorted(path.name for path in folder.iterdir()) == sorted([*kept, "1-1-1-with.png"])
+        known = await store.pictures(items)
+        for keep in KEEPS:
+            doomed = superfluous(found, known, keep, asked_ns=2**63, started_ns=0)
+            assert [path.name for path in doomed] == ["1-1-1-e9.png"]
+
+
+async def test_what_removal_is_still_to_take_up_is_adoptable_where_there_is_removal(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with Store.open(path) as store:
+        job = await submit(store, 4)
+        tasks = await advance_to(store, Stage.COMPARE)
+        await record(store, tasks[:1], passes=False)
+        await record(store, tasks[1:])
+        assert not any(each.adoptable for each in (await store.pictures(range(9))).values())
+    async with Store.open(path, removal=True) as store:
+        adoptable = {item for item, each in (await store.pictures(range(9))).items() if each.adoptable}
+        assert adoptable == {task.item for task in tasks[1:]}
+        await store.adopt_pairs()
+        assert not any(each.adoptable for each in (await store.pictures(range(9))).values())
+        assert await store.items_of(job.id) == range(1, 5)
+        assert await store.items_of(99) == range(0)
+
+
+async def test_pairs_whose_pictures_were_not_kept_are_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with Store.open(path) as store:
+        await submit(store, 3)
+        await record(store, await advance_to(store, Stage.COMPARE))
+    async with Store.open(path, removal=True) as store:
+        await store.adopt_pairs(lambda names: {"2-1-2.png"} & set(names))
+        assert [-task.item for task in await ready(store) if task.stage is Stage.ERASE] == [1, 3]
 
 
 @pytest.mark.parametrize("version", [1, 2])

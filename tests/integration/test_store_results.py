@@ -11,6 +11,7 @@ import pytest
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.message import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
+from imgdiffd.retention import named, unfinished
 from imgdiffd.selection import left_picture
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.items import READY_ITEMS, READY_JOBS
@@ -301,12 +302,21 @@ async def test_pictures_that_rows_name_and_items_that_may_yet_name_some_are_told
         await submit(store, 3)
         tasks = await ready(store)
         await record(store, tasks[:2])
-        assert await store.unfinished_items(range(100)) == {tasks[0].item, tasks[1].item}
-        assert await store.unfinished_items(range(tasks[1].item, 100)) == {tasks[1].item}
-        assert await store.picture_names(range(100)) == frozenset()
+        assert [unfinished(each) for each in (await store.pictures(range(100))).values()] == [True] * 3
+        assert list(await store.pictures(range(tasks[1].item, 3))) == [tasks[1].item]
         await record(store, (await ready(store))[:1])
-        assert await store.picture_names(range(100)) == {"1-1-1.png", "1-1-2.png"}
-        assert await store.picture_names(range(2, 100)) == frozenset()
+        known = await store.pictures(range(100))
+        assert [each.pair for each in known.values()] == [("1-1-1.png", "1-1-2.png"), (), ()]
+        await store.set_aside(2, "broke_generate", "boom")
         await finish(store)
-        assert {"1-r0-left.png", "1-r1-left.png", "1-right.png"} < await store.picture_names(range(100))
-        assert await store.unfinished_items(range(100)) == frozenset()
+        known = await store.pictures(range(100))
+        assert named(known[1]) == {"1-1-1.png", "1-1-2.png", "1-r0-left.png", "1-r1-left.png", "1-right.png"}
+        assert not any(map(unfinished, known.values()))
+        assert [(each.state, each.live) for each in known.values()] == [
+            (ItemState.SAMPLED, True),
+            (ItemState.FAILED, True),
+            (ItemState.SAMPLED, True),
+        ]
+        await submit(store, captions(2, start=50))
+        await store.cancel(2)
+        assert {each.live for each in (await store.pictures(range(4, 6))).values()} == {False}

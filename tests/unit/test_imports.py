@@ -15,6 +15,7 @@ PACKAGE = ROOT / "imgdiffd"
 FLOOR = frozenset(
     {"__init__", "errors", "settings", "profile", "job", "pipeline", "selection", "message", "wire"}
     | {"words", "rewriting", "advance", "agreement", "bundle", "status", "picture_files", "removal", "removal_message"}
+    | {"retention"}
 )
 ENGINE = frozenset(
     {"torch", "torchvision", "triton", "xformers", "diffusers", "transformers", "tokenizers", "ultralytics"}
@@ -25,6 +26,7 @@ ENGINE = frozenset(
 LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "data": (frozenset(), frozenset()),
     "sweep": (frozenset(), frozenset()),
+    "tidy": (frozenset({"store", "sweep"}), frozenset({"anyio"})),
     "disk": (frozenset(), frozenset({"anyio"})),
     "notify": (frozenset(), frozenset({"anyio"})),
     "reload": (frozenset(), frozenset({"anyio"})),
@@ -45,12 +47,15 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "experience": (frozenset({"schedulers"}), frozenset({"anyio"})),
     "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
-    "control": (frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store"}), frozenset({"anyio"})),
+    "control": (
+        frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store", "tidy"}),
+        frozenset({"anyio"}),
+    ),
     "daemon": (
         frozenset(
             {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
         )
-        | {"experience", "notify", "reload", "store", "sweep"},
+        | {"experience", "notify", "reload", "store", "tidy"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),
