@@ -49,7 +49,7 @@ class Settings(BaseModel):
         tuple[str, ...],
         Field(
             min_length=1,
-            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": each GPU, else a CPU',
+            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every NVIDIA GPU',
         ),
     ] = ("auto",)
     threads_per_device: Annotated[

@@ -213,7 +213,7 @@ def _refusal(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> P
     rooms = ", ".join(f"{space.device} {_gb(space.usable_bytes)}" for space in spaces) or "none"
     message = f"no room: {', '.join(needs)}, each on one device; all on one take {total}. To use: {rooms}"
     return PlacementError(
-        message, hint="take smaller models or passes (the bundle small has 7B models), or more memory"
+        message, hint="take smaller models (of the shipped bundles, small has the smallest) or passes, or more memory"
     )
 
 
