@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd import __version__, api
+from imgdiffd import __version__, api, events
 from imgdiffd.agreement import check_agreement
 from imgdiffd.bundle import load_bundle
 from imgdiffd.control import PAUSED, DaemonControl
@@ -97,7 +97,8 @@ async def serve(
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
     await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
     database = settings.state_folder / "state.db"
-    async with Store.open(database, on_full=disk.note_full, removal=not no_removal) as store:
+    bell = events.Bell()
+    async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
         await store.drop_unread_jobs()
         tidy = Tidy(store, pictures, settings.keep_pictures)
         adopt = partial(disk.insist, partial(store.adopt_pairs, tidy.missing))
@@ -117,12 +118,15 @@ async def serve(
         disk.guard(scheduler)
         live = LiveSettings(settings, (inbox.use, disk.use, tidy.use))
         control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal, tidy)
+        feed = events.Feed(store, control.status, bell)
+        app = api.build_app(control, __version__)
+        app.include_router(events.routes(feed))
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
                     await _start(group, "tidy", tidy.run),
                     *(() if no_removal else [await _start(group, "adopt", adopt)]),
-                    await _start(group, "api", partial(api.serve, api.build_app(control, __version__), listener)),
+                    await _start(group, "api", partial(api.serve, app, listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),
                     await _start(group, "experience", partial(experience.keep, scheduler.learnt)),
@@ -136,6 +140,7 @@ async def serve(
                 notifier.ready()
                 await _until_stopped(intake, scheduler, fleet, live, notifier)
                 await fleet.stop(WORKER_GRACE_S)
+                await feed.close()
                 for scope in reversed(running):
                     scope.cancel()
     _log.info("stopped")

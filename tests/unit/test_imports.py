@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "experience": (frozenset({"schedulers"}), frozenset({"anyio"})),
     "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
     "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
+    "events": (frozenset({"store"}), frozenset({"fastapi", "starlette", "pydantic", "anyio"})),
     "control": (
         frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store", "tidy"}),
         frozenset({"anyio"}),
@@ -55,7 +56,7 @@ LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset(
             {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
         )
-        | {"experience", "notify", "reload", "store", "tidy"},
+        | {"events", "experience", "notify", "reload", "store", "tidy"},
         frozenset({"anyio"}),
     ),
     "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),
