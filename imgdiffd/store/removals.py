@@ -20,7 +20,7 @@ from imgdiffd.store.jobs import CANCEL_CHUNK
 from imgdiffd.store.moves import move_removals
 from imgdiffd.store.rows import Recorded, TaskRow
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
-from imgdiffd.store.values import dump_scores
+from imgdiffd.store.values import dump_boxes, dump_scores
 
 REMOVAL_PRIORITY = -1_000_000  # of its tasks: behind every caption, those of background jobs too
 ADOPT_CHUNK = 5000  # items in one operation
@@ -167,12 +167,11 @@ def _keep(connection: sqlite3.Connection, output: StageOutput, profile: Profile)
 
 
 def _keep_erasures(connection: sqlite3.Connection, output: EraseOutput, step: RemovalStep) -> None:
-    boxes = ",".join(
-        f'{{"image":{each.image},"box":{json.dumps(each.box)},"scores":{dump_scores(each.scores)},'
-        f'"reason":{json.dumps(code_of(verdict))},"detail":{json.dumps(verdict.detail)}}}'
+    boxes = dump_boxes(
+        (each.image, each.box, each.scores, code_of(verdict), verdict.detail)
         for each, verdict in zip(output.found, step.parts, strict=True)
     )
-    connection.execute("UPDATE removals SET boxes = ? WHERE item_id = ?", (f"[{boxes}]", output.item))
+    connection.execute("UPDATE removals SET boxes = ? WHERE item_id = ?", (boxes, output.item))
     connection.executemany(
         "INSERT INTO erasures (item_id, image, number, x1, y1, x2, y2, size_px, cosine, source, erased, seed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -28,7 +28,7 @@ from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items, pass_on
 from imgdiffd.store.rows import Recorded, TaskRow
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
-from imgdiffd.store.values import dump_scores, dump_words, load_scores
+from imgdiffd.store.values import dump_boxes, dump_scores, dump_words, load_scores
 
 
 def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject: Subject, step: Step) -> None:
@@ -71,12 +71,11 @@ def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
 
 
 def _keep_boxes(connection: sqlite3.Connection, output: LocateOutput, step: Step) -> None:
-    boxes = ",".join(
-        f'{{"image":{candidate.image},"box":{json.dumps(candidate.box)},"scores":{dump_scores(candidate.scores)},'
-        f'"reason":{json.dumps(code_of(verdict))},"detail":{json.dumps(verdict.detail)}}}'
+    boxes = dump_boxes(
+        (candidate.image, candidate.box, candidate.scores, code_of(verdict), verdict.detail)
         for candidate, verdict in zip(output.candidates, step.parts, strict=True)
     )
-    connection.execute("INSERT INTO candidates VALUES (?, ?)", (output.item, f"[{boxes}]"))
+    connection.execute("INSERT INTO candidates VALUES (?, ?)", (output.item, boxes))
     connection.executemany(
         "INSERT INTO regions (item_id, number, candidate, image, x1, y1, x2, y2, scores)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -100,17 +99,15 @@ def _keep_verdicts_on_regions(connection: sqlite3.Connection, subject: Subject, 
 
 
 def _keep_descriptions(connection: sqlite3.Connection, output: DescribeOutput, step: Step) -> None:
-    for region in output.regions:
-        key = (output.item, region.index)
-        row = connection.execute("SELECT scores FROM regions WHERE item_id = ? AND number = ?", key).fetchone()
-        if row is None:
-            continue
-        scores = dump_scores({**load_scores(row["scores"]), **region.scores})
-        left = (step.left or {}).get(region.index, 0)
-        connection.execute(
-            "UPDATE regions SET text1 = ?, text2 = ?, scores = ?, left_side = ? WHERE item_id = ? AND number = ?",
-            (region.text1, region.text2, scores, left, *key),
-        )
+    left = step.left or {}
+    connection.executemany(
+        "UPDATE regions SET text1 = ?, text2 = ?, scores = json_patch(scores, ?), left_side = ?"
+        " WHERE item_id = ? AND number = ?",
+        (
+            (each.text1, each.text2, dump_scores(each.scores), left.get(each.index, 0), output.item, each.index)
+            for each in output.regions
+        ),
+    )
 
 
 def _keep_samples(connection: sqlite3.Connection, output: RenderOutput, job: int, subject: Subject, now: float) -> None:

@@ -7,14 +7,29 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
-from imgdiffd.message import Scores
+from imgdiffd.message import Box, Scores
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make a new one for every result
 
 
 def dump_scores(scores: Mapping[str, float]) -> str:
     """Raw scores as a JSON object. JSON has no NaN: a score that is not finite is left out, which is: missing."""
-    return _COMPACT.encode({key: value for key, value in scores.items() if math.isfinite(value)})
+    return _COMPACT.encode(_finite(scores))
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in scores.items() if math.isfinite(value)}
+
+
+def dump_boxes(boxes: Iterable[tuple[int, Box, Mapping[str, float], str, str]]) -> str:
+    """Each box's picture, corners, scores, and why it fell out, as a JSON list of objects."""
+    keys = ("image", "box", "scores", "reason", "detail")
+    return _COMPACT.encode(
+        [
+            dict(zip(keys, (image, box, _finite(scores), reason, detail), strict=True))
+            for image, box, scores, reason, detail in boxes
+        ]
+    )
 
 
 def load_scores(text: str) -> Scores:
