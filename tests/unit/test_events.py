@@ -1,81 +1,16 @@
-"""The stream of events, on virtual time: nothing is missed, nothing comes twice, and nobody is waited for."""
+"""The stream of events, on virtual time: nothing is missed, nothing comes twice, and all share one look."""
 
 import random
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator
 from itertools import pairwise
-from typing import Any
 
 import anyio
-import anyio.lowlevel
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from imgdiffd import api
-from imgdiffd.errors import StoreError
-from imgdiffd.events import CLOSE_S, HEARTBEAT_S, PACE_S, PAGE, QUIET_S, RETRY_MS, Bell, Feed, routes
+from imgdiffd.events import HEARTBEAT_S, PACE_S, PAGE, QUIET_S, RETRY_MS, Bell
 from imgdiffd.schedulers.virtual_time import run_virtual
-from imgdiffd.status import JobView, Status
-from imgdiffd.store import JobRow, SampleRow
 from tests.event_stream import Event, EventReader
-from tests.unit.test_api import JOB, FakeControl
-
-SAMPLE = SampleRow(
-    id=0, item=7, job=1, job_name="a", profile="default", group="1", source="a", source_id="", line=1, attempt=1,
-    caption1="a cat", caption2="a dog", nouns1=("cat",), nouns2=("dog",), image1="1.png", image2="2.png", width=64,
-    height=64, rewrite_seed=1, generate_seed=2, pair_scores={}, region=0, image=1, box=(1, 2, 3, 4), scores={},
-    text1="a grey cat", text2="a dog\nwith two lines", left=2, difference="a dog, not a cat", left_image="l.png",
-    right_image="r.png", created_at=5.0,
-)  # fmt: skip
-
-
-@dataclass
-class World:
-    """A store and a daemon of which one sees what was recorded; every question asked is noted."""
-
-    bell: Bell = field(default_factory=Bell)
-    rows: list[SampleRow] = field(default_factory=list)
-    paused: bool = False
-    looks_s: list[float] = field(default_factory=list)
-    pages: list[int] = field(default_factory=list)
-    while_looking: Callable[[], None] = lambda: None
-    broken: bool = False
-
-    def record(self, count: int = 1, job: int = 1) -> None:
-        first = len(self.rows) + 1
-        self.rows += [replace(SAMPLE, id=number, job=job) for number in range(first, first + count)]
-        self.bell.ring()
-
-    def _job(self, number: int) -> JobView:
-        return JOB.model_copy(update={"id": number, "samples": sum(row.job == number for row in self.rows)})
-
-    async def status(self) -> Status:
-        self.looks_s.append(anyio.current_time())
-        status = (await FakeControl().status()).model_copy(
-            update={"paused": self.paused, "jobs": (self._job(2), self._job(1)), "uptime_s": anyio.current_time()}
-        )
-        await anyio.lowlevel.checkpoint()
-        self.while_looking()
-        return status
-
-    async def job(self, job: int) -> JobRow | None:
-        return JobRow.__new__(JobRow) if job in (1, 2) else None
-
-    async def newest_sample(self) -> int:
-        await anyio.lowlevel.checkpoint()
-        return len(self.rows)
-
-    async def samples(self, job: int | None, after: int, limit: int) -> list[SampleRow]:
-        await anyio.lowlevel.checkpoint()
-        if self.broken:
-            raise StoreError("the database cannot be read")
-        page = [row for row in self.rows if row.id > after and job in (None, row.job)][:limit]
-        self.pages.append(len(page))
-        return page
-
-    def feed(self, places: int = 32) -> Feed:
-        return Feed(self, self.status, self.bell, places=places)
+from tests.event_world import World, ids
 
 
 async def during(stream: AsyncGenerator[bytes], seconds: float, reader: EventReader | None = None) -> list[Event]:
@@ -86,10 +21,6 @@ async def during(stream: AsyncGenerator[bytes], seconds: float, reader: EventRea
             heard += reader.feed(chunk)
     await stream.aclose()
     return heard
-
-
-def ids(events: list[Event]) -> list[int]:
-    return [event.data["id"] for event in events if event.kind == "sample"]
 
 
 def test_a_sample_tells_what_was_found_where_and_its_id() -> None:
@@ -264,175 +195,6 @@ def test_a_database_that_cannot_be_read_ends_the_stream_and_no_more() -> None:
         assert ids(await during(feed.events(int(reader.last_id), None), 2.0)) == [2, 3]
 
     run_virtual(main)
-
-
-# Over HTTP
-
-
-class Client:
-    """One client of the application, without a socket; `reads` off, it takes nothing after the response's head."""
-
-    def __init__(self, feed: Feed, path: str = "/events", *, reads: bool = True) -> None:
-        self._app = FastAPI()
-        self._app.include_router(routes(feed))
-        self._path = path
-        self._reads = reads
-        self._gone = anyio.Event()
-        self.status = 0
-        self.body = b""
-        self.whole = False
-
-    async def _receive(self) -> dict[str, Any]:
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            return
-        if not self._reads:
-            await anyio.sleep_forever()
-        self.body += message["body"]
-        self.whole = not message.get("more_body", False)
-
-    def leave(self) -> None:
-        self._gone.set()
-
-    async def run(self) -> None:
-        scope: dict[str, Any] = {
-            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET",
-            "scheme": "http", "path": self._path, "raw_path": self._path.encode(), "query_string": b"since=0",
-            "headers": [], "client": None, "server": None,
-        }  # fmt: skip
-        await self._app(scope, self._receive, self._send)
-
-
-def test_one_client_more_than_there_are_places_is_told_so_until_another_leaves() -> None:
-    async def main() -> None:
-        feed = World().feed(places=2)
-        first, stuck, third, fourth = Client(feed), Client(feed, reads=False), Client(feed), Client(feed)
-        async with anyio.create_task_group() as group:
-            for client in (first, stuck, third):
-                group.start_soon(client.run)
-                await anyio.sleep(1.0)
-            assert (first.status, stuck.status, third.status) == (200, 200, 503)
-            assert b"2 streams of events are open" in third.body
-            stuck.leave()
-            await anyio.sleep(1.0)
-            group.start_soon(fourth.run)
-            await anyio.sleep(1.0)
-            assert fourth.status == 200
-            group.cancel_scope.cancel()
-
-    run_virtual(main)
-
-
-def test_closing_ends_those_that_read_at_once_cuts_off_the_others_and_takes_no_more() -> None:
-    async def main() -> None:
-        world = World()
-        feed = world.feed()
-        reading, stuck, late = Client(feed), Client(feed, reads=False), Client(feed)
-        ended_s: list[float] = []
-        async with anyio.create_task_group() as group:
-
-            async def run() -> None:
-                await reading.run()
-                ended_s.append(anyio.current_time())
-
-            group.start_soon(run)
-            group.start_soon(stuck.run)
-            await anyio.sleep(2.5)
-            world.record()  # whoever sleeps until the next look is due is woken too
-            began_s = anyio.current_time()
-            await feed.close()
-            assert anyio.current_time() - began_s <= CLOSE_S
-        assert (ended_s, reading.whole) == ([began_s], True)
-        assert not stuck.whole
-        await late.run()
-        assert (late.status, late.whole) == (503, True)
-
-    run_virtual(main)
-
-
-def test_a_client_that_does_not_read_holds_up_nobody() -> None:
-    async def main() -> None:
-        world = World()
-        feed = world.feed()
-        stuck, reading = Client(feed, reads=False), Client(feed)
-        async with anyio.create_task_group() as group:
-            group.start_soon(stuck.run)
-            group.start_soon(reading.run)
-            for _ in range(10):
-                await anyio.sleep(1.0)
-                world.record(PAGE)
-            await anyio.sleep(2.0)
-            group.cancel_scope.cancel()
-        assert ids(EventReader().feed(reading.body)) == list(range(1, 10 * PAGE + 1))
-
-    run_virtual(main)
-
-
-async def _answer(world: World, query: str, header: str | None) -> httpx.Response:
-    """What the whole API answers; a stream is ended as soon as it began."""
-    app, feed = api.build_app(FakeControl(), "1"), world.feed()
-    app.include_router(routes(feed))
-    async with (
-        anyio.create_task_group() as group,
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://imgdiffd") as client,
-    ):
-
-        async def close() -> None:
-            await anyio.wait_all_tasks_blocked()
-            await feed.close()
-
-        group.start_soon(close)
-        headers = [] if header is None else [(b"Last-Event-ID", header.encode("latin-1"))]
-        answer = await client.get(f"/events{query}", headers=headers)
-    return answer
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("header", ["x", "-1", "1.5", "", " ", "\xb2", "1" * 5000, "1e3", "0x1", "12 "])
-async def test_an_id_that_is_no_number_is_refused_with_a_sentence(header: str) -> None:
-    answer = await _answer(World(), "", header)
-    assert answer.status_code == 422
-    assert "is not the number of an event (send the id" in answer.json()["detail"]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("query", ["?since=-1", "?since=x", "?job=0", f"?since={2**63}"])
-async def test_a_wrong_number_in_the_query_is_refused(query: str) -> None:
-    assert (await _answer(World(), query, None)).status_code == 422
-
-
-@pytest.mark.anyio
-async def test_an_unknown_job_is_not_followed() -> None:
-    answer = await _answer(World(), "?job=9", None)
-    assert (answer.status_code, answer.json()) == (404, {"detail": "there is no job 9"})
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("query", "header", "first"),
-    [
-        ("", None, "5"),
-        ("?since=0", None, "0"),
-        ("?since=2", None, "2"),
-        ("?since=0", "3", "3"),  # who connects again asks with the same address
-        ("", "0", "0"),
-        ("", "6", "5"),  # of a database that is not this one
-        ("?since=99", None, "5"),
-        ("", "9999999999999999999", "5"),
-    ],
-)
-async def test_a_stream_begins_behind_the_last_id_or_since_or_now(query: str, header: str | None, first: str) -> None:
-    world = World()
-    world.record(5)
-    answer = await _answer(world, query, header)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.text.startswith(f"id: {first}\nretry: {RETRY_MS}\n\n")
 
 
 def test_no_ring_is_missed_by_one_who_says_how_many_he_knows_of() -> None:
