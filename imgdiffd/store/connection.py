@@ -20,6 +20,8 @@ from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_t
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; `file` and this module tell our databases from others by it
 BUSY_TIMEOUT_S = 30.0
+CHECKPOINT_PAGES = 4000  # 16 MiB of log, half of the ballast: a page that changes often is copied back less often
+CACHE_KIB = 32_000  # the writer's: what a batch touches of a million captions, inner pages and all
 
 T = TypeVar("T")
 
@@ -60,6 +62,8 @@ def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
     if writer:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged commits at a power cut
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     else:
         connection.execute("PRAGMA query_only = ON")
 
