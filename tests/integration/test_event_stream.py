@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 
-from imgdiffd.events import CLOSE_S, PAGE
+from imgdiffd.events import CLOSE_S, PAGE, QUIET_S
 from imgdiffd.store import Reader, Store
 from tests.answers import captions
 from tests.event_stream import Event, EventReader
@@ -138,6 +138,19 @@ class EventThread(threading.Thread):
 
     def close(self) -> None:
         self.join(LIMIT_S)
+
+
+def test_what_was_recorded_wakes_the_stream_before_its_next_look(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        running.wait(lambda _: True, "an answer")
+        with streaming(tmp_path) as answer:
+            reader, chunks = EventReader(), answer.iter_raw()
+            began_s = time.monotonic()
+            for paused in (True, False, True):
+                running.client.set_paused(paused)
+                while [event.data["paused"] for event in reader.feed(next(chunks))][-1:] != [paused]:
+                    pass
+            assert time.monotonic() - began_s < 2 * QUIET_S, "it came with the looks that are made anyway"
 
 
 @pytest.mark.anyio
