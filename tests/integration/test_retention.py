@@ -112,20 +112,26 @@ def test_after_a_job_only_what_samples_name_lies_there_and_explain_says_why(
 def test_with_removal_a_pair_stays_while_it_is_needed_and_what_was_erased_in_vain_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stuck = ["a kill-worker@erase in the park", "a raise-error@describe in the field"]
+    stuck = ["a kill-worker@inspect in the park", "a raise-error@compare in the field"]
     drop(tmp_path, "captions.txt", [*CAPTIONS, *REJECTED, *stuck])
-    failed = "items.state = 'failed' OR items.id IN (SELECT item_id FROM removals WHERE state = 'failed')"
+    failed = "items.state = 'failed'"
+    waiting = "SELECT erased FROM erasures JOIN removals USING (item_id) WHERE removals.state = 'failed'"
     with daemon(tmp_path, before=SOON, **BOTH) as running:
         wait_removed(running, failed=1)
-        wanted = of_samples(tmp_path) | painted(tmp_path, failed)
-        assert len(painted(tmp_path, failed)) == 4
+        things = {str(name) for (name,) in rows(tmp_path, waiting)}
+        wanted = of_samples(tmp_path) | painted(tmp_path, failed) | things
+        assert (len(painted(tmp_path, failed)), len(things)) == (2, 3)
         wait_tidy(running, wanted)
-        vain = rows(tmp_path, "SELECT erased, item_id FROM erasures WHERE with_image = ''")
+        vain = rows(tmp_path, "SELECT erased, item_id FROM erasures WHERE reason = 'still_there'")
         assert vain
         erased, item = vain[0]
         assert running.client.explain(int(str(item)))["pictures_gone"] == {
             erased: 'not kept: keep_pictures is "samples"'
         }
+        assert running.stop() == 0
+    (tmp_path / "pictures" / "000000" / "1-9-1.png").touch()  # gone once the start has looked through the folder
+    with daemon(tmp_path, before=SOON, **BOTH) as running:
+        wait_tidy(running, wanted)
         assert running.client.retry() == 2
         wait_removed(running, failed=1)
         ((why,),) = rows(tmp_path, "SELECT detail FROM items WHERE state = 'failed'")
