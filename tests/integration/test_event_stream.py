@@ -21,7 +21,7 @@ from tests.event_stream import Event, EventReader
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 from tests.store_driver import finish, submit
 
-CUTS = int(os.environ.get("EVENT_CUTS", "4"))
+CUTS = int(os.environ.get("EVENT_CUTS", "2"))
 TEXTS = [f"a {animal} in the {place}" for animal in ("cat", "dog", "horse", "cow") for place in range(60)]
 
 
