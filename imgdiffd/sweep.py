@@ -39,16 +39,15 @@ def superfluous(
     """
     known = {number: (named(item), wanted(item, keep), unfinished(item)) for number, item in items.items()}
     doomed = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        match = _ITEM.match(path.name)
-        if path.name.startswith(TEMPORARY_PREFIX):
-            if _older(path, started_ns):
-                doomed.append(path)
-        elif match is not None:
+    for file in os.listdir(folder) if folder.is_dir() else ():
+        if file.startswith(TEMPORARY_PREFIX):
+            if _older(folder / file, started_ns):
+                doomed.append(folder / file)
+        elif match := _ITEM.match(file):
             names, stay, open_ = known.get(int(match[1]), (frozenset(), frozenset(), False))
-            name = f"{folder.name}/{path.name}"
-            if name not in stay and (name in names or (not open_ and _older(path, asked_ns))):
-                doomed.append(path)
+            name = f"{folder.name}/{file}"
+            if name not in stay and (name in names or (not open_ and _older(folder / file, asked_ns))):
+                doomed.append(folder / file)
     return doomed
 
 

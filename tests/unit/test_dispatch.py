@@ -114,3 +114,19 @@ async def test_a_worker_without_room_holds_dispatch_back_before_its_batch_comes_
     with pytest.raises(NoRoomError):
         await work.execute("cpu", BATCH)
     assert held.reasons == [REASON]
+
+
+@pytest.mark.parametrize(("finished", "stale", "told"), [((), 0, []), ((7, -8), 0, [[7, 8]]), ((), 1, [[7]])])
+async def test_who_looks_after_pictures_is_told_of_what_ended_and_of_batches_that_came_too_late(
+    tmp_path: Path, finished: tuple[int, ...], stale: int, told: list[list[int]]
+) -> None:
+    class Ending(FullStore):
+        async def record(self, *_: object) -> Recorded:
+            return Recorded(tasks=(), finished=finished, stale=stale, done_jobs=())
+
+    heard: list[list[int]] = []
+    devices = cast(Any, {"cpu": Process()})
+    guard = DiskGuard(tmp_path, 0.0, ballast_bytes=0)
+    work = StoreWork(cast(Store, Ending(0)), devices, guard, lambda items: heard.append(list(items)))
+    await work.execute("cpu", BATCH)
+    assert heard == told
