@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as in a worker: set before anything imports torch
 # A busy machine is no failure: what a property must not take in time, its test measures itself.
 settings.register_profile("imgdiffd", deadline=None)
 # At home every run draws new examples; where a change is judged, the same commit must give the same answer twice.
