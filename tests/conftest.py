@@ -5,7 +5,10 @@ import os
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("MKL_CBWR", "AUTO")  # as in a worker: set before anything imports torch
+# Set before anything imports torch. Rounding as in a worker; more threads than two only get in each other's way at these
+# sizes, and one would hide what depends on them.
+os.environ.setdefault("MKL_CBWR", "AUTO")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 # A busy machine is no failure: what a property must not take in time, its test measures itself.
 settings.register_profile("imgdiffd", deadline=None)
 # At home every run draws new examples; where a change is judged, the same commit must give the same answer twice.
