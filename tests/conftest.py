@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-# Set before anything imports torch. Rounding as in a worker; more threads than two only get in each other's way at these
+# Set before anything imports torch. Rounding as in a worker; more than two threads get in each other's way at these
 # sizes, and one would hide what depends on them.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
