@@ -142,7 +142,7 @@ def record(
             continue
         step = _keep(connection, output, profile)
         _move(connection, output.item, step, now)
-        count_verdicts(connection, row["job_id"], stage, step.parts)
+        count_verdicts(connection, stage, ((row["job_id"], verdict) for verdict in step.parts))
         if step.state is not ItemState.READY:
             finished.append(-output.item)
         elif row["job_state"] != JobState.PAUSED:

@@ -221,7 +221,7 @@ def record(
     """
     tasks: list[TaskRow] = []
     steps: list[Step] = []
-    parts: dict[int, list[Verdict]] = {}  # by job
+    parts: list[tuple[int, Verdict]] = []  # with their job
     ended_in: dict[int, None] = {}
     subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
     for output in outputs:
@@ -233,15 +233,14 @@ def record(
         if removal and stage is Stage.COMPARE and step.verdict.passed:
             removals.create(connection, step.item, row["job_id"], subject.attempt, now)
         steps.append(step)
-        parts.setdefault(row["job_id"], []).extend(step.parts)
+        parts += ((row["job_id"], verdict) for verdict in step.parts)
         if step.state is not ItemState.READY:
             ended_in[row["job_id"]] = None
         elif row["job_state"] == JobState.ACTIVE:
             group = str(row["profile_id"])
             tasks.append(TaskRow(step.item, step.stage, step.attempt, group, row["priority"], 0))
     _move(connection, stage, steps, now)
-    for job, verdicts in parts.items():
-        count_verdicts(connection, job, stage, verdicts)
+    count_verdicts(connection, stage, parts)
     note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
     finished = tuple(step.item for step in steps if step.state is not ItemState.READY)

@@ -4,7 +4,8 @@ It owns these two tables' statements; it does not know what the parts are.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 
 from imgdiffd.pipeline import Stage
 from imgdiffd.selection import Verdict
@@ -15,12 +16,12 @@ def code_of(verdict: Verdict) -> str:
     return verdict.reason or ""
 
 
-def count_verdicts(connection: sqlite3.Connection, job: int, stage: Stage, verdicts: Sequence[Verdict]) -> None:
-    """Add these to the job's counts."""
-    codes = [code_of(verdict) for verdict in verdicts]
+def count_verdicts(connection: sqlite3.Connection, stage: Stage, verdicts: Iterable[tuple[int, Verdict]]) -> None:
+    """Add these, each with its job, to the jobs' counts."""
+    counted = Counter((job, code_of(verdict)) for job, verdict in verdicts)
     connection.executemany(
         "INSERT INTO verdicts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        ((job, stage, code, codes.count(code)) for code in dict.fromkeys(codes)),
+        ((job, stage, code, n) for (job, code), n in counted.items()),
     )
 
 
