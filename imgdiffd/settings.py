@@ -96,7 +96,7 @@ class Settings(BaseModel):
         KeepPictures,
         Field(
             description="samples: pictures of rejected pairs are deleted, their scores, texts and seeds kept; "
-            "all: every picture is kept, about ten times the room"
+            "all: every picture is kept, several times the room"
         ),
     ] = "samples"
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
