@@ -273,7 +273,7 @@ def routes(feed: Feed) -> APIRouter:
     """The route, to be included in the API."""
     router = APIRouter()
 
-    @router.get("/events", response_class=_Stream, responses={404: {}, 422: {}, 503: {}})
+    @router.get("/events", status_code=200, response_class=_Stream, responses={404: {}, 422: {}, 503: {}})
     async def events(
         since: Annotated[int | None, Query(ge=0, le=_MOST, description="samples above this id; 0 for all")] = None,
         job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of it")] = None,

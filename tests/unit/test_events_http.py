@@ -179,3 +179,12 @@ async def test_a_stream_begins_behind_the_last_id_or_since_or_now(query: str, he
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
     assert answer.text.startswith(f"id: {first}\nretry: {RETRY_MS}\n\n")
+
+
+def test_the_schema_knows_the_stream_and_how_it_is_refused() -> None:
+    app = api.build_app(FakeControl(), "1")
+    app.include_router(routes(World().feed()))
+    stream = app.openapi()["paths"]["/events"]["get"]
+    assert {parameter["name"] for parameter in stream["parameters"]} == {"since", "job", "last-event-id"}
+    assert list(stream["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert {"404", "422", "503"} < set(stream["responses"])
