@@ -244,5 +244,7 @@ class _Server(uvicorn.Server):
 
 async def serve(app: FastAPI, listener: socket.socket) -> None:
     """Answer on `listener` until cancelled."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+    )
     await _Server(config).serve(sockets=[listener])
