@@ -86,65 +86,65 @@ def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]
     return tasks
 
 
-_PAIR = (
-    "SELECT items.id, caption, attempt, pairs.* FROM items JOIN jobs ON jobs.id = items.job_id"
+_PAIRS = (
+    "SELECT items.id, caption, attempt, pairs.* FROM json_each(?) AS asked"
+    " CROSS JOIN items ON items.id = asked.value JOIN jobs ON jobs.id = items.job_id"
     " LEFT JOIN pairs ON pairs.item_id = items.id"
-    f" WHERE items.id = ? AND items.stage = ? AND items.state = 'ready' AND {JOB_UNDER_WAY}"
+    f" WHERE items.stage = ? AND items.state = 'ready' AND {JOB_UNDER_WAY} ORDER BY asked.key"
 )
-
-
-def _regions(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
-    return connection.execute(
-        "SELECT * FROM regions WHERE item_id = ? AND reason = '' ORDER BY number", (item,)
-    ).fetchall()
+_REGIONS = (
+    "SELECT regions.* FROM json_each(?) AS asked CROSS JOIN regions ON regions.item_id = asked.value"
+    " WHERE reason = '' ORDER BY asked.key, number"
+)
+_Regions = Mapping[int, Sequence[sqlite3.Row]]
 
 
 def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
     return row["x1"], row["y1"], row["x2"], row["y2"]
 
 
-def _rewrite(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _rewrite(row: sqlite3.Row, _: _Regions) -> StageInput:
     return RewriteInput(row["id"], row["caption"], row["attempt"])
 
 
-def _generate(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _generate(row: sqlite3.Row, _: _Regions) -> StageInput:
     return GenerateInput(row["id"], row["caption"], row["caption2"], row["attempt"])
 
 
-def _compare(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _compare(row: sqlite3.Row, _: _Regions) -> StageInput:
     return CompareInput(row["id"], row["image1"], row["image2"])
 
 
-def _vet(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _vet(row: sqlite3.Row, _: _Regions) -> StageInput:
     return VetInput(row["id"], row["image1"], row["image2"])
 
 
-def _locate(_: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _locate(row: sqlite3.Row, _: _Regions) -> StageInput:
     nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
     return LocateInput(row["id"], row["image1"], row["image2"], nouns1, nouns2)
 
 
-def _describe(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
-    regions = tuple(RegionInput(region["number"], _box(region)) for region in _regions(connection, row["id"]))
+def _describe(row: sqlite3.Row, kept: _Regions) -> StageInput:
+    regions = tuple(RegionInput(region["number"], _box(region)) for region in kept.get(row["id"], ()))
     return DescribeInput(row["id"], row["image1"], row["image2"], regions)
 
 
-def _contrast(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _contrast(row: sqlite3.Row, kept: _Regions) -> StageInput:
     regions = tuple(
         ContrastRegion(region["number"], _box(region), region["text1"], region["text2"], region["left_side"])
-        for region in _regions(connection, row["id"])
+        for region in kept.get(row["id"], ())
     )
     return ContrastInput(row["id"], row["image1"], row["image2"], regions)
 
 
-def _render(connection: sqlite3.Connection, row: sqlite3.Row) -> StageInput:
+def _render(row: sqlite3.Row, kept: _Regions) -> StageInput:
     regions = tuple(
-        RenderRegion(region["number"], _box(region), region["left_side"]) for region in _regions(connection, row["id"])
+        RenderRegion(region["number"], _box(region), region["left_side"]) for region in kept.get(row["id"], ())
     )
     return RenderInput(row["id"], row["image1"], row["image2"], regions)
 
 
-_INPUTS: Mapping[Stage, Callable[[sqlite3.Connection, sqlite3.Row], StageInput]] = MappingProxyType(
+_INPUTS: Mapping[Stage, Callable[[sqlite3.Row, _Regions], StageInput]] = MappingProxyType(
     {
         Stage.REWRITE: _rewrite,
         Stage.GENERATE: _generate,
@@ -156,16 +156,18 @@ _INPUTS: Mapping[Stage, Callable[[sqlite3.Connection, sqlite3.Row], StageInput]]
         Stage.RENDER: _render,
     }
 )
+_OF_REGIONS = frozenset({Stage.DESCRIBE, Stage.CONTRAST, Stage.RENDER})
 
 
 def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[int]) -> list[StageInput]:
     """What `stage` needs of each item, in order; items that are no longer READY in it are left out."""
-    inputs: list[StageInput] = []
-    for item in items:
-        row = connection.execute(_PAIR, (item, stage)).fetchone()
-        if row is not None:
-            inputs.append(_INPUTS[stage](connection, row))
-    return inputs
+    asked = json.dumps(list(items))
+    regions: dict[int, list[sqlite3.Row]] = {}
+    if stage in _OF_REGIONS:
+        for row in connection.execute(_REGIONS, (asked,)):
+            regions.setdefault(row["item_id"], []).append(row)
+    rows = connection.execute(_PAIRS, (asked, stage))
+    return [_INPUTS[stage](row, regions) for row in rows]
 
 
 def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
