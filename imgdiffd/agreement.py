@@ -10,11 +10,12 @@ from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_ROLES, OPTIONAL_STAGES, STAGES, Role, Stage
 from imgdiffd.profile import Profile
 
+_NONE = frozenset[Stage]()
+
 
 def skipped_stages(profile: Profile) -> frozenset[Stage]:
     """The stages that no item of this profile enters."""
-    wanted = {Stage.VET: profile.natural.enabled}
-    return frozenset(stage for stage in OPTIONAL_STAGES if not wanted[stage])
+    return _NONE if profile.natural.enabled else OPTIONAL_STAGES  # vetting is the only one
 
 
 def optional_roles(profile: Profile) -> frozenset[Role]:

@@ -4,9 +4,9 @@ It owns what a stage is called and what it needs; it does not know how a stage i
 """
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 
 
@@ -75,7 +75,8 @@ REMOVAL_STAGES = frozenset({Stage.ERASE, Stage.INSPECT})  # a way of its own, in
 CAPTION_STAGES = tuple(spec.stage for spec in _SPECS if spec.stage not in REMOVAL_STAGES)
 
 
-def stage_after(stage: Stage, skipped: Collection[Stage] = ()) -> Stage | None:
+@cache
+def stage_after(stage: Stage, skipped: frozenset[Stage] = frozenset()) -> Stage | None:
     """The stage that an item enters when `stage` lets it pass, those in `skipped` left out; None after the last.
 
     A caption's way ends with render, that of a removal begins with erase.

@@ -147,11 +147,11 @@ def judge_nouns(scores: Mapping[str, float], locate: Locate) -> Verdict:
 
 def intersection_over_union(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """IoU of one box (4,) with others (n, 4), in continuous coordinates: no extra pixel. Empty unions give 0."""
-    corner1 = np.maximum(box[:2], others[:, :2])
-    corner2 = np.minimum(box[2:], others[:, 2:])
-    overlap = np.prod(np.clip(corner2 - corner1, 0, None), axis=1)
-    areas = np.prod(np.clip(others[:, 2:] - others[:, :2], 0, None), axis=1)
-    union = np.prod(np.clip(box[2:] - box[:2], 0, None)) + areas - overlap
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    areas = np.maximum(others[:, 2] - others[:, 0], 0.0) * np.maximum(others[:, 3] - others[:, 1], 0.0)
+    union = max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) + areas - overlap
     ratio: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return ratio
 
@@ -169,6 +169,8 @@ def suppress_overlaps(boxes: Sequence[Box], cosines: Sequence[float], bound: Bou
         if not alive[position]:
             continue
         kept.append(int(index))
+        if position + 1 == len(order):
+            break
         overlaps = intersection_over_union(array[index], array[order[position + 1 :]])
         limit = overlaps >= bound.value if bound.closed else overlaps > bound.value
         alive[position + 1 :] &= ~limit

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -76,18 +77,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _show(figures: list[Figure], cores: int) -> None:
-    table = Table(f"on {cores} cores", "measured", "target")
+    table = Table(f"on {cores} cores", "measured", "target", box=SIMPLE_HEAD, pad_edge=False)
     for each in figures:
         table.add_row(each.what, each.value, each.target + {None: "", True: " met", False: " MISSED"}[each.met])
     Console(width=120).print(table)
 
 
-def _rates(where: str, rounds: list[Milled]) -> list[Figure]:
+def _rates(where: str, rounds: list[Milled], *, target: float | None = None) -> list[Figure]:
     """Of the best round: what else the machine does only ever adds to a time."""
     rate = max(each.results / each.wall_s for each in rounds)
     cores = min(5000 * each.cpu_s / each.results for each in rounds)
+    what = f"results a second {where}"
     return [
-        at_least(f"results a second {where}", rate, 5000, "/s"),
+        Figure(what, f"{rate:,.0f} /s") if target is None else at_least(what, rate, target, "/s"),
         at_most("    cores that 5,000 a second take", cores, CORES, "cores"),
     ]
 
@@ -98,7 +100,7 @@ async def _recording(folder: Path, captions: int) -> list[Figure]:
         async with Store.open(folder / f"state-{number}.db") as store:
             await fill(store, captions)
             rounds.append(await Mill(store, folder).run())
-    return _rates(f"of {captions:,} captions", rounds)
+    return _rates(f"of {captions:,} captions", rounds, target=5000)
 
 
 async def _large(folder: Path, rows: int, captions: int) -> list[Figure]:
