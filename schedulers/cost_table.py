@@ -51,14 +51,15 @@ class CostTable:
         return json.dumps({**asdict(self), "seconds_per_item": dict(self.seconds_per_item)}, indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> "CostTable":
-        """Read what `to_json` wrote; raise ConfigurationError for anything else."""
+    def from_json(cls, text: str, name: str = "the cost table") -> "CostTable":
+        """Read what `to_json` wrote; raise ConfigurationError, calling it `name`, for anything else."""
         try:
             read = json.loads(text)
             costs = {str(stage): float(cost) for stage, cost in read["seconds_per_item"].items()}
             return cls(str(read["device"]), costs, str(read["source"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigurationError(f"the cost table cannot be read: {error!r}", hint="write it again") from error
+            what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+            raise ConfigurationError(f"{name}: no cost table: {what}", hint="`make bench` writes one") from error
 
 
 def projected_hours(table: CostTable, captions: int, devices: int) -> float:

@@ -55,7 +55,7 @@ def read_costs(path: Path | None) -> CostTable:
     if path is None:
         return A100
     try:
-        return CostTable.from_json(path.read_text("utf-8"))
+        return CostTable.from_json(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}", hint="name a cost table's JSON file") from error
 

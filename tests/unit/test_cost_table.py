@@ -1,12 +1,14 @@
 """The laws of the cost table: what it accepts, how it travels, what it projects."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES
 from imgdiffd.schedulers.cost_table import A100, CAPTIONS, ITEMS_PER_CAPTION, CostTable, projected_hours
+from imgdiffd.schedulers.simulation.command import read_costs
 
 
 def test_a_table_survives_json() -> None:
@@ -44,8 +46,15 @@ def test_every_stage_has_a_cost_and_no_other_has() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds_per_item": 1}'])
 def test_what_is_no_table_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="no cost table"):
         CostTable.from_json(text)
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "costs.json"
+    file.write_text("seconds", "utf-8")
+    with pytest.raises(ConfigurationError, match=f"{file}: no cost table"):
+        read_costs(file)
 
 
 @pytest.mark.parametrize(("captions", "devices"), [(-1, 1), (1, 0)])
