@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._dynamo import callback as dynamo_callback
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 _VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
 
@@ -52,9 +51,9 @@ def compile_blocks(
 
     Attention inside a block stays as it is: it is fused already, and what it attends to changes from call to call, the
     injected steps of a painter among it. With `fixed_shapes` each shape is compiled for itself; without, a side that
-    was seen to change is compiled once for all its lengths. A block must be pure. If compiling one fails, all of
-    `blocks` go back to their own forward, for good, and `say` gets the reason. Errors of the computation itself,
-    torch's OutOfMemoryError among them, pass through.
+    was seen to change is compiled once for all its lengths. A block must be pure. Where its own forward works and the
+    compiled one does not, all of `blocks` go back to their own, for good, and `say` gets the reason. Errors of the
+    computation itself, torch's OutOfMemoryError among them, pass through.
     """
     chosen = list(blocks)
     attentions = [part for block in chosen for part in _attentions(block)]
@@ -105,9 +104,12 @@ def _guarded(
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return compiled(*args, **kwargs)
-        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # kernels that were built may still lack a compiler or a driver when they first run
+            result = forward(*args, **kwargs)  # where the computation is to blame, this raises as well
             give_up(error)
-            return forward(*args, **kwargs)
+            return result
 
     return call
 

@@ -255,6 +255,32 @@ def test_running_out_of_memory_passes_through_and_changes_nothing() -> None:
     assert told == []
 
 
+def test_kernels_that_fail_when_they_first_run_are_a_failure_to_compile() -> None:
+    stack, told = layers(), list[str]()
+    wanted = [layer(torch.ones(2, 4)) for layer in stack]
+
+    def backend(*_: object) -> Callable[..., Any]:
+        def launched(*_: object) -> Any:
+            raise RuntimeError("Failed to find C compiler")
+
+        return launched
+
+    compile_blocks("the stack", [layer.mlp for layer in stack], told.append, fixed_shapes=True, backend=backend)
+    for _ in range(2):
+        assert all(torch.equal(layer(torch.ones(2, 4)), was) for layer, was in zip(stack, wanted, strict=True))
+    assert told == ["the stack runs uncompiled: RuntimeError: Failed to find C compiler"]
+
+
+def test_an_error_of_the_computation_passes_through_and_the_block_stays_compiled() -> None:
+    block, told = Doubled(), list[str]()
+    compile_blocks("the block", [block], told.append, fixed_shapes=True, backend="eager")
+    compiled = block.forward
+    with pytest.raises(AttributeError):
+        block("no tensor")
+    assert told == []
+    assert block.forward is compiled
+
+
 def test_compilations_are_told_as_they_begin() -> None:
     block, told = Doubled(), list[int]()
     compile_blocks("the block", [block], refuse, fixed_shapes=True, backend="eager")
