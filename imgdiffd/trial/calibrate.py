@@ -1,14 +1,12 @@
 """`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on things whose truth is known.
 
-It owns the rule that turns labelled scores into a bound, and the profile's file; it does not train anything.
+It owns what is run for that, and the profile's file; how labelled scores become bounds is `fitting`'s.
 """
 
 import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import anyio
@@ -17,60 +15,21 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from imgdiffd.message import CLIP_IMAGE_COSINE, CLIP_TEXT_COSINE, Candidate, Description
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Stage
 from imgdiffd.profile import Bound, Generate, Profile, load_profile
-from imgdiffd.selection import choose_regions, judge_description, judge_pair
-from imgdiffd.trial.evaluate import Judged, judged
+from imgdiffd.trial.evaluate import judged
+from imgdiffd.trial.fitting import fit_bound, fit_jointly, label_boxes, label_texts, pair_band, rounded
 from imgdiffd.trial.laboratory import Laboratory, held_out_captions
-from imgdiffd.trial.truth import change, edit_of, edited, find, holds_replaced, names, outside, overlap, seen
+from imgdiffd.trial.truth import change, edit_of, edited, find, outside
 
 PROFILE = Path(__file__).parent.parent / "profiles" / "mini.toml"
-PRECISION = 0.95  # of what one filter alone keeps
-WANTED = 0.97  # of the samples that all filters together keep; the promises are 0.95 and 0.92
 CALIBRATION_SEED = 7_000  # far from evaluate's seeds: what is measured must not be what was fitted
-_BAND = (0.02, 0.99)  # quantiles of good pairs
 _OPEN_LOW, _OPEN_HIGH = Bound(value=-2.0), Bound(value=2.0)
 _SWEEP_PAIRS = 40
 # Self-injection, cross-injection (fractions of the steps), most tokens of a layer with self-injection.
 _SETTINGS = ((0.4, 0.5, 64), (0.4, 0.6, 64), (0.4, 0.8, 64))  # from the weakest to the strongest
 _MAX_CHANGE = 0.48  # of the change without injection; the promise is 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A raw score and whether what it was computed on should pass."""
-
-    score: float
-    good: bool
-
-
-def fit_bound(labelled: Sequence[Labelled], *, keep_above: bool, precision: float = PRECISION) -> float:
-    """The bound that keeps the most good ones while `precision` of all kept are good.
-
-    Where no bound reaches that precision, the one with the largest difference of the two shares kept (Youden's J).
-    Bounds lie midway between neighbouring scores. Raises ValueError without a single good score.
-    """
-    sign = 1.0 if keep_above else -1.0
-    ordered = sorted(labelled, key=lambda entry: -sign * entry.score)
-    goods = sum(entry.good for entry in ordered)
-    if not goods:
-        raise ValueError("no good example to fit a bound on")
-    bads = max(1, len(ordered) - goods)
-    best: tuple[bool, float] = (False, -1.0)
-    bound = 0.0
-    kept_good = 0
-    for kept, entry in enumerate(ordered, 1):
-        kept_good += entry.good
-        following = ordered[kept].score if kept < len(ordered) else entry.score - sign * 0.05
-        if following == entry.score:
-            continue
-        precise = kept_good / kept >= precision
-        merit = kept_good / goods if precise else kept_good / goods - (kept - kept_good) / bads
-        if (precise, merit) > best:
-            best, bound = (precise, merit), (entry.score + following) / 2
-    return bound
 
 
 def open_profile(profile: Profile) -> Profile:
@@ -85,102 +44,6 @@ def open_profile(profile: Profile) -> Profile:
             "describe": profile.describe.model_copy(update={"text_cosine_below": _OPEN_HIGH, "match_above": _OPEN_LOW}),
         }
     )
-
-
-def pair_band(items: Sequence[Judged]) -> tuple[float, float]:
-    """The band of the cosine that holds all but the oddest of the pairs whose edit worked with nothing else lost.
-
-    A band and not a fitted bound: nearly all pairs of this world are good, and the filter is there for the rest, those
-    in which nothing changed or everything did. Raises ValueError without such a pair.
-    """
-    scores = [
-        item.pair.scores[CLIP_IMAGE_COSINE]
-        for item in _sound(items)
-        if item.edit
-        and CLIP_IMAGE_COSINE in item.pair.scores
-        and seen(item.after, item.edit.others) == len(item.edit.others)
-    ]
-    if not scores:
-        raise ValueError("no good pair to take a band from")
-    low, high = np.quantile(scores, _BAND)
-    return float(low), float(high)
-
-
-def _sound(items: Sequence[Judged]) -> list[Judged]:
-    """Pairs whose edit worked and can be seen: only they tell good boxes and texts from bad ones."""
-    return [item for item in items if item.edit and edited(item.before, item.after, item.edit) and all(item.replaced)]
-
-
-def label_boxes(items: Sequence[Judged]) -> list[Labelled]:
-    """Boxes of sound pairs by their crops' cosine.
-
-    Good is an IoU of 0.5 with the replaced thing of its picture; what lies in between 0.2 and 0.5 counts as neither.
-    """
-    labelled = []
-    for item in _sound(items):
-        for candidate in item.story.candidates:
-            cosine = candidate.scores.get(CLIP_IMAGE_COSINE)
-            shared = overlap(candidate.box, item.instances[candidate.image - 1])
-            if cosine is not None and (shared >= 0.5 or shared < 0.2):
-                labelled.append(Labelled(cosine, shared >= 0.5))
-    return labelled
-
-
-def label_texts(items: Sequence[Judged]) -> list[Labelled]:
-    """Region captions of sound pairs by the cosine of the two texts; good is that each names its own thing."""
-    return [
-        Labelled(
-            region.scores[CLIP_TEXT_COSINE],
-            item.edit is not None and names(region.text1, item.edit.old[0]) and names(region.text2, item.edit.new[0]),
-        )
-        for item in _sound(items)
-        for region in item.story.regions
-        if CLIP_TEXT_COSINE in region.scores
-    ]
-
-
-def fit_jointly(items: Sequence[Judged], profile: Profile) -> Profile:
-    """`profile` with the bounds of both BLIP filters that keep most captions while `WANTED` of the samples are right.
-
-    Right means that the box holds the replaced thing and both captions name the right noun. The two are fitted
-    together, since each only has to stop what the other lets through. Raises ValueError where no bounds suffice.
-    """
-    best: tuple[int, Profile] | None = None
-    for noun, match in product(np.arange(0.05, 0.85, 0.05), np.arange(0.3, 0.95, 0.05)):
-        trial = profile.model_copy(
-            update={
-                "locate": profile.locate.model_copy(update={"noun_above": _bound(float(noun))}),
-                "describe": profile.describe.model_copy(update={"match_above": _bound(float(match))}),
-            }
-        )
-        kept = [_kept(item, trial) for item in items]
-        right = sum(sum(samples) for samples in kept)
-        total = sum(len(samples) for samples in kept)
-        captions = sum(bool(samples) for samples in kept)
-        if total and right / total >= WANTED and (best is None or captions > best[0]):
-            best = (captions, trial)
-    if best is None:
-        raise ValueError(f"no bounds keep {WANTED:.0%} right samples")
-    return best[1]
-
-
-def _kept(item: Judged, profile: Profile) -> list[bool]:
-    """For each sample that `profile` would keep of an item whose every box was scored: whether it is right."""
-    if item.edit is None or not judge_pair(item.pair.scores, profile.pair).passed:
-        return []
-    candidates = [Candidate(entry.image, entry.box, dict(entry.scores)) for entry in item.story.candidates]
-    chosen = choose_regions(candidates, profile.locate, item.pair.width, item.pair.height).regions
-    described = {(region.image, region.box): region for region in item.story.regions}
-    results = []
-    for region in chosen:
-        texts = described.get((region.image, region.box))
-        if texts is None:
-            continue
-        description = Description(region.index, texts.text1, texts.text2, dict(texts.scores))
-        if judge_description(description, profile.describe).passed:
-            named = names(texts.text1, item.edit.old[0]) and names(texts.text2, item.edit.new[0])
-            results.append(named and holds_replaced(region.box, region.image, item.instances))
-    return results
 
 
 def sweep(laboratory: Laboratory, pairs: Sequence[PairPrompt], profile: Profile) -> dict[str, float]:
@@ -248,20 +111,16 @@ async def derive(folder: Path, captions: int, seed: int) -> Profile:
     low, high = pair_band(items)
     fitted = profile.model_copy(
         update={
-            "pair": profile.pair.model_copy(update={"above": _bound(low), "below": _bound(high)}),
+            "pair": profile.pair.model_copy(update={"above": rounded(low), "below": rounded(high)}),
             "locate": profile.locate.model_copy(
-                update={"crop_cosine_below": _bound(fit_bound(label_boxes(items), keep_above=False))}
+                update={"crop_cosine_below": rounded(fit_bound(label_boxes(items), keep_above=False))}
             ),
             "describe": profile.describe.model_copy(
-                update={"text_cosine_below": _bound(fit_bound(label_texts(items), keep_above=False))}
+                update={"text_cosine_below": rounded(fit_bound(label_texts(items), keep_above=False))}
             ),
         }
     )
     return fit_jointly(items, fitted)
-
-
-def _bound(value: float) -> Bound:
-    return Bound(value=round(value, 3))
 
 
 def profile_text(profile: Profile, captions: int, seed: int) -> str:

@@ -11,9 +11,10 @@ from imgdiffd.models.mini.judge import Detection, Verdict
 from imgdiffd.profile import load_profile
 from imgdiffd.removal import Inspection, erased_key, original_key
 from imgdiffd.removal_message import Erasure
-from imgdiffd.trial.calibrate import Labelled, fit_bound, open_profile, profile_text
+from imgdiffd.trial.calibrate import open_profile, profile_text
 from imgdiffd.trial.erasing import Erased, _judged, _moved
 from imgdiffd.trial.evaluate import Figure
+from imgdiffd.trial.fitting import Labelled, fit_bound
 from imgdiffd.trial.laboratory import Laboratory
 from imgdiffd.trial.truth import Edit, change, edit_of, edited, holds_replaced, names, names_both, outside, seen
 
