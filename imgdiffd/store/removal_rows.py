@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import Stage
 from imgdiffd.removal_message import Erasure, FoundBox, Scores
+from imgdiffd.store.stage_counts import StageCounts
 
 
 @dataclass(frozen=True, slots=True)
-class RemovalProgress:
+class RemovalProgress(StageCounts):
     """How many pairs' removals are in which stage and state, why they ended without a sample, and how many came."""
 
-    stages: Mapping[Stage, Mapping[ItemState, int]]
     lost: Mapping[Stage, Mapping[str, int]]
     samples: int
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(sum(states.values()) for states in self.stages.values())
-
-    def in_state(self, state: ItemState) -> int:
-        """Those in `state`, whatever their stage."""
-        return sum(states.get(state, 0) for states in self.stages.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from imgdiffd.message import Box, Scores
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.profile import Profile
 from imgdiffd.store.removal_rows import RemovalProgress, RemovalStory
+from imgdiffd.store.stage_counts import StageCounts
 
 
 class CaptionLike(Protocol):
@@ -101,21 +102,11 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(StageCounts):
     """How many items are in which stage and state; an item's stage is where it waits or where it ended."""
 
-    stages: Mapping[Stage, Mapping[ItemState, int]]
     reasons: Mapping[str, int]
     samples: int
-
-    @property
-    def total(self) -> int:
-        """All items."""
-        return sum(sum(states.values()) for states in self.stages.values())
-
-    def in_state(self, state: ItemState) -> int:
-        """Items in `state`, whatever their stage."""
-        return sum(states.get(state, 0) for states in self.stages.values())
 
     def entered(self, stage: Stage) -> int:
         """Items that reached `stage`, wherever they are now."""
