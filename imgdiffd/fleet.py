@@ -50,7 +50,8 @@ class _Member:
     detail: str = ""
     restarts: int = 0
     failures: deque[float] = field(default_factory=deque)
-    fruitless: int = 0  # workers in a row that started, and ended before they had done a batch
+    worked: bool = False  # the present worker did a batch
+    fruitless: int = 0  # workers in a row that started, and ended before they had done any
     roles: tuple[Role, ...] = ()
     moving: bool = False  # its worker is being ended, so that the next one holds other models
     counters: Counter[str] = field(default_factory=Counter)
@@ -158,7 +159,7 @@ class Fleet:
         return (*found, self._unplaced) if found and self._unplaced else tuple(found)
 
     def _note_done(self, member: _Member, stage: Stage, done: Done) -> None:
-        member.fruitless = -1  # the present one ends as number 0
+        member.worked = True
         member.counters.update(done.counters)
         member.add_notes(done.notes)
         if self._observer is not None:
@@ -188,6 +189,7 @@ class Fleet:
                 await anyio.sleep(_BACKOFF_S[min(len(member.failures), len(_BACKOFF_S) - 1)])
                 continue
             member.state, member.detail, member.notes = "ready", "", ()  # a new worker, new notes
+            member.worked = False
             member.add_notes(ready.notes)
             if self._observer is not None:
                 self._observer.note_ready(ready)
@@ -203,7 +205,7 @@ class Fleet:
                 continue
             member.state, member.detail = "restarting", member.process.last_words
             member.restarts += 1
-            member.fruitless += 1
+            member.fruitless = 0 if member.worked else member.fruitless + 1
             wait_s = _FRUITLESS_S[min(member.fruitless, len(_FRUITLESS_S) - 1)]
             if wait_s:
                 member.detail += f"; the last {member.fruitless} workers did no batch, the next starts in {wait_s:g} s"
