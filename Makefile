@@ -64,7 +64,7 @@ bench-store: .venv/ready
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
 MINI := train_vae decode_scenes train_judge train_painter paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
 mini: .venv/ready
-	@for step in $(MINI); do $(RUN) python -m imgdiffd.models.mini.$$step || exit; done
+	@for step in $(MINI); do $(RUN) python -m imgdiffd.mini.$$step || exit; done
 	@$(RUN) imgdiffd mini calibrate
 	@$(RUN) imgdiffd mini evaluate
 

@@ -17,7 +17,7 @@ from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Flight
-from imgdiffd.schedulers.dispatching import Dispatcher
+from imgdiffd.schedulers.dispatch import Dispatcher
 from imgdiffd.schedulers.learnt import take_over, to_text
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover

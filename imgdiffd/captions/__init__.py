@@ -16,7 +16,9 @@ from imgdiffd.captions.records import CaptionProblem, CaptionRecord, Entry
 from imgdiffd.captions.tables import read_table
 from imgdiffd.errors import InputError
 
-__all__ = ["CaptionProblem", "CaptionRecord", "Entry", "read_captions", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "CaptionProblem", "CaptionRecord", "Entry", "read_captions", "read_open"]
+
+DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: what the demo runs on and the miniature models are judged by
 
 Reader = Callable[[BinaryIO], Iterator[Entry]]
 

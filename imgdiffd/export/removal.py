@@ -1,13 +1,13 @@
 """Object removal in the format in which Img-Diff was published: one JSON list and two pictures a sample.
 
-It owns where the files go; what a record says is `imgdiffd.removal`'s.
+It owns where the files go; what a record says is `imgdiffd.method.removal`'s.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from imgdiffd.export.release import write_jpeg, write_list
-from imgdiffd.removal import RemovalSample, record
+from imgdiffd.method.removal import RemovalSample, record
 
 JSON_NAME = "img_diff_object_removal.json"
 PICTURE_FOLDER = "object_removal"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgdiffd.bundle import BUILT_IN, MINI, Bundle, Model, Sdxl, is_address, load_bundle
+from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, Sdxl, is_address, load_bundle
 from imgdiffd.hub.damage import damages
 from imgdiffd.hub.direct import folder_behind
 from imgdiffd.pipeline import Role

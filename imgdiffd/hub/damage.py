@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgdiffd.bundle import Model, Sdxl, Segmenter
+from imgdiffd.bundles.bundle import Model, Sdxl, Segmenter
 
 _NO_WEIGHTS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "Extractor")  # ends of such components' classes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from imgdiffd.bundle import is_address
+from imgdiffd.bundles.bundle import is_address
 
 _ANSWER_S = 30.0
 

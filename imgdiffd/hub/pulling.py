@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented names
 
-from imgdiffd.bundle import Bundle, Model, Sdxl, Segmenter, is_address
+from imgdiffd.bundles.bundle import Bundle, Model, Sdxl, Segmenter, is_address
 from imgdiffd.errors import BundleError
 from imgdiffd.hub import direct
 from imgdiffd.hub.damage import components, damage, has_weights

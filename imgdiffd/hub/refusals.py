@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from imgdiffd.bundle import Bundle
+from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, ImgdiffdError
 
 

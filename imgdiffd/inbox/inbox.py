@@ -18,11 +18,11 @@ from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd.errors import InputError, StoreError
-from imgdiffd.inbox.exits import Exits
 from imgdiffd.inbox.intake import PARALLEL_FILES, Fingerprint, Intake, Jobs
-from imgdiffd.inbox.sightings import Sighting, look, wait_until_settled
+from imgdiffd.inbox.outbox import Exits
+from imgdiffd.inbox.scan import Sighting, look, wait_until_settled
 from imgdiffd.inbox.watch import FolderWatch
-from imgdiffd.profile import Profile
+from imgdiffd.method.profile import Profile
 from imgdiffd.settings import Settings
 from imgdiffd.store.rows import JobRow
 

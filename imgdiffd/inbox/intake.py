@@ -20,7 +20,7 @@ from anyio import CapacityLimiter, to_thread
 from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
 from imgdiffd.errors import ImgdiffdError, InputError
 from imgdiffd.job import JobState
-from imgdiffd.profile import Profile
+from imgdiffd.method.profile import Profile
 from imgdiffd.store.rows import JobRow, Whole
 
 PARALLEL_FILES = 64  # so that many small files share the store's commits

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imgdiffd.errors import StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
-from imgdiffd.models.picture_prompts import PicturePrompts, Prompt
+from imgdiffd.models.image_prompts import PicturePrompts, Prompt
 from imgdiffd.models.sampling import end_tokens
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from imgdiffd.errors import BundleError
 from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.kernels.crop import CropPlan, crop
-from imgdiffd.message import Box
+from imgdiffd.method.messages import Box
 
 _CROPS_PER_PASS = 64
 _TEXTS_PER_PASS = 16

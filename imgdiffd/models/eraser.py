@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgdiffd.errors import BundleError, StageError
+from imgdiffd.method.profile import Removal
 from imgdiffd.models.sdxl import Sdxl
-from imgdiffd.profile import Removal
 
 
 @dataclass(frozen=True, slots=True, eq=False)

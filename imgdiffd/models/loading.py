@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from imgdiffd import bundle as bundles
-from imgdiffd.bundle import Bundle
+from imgdiffd.bundles import bundle as bundles
+from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip

@@ -13,8 +13,8 @@ from transformers import StaticCache
 
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
+from imgdiffd.method.profile import Rewrite
 from imgdiffd.models.sampling import draw, end_tokens, uniforms
-from imgdiffd.profile import Rewrite
 
 _LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width hangs on no batch mate
 _KEYS_STEP = 16  # keys are a multiple of this, for which CUDA's fused kernels take a mask as it lies

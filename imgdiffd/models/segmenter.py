@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imgdiffd.message import Box
-from imgdiffd.profile import Locate, Removal
+from imgdiffd.method.messages import Box
+from imgdiffd.method.profile import Locate, Removal
 
 _FULL_PICTURE_IOU = 0.9  # FastSAM: a box that covers the picture this well is the picture
 _MOST_BOXES = 300  # ultralytics' own default

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from imgdiffd import bundle as bundles
 from imgdiffd import hub
-from imgdiffd.bundle import Bundle
+from imgdiffd.bundles import bundle as bundles
+from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
 

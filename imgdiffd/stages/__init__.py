@@ -1,25 +1,25 @@
 """The stages: one verb a file, each a function from models, profile and a batch of inputs to a batch of outputs.
 
 They own what is asked of which model and in what order; they do not know states, devices or thresholds' meaning beyond
-`imgdiffd.selection`. A stage draws no randomness but from `pipeline.seed_of`, and its results do not depend on mates.
+`method.filters`. A stage draws no randomness but from `pipeline.seed_of`, and its results do not depend on mates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from imgdiffd.errors import StageError
-from imgdiffd.message import StageInput, StageOutput
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.pipeline import Stage
-from imgdiffd.profile import Profile
 from imgdiffd.stages.compare import compare
 from imgdiffd.stages.contrast import contrast
 from imgdiffd.stages.describe import describe
 from imgdiffd.stages.erase import erase
 from imgdiffd.stages.generate import generate
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.inspect import inspect_pairs
 from imgdiffd.stages.locate import locate
-from imgdiffd.stages.pictures import Pictures
 from imgdiffd.stages.render import render
 from imgdiffd.stages.rewrite import rewrite
 from imgdiffd.stages.vet import vet

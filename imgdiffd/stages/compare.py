@@ -5,10 +5,10 @@ It owns one score; the band that passes is the profile's.
 
 from collections.abc import Sequence
 
-from imgdiffd.message import CLIP_IMAGE_COSINE, CompareInput, CompareOutput, Scores
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE, CompareInput, CompareOutput, Scores
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.profile import Profile
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import cosines, put
 
 

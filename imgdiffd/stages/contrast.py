@@ -1,16 +1,16 @@
 """contrast: a region's two descriptions → the difference caption, asked of the joined picture (paper, section 3.4).
 
-It owns what the captioner sees and reads; which side is left was decided before, in `imgdiffd.selection`.
+It owns what the captioner sees and reads; which side is left was decided before, in `imgdiffd.method.filters`.
 """
 
 import re
 from collections.abc import Sequence
 
-from imgdiffd.message import ContrastInput, ContrastOutput, ContrastRegion, Difference
+from imgdiffd.method.messages import ContrastInput, ContrastOutput, ContrastRegion, Difference
+from imgdiffd.method.profile import Contrast, Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.profile import Contrast, Profile
 from imgdiffd.stages.drawing import joined, with_box
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 
 
 def contrast(

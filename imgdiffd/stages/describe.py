@@ -1,18 +1,26 @@
 """describe: a pair's regions → what each picture shows there, and how well the texts fit (paper, section 3.3).
 
-It owns the question and the order of the checks; which descriptions pass is decided in `imgdiffd.selection`.
+It owns the question and the order of the checks; which descriptions pass is decided in `imgdiffd.method.filters`.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from imgdiffd.message import CLIP_TEXT_COSINE, Box, DescribeInput, DescribeOutput, Description, Scores, match_key
+from imgdiffd.method.filters import judge_texts
+from imgdiffd.method.messages import (
+    CLIP_TEXT_COSINE,
+    Box,
+    DescribeInput,
+    DescribeOutput,
+    Description,
+    Scores,
+    match_key,
+)
+from imgdiffd.method.profile import Describe, Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.profile import Describe, Profile
-from imgdiffd.selection import judge_texts
 from imgdiffd.stages.drawing import grown
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import cosines, put
 
 

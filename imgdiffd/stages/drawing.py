@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from imgdiffd.message import Box
-from imgdiffd.profile import Render
+from imgdiffd.method.messages import Box
+from imgdiffd.method.profile import Render
 
 RED = (255, 0, 0)
 

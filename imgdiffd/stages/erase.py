@@ -1,6 +1,6 @@
 """erase: a pair → each picture without the things that only it holds, one picture a thing (paper, section 16).
 
-It owns which masks are filled with which seed; which boxes hold a thing is decided in `imgdiffd.removal`.
+It owns which masks are filled with which seed; which boxes hold a thing is decided in `imgdiffd.method.removal`.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from imgdiffd.images.files import erased_path
 from imgdiffd.kernels.crop import CropPlan, crop
-from imgdiffd.message import CLIP_IMAGE_COSINE
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import choose_targets, erase_seed
+from imgdiffd.method.removal_messages import Box, EraseInput, EraseOutput, Erasure, FoundBox, Scores
 from imgdiffd.models.eraser import Hole
 from imgdiffd.models.loading import Models
-from imgdiffd.picture_files import erased_path
-from imgdiffd.profile import Profile
-from imgdiffd.removal import choose_targets, erase_seed
-from imgdiffd.removal_message import Box, EraseInput, EraseOutput, Erasure, FoundBox, Scores
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import cosines, put
 
 

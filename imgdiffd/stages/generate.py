@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from imgdiffd.message import GenerateInput, GenerateOutput
+from imgdiffd.images.files import pair_paths
+from imgdiffd.method.messages import GenerateInput, GenerateOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
-from imgdiffd.picture_files import pair_paths
 from imgdiffd.pipeline import Stage, seed_of
-from imgdiffd.profile import Profile
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 
 
 def generate(

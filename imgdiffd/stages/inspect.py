@@ -1,21 +1,21 @@
 """inspect: an erasure → what was there, how well that fits the original and the erased crop, and the finished sample.
 
-It owns what is asked of which picture and what a sample shows; which erasures hold is decided in `imgdiffd.removal`.
+It owns what is asked of which picture and what a sample shows; which erasures hold is decided in `method.removal`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from imgdiffd.images.files import removal_paths
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import Inspection, RemovalSample, erased_key, holder_of, judge_inspection, original_key
+from imgdiffd.method.removal_messages import Erasure, Inspected, InspectInput, InspectOutput
 from imgdiffd.models.loading import Models
-from imgdiffd.picture_files import removal_paths
-from imgdiffd.profile import Profile
-from imgdiffd.removal import Inspection, RemovalSample, erased_key, holder_of, judge_inspection, original_key
-from imgdiffd.removal_message import Erasure, Inspected, InspectInput, InspectOutput
 from imgdiffd.stages.describe import question
 from imgdiffd.stages.drawing import with_box
 from imgdiffd.stages.erase import at_removal_size
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import put
 
 

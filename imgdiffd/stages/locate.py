@@ -1,19 +1,19 @@
 """locate: a pair → every box that the segmenter found in either picture, with its raw scores (paper, section 3.2).
 
 It owns which crop is compared with what, and which comparisons are not worth their cost; which boxes pass is decided
-in `imgdiffd.selection`.
+in `imgdiffd.method.filters`.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from imgdiffd.message import CLIP_IMAGE_COSINE, Box, Candidate, LocateInput, LocateOutput, Scores, noun_key
+from imgdiffd.method.filters import judge_area, judge_crops
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Candidate, LocateInput, LocateOutput, Scores, noun_key
+from imgdiffd.method.profile import Locate, Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.profile import Locate, Profile
-from imgdiffd.selection import judge_area, judge_crops
 from imgdiffd.stages.drawing import clamped
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import best, cosines, put
 
 Pair = tuple[Tensor, Tensor]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from imgdiffd.message import Rendered, RenderInput, RenderOutput
+from imgdiffd.images.files import sample_paths
+from imgdiffd.method.messages import Rendered, RenderInput, RenderOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.picture_files import sample_paths
-from imgdiffd.profile import Profile
 from imgdiffd.stages.drawing import with_box
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 
 
 def render(

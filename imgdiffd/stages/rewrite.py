@@ -1,16 +1,16 @@
 """rewrite: caption → the same caption with one object replaced, as the LLM puts it (paper, section 3.1).
 
-It owns seeds and token counts; whether an answer is any good is decided in `imgdiffd.rewriting`.
+It owns seeds and token counts; whether an answer is any good is decided in `imgdiffd.method.rewriting`.
 """
 
 from collections.abc import Sequence
 
-from imgdiffd.message import RewriteInput, RewriteOutput
+from imgdiffd.method.messages import RewriteInput, RewriteOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.rewriter import Answer
 from imgdiffd.pipeline import Stage, seed_of
-from imgdiffd.profile import Profile
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 
 
 def rewrite(

@@ -7,7 +7,7 @@ import math
 
 from torch import Tensor
 
-from imgdiffd.message import Scores
+from imgdiffd.method.messages import Scores
 
 
 def cosines(first: Tensor, second: Tensor) -> list[float]:

@@ -1,15 +1,15 @@
 """vet: a pair's pictures → whether they look natural to the judge (the authors' scripts; not in the paper).
 
-It owns what the judge sees and is asked; what its answer and score lead to is decided in `imgdiffd.selection`.
+It owns what the judge sees and is asked; what its answer and score lead to is decided in `imgdiffd.method.filters`.
 """
 
 from collections.abc import Sequence
 
-from imgdiffd.message import YES_PROBABILITY, Scores, VetInput, VetOutput
+from imgdiffd.method.messages import YES_PROBABILITY, Scores, VetInput, VetOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.profile import Profile
 from imgdiffd.stages.drawing import joined
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from imgdiffd.stages.scores import put
 
 

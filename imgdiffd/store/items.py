@@ -10,7 +10,7 @@ from itertools import groupby, islice, product
 from types import MappingProxyType
 
 from imgdiffd.job import ItemState
-from imgdiffd.message import (
+from imgdiffd.method.messages import (
     CompareInput,
     ContrastInput,
     ContrastRegion,
@@ -25,10 +25,10 @@ from imgdiffd.message import (
     VetInput,
 )
 from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.store.fair_share import in_turn
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import TaskRow
-from imgdiffd.store.turns import in_turn
 from imgdiffd.store.values import load_words
 
 DOWNSTREAM_FIRST = tuple(sorted(Stage, key=DEPTH.__getitem__, reverse=True))

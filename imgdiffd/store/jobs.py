@@ -8,11 +8,11 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-from imgdiffd.advance import FIRST_ATTEMPT
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState, JobState
+from imgdiffd.method.advance import FIRST_ATTEMPT
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import FIRST_STAGE
-from imgdiffd.profile import Profile
 from imgdiffd.store.moves import move_items, move_job
 from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow, Whole
 

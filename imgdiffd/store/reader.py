@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from imgdiffd.errors import StoreError
-from imgdiffd.removal import RemovalSample
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import jobs, removal_reports, reports, samples
 from imgdiffd.store.connection import check, configure
-from imgdiffd.store.readers import snapshot
+from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import Funnel, ItemStory, JobRow, SampleRow
 
 PAGE = 500  # samples a question

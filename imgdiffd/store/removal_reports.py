@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from imgdiffd.job import ItemState
+from imgdiffd.method.removal import RemovalSample, holder_of
+from imgdiffd.method.removal_messages import FoundBox
 from imgdiffd.pipeline import Stage
-from imgdiffd.removal import RemovalSample, holder_of
-from imgdiffd.removal_message import FoundBox
 from imgdiffd.store.migration import version_of
 from imgdiffd.store.removal_rows import ErasureRow, RemovalProgress, RemovalStory
 from imgdiffd.store.removals import erasure_of, erasures_of

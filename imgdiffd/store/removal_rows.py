@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imgdiffd.job import ItemState
+from imgdiffd.method.removal_messages import Erasure, FoundBox, Scores
 from imgdiffd.pipeline import Stage
-from imgdiffd.removal_message import Erasure, FoundBox, Scores
 from imgdiffd.store.stage_counts import StageCounts
 
 

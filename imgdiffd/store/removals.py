@@ -1,6 +1,6 @@
 """The pairs that object removal goes through, beside their captions: taken, recorded, set aside, cancelled, retried.
 
-It owns these statements and the fence against stale results; what a result means is decided in `imgdiffd.removal`. To
+It owns these statements and the fence against stale results; what a result means is decided in `method.removal`. To
 the scheduler such a pair is its item's number negated, since a caption's stages may be under way at the same time.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 
 from imgdiffd.job import ItemState, JobState
-from imgdiffd.message import StageInput, StageOutput
+from imgdiffd.method.filters import Verdict
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import RemovalStep, after_erase, after_inspect
+from imgdiffd.method.removal_messages import EraseInput, EraseOutput, Erasure, InspectInput, InspectOutput
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, Stage
-from imgdiffd.profile import Profile
-from imgdiffd.removal import RemovalStep, after_erase, after_inspect
-from imgdiffd.removal_message import EraseInput, EraseOutput, Erasure, InspectInput, InspectOutput
-from imgdiffd.selection import Verdict
 from imgdiffd.store.jobs import CANCEL_CHUNK
 from imgdiffd.store.moves import move_removals
 from imgdiffd.store.rows import Recorded, TaskRow

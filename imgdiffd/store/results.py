@@ -1,4 +1,4 @@
-"""Results coming in: raw scores, texts and paths are kept, and items move as `imgdiffd.advance` decides.
+"""Results coming in: raw scores, texts and paths are kept, and items move as `imgdiffd.method.advance` decides.
 
 It owns what of a stage's output goes where, and the fence against stale results; it decides nothing itself.
 """
@@ -7,9 +7,10 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-from imgdiffd.advance import Step, Subject, advance
 from imgdiffd.job import ItemState, JobState
-from imgdiffd.message import (
+from imgdiffd.method.advance import Step, Subject, advance
+from imgdiffd.method.filters import Verdict
+from imgdiffd.method.messages import (
     CompareOutput,
     ContrastOutput,
     DescribeOutput,
@@ -20,9 +21,8 @@ from imgdiffd.message import (
     StageOutput,
     VetOutput,
 )
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.profile import Profile
-from imgdiffd.selection import Verdict
 from imgdiffd.store import removals
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items, pass_on

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imgdiffd.job import ItemState, JobState
-from imgdiffd.message import Box, Scores
+from imgdiffd.method.messages import Box, Scores
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.profile import Profile
 from imgdiffd.store.removal_rows import RemovalProgress, RemovalStory
 from imgdiffd.store.stage_counts import StageCounts
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Stage
-from imgdiffd.profile import Profile
 from imgdiffd.store import removal_reports
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import CandidateRow, ItemStory, PairRow, RegionRow, RewriteRow, SampleRow

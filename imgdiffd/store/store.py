@@ -12,13 +12,14 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from imgdiffd.message import StageInput, StageOutput
+from imgdiffd.images.retention import ItemPictures
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
-from imgdiffd.profile import Profile
-from imgdiffd.retention import ItemPictures
-from imgdiffd.store import items, jobs, meta, pictures, removal_reports, removals, reports, results, samples
+from imgdiffd.store import images as pictures
+from imgdiffd.store import items, jobs, meta, removal_reports, removals, reports, results, samples
 from imgdiffd.store.connection import connected, locked
-from imgdiffd.store.readers import Readers
+from imgdiffd.store.read_pool import Readers
 from imgdiffd.store.removal_rows import RemovalProgress
 from imgdiffd.store.rows import (
     CaptionLike,

@@ -7,8 +7,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 
+from imgdiffd.method.filters import Verdict
 from imgdiffd.pipeline import Stage
-from imgdiffd.selection import Verdict
 
 
 def code_of(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 
-from imgdiffd.message import Box, Scores
+from imgdiffd.method.messages import Box, Scores
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make a new one for every result
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from imgdiffd.message import Box
+from imgdiffd.method.messages import Box
+from imgdiffd.method.profile import Generate, ImageTextKind, Locate, Removal, Rewrite
 from imgdiffd.models.eraser import Hole
 from imgdiffd.models.judge import Judgement
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.rewriter import Answer
-from imgdiffd.profile import Generate, ImageTextKind, Locate, Removal, Rewrite
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from imgdiffd.message import CLIP_IMAGE_COSINE
-from imgdiffd.picture_files import erased_path, inside, removal_paths, write_whole
-from imgdiffd.profile import Bound, Profile
-from imgdiffd.removal import erase_seed, erased_key, judge_inspection, original_key
-from imgdiffd.removal_message import (
+from imgdiffd.images.files import erased_path, inside, removal_paths, write_whole
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE
+from imgdiffd.method.profile import Bound, Profile
+from imgdiffd.method.removal import erase_seed, erased_key, judge_inspection, original_key
+from imgdiffd.method.removal_messages import (
     Box,
     EraseInput,
     EraseOutput,

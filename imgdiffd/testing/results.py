@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from imgdiffd.message import (
+from imgdiffd.images.files import inside, pair_paths, sample_paths, write_whole
+from imgdiffd.method.messages import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
     YES_PROBABILITY,
@@ -42,9 +43,8 @@ from imgdiffd.message import (
     match_key,
     noun_key,
 )
-from imgdiffd.picture_files import inside, pair_paths, sample_paths, write_whole
+from imgdiffd.method.profile import Bound, Profile
 from imgdiffd.pipeline import seed_of
-from imgdiffd.profile import Bound, Profile
 from imgdiffd.testing.removals import FakeRemovals
 
 SIDE_PX = 64

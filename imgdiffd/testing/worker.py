@@ -27,12 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgdiffd.errors import BundleError
-from imgdiffd.message import GenerateInput, RewriteInput, StageInput, StageOutput
+from imgdiffd.fleet.wire import Batch, Report, Start
+from imgdiffd.method.messages import GenerateInput, RewriteInput, StageInput, StageOutput
+from imgdiffd.method.removal_messages import InspectInput
 from imgdiffd.pipeline import Stage
-from imgdiffd.removal_message import InspectInput
 from imgdiffd.testing.results import FakeStages
-from imgdiffd.wire import Batch, Report, Start
-from imgdiffd.worker import serve
+from imgdiffd.worker.serve import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")
 PULSE_S = 0.2

@@ -15,12 +15,12 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.sources import silence
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES
-from imgdiffd.profile import Profile, load_profile
 from imgdiffd.schedulers.cost_table import CostTable
 from tests.benchmarks import answering, cropping, painting, stages
 from tests.benchmarks.measuring import Figure, Ratio
@@ -31,7 +31,7 @@ from tests.benchmarks.workshop import Workshop
 BUILD = Path("build")
 CPU = torch.device("cpu")
 NO_GPU = 78  # as for everything else that is not set up
-_DEMO = Path(__file__).parents[2] / "imgdiffd" / "data" / "demo_captions.txt"
+_DEMO = Path(__file__).parents[2] / "imgdiffd" / "captions" / "demo_captions.txt"
 T = TypeVar("T")
 
 

@@ -5,12 +5,12 @@ It owns the questions and captions; it does not know the clock.
 
 from collections.abc import Iterator
 
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.rewriter import Rewriter
-from imgdiffd.profile import Profile
-from tests import tiny_models
 from tests.benchmarks.cropping import drawn_picture
 from tests.benchmarks.measuring import Ratio, compare
 from tests.benchmarks.workshop import Workshop
+from tests.tiny import models as tiny_models
 
 QUESTIONS = (
     "Please provide a clear description for this region: [0.12, 0.30, 0.45, 0.62].",

@@ -15,17 +15,18 @@ import anyio
 import httpx
 from anyio import to_thread
 
-from imgdiffd import __version__, api
-from imgdiffd.control import DaemonControl
-from imgdiffd.disk import DiskGuard
-from imgdiffd.fleet import Fleet
+from imgdiffd import __version__
+from imgdiffd.api import app as api
+from imgdiffd.daemon.cleanup import Tidy
+from imgdiffd.daemon.control import DaemonControl
+from imgdiffd.daemon.disk import DiskGuard
+from imgdiffd.daemon.reload import LiveSettings
+from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
-from imgdiffd.reload import LiveSettings
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
-from imgdiffd.tidy import Tidy
-from tests.answers import PROFILE
+from tests.fakes.answers import PROFILE
 
 PAUSE_S = 0.1  # between two questions
 

@@ -12,7 +12,7 @@ import anyio
 from imgdiffd.inbox import Inbox
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
-from tests.answers import PROFILE
+from tests.fakes.answers import PROFILE
 
 LONG_AGO_NS = 10**18  # so that every file counts as at rest
 

@@ -17,17 +17,17 @@ from unittest.mock import patch
 
 import anyio
 
-from imgdiffd.device import DeviceProcess
-from imgdiffd.disk import DiskGuard
-from imgdiffd.dispatch import StoreWork
-from imgdiffd.message import StageInput
+from imgdiffd.daemon.disk import DiskGuard
+from imgdiffd.daemon.store_work import StoreWork
+from imgdiffd.fleet.device import DeviceProcess
+from imgdiffd.fleet.wire import Done
+from imgdiffd.method.messages import StageInput
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Role, Stage
-from imgdiffd.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.store import Store, connection
-from imgdiffd.wire import Done
-from tests.answers import PROFILE, answers, captions
-from tests.store_driver import submit
+from tests.fakes.answers import PROFILE, answers, captions
+from tests.fakes.store_driver import submit
 
 DEVICES = 4
 _LOOK_S = 0.01

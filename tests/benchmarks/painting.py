@@ -15,8 +15,8 @@ from torch import Tensor
 from imgdiffd.kernels import prompt_to_prompt
 from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.painter import Painter, PairPrompt
-from imgdiffd.profile import Profile
 from tests.benchmarks.materialised import StoredMaps
 from tests.benchmarks.measuring import Figure, Ratio, Work, compare, flops_of, median_seconds, peak_bytes
 from tests.benchmarks.workshop import Workshop

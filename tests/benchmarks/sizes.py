@@ -5,13 +5,13 @@ It owns these numbers; it does not know what is timed, nor how a model is built.
 
 from dataclasses import dataclass, replace
 
-from tests import real_size
-from tests.real_size import Config
+from tests.reference import real_size
+from tests.reference.real_size import Config
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Configurations as in `tests.real_size`, and the loads that they are measured under."""
+    """Configurations as in `tests.reference.real_size`, and the loads that they are measured under."""
 
     name: str
     unet: Config

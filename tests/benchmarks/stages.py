@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from imgdiffd.kernels.crop import Box
+from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import STAGES, Role, Stage
-from imgdiffd.profile import Profile
 from imgdiffd.schedulers.cost_table import ITEMS_PER_CAPTION, CostTable
 from imgdiffd.stages.drawing import joined, with_box
-from imgdiffd.stages.pictures import Pictures
+from imgdiffd.stages.images import Pictures
 from tests.benchmarks.answering import QUESTIONS
 from tests.benchmarks.cropping import drawn_boxes, drawn_picture
 from tests.benchmarks.measuring import median_seconds

@@ -22,7 +22,7 @@ from imgdiffd.store import Store
 from tests.benchmarks import dropping
 from tests.benchmarks.asking import asking
 from tests.benchmarks.mill import CHUNK, Mill, Milled, fill, first_dispatch_s, forget_cached, statements_counted
-from tests.faulty_disk import available, faulty_disk
+from tests.fakes.disk import available, faulty_disk
 
 CORES = 2
 STAGES = 7  # that a caption passes with the default profile

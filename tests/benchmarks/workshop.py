@@ -18,19 +18,20 @@ from transformers import (
 )
 
 from imgdiffd.kernels.crop import CropPlan
+from imgdiffd.mini.tokenizer import build_tokenizer
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip
 from imgdiffd.models.loading import Models
-from imgdiffd.models.mini.tokenizer import build_tokenizer
 from imgdiffd.models.painter import Painter
 from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter
 from imgdiffd.pipeline import Role
-from tests import real_size, tiny_models
 from tests.benchmarks.sizes import Sizes
-from tests.real_size import Config
+from tests.reference import real_size
+from tests.reference.real_size import Config
+from tests.tiny import models as tiny_models
 
 T = TypeVar("T")
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.method.profile import Generate, load_profile
 from imgdiffd.models.compiling import compile_models
 from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.profile import Generate, load_profile
-from tests import tiny_models
-from tests.tiny import PICTURE_PX, tiny_sdxl
+from tests.tiny import models as tiny_models
+from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
 
 PAIRS = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
 

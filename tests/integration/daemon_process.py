@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgdiffd.client import Client
+from imgdiffd.api.client import Client
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.status import Status
 from imgdiffd.testing.worker import COMMAND
@@ -18,7 +18,7 @@ from imgdiffd.testing.worker import COMMAND
 _SERVE = """
 import json, sys
 import anyio
-from imgdiffd.daemon import serve
+from imgdiffd.daemon.serve import serve
 from imgdiffd.settings import load_settings
 run = lambda: serve(load_settings(), command=json.loads(sys.argv[1]), reread=load_settings)
 anyio.run(run, backend_options={"use_uvloop": True})

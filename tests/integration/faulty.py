@@ -17,10 +17,10 @@ from typing import Any
 
 import httpx
 
-from imgdiffd.message import StageOutput
+from imgdiffd.fleet.wire import Batch, Start
+from imgdiffd.method.messages import StageOutput
 from imgdiffd.testing import worker
-from imgdiffd.wire import Batch, Start
-from imgdiffd.worker import serve
+from imgdiffd.worker.serve import serve
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon
 
 HOLD_START = "hold-start"  # no worker becomes ready

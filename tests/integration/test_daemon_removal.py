@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgdiffd.bundle import load_bundle
-from imgdiffd.cli import main
-from imgdiffd.device import WORKER_COMMAND
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.cli.main import main
 from imgdiffd.errors import DaemonError
 from imgdiffd.export import release, removal
-from imgdiffd.profile import load_profile
+from imgdiffd.fleet.device import WORKER_COMMAND
+from imgdiffd.method.profile import load_profile
+from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.status import JobView, RemovalView, Status
 from imgdiffd.store import Reader
-from imgdiffd.trial.evaluate import demo_captions
 from tests.integration.daemon_process import daemon, drop
 
 SOON = {"IMGDIFFD_REMOVAL": "true", "WATCHDOG_USEC": "800000"}  # the store is asked for work five times a second

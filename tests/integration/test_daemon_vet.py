@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.errors import DaemonError
 from imgdiffd.status import JobView
 from imgdiffd.testing.results import UNNATURAL_WORD

@@ -14,12 +14,12 @@ import anyio
 import httpx
 import pytest
 
-from imgdiffd.events import CLOSE_S, PAGE, QUIET_S
+from imgdiffd.api.events import CLOSE_S, PAGE, QUIET_S
 from imgdiffd.store import Reader, Store
-from tests.answers import captions
-from tests.event_stream import Event, EventReader
+from tests.fakes.answers import captions
+from tests.fakes.event_stream import Event, EventReader
+from tests.fakes.store_driver import finish, submit
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
-from tests.store_driver import finish, submit
 
 CUTS = int(os.environ.get("EVENT_CUTS", "2"))
 TEXTS = [f"a {animal} in the {place}" for animal in ("cat", "dog", "horse", "cow") for place in range(60)]

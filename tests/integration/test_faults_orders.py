@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.daemon import CLOSE_S, WORKER_GRACE_S
+from imgdiffd.daemon.serve import CLOSE_S, WORKER_GRACE_S
 from tests.integration.daemon_process import RunningDaemon, daemon, drop
 from tests.integration.faulty import HOLD_BATCH, answer, faulty, never, rows, until
 

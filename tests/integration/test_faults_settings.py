@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.disk import DiskGuard
+from imgdiffd.daemon.disk import DiskGuard
+from imgdiffd.daemon.reload import RELOADABLE, LiveSettings
 from imgdiffd.errors import SettingsError
-from imgdiffd.reload import RELOADABLE, LiveSettings
 from imgdiffd.settings import Settings
 from tests.integration.daemon_process import daemon
 from tests.integration.faulty import answer, until

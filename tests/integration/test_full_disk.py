@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.disk import BALLAST_NAME
+from imgdiffd.daemon.disk import BALLAST_NAME
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 from tests.integration.faulty import HOLD_STAGE, answer, faulty, never, rows, until
 

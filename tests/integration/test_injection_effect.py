@@ -8,13 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.mini.ground_truth import change, find, outside
+from imgdiffd.mini.scene_judge import Judge
 from imgdiffd.models.loading import load_models
-from imgdiffd.models.mini.judge import Judge
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.profile import Generate, load_profile
-from imgdiffd.trial.truth import change, find, outside
 
 EDITS = [  # of one word, so that both `refine` and `replace` can align them
     ("a red ball and a blue car on the road", "a red ball and a blue tree on the road", ("car", "tree"), "blue"),

@@ -18,17 +18,17 @@ from transformers import (
 )
 
 from imgdiffd.errors import BundleError
-from imgdiffd.message import (
+from imgdiffd.method.messages import (
     CompareInput,
     GenerateInput,
     LocateInput,
 )
+from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Role, Stage, seed_of
-from imgdiffd.profile import load_profile
-from imgdiffd.stages.pictures import Pictures
-from tests import other_models
-from tests.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
-from tests.tiny import PICTURE_PX
+from imgdiffd.stages.images import Pictures
+from tests.tiny import other_models
+from tests.tiny.sdxl import PICTURE_PX
+from tests.tiny.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a red ball and a blue house on the grass", "a red star and a blue house on the grass")

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgdiffd.cli import main
+from imgdiffd.cli.main import main
 from imgdiffd.export import removal
 from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
 from tests.integration.test_kill import ROOT, WORKER
 
 POINTS = int(os.environ.get("KILL_POINTS", "2"))
-SOON = "import imgdiffd.tidy\nimgdiffd.tidy.GATHER_S = 0.05\n"
+SOON = "import imgdiffd.daemon.cleanup\nimgdiffd.tidy.GATHER_S = 0.05\n"
 _DIE = """
 import itertools, os, signal, sys
 def _arm(numbers):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from imgdiffd.images.files import TEMPORARY_PREFIX
 from imgdiffd.job import TERMINAL_ITEM_STATES
-from imgdiffd.picture_files import TEMPORARY_PREFIX
 from imgdiffd.store import Reader, SampleRow
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
@@ -31,7 +31,7 @@ _WORKER = """
 import sys
 from tests.integration.sudden_death import arm_worker
 from imgdiffd.testing.worker import PULSE_S, FakeEngine
-from imgdiffd.worker import serve
+from imgdiffd.worker.serve import serve
 arm_worker()
 sys.exit(serve(FakeEngine, pulse_s=PULSE_S))
 """

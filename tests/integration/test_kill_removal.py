@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgdiffd.removal import RemovalSample
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
 from tests.integration.test_kill import ROOT, VICTIMS, WORKER

@@ -6,10 +6,10 @@ import anyio
 import pytest
 
 from imgdiffd.job import ItemState
-from imgdiffd.profile import load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.mini.evaluate import demo_captions
+from imgdiffd.mini.harness import Laboratory
 from imgdiffd.store import ItemStory
-from imgdiffd.trial.evaluate import demo_captions
-from imgdiffd.trial.laboratory import Laboratory
 
 CAPTIONS = demo_captions()[:10]
 REAL = (

@@ -10,14 +10,15 @@ from transformers import (
     AutoTokenizer,
 )
 
-from imgdiffd.message import DescribeInput, RegionInput, RewriteInput
+from imgdiffd.method.messages import DescribeInput, RegionInput, RewriteInput
+from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Role, Stage
-from imgdiffd.profile import load_profile
 from imgdiffd.stages.describe import question
-from imgdiffd.stages.pictures import Pictures
-from tests import other_captioners, tiny_captioners
-from tests.other_chats import CHATS, save_chat, save_vicuna
-from tests.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
+from imgdiffd.stages.images import Pictures
+from tests.tiny import captioners as tiny_captioners
+from tests.tiny import other_captioners
+from tests.tiny.chats import CHATS, save_chat, save_vicuna
+from tests.tiny.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
 
 CAPTIONS = ("a red ball and a blue house on the grass", "a fish", "a red star and a blue house on the grass")
 BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))

@@ -6,8 +6,9 @@ import anyio
 import pytest
 from PIL import Image
 
-from imgdiffd.device import DeviceProcess
-from imgdiffd.message import (
+from imgdiffd.fleet.device import DeviceProcess
+from imgdiffd.fleet.wire import Start
+from imgdiffd.method.messages import (
     CompareInput,
     ContrastInput,
     ContrastRegion,
@@ -22,13 +23,12 @@ from imgdiffd.message import (
     StageOutput,
     VetInput,
 )
+from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.method.removal_messages import EraseInput, EraseOutput, InspectInput, InspectOutput
 from imgdiffd.pipeline import Role, Stage
-from imgdiffd.profile import Profile, load_profile
-from imgdiffd.removal_message import EraseInput, EraseOutput, InspectInput, InspectOutput
-from imgdiffd.wire import Start
-from tests.tiny import PICTURE_PX, tiny_sdxl
-from tests.tiny_judge import save_judge
-from tests.tiny_models import save_all
+from tests.tiny.judge import save_judge
+from tests.tiny.models import save_all
+from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
 
 LIMIT_S = 560
 ERASER = '[eraser]\nsource = "painter"\npictures_per_pass = 3\n'

@@ -23,7 +23,7 @@ from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.schedulers.work import Batch, Task
-from tests.fake_work import ALL_ROLES, FakeWork, Ran, running
+from tests.fakes.work import ALL_ROLES, FakeWork, Ran, running
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "300"))
 MOST_LOOKS = 100_000  # a loop that spins at one moment of virtual time would never end

@@ -17,14 +17,14 @@ from transformers import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from imgdiffd.bundle import load_bundle
+from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.kernels.crop import Box, crop
+from imgdiffd.method.profile import ImageTextKind
+from imgdiffd.mini.world import draw_pair
 from imgdiffd.models import blip as blip_module
 from imgdiffd.models import clip as clip_module
 from imgdiffd.models.loading import Models, load_models
-from imgdiffd.models.mini.world import draw_pair
 from imgdiffd.pipeline import Role
-from imgdiffd.profile import ImageTextKind
 
 LIMIT = 5e-3
 TEXTS = ("a red ball", "a fish", "a blue car on the grass", "the moon")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd import api
-from imgdiffd.client import Client
+from imgdiffd.api import app as api
+from imgdiffd.api.client import Client
 from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
 from tests.integration.daemon_process import LIMIT_S, daemon
 
@@ -28,7 +28,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 _SERVE = """
 import sys
 import anyio
-from imgdiffd import cli, daemon
+from imgdiffd.cli import main as cli
+from imgdiffd.daemon import serve as daemon
 from imgdiffd.testing.worker import COMMAND
 serve = daemon.serve
 daemon.serve = lambda settings, **rest: serve(settings, command=COMMAND, **rest)

@@ -11,7 +11,7 @@ from imgdiffd.store import Store
 from tests.benchmarks import dropping
 from tests.benchmarks.asking import control_of
 from tests.benchmarks.mill import Mill, fill, statements_counted
-from tests.faulty_disk import FaultyDisk, available, faulty_disk
+from tests.fakes.disk import FaultyDisk, available, faulty_disk
 
 pytestmark = [
     pytest.mark.anyio,

@@ -8,9 +8,9 @@ import pytest
 
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store, TaskRow
-from imgdiffd.store.turns import in_turn
-from tests.answers import captions
-from tests.store_driver import MANY, advance_to, record, submit
+from imgdiffd.store.fair_share import in_turn
+from tests.fakes.answers import captions
+from tests.fakes.store_driver import MANY, advance_to, record, submit
 
 pytestmark = pytest.mark.anyio
 

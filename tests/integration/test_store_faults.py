@@ -12,8 +12,8 @@ from imgdiffd.errors import StoreError
 from imgdiffd.job import TERMINAL_ITEM_STATES, JobState
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.store import Store
-from tests.faulty_disk import FaultyDisk, available, faulty_disk
-from tests.store_driver import finish, ready, record, submit
+from tests.fakes.disk import FaultyDisk, available, faulty_disk
+from tests.fakes.store_driver import finish, ready, record, submit
 
 pytestmark = [
     pytest.mark.anyio,

@@ -9,8 +9,8 @@ from imgdiffd.job import ItemState, JobState
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store
 from imgdiffd.store import jobs as statements
-from tests.answers import PROFILE, Caption, Problem, captions
-from tests.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.answers import PROFILE, Caption, Problem, captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 

@@ -15,11 +15,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
-from imgdiffd.message import StageOutput
+from imgdiffd.method.messages import StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store, TaskRow
-from tests.answers import PROFILE, answers, captions
-from tests.store_driver import MANY, finish
+from tests.fakes.answers import PROFILE, answers, captions
+from tests.fakes.store_driver import MANY, finish
 
 T = TypeVar("T")
 MOST_CAPTIONS = 12

@@ -14,7 +14,7 @@ from imgdiffd.errors import StoreError
 from imgdiffd.store import Reader, Store, migration
 from imgdiffd.store.connection import APPLICATION_ID
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
-from tests.store_driver import finish, ready
+from tests.fakes.store_driver import finish, ready
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from imgdiffd.job import ItemState, JobState
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import connected, run_on
-from tests.answers import PROFILE, captions
-from tests.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.answers import PROFILE, captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -145,8 +145,8 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from imgdiffd.store import Store
 from imgdiffd.store import results
-from tests.answers import captions
-from tests.store_driver import ready, record, submit
+from tests.fakes.answers import captions
+from tests.fakes.store_driver import ready, record, submit
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import InputError
+from imgdiffd.images.sweep import folders, superfluous
 from imgdiffd.job import ItemState, JobState
+from imgdiffd.method.removal_messages import EraseInput, InspectInput
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
-from imgdiffd.removal_message import EraseInput, InspectInput
 from imgdiffd.settings import KeepPictures
 from imgdiffd.store import Reader, RemovalStory, Store, TaskRow, removals
-from imgdiffd.sweep import folders, superfluous
-from tests.answers import PROFILE, answers, captions
+from tests.fakes.answers import PROFILE, answers, captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 from tests.integration.test_store_migration import old_database
-from tests.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 

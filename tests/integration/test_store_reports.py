@@ -10,8 +10,8 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, Stage
 from imgdiffd.store import Store, Timing
-from tests.answers import captions
-from tests.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.answers import captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.images.retention import named, unfinished
 from imgdiffd.job import ItemState, JobState
-from imgdiffd.message import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
+from imgdiffd.method.filters import left_picture
+from imgdiffd.method.messages import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
-from imgdiffd.retention import named, unfinished
-from imgdiffd.selection import left_picture
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.items import READY_ITEMS, READY_JOBS
-from tests.answers import BOXES, PROFILE, answer, answers, captions
-from tests.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.answers import BOXES, PROFILE, answer, answers, captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.job import ItemState
-from imgdiffd.message import VetInput
+from imgdiffd.method.filters import judge_natural
+from imgdiffd.method.messages import VetInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
-from imgdiffd.selection import judge_natural
 from imgdiffd.store import Reader, Store, TaskRow
 from imgdiffd.store.migration import SCHEMA_VERSION
-from tests.answers import PROFILE, VETTED, captions
-from tests.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.answers import PROFILE, VETTED, captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from imgdiffd import sweep
-from imgdiffd import tidy as tidy_module
-from imgdiffd.picture_files import pair_paths
+from imgdiffd.daemon import cleanup as tidy_module
+from imgdiffd.daemon.cleanup import Tidy
+from imgdiffd.images import sweep
+from imgdiffd.images.files import pair_paths
 from imgdiffd.pipeline import Stage
 from imgdiffd.settings import KeepPictures, Settings
 from imgdiffd.store import Store
-from imgdiffd.tidy import Tidy
-from tests.answers import PROFILE, answers
-from tests.store_driver import advance_to, ready, submit
+from tests.fakes.answers import PROFILE, answers
+from tests.fakes.store_driver import advance_to, ready, submit
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20.0

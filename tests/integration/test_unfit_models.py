@@ -11,9 +11,10 @@ from transformers import BertConfig, BertModel, BlipForConditionalGeneration, Bl
 
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
-from tests import other_models, tiny_models
-from tests.swapped import loaded, save_base, with_source
-from tests.tiny import tiny_unet
+from tests.tiny import models as tiny_models
+from tests.tiny import other_models
+from tests.tiny.sdxl import tiny_unet
+from tests.tiny.swapped import loaded, save_base, with_source
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import anyio
 
-from imgdiffd.message import GenerateOutput, RenderOutput, StageOutput
-from imgdiffd.picture_files import write_whole
+from imgdiffd.images.files import write_whole
+from imgdiffd.method.messages import GenerateOutput, RenderOutput, StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store, TaskRow
-from tests.answers import PROFILE, answers, captions
+from tests.fakes.answers import PROFILE, answers, captions
 from tests.powercut.pictures import content_of
 
 DATA = Path("/data")

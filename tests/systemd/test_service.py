@@ -19,7 +19,7 @@ from tests.systemd.machine import FOLDER, Machine, booted
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="`make test-systemd` builds the machine and runs this")
 
-CAPTIONS = (Path(__file__).parents[2] / "imgdiffd" / "data" / "demo_captions.txt").read_text().splitlines()
+CAPTIONS = (Path(__file__).parents[2] / "imgdiffd" / "captions" / "demo_captions.txt").read_text().splitlines()
 CAPTIONS = [line for line in CAPTIONS if line.strip()][:24]
 WATCHDOG_S = 3
 

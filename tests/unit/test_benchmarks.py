@@ -10,9 +10,9 @@ import torch
 
 from imgdiffd.kernels.crop import CropPlan, crop
 from imgdiffd.kernels.prompt_to_prompt import PairController
+from imgdiffd.method.profile import load_profile
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.profile import load_profile
 from imgdiffd.schedulers.cost_table import A100, ITEMS_PER_CAPTION, CostTable
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import cropping, painting

@@ -1,4 +1,4 @@
-"""Who may import whom: the layers of the house, held by reading every import statement, lazy ones included."""
+"""Who may import whom, folder by folder, held by reading every import statement, lazy ones included."""
 
 import ast
 import subprocess
@@ -11,72 +11,46 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "imgdiffd"
 
-# Pure data and decisions: nothing here may ever wait, draw on a device or open the database.
-FLOOR = frozenset(
-    {"__init__", "errors", "settings", "profile", "job", "pipeline", "selection", "message", "wire"}
-    | {"words", "rewriting", "advance", "agreement", "bundle", "status", "picture_files", "removal", "removal_message"}
-    | {"retention"}
-)
-ENGINE = frozenset(
-    {"torch", "torchvision", "triton", "xformers", "diffusers", "transformers", "tokenizers", "ultralytics"}
-    | {"safetensors", "accelerate", "huggingface_hub", "cv2", "PIL", "numpy"}
-)
+# The files beside the folders: records and enums that everybody may know.
+VOCABULARY = frozenset({"__init__", "errors", "job", "pipeline", "settings", "status"})
 
-# Part -> the other parts that it may import beside the floor, and the packages of others.
-LAYERS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "data": (frozenset(), frozenset()),
-    "sweep": (frozenset(), frozenset()),
-    "tidy": (frozenset({"store", "sweep"}), frozenset({"anyio"})),
-    "disk": (frozenset(), frozenset({"anyio"})),
-    "notify": (frozenset(), frozenset({"anyio"})),
-    "reload": (frozenset(), frozenset({"anyio"})),
-    "captions": (frozenset(), frozenset({"ijson", "pyarrow"})),
-    "schedulers": (frozenset(), frozenset({"anyio"})),
-    "kernels": (frozenset(), frozenset({"torch", "triton", "xformers"})),
-    "models": (frozenset({"hub", "kernels"}), ENGINE),
-    "stages": (frozenset({"models", "kernels"}), ENGINE),
-    "worker": (frozenset({"stages", "models"}), frozenset({"torch"})),
-    "store": (frozenset(), frozenset({"aiosqlite", "anyio"})),
-    "inbox": (frozenset({"store", "captions"}), frozenset({"anyio"})),
-    "process": (frozenset(), frozenset({"anyio"})),
-    "device": (frozenset({"process"}), frozenset({"anyio"})),
-    "memory": (frozenset({"schedulers"}), frozenset({"pynvml"})),
-    "footprints": (frozenset({"hub", "schedulers"}), frozenset()),
-    "placing": (frozenset({"footprints", "memory", "schedulers"}), frozenset({"anyio"})),
-    "fleet": (frozenset({"device"}), frozenset({"anyio"})),
-    "experience": (frozenset({"schedulers"}), frozenset({"anyio"})),
-    "dispatch": (frozenset({"device", "disk", "schedulers", "store"}), frozenset({"anyio"})),
-    "api": (frozenset({"store"}), frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "anyio"})),
-    "events": (frozenset({"store"}), frozenset({"fastapi", "starlette", "pydantic", "anyio"})),
-    "control": (
-        frozenset({"api", "disk", "fleet", "inbox", "reload", "schedulers", "store", "tidy"}),
-        frozenset({"anyio"}),
-    ),
-    "daemon": (
-        frozenset(
-            {"api", "control", "disk", "dispatch", "fleet", "footprints", "hub", "inbox", "placing", "schedulers"}
-        )
-        | {"events", "experience", "notify", "reload", "store", "tidy"},
-        frozenset({"anyio"}),
-    ),
-    "hub": (frozenset(), frozenset({"huggingface_hub", "httpx"})),
-    "cli_models": (
-        frozenset({"client", "fleet", "footprints", "hub", "memory", "placing", "schedulers", "terminal"}),
-        frozenset(),
-    ),
-    "cli_export": (frozenset({"export", "store"}), frozenset()),
-    "client": (frozenset(), frozenset({"httpx", "pydantic"})),
-    "terminal": (frozenset({"schedulers"}), frozenset({"rich"})),
-    "export": (frozenset({"store"}), frozenset({"PIL", "numpy", "pyarrow"})),
-    "trial": (frozenset({"demo", "models", "stages", "store"}), ENGINE | {"anyio", "rich"}),
-    "demo": (frozenset({"client", "export", "store", "terminal"}), frozenset({"rich"})),
+# Folder -> the other folders that it may import.
+FOLDERS: dict[str, frozenset[str]] = {
+    folder: frozenset(others.split())
+    for folder, others in {
+        "method": "",
+        "bundles": "method",
+        "hub": "bundles",
+        "captions": "",
+        "images": "",
+        "inbox": "captions method store",
+        "store": "images method",
+        "export": "method store",
+        "schedulers": "",
+        "kernels": "",
+        "models": "bundles hub kernels method",
+        "stages": "images kernels method models",
+        "worker": "bundles fleet.wire kernels method models stages",
+        "fleet": "bundles hub method schedulers",
+        "daemon": "api bundles fleet hub images inbox method schedulers store",
+        "api": "store",
+        "mini": "bundles captions export method models stages store",
+    }.items()
 }
-FLOOR_PACKAGES = frozenset({"pydantic", "numpy"})
-FREE = frozenset({"__main__", "cli", "testing"})  # the entrance, and what only tests run
+FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import everything; the fakes are run by tests alone
+
+# What the daemon's own process runs, and what it must never load: torch and all that stands on it.
+PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
+PARENT |= {"schedulers", "store"}
+CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
+ENGINE = frozenset(
+    {"accelerate", "cv2", "diffusers", "safetensors", "tokenizers", "torch", "torchvision", "transformers", "triton"}
+    | {"ultralytics", "xformers"}
+)
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    """Every module with its part: the first name below `imgdiffd`. The links to schedulers and kernels are followed."""
+    """Every module with the folder that it is in, or its own name where it is in none. Symlinks are followed."""
     for path in PACKAGE.iterdir():
         if path.suffix == ".py":
             yield path.stem, path
@@ -95,50 +69,76 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def uses(path: Path) -> tuple[set[str], set[str]]:
-    """The parts of imgdiffd and the foreign packages that a module imports."""
-    parts: set[str] = set()
-    packages: set[str] = set()
-    for name in imported(path):
-        first, _, rest = name.partition(".")
-        if first == "imgdiffd":
-            parts.add(rest.partition(".")[0] if rest and not rest.startswith("__") else "__init__")
-        elif first not in sys.stdlib_module_names:
-            packages.add(first)
-    return parts, packages
+def own_imports(path: Path) -> set[str]:
+    """What a module imports of imgdiffd, without that name: `store.rows.TaskRow`, or `__init__` for the package."""
+    names = (name.removeprefix("imgdiffd").removeprefix(".") for name in imported(path) if name.startswith("imgdiffd"))
+    return {"__init__" if not name or name.startswith("__") else name for name in names}
+
+
+def may_import(folder: str, name: str) -> bool:
+    """Whether a module of `folder` may import this name of imgdiffd."""
+    if name.partition(".")[0] in VOCABULARY | {folder}:
+        return True
+    return folder in FOLDERS and any(name == other or name.startswith(f"{other}.") for other in FOLDERS[folder])
 
 
 ALL = sorted(modules(), key=str)
 
 
-@pytest.mark.parametrize(("part", "path"), ALL, ids=[str(path.relative_to(ROOT)) for _, path in ALL])
-def test_module_imports_only_what_its_layer_may(part: str, path: Path) -> None:
-    if part in FREE:
-        return
-    parts, packages = uses(path)
-    if part in FLOOR:
-        assert parts - {part} <= FLOOR
-        assert packages <= FLOOR_PACKAGES
-        return
-    assert part in LAYERS, f"{part}: a new part; give it its place in this table"
-    may_parts, may_packages = LAYERS[part]
-    assert parts - {part} <= FLOOR | may_parts
-    assert packages <= may_packages | FLOOR_PACKAGES
+@pytest.mark.parametrize("folder", sorted({folder for folder, _ in ALL} - FREE))
+def test_folder_imports_only_what_it_may(folder: str) -> None:
+    assert folder in FOLDERS or folder in VOCABULARY, f"{folder} is new: give it a row in this table"
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for each, path in ALL
+        if each == folder
+        for name in own_imports(path)
+        if not may_import(folder, name)
+    ]
+    assert not wrong
 
 
 def test_table_names_only_what_is_there() -> None:
-    assert set(LAYERS) | FREE | FLOOR == {part for part, _ in ALL}
+    assert set(FOLDERS) | FREE | VOCABULARY == {folder for folder, _ in ALL}
 
 
-def test_only_the_command_imports_the_daemon() -> None:
-    users = {part for part, path in ALL if "daemon" in uses(path)[0]}
-    assert users == {"cli"}
+def test_table_has_no_circle() -> None:
+    left = {folder: {other.partition(".")[0] for other in others} for folder, others in FOLDERS.items()}
+    left["worker"] -= {"fleet"}  # the wire format alone, which imports nothing of the fleet
+    while ends := [folder for folder, others in left.items() if not others & set(left)]:
+        for folder in ends:
+            del left[folder]
+    assert not left
 
 
-def test_kernels_know_nothing_of_the_rest() -> None:
-    for part, path in ALL:
-        if part == "kernels":
-            assert uses(path)[0] <= {"kernels"}
+def test_what_the_parent_runs_never_imports_what_the_worker_runs() -> None:
+    assert not [
+        (folder, name)
+        for folder, path in ALL
+        if folder in PARENT
+        for name in own_imports(path)
+        if name.partition(".")[0] in CHILD
+    ]
+
+
+def test_what_the_parent_runs_never_imports_torch() -> None:
+    assert not [
+        (folder, name)
+        for folder, path in ALL
+        if folder in PARENT | VOCABULARY
+        for name in imported(path)
+        if name.partition(".")[0] in ENGINE
+    ]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["imgdiffd.cli.main", "imgdiffd.daemon.serve", "imgdiffd.export", "imgdiffd.inbox", "imgdiffd.method.nouns"],
+)
+def test_parent_process_never_loads_torch(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'diffusers'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_kernels_have_no_init_so_that_no_package_of_that_name_is_shadowed() -> None:
@@ -150,10 +150,3 @@ def test_kernels_have_no_init_so_that_no_package_of_that_name_is_shadowed() -> N
 def test_no_module_is_a_drawer_for_everything() -> None:
     stems = {path.stem for _, path in ALL} | {path.parent.name for _, path in ALL}
     assert not stems & {"utils", "util", "helpers", "common", "misc"}
-
-
-@pytest.mark.parametrize("module", ["imgdiffd.cli", "imgdiffd.daemon", "imgdiffd.inbox", "imgdiffd.rewriting"])
-def test_parent_process_never_loads_torch(module: str) -> None:
-    code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'diffusers'}} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

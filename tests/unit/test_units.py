@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd import api
-from imgdiffd.daemon import CLOSE_S, SCHEDULER_POLL_S, WORKER_GRACE_S
+from imgdiffd.api import app as api
+from imgdiffd.daemon.serve import CLOSE_S, SCHEDULER_POLL_S, WORKER_GRACE_S
 from imgdiffd.errors import EXIT_CONFIGURATION
 from imgdiffd.settings import SYSTEM_FILE, Settings
 

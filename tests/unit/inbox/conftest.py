@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.inbox import Inbox, intake
-from tests.fake_jobs import FakeJobs, make_inbox
+from tests.fakes.jobs import FakeJobs, make_inbox
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from imgdiffd.errors import InputError
 from imgdiffd.inbox import Inbox, Intake
-from imgdiffd.inbox.sightings import look, wait_until_settled
+from imgdiffd.inbox.scan import look, wait_until_settled
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
-from tests.fake_jobs import PROFILE, FakeJobs, drop, make_inbox, names, sighting
+from tests.fakes.jobs import PROFILE, FakeJobs, drop, make_inbox, names, sighting
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from imgdiffd.errors import InputError, StoreError
 from imgdiffd.inbox import Inbox
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.job import JobState
-from imgdiffd.profile import load_profile
-from tests.fake_jobs import FakeJobs, drop, make_inbox, names, wait_until
+from imgdiffd.method.profile import load_profile
+from tests.fakes.jobs import FakeJobs, drop, make_inbox, names, wait_until
 
 pytestmark = pytest.mark.anyio
 

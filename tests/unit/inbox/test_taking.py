@@ -12,10 +12,10 @@ import pytest
 from imgdiffd.errors import InputError
 from imgdiffd.inbox import Fingerprint, Inbox
 from imgdiffd.inbox.intake import open_regular
-from imgdiffd.inbox.sightings import Sighting, is_left_alone
+from imgdiffd.inbox.scan import Sighting, is_left_alone
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
-from tests.fake_jobs import PROFILE, FakeJobs, drop, names, reason_of
+from tests.fakes.jobs import PROFILE, FakeJobs, drop, names, reason_of
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from imgdiffd.inbox import Inbox, Intake
-from imgdiffd.inbox.sightings import Sighting
+from imgdiffd.inbox.scan import Sighting
 from imgdiffd.job import JobState
-from tests.fake_jobs import (
+from tests.fakes.jobs import (
     PROFILE,
     FakeJobs,
     drop,

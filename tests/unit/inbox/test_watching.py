@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from imgdiffd.inbox.watch import FolderWatch
-from tests.fake_jobs import FakeJobs, drop, make_inbox, names, wait_until
+from tests.fakes.jobs import FakeJobs, drop, make_inbox, names, wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,217 @@
+"""Bundles: which model plays which role, as frozen data read from a `bundle.toml`.
+
+It owns where a model's files are and which formats are allowed; it does not know torch or what a model computes.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from imgdiffd.errors import BundleError
+from imgdiffd.pipeline import OPTIONAL_ROLES, Role
+
+MINI = "mini"
+SHIPPED = ("paper", "small")  # bundles of models that are not part of imgdiffd
+BUILT_IN = (MINI, *SHIPPED)
+
+_HERE = Path(__file__).parent
+_ADDRESS = re.compile(r"https://\S+/[^/\s]+")
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+Rows = Annotated[int, Field(ge=1, le=4096)]
+Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
+Precision = Literal["auto", "fp16", "bf16", "fp32"]
+
+
+def is_address(source: str) -> bool:
+    """Whether `source` is a web address, of one file."""
+    return _ADDRESS.fullmatch(source) is not None
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Model(_Frozen):
+    """One role's model: `source` is a folder (relative to the bundle file, or absolute) or a hub id `owner/name`.
+
+    `revision` and `variant` are the hub's; `licence` is shown to people. `precision` auto is fp16 on a GPU, fp32 on a
+    CPU. `weights_gb` is what the resident weights take in half precision, `peak_gb` what one pass takes beside them (an
+    estimate until a run has measured it). `allow_pickle` reads a checkpoint that exists only as pickles, with
+    torch's `weights_only` reader.
+    """
+
+    _one_file: ClassVar[bool] = False
+
+    source: str
+    revision: str | None = None
+    variant: str | None = None
+    licence: str | None = None
+    precision: Precision = "auto"
+    weights_gb: Gigabytes | None = None
+    peak_gb: Gigabytes | None = None
+    allow_pickle: bool = False
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_named(cls, source: str) -> str:
+        if not source.strip():
+            raise ValueError("source must not be empty")
+        if is_address(source) and not cls._one_file:
+            raise ValueError("source must be a folder or a hub id: it takes more than one file")
+        return source
+
+    @property
+    def label(self) -> str:
+        """What provenance records: the source, and its revision where one is pinned."""
+        return f"{self.source}@{self.revision}" if self.revision else self.source
+
+
+class Rewriter(Model):
+    """A chat LLM. `rows_per_pass` prompts run at once, always exactly that many, so no result depends on its mates.
+
+    `chat_template` is Jinja for tokenizers that bring none.
+    """
+
+    rows_per_pass: Rows = 16
+    chat_template: str | None = None
+
+
+class Sdxl(Model):
+    """A Stable Diffusion XL pipeline folder. `vae` replaces its VAE, for one that does not overflow in fp16."""
+
+    vae: str | None = None
+
+
+class Painter(Sdxl):
+    """Paints pairs. `pairs_per_pass` run at once, always exactly that many."""
+
+    pairs_per_pass: Rows = 1
+
+
+class Eraser(Sdxl):
+    """Inpaints, with a UNet that reads plain latents. `pictures_per_pass` run at once, always exactly that many."""
+
+    pictures_per_pass: Rows = 1
+
+
+class Segmenter(Model):
+    """An Ultralytics segmentation checkpoint, `file` in `source`; or `source` is the file's own web address (https).
+
+    A box's sides that are within `border_px` of the picture's border are moved onto it.
+    """
+
+    _one_file: ClassVar[bool] = True
+
+    file: str
+    border_px: Annotated[int, Field(ge=0, le=4096)] = 20  # FastSAM's own constant
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_names_the_file(cls, data: object) -> object:
+        source = data.get("source") if isinstance(data, dict) else None
+        if isinstance(data, dict) and isinstance(source, str) and is_address(source):
+            return {"file": source.rpartition("/")[2], **data}
+        return data
+
+    @field_validator("file")
+    @classmethod
+    def _file_is_a_checkpoint(cls, file: str) -> str:
+        if Path(file).name != file or Path(file).suffix != ".pt":
+            raise ValueError("file must be the bare name of a .pt checkpoint")
+        return file
+
+
+class Captioner(Model):
+    """An image-text-to-text model. `rows_per_pass` pictures are asked at once, always exactly that many.
+
+    Beside each stand up to five questions about it, at the memory of their own tokens alone.
+    """
+
+    rows_per_pass: Rows = 2
+    chat_template: str | None = None
+
+
+class Judge(Captioner):
+    """An image-text-to-text model that says whether a pair looks natural. `rows_per_pass` pairs are shown at once."""
+
+    rows_per_pass: Rows = 4
+
+
+class Bundle(_Frozen):
+    """A model for each role, and the profile that fits them. `path` is the file it was read from.
+
+    A bundle may lack `eraser`, which only object removal needs, and `judge`, which only profiles with the natural-image
+    filter need:
+
+        [judge]
+        source = "OpenGVLab/InternVL3-8B-hf"
+        rows_per_pass = 4
+    """
+
+    name: str
+    path: Path
+    profile: str = "default"
+    rewriter: Rewriter
+    painter: Painter
+    segmenter: Segmenter
+    clip: Model
+    blip: Model
+    captioner: Captioner
+    eraser: Eraser | None = None
+    judge: Judge | None = None
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that this bundle has a model for, in order."""
+        return tuple(role for role in Role if getattr(self, role.value) is not None)
+
+    def model(self, role: Role) -> Model:
+        """What plays `role`. Raises BundleError where that is one of OPTIONAL_ROLES which this bundle lacks."""
+        found: Model | None = getattr(self, role.value)
+        if found is None:
+            raise BundleError(f"bundle {self.name}: it has no {role}", hint=f"add [{role}] to {self.path}")
+        return found
+
+    def folder(self, source: str) -> Path | None:
+        """The local folder that `source` names, whether it exists or not; None for a hub id or a web address."""
+        if is_address(source):
+            return None
+        local = (self.path.parent / source).resolve()
+        return None if _HUB_ID.fullmatch(source) and not local.is_dir() else local
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """The built-in bundle called `name`, or the one in that folder or `.toml` file.
+
+    Nothing is opened but the bundle file. Raises BundleError naming the file and the key that is wrong.
+    """
+    path = _path(str(name))
+    try:
+        data: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        hint = f"use one of {', '.join(BUILT_IN)}, a folder with bundle.toml, or a .toml file"
+        raise BundleError(f"bundle {name}: cannot read {path}: {error}", hint=hint) from error
+    except tomllib.TOMLDecodeError as error:
+        raise BundleError(f"bundle {name}: {path}: {error}", hint="correct the TOML") from error
+    data.setdefault("name", path.stem if path.stem != "bundle" else path.parent.name)
+    if "path" in data:
+        raise BundleError(f"bundle {name}: {path}: path: unknown key", hint="remove it")
+    try:
+        return Bundle.model_validate({**data, "path": path})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "bundle"
+        optional = " and ".join(sorted(OPTIONAL_ROLES))
+        hint = f"every role needs a table with source, but for {optional}; the roles are {', '.join(Role)}"
+        raise BundleError(f"bundle {name}: {path}: {key}: {first['msg']}", hint=hint) from error
+
+
+def _path(name: str) -> Path:
+    if name == MINI:
+        return _HERE.parent / "mini" / "bundle" / "bundle.toml"
+    if name in SHIPPED:
+        return _HERE / f"{name}.toml"
+    return (Path(name) if name.endswith(".toml") else Path(name) / "bundle.toml").resolve()

@@ -1,0 +1,29 @@
+"""Whether a bundle holds every model that a profile needs."""
+
+from collections.abc import Collection
+
+from imgdiffd.bundles.bundle import Bundle
+from imgdiffd.errors import ConfigurationError
+from imgdiffd.method.profile import Profile
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_ROLES, STAGES, Role
+
+
+def optional_roles(profile: Profile) -> frozenset[Role]:
+    """Those of OPTIONAL_ROLES that the captions of this profile need."""
+    entered = set(CAPTION_STAGES) - profile.skipped_stages
+    return frozenset[Role]().union(*(STAGES[stage].roles for stage in entered)) & OPTIONAL_ROLES
+
+
+def check_agreement(profile: Profile, bundle: Bundle, held: Collection[str] | None = None) -> None:
+    """Raises ConfigurationError, naming both, where the profile needs a role that the bundle lacks.
+
+    With `held`, the roles that the devices hold, also where none of them holds it.
+    """
+    without = "or set natural.enabled = false in the profile"  # the judge is the only role that a profile may need
+    for role in sorted(optional_roles(profile)):
+        if role not in bundle.roles:
+            message = f"profile {profile.name} needs a {role}, bundle {bundle.name} has none"
+            raise ConfigurationError(message, hint=f"add [{role}] to {bundle.path}, {without}")
+        if held is not None and role not in held:
+            message = f"profile {profile.name} needs the {role} of bundle {bundle.name}, no device has room for it"
+            raise ConfigurationError(message, hint=f"use a smaller one, add a device, {without}")

@@ -1,0 +1,106 @@
+"""Keeps the picture folder to what is wanted while the daemon runs: everything once at the start, then what ended.
+
+It owns when and how fast files are deleted; which may go is `images.retention`'s rule, read off committed rows.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from imgdiffd.images.files import ITEMS_PER_FOLDER, folder_of, items_of
+from imgdiffd.images.retention import named, why_gone
+from imgdiffd.images.sweep import delete, folders, missing, now_ns, superfluous
+from imgdiffd.settings import KeepPictures, Settings
+from imgdiffd.store import Store
+
+_log = logging.getLogger(__name__)
+
+GATHER_S = 5.0  # what ends meanwhile is looked for in the same go
+AT_ONCE = 64  # files deleted before a rest that takes as long
+
+
+class Tidy:
+    """Deletes what nothing wants. It only ever reads rows, so that a full disk is no obstacle.
+
+    What it has not come to when the daemon dies is found by the next start, which looks through every folder.
+    """
+
+    def __init__(self, store: Store, pictures: Path, keep: KeepPictures) -> None:
+        """Temporary files in the folder `pictures` that are older than this call belong to nobody."""
+        self._store = store
+        self._pictures = pictures
+        self._keep = keep
+        self._started_ns = now_ns(pictures)
+        self._marked: set[str] = set()
+        self._all = True
+        self._woken = anyio.Event()
+
+    def mark(self, items: Iterable[int]) -> None:
+        """Rows of these items say that they, or their removals, have ended."""
+        if self._keep != "all":
+            self._marked.update(map(folder_of, items))
+            self._wake()
+
+    async def mark_job(self, job: int) -> None:
+        """As `mark`, of the items of a job that was cancelled."""
+        items = await self._store.items_of(job)
+        if items:
+            self.mark([*items[::ITEMS_PER_FOLDER], items[-1]])
+
+    def use(self, settings: Settings) -> None:
+        """What these settings keep is kept from now on; of what lies there already too."""
+        if settings.keep_pictures != self._keep:
+            self._keep = settings.keep_pictures
+            self._all = True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._marked or self._all:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Tidy up until cancelled. What the file system refuses is logged and left for the next time."""
+        while True:
+            marked, self._marked, self._woken = self._marked, set(), anyio.Event()
+            if self._all:
+                self._all = False
+                marked = {path.name for path, _ in await to_thread.run_sync(folders, self._pictures)}
+            count = 0
+            for folder in sorted(marked):
+                try:
+                    count += await self._tidy(self._pictures / folder)
+                except OSError as error:
+                    _log.warning("pictures: %s; what nothing wants stays until the next time", error)
+                    self._marked.add(folder)
+            if count:
+                _log.info("pictures: deleted %d files that nothing wants", count)
+            await self._woken.wait()
+            await anyio.sleep(GATHER_S)
+
+    async def _tidy(self, folder: Path) -> int:
+        asked_ns = await to_thread.run_sync(now_ns, self._pictures)
+        items = await self._store.pictures(items_of(folder.name))
+        find = partial(superfluous, folder, items, self._keep, asked_ns=asked_ns, started_ns=self._started_ns)
+        doomed = await to_thread.run_sync(find)
+        for first in range(0, len(doomed), AT_ONCE):
+            began = time.monotonic()
+            await to_thread.run_sync(delete, doomed[first : first + AT_ONCE])
+            await anyio.sleep(time.monotonic() - began)
+        return len(doomed)
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        """Those of these pictures that do not lie there."""
+        return missing(self._pictures, names)
+
+    async def gone(self, item: int) -> Mapping[str, str]:
+        """The item's pictures that rows name and that are not there, each with the reason."""
+        known = (await self._store.pictures(range(item, item + 1))).get(item)
+        if known is None:
+            return {}
+        absent = await to_thread.run_sync(self.missing, named(known))
+        return {name: why_gone(known, name, self._keep) for name in absent}

@@ -1,0 +1,273 @@
+"""Pure decisions: raw scores and a profile in, what passes and why the rest does not out.
+
+It owns every filter of the method (paper, sections 3.1–3.3); it does not know where scores come from or are kept. A
+score that is missing never counts as "keep": it is a reason of its own.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgdiffd.method.messages import (
+    CLIP_IMAGE_COSINE,
+    CLIP_TEXT_COSINE,
+    YES_PROBABILITY,
+    Box,
+    Candidate,
+    Description,
+    Difference,
+    match_key,
+    noun_key,
+)
+from imgdiffd.method.profile import Bound, Contrast, Describe, Locate, Natural, Pair, Profile
+from imgdiffd.pipeline import seed_of
+
+_YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reason` is None for what passes, else a short code; `detail` holds the numbers for people."""
+
+    reason: str | None = None
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was held against it."""
+        return self.reason is None
+
+
+PASSED = Verdict()
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A candidate that passed: `index` numbers them from 0, the most different first."""
+
+    index: int
+    candidate: int
+    image: int
+    box: Box
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionChoice:
+    """The regions kept, one verdict per candidate in the candidates' order, and the pair's own verdict."""
+
+    regions: tuple[Region, ...]
+    verdicts: tuple[Verdict, ...]
+    verdict: Verdict
+
+
+def _present(score: float | None) -> bool:
+    return score is not None and not math.isnan(score)
+
+
+def _missing(kind: str) -> Verdict:
+    return Verdict("score_missing", kind)
+
+
+def judge_pair(scores: Mapping[str, float], pair: Pair) -> Verdict:
+    """The image-similarity filter (IS): alike enough to be an edit, not so alike that nothing changed."""
+    score = scores.get(CLIP_IMAGE_COSINE)
+    if score is None or not _present(score):
+        return _missing(CLIP_IMAGE_COSINE)
+    value = score if pair.decimals is None else round(score, pair.decimals)
+    if not pair.above.above(value):
+        return Verdict("pair_too_different", f"{CLIP_IMAGE_COSINE} {score:.4f}, wanted above {pair.above.value}")
+    if not pair.below.below(value):
+        return Verdict("pair_too_similar", f"{CLIP_IMAGE_COSINE} {score:.4f}, wanted below {pair.below.value}")
+    return PASSED
+
+
+def says_yes(answer: str) -> bool | None:
+    """True for a bare yes, False for a bare no, in any case and punctuation; None for anything else, "not" included."""
+    found = _YES_OR_NO.fullmatch(answer)
+    return found[1].lower() == "yes" if found else None
+
+
+def judge_natural(answer: str, scores: Mapping[str, float], natural: Natural) -> Verdict:
+    """The natural-image filter (the authors' scripts, not the paper): the pair must look reasonable to the judge."""
+    said, score = says_yes(answer), scores.get(YES_PROBABILITY)
+    if score is None or not _present(score):
+        return _missing(YES_PROBABILITY)
+    if said is None:
+        return Verdict("answer_unclear", f"wanted yes or no, got {answer!r}")
+    if said if natural.rule == "answer" else natural.yes_above.above(score):
+        return PASSED
+    wanted = "wanted yes" if natural.rule == "answer" else f"wanted above {natural.yes_above.value}"
+    return Verdict("unnatural", f"answer {answer!r}, {YES_PROBABILITY} {score:.4f}, {wanted}")
+
+
+def judge_area(box: Box, width: int, height: int, locate: Locate) -> Verdict:
+    """The size limits, as fractions of the picture; a box without a whole pixel is `box_degenerate`."""
+    x1, y1, x2, y2 = box
+    if x2 <= x1 or y2 <= y1:
+        return Verdict("box_degenerate", f"{x2 - x1}x{y2 - y1} px")
+    share = (x2 - x1) * (y2 - y1) / (width * height)
+    if share < locate.min_area:
+        return Verdict("box_too_small", f"{share:.5f} of the picture, wanted {locate.min_area}")
+    if share > locate.max_area:
+        return Verdict("box_too_large", f"{share:.5f} of the picture, wanted {locate.max_area}")
+    return PASSED
+
+
+def judge_crops(scores: Mapping[str, float], locate: Locate) -> Verdict:
+    """The crop-difference filter: the two pictures must differ inside the box."""
+    score = scores.get(CLIP_IMAGE_COSINE)
+    if not _present(score):
+        return _missing(CLIP_IMAGE_COSINE)
+    if not locate.crop_cosine_below.below(score):
+        detail = f"{CLIP_IMAGE_COSINE} {score:.4f}, wanted below {locate.crop_cosine_below.value}"
+        return Verdict("crops_too_similar", detail)
+    return PASSED
+
+
+def judge_nouns(scores: Mapping[str, float], locate: Locate) -> Verdict:
+    """BITM: picture 1's crop holds caption 1's noun, picture 2's holds caption 2's; one side or both, by the profile.
+
+    A caption without a changed noun has no score on its side: under `any` the other side decides.
+    """
+    keys = [noun_key(locate.noun_kind, side) for side in (1, 2)]
+    sides = [scores[key] for key in keys if _present(scores.get(key))]
+    if not sides or (locate.noun_rule == "both" and len(sides) < 2):
+        return _missing(" and ".join(key for key in keys if not _present(scores.get(key))))
+    matches = [locate.noun_above.above(score) for score in sides]
+    if any(matches) if locate.noun_rule == "any" else all(matches):
+        return PASSED
+    values = ", ".join(f"{score:.4f}" for score in sides)
+    return Verdict("no_object_in_box", f"{locate.noun_kind} {values}, wanted above {locate.noun_above.value}")
+
+
+def intersection_over_union(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of one box (4,) with others (n, 4), in continuous coordinates: no extra pixel. Empty unions give 0."""
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    areas = np.maximum(others[:, 2] - others[:, 0], 0.0) * np.maximum(others[:, 3] - others[:, 1], 0.0)
+    union = max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) + areas - overlap
+    ratio: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return ratio
+
+
+def suppress_overlaps(boxes: Sequence[Box], cosines: Sequence[float], bound: Bound) -> list[int]:
+    """Indices of the boxes kept, the most different first; of two whose IoU is above `bound` the more different wins.
+
+    Equal cosines keep their order, so the answer is the same on every device.
+    """
+    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    order = np.argsort(np.asarray(cosines, dtype=np.float64), kind="stable")
+    alive = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
+    for position, index in enumerate(order):
+        if not alive[position]:
+            continue
+        kept.append(int(index))
+        if position + 1 == len(order):
+            break
+        overlaps = intersection_over_union(array[index], array[order[position + 1 :]])
+        limit = overlaps >= bound.value if bound.closed else overlaps > bound.value
+        alive[position + 1 :] &= ~limit
+    return kept
+
+
+def choose_regions(candidates: Sequence[Candidate], locate: Locate, width: int, height: int) -> RegionChoice:
+    """From every box that the segmenter found to the few worth describing (paper, section 3.2).
+
+    Size, crop difference and noun are tests of each box alone; overlap and the limit compare those that passed.
+    """
+    verdicts: list[Verdict] = []
+    for candidate in candidates:
+        verdict = judge_area(candidate.box, width, height, locate)
+        if verdict.passed:
+            verdict = judge_crops(candidate.scores, locate)
+        if verdict.passed:
+            verdict = judge_nouns(candidate.scores, locate)
+        verdicts.append(verdict)
+    passed = [index for index, verdict in enumerate(verdicts) if verdict.passed]
+    kept = suppress_overlaps(
+        [candidates[index].box for index in passed],
+        [candidates[index].scores[CLIP_IMAGE_COSINE] for index in passed],
+        locate.overlap_iou,
+    )
+    chosen = [passed[index] for index in kept]
+    for index in set(passed) - set(chosen):
+        verdicts[index] = Verdict("overlaps_more_different_box", f"IoU above {locate.overlap_iou.value}")
+    for index in chosen[locate.regions :]:
+        verdicts[index] = Verdict("beyond_region_limit", f"at most {locate.regions} a pair")
+    regions = tuple(
+        Region(rank, index, candidates[index].image, candidates[index].box, candidates[index].scores)
+        for rank, index in enumerate(chosen[: locate.regions])
+    )
+    return RegionChoice(regions, tuple(verdicts), PASSED if regions else _why_no_region(verdicts))
+
+
+def _why_no_region(verdicts: Sequence[Verdict]) -> Verdict:
+    if not verdicts:
+        return Verdict("no_boxes", "the segmenter found nothing in either picture")
+    reasons = [verdict.reason or "" for verdict in verdicts]
+    counts = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
+    return Verdict("no_region", ", ".join(f"{reason} {count}" for reason, count in counts.items()))
+
+
+def judge_texts(scores: Mapping[str, float], describe: Describe) -> Verdict:
+    """CS: the two region captions must say different things."""
+    score = scores.get(CLIP_TEXT_COSINE)
+    if not _present(score):
+        return _missing(CLIP_TEXT_COSINE)
+    if not describe.text_cosine_below.below(score):
+        detail = f"{CLIP_TEXT_COSINE} {score:.4f}, wanted below {describe.text_cosine_below.value}"
+        return Verdict("descriptions_too_similar", detail)
+    return PASSED
+
+
+def judge_matches(scores: Mapping[str, float], describe: Describe) -> Verdict:
+    """CITM: each region caption must match its own picture's crop."""
+    for side in (1, 2):
+        key = match_key(describe.match_kind, side)
+        score = scores.get(key)
+        if not _present(score):
+            return _missing(key)
+        if not describe.match_above.above(score):
+            return Verdict("description_mismatch", f"{key} {score:.4f}, wanted above {describe.match_above.value}")
+    return PASSED
+
+
+def judge_description(description: Description, describe: Describe) -> Verdict:
+    """Whether a region goes on: both captions say something, different things (CS), and each what is there (CITM)."""
+    if not description.text1.strip() or not description.text2.strip():
+        return Verdict("description_empty")
+    verdict = judge_texts(description.scores, describe)
+    return judge_matches(description.scores, describe) if verdict.passed else verdict
+
+
+def judge_difference(difference: Difference) -> Verdict:
+    """A sample needs a difference caption with words in it."""
+    return PASSED if difference.text.strip() else Verdict("difference_empty")
+
+
+def summarise(verdicts: Iterable[Verdict]) -> Verdict:
+    """One verdict for an item from those of its regions: passed if any did, else the most frequent reason."""
+    reasons: dict[str, int] = {}
+    for verdict in verdicts:
+        if verdict.reason is None:
+            return PASSED
+        reasons[verdict.reason] = reasons.get(verdict.reason, 0) + 1
+    if not reasons:
+        return Verdict("no_region")
+    first = max(reasons, key=lambda reason: reasons[reason])
+    return Verdict(first, ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
+
+
+def left_picture(profile: Profile, caption: str, attempt: int, index: int) -> int:
+    """Which picture (1 the original, 2 the edit) stands on the left of region `index`'s sample."""
+    contrast: Contrast = profile.contrast
+    if contrast.sides == "original_left":
+        return 1
+    return 1 + (seed_of(profile.seed, caption, attempt, f"sides:{index}") & 1)

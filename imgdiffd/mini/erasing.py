@@ -1,0 +1,73 @@
+"""Object removal on trial: pairs through the real eraser, inspected, judged by the world's own truth.
+
+It owns what is measured of an erasure; the stages and the judge do the work.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from imgdiffd.method.profile import Profile, Removal
+from imgdiffd.method.removal import Inspection, judge_inspection
+from imgdiffd.method.removal_messages import EraseInput, Erasure
+from imgdiffd.mini.ground_truth import iou, outside
+from imgdiffd.mini.harness import Laboratory
+from imgdiffd.stages.erase import erase
+from imgdiffd.stages.inspect import inspect
+from imgdiffd.store import ItemStory
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """An erasure whose box lies on one thing (IoU at least 0.5): what became of that thing, as the judge sees it.
+
+    `still_seen`: something of that noun is there. `passed`: the filter believes that the thing is gone.
+    """
+
+    still_seen: bool
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """What was erased of some pairs, and the pixels that were not to change: how many did, of how many."""
+
+    erased: tuple[Erased, ...]
+    changed_outside: int
+    outside: int
+
+
+def remove_things(laboratory: Laboratory, stories: Sequence[ItemStory], profile: Profile) -> Removals:
+    """Erase and inspect everything that the stories' pairs hold."""
+    inputs = [
+        EraseInput(story.item, story.pair.image1, story.pair.image2, story.caption, story.attempt)
+        for story in stories
+        if story.pair is not None and story.pair.image2
+    ]
+    with torch.inference_mode():
+        outputs = erase(laboratory.models, profile, inputs, laboratory.pictures)
+        erasures = [erasure for output in outputs for erasure in output.erasures]
+        inspections = inspect(laboratory.models, profile, erasures, laboratory.pictures)
+    moved = [_moved(laboratory, erasure, profile.removal) for erasure in erasures]
+    judged = tuple(_judged(laboratory, inspections, profile.removal)) if inspections else ()
+    return Removals(judged, sum(changed for changed, _ in moved), sum(total for _, total in moved))
+
+
+def _judged(laboratory: Laboratory, inspections: Sequence[Inspection], removal: Removal) -> Iterator[Erased]:
+    names = [name for each in inspections for name in (each.erasure.source, each.erasure.erased)]
+    verdicts = laboratory.judge.see(np.stack([laboratory.pixels(name) for name in names]))
+    for each, before, after in zip(inspections, verdicts[0::2], verdicts[1::2], strict=True):
+        thing = max(before.things, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
+        if thing is not None and iou(thing.box, each.erasure.box) >= 0.5:
+            left = [seen for seen in after.things if seen.noun == thing.noun and iou(seen.box, thing.box) >= 0.3]
+            yield Erased(bool(left), judge_inspection(each.text, each.scores, removal).passed)
+
+
+def _moved(laboratory: Laboratory, erasure: Erasure, removal: Removal) -> tuple[int, int]:
+    """A mask lies inside its box, so beyond the box, grown by the paste-back's reach, no pixel may change."""
+    first, second = laboratory.pixels(erasure.source), laboratory.pixels(erasure.erased)
+    x1, y1, x2, y2 = erasure.box
+    where = outside((first.shape[0], first.shape[1]), [(x1, y1, x2, y2)], removal.dilate_px + removal.feather_px)
+    return int((first != second).any(axis=2)[where].sum()), int(where.sum())

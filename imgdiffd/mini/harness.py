@@ -1,0 +1,89 @@
+"""Captions through the pipeline in one process: the real models, stages, store and decisions, without a scheduler.
+
+It owns the short loop that stands in for daemon and worker; it does not know what the results are worth.
+"""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imgdiffd import stages
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.method.profile import Profile
+from imgdiffd.mini.scene_judge import Judge
+from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
+from imgdiffd.models.loading import Models, load_models
+from imgdiffd.pipeline import DEPTH, STAGES, Stage
+from imgdiffd.stages.images import Pictures
+from imgdiffd.store import ItemStory, Store
+
+_ROOM = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Caption:
+    text: str
+    source_id: str
+    line: int
+
+
+def held_out_captions(count: int, seed: int) -> list[str]:
+    """`count` different captions of scenes that no model was trained on."""
+    rng = np.random.default_rng([HELD_OUT_SEED, seed])
+    captions: dict[str, None] = {}
+    while len(captions) < count:
+        captions[draw_scene(rng).caption] = None
+    return list(captions)
+
+
+class Laboratory:
+    """The miniature bundle's models and judge on the CPU, with a folder for pictures and a database."""
+
+    def __init__(self, folder: Path) -> None:
+        bundle = load_bundle("mini")
+        self.folder = folder
+        self.models: Models = load_models(bundle, bundle.roles, torch.device("cpu"), lambda _: None, compile=False)
+        self.judge = Judge.load(bundle.path.parent / "judge")
+        self.pictures = Pictures(folder / "pictures", torch.device("cpu"))
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        """The laboratory's database."""
+        async with Store.open(self.folder / "state.db") as store:
+            yield store
+
+    async def run(
+        self, store: Store, captions: Sequence[str], profile: Profile, last: Stage = Stage.RENDER
+    ) -> list[ItemStory]:
+        """Take `captions` through `last`; returns everything known of each, in order."""
+        digest = hashlib.sha256("\n".join([profile.model_dump_json(), *captions]).encode()).hexdigest()
+        job = await store.add_job(f"{profile.name} trial", "", digest, profile)
+        records = [_Caption(text, "", line) for line, text in enumerate(captions, 1)]
+        await store.add_captions(job.id, records, ())
+        await store.finish_reading(job.id)
+        first: list[int] = []
+        while tasks := await store.ready_tasks(_ROOM, ()):
+            first = first or [task.item for task in tasks]
+            stage = tasks[-1].stage  # upstream first: full batches, nothing is waiting for a picture here
+            if DEPTH[stage] > DEPTH[last]:
+                await store.cancel(job.id)
+                break
+            batch = [task for task in tasks if task.stage == stage][: STAGES[stage].batch_limit]
+            inputs = await store.stage_inputs(stage, [task.item for task in batch])
+            begun = time.monotonic()
+            with torch.inference_mode():
+                outputs = stages.run(stage, self.models, profile, inputs, self.pictures)
+            attempts = {task.item: task.attempt for task in batch}
+            await store.record(stage, "trial", profile, outputs, attempts, time.monotonic() - begun)
+        return [await store.item_story(item) for item in sorted(first)]
+
+    def pixels(self, name: str) -> NDArray[np.uint8]:
+        """A picture as uint8 HxWx3."""
+        return np.ascontiguousarray(self.pictures.read(name).permute(1, 2, 0).numpy())

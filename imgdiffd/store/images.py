@@ -1,0 +1,67 @@
+"""The pictures that rows name, with what says whether they are still wanted; and the pairs that removal has missed.
+
+It owns these questions; what is wanted is decided in `imgdiffd.images.retention`.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+
+from imgdiffd.images.retention import ItemPictures, ThingPictures
+from imgdiffd.job import ItemState
+from imgdiffd.store.removals import BEYOND_THE_GATE
+
+_LIVE = "jobs.state NOT IN ('cancelled', 'failed')"
+
+
+def pictures(connection: sqlite3.Connection, items: range, *, removal: bool) -> Mapping[int, ItemPictures]:
+    """Those of `items` that exist. With `removal`, pairs that it has not taken up yet are adoptable."""
+    bounds = (items.start, items.stop)
+    samples: dict[int, list[str]] = {}
+    for row in connection.execute(
+        "SELECT item_id, left_image, right_image FROM samples WHERE item_id >= ? AND item_id < ?", bounds
+    ):
+        samples.setdefault(row["item_id"], []).extend((row["left_image"], row["right_image"]))
+    things: dict[int, list[ThingPictures]] = {}
+    for row in connection.execute(
+        "SELECT item_id, source, erased, with_image, without_image FROM erasures WHERE item_id >= ? AND item_id < ?",
+        bounds,
+    ):
+        things.setdefault(row["item_id"], []).append(ThingPictures(*row[1:]))
+    rows = connection.execute(
+        f"SELECT items.id, items.state, {_LIVE} AS live, items.stage IN ({BEYOND_THE_GATE}) AS passed,"
+        " removals.state AS removal, pairs.image1, pairs.image2"
+        " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
+        " LEFT JOIN removals ON removals.item_id = items.id WHERE items.id >= ? AND items.id < ?",
+        bounds,
+    )
+    return {
+        row["id"]: ItemPictures(
+            item=row["id"],
+            state=ItemState(row["state"]),
+            live=bool(row["live"]),
+            removal=None if row["removal"] is None else ItemState(row["removal"]),
+            adoptable=bool(removal and row["removal"] is None and row["passed"] and row["live"]),
+            pair=tuple(filter(None, (row["image1"], row["image2"]))),
+            samples=tuple(samples.get(row["id"], ())),
+            things=tuple(things.get(row["id"], ())),
+        )
+        for row in rows
+    }
+
+
+def items_of(connection: sqlite3.Connection, job: int) -> range:
+    """The items of a job from the first to the last, others among them where it was read beside another."""
+    first, last = connection.execute("SELECT min(id), max(id) FROM items WHERE job_id = ?", (job,)).fetchone()
+    return range(0) if first is None else range(first, last + 1)
+
+
+def missed_pairs(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str, str]]:
+    """The next `limit` pairs above item `after` that passed the similarity gate while there was no removal."""
+    rows = connection.execute(
+        "SELECT items.id, pairs.image1, pairs.image2 FROM items JOIN jobs ON jobs.id = items.job_id"
+        " JOIN pairs ON pairs.item_id = items.id"
+        f" WHERE items.id > ? AND items.stage IN ({BEYOND_THE_GATE}) AND {_LIVE}"
+        " AND NOT EXISTS (SELECT 1 FROM removals WHERE removals.item_id = items.id) ORDER BY items.id LIMIT ?",
+        (after, limit),
+    )
+    return [(row["id"], row["image1"], row["image2"]) for row in rows]

@@ -1,0 +1,91 @@
+"""A bundle's models, resident on one torch device, and the stages over them: what a worker process runs.
+
+It owns torch's switches and the recent pictures; it does not know pipes or other devices.
+"""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from imgdiffd import stages
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.errors import SettingsError
+from imgdiffd.fleet.wire import Batch, Report, Start
+from imgdiffd.kernels import attention
+from imgdiffd.method.messages import StageOutput
+from imgdiffd.method.profile import load_profile
+from imgdiffd.models.loading import load_models
+from imgdiffd.pipeline import Role
+from imgdiffd.stages.images import Pictures
+from imgdiffd.worker.graph_checks import graph_steps
+from imgdiffd.worker.warm_up import warm_up
+
+
+class StageEngine:
+    """Loads what `start` names, telling `say` what it is at. Raises BundleError, or what the loaders raise."""
+
+    def __init__(self, start: Start, say: Callable[[str], None]) -> None:
+        if start.threads:
+            torch.set_num_threads(start.threads)
+        torch.backends.cudnn.benchmark = False  # a measured choice of algorithm would differ from run to run
+        torch.backends.cudnn.deterministic = True
+        try:
+            attention.choose(start.attention)
+        except RuntimeError as error:
+            raise SettingsError(str(error), hint="`imgdiffd settings` says what each choice means") from error
+        device = torch.device(start.device)
+        bundle = load_bundle(start.bundle)
+        self._notes: list[str] = []
+        self._models = load_models(
+            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._notes.append
+        )
+        if start.compile:
+            with torch.inference_mode():
+                profile = load_profile(bundle.profile)
+                warm_up(self._models, profile, device, say, self._notes.append)
+                if device.type == "cuda":
+                    graph_steps(self._models, profile, device, say, self._notes.append)
+        self._device = device
+        self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
+        self._pictures = Pictures(Path(start.pictures), device)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Role to source and revision."""
+        return dict(self._models.sources)
+
+    @property
+    def weights_bytes(self) -> dict[str, int]:
+        """The memory that each role's weights take."""
+        return dict(self._models.weights_bytes)
+
+    def report(self) -> Report:
+        """Peak memory, repeated decodes and notes since the last call."""
+        repeated = self._models.repeated_decodes()
+        counters = {"decodes_repeated": repeated - self._repeated} if repeated > self._repeated else {}
+        self._repeated = repeated
+        notes = tuple(self._notes)
+        self._notes.clear()
+        return Report(self._peak_bytes(), counters, notes)
+
+    def _peak_bytes(self) -> int:
+        if self._device.type != "cuda":
+            return 0
+        return max(0, torch.cuda.max_memory_allocated(self._device) - self._resident_bytes)
+
+    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+        """Run the batch's stage, without gradients."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._resident_bytes = torch.cuda.memory_allocated(self._device)
+        with torch.inference_mode():
+            return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._pictures)
+
+    def free_memory(self) -> None:
+        """Forget recent pictures and hand the allocator's cache back."""
+        self._pictures.forget()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,58 @@
+"""Drives a real store as the daemon would: submits captions, takes tasks, records made-up answers.
+
+It owns the order of the calls; it does not know what they must lead to.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from imgdiffd.method.profile import Profile
+from imgdiffd.pipeline import Stage
+from imgdiffd.store import JobRow, Recorded, Store, TaskRow
+from tests.fakes.answers import PROFILE, Caption, answers, captions
+
+MANY = 100_000
+
+
+async def submit(
+    store: Store,
+    records: Sequence[Caption] | int = 1,
+    *,
+    name: str = "captions",
+    priority: int = 0,
+    profile: Profile = PROFILE,
+) -> JobRow:
+    """A job that was read to its end."""
+    lines = captions(records) if isinstance(records, int) else records
+    digest = hashlib.sha256(f"{name}{[line.text for line in lines]}".encode()).hexdigest()
+    job = await store.add_job(name, f"/inbox/{name}", digest, profile, priority)
+    await store.add_captions(job.id, lines)
+    return await store.finish_reading(job.id)
+
+
+async def record(
+    store: Store, tasks: Sequence[TaskRow], *, passes: bool = True, boxes: int = 2, profile: Profile = PROFILE
+) -> Recorded:
+    """Run one batch of tasks that are all in the same stage."""
+    stage = tasks[0].stage
+    inputs = await store.stage_inputs(stage, [task.item for task in tasks])
+    outputs = answers(inputs, passes, boxes)
+    return await store.record(stage, "cpu:0", profile, outputs, {task.item: task.attempt for task in tasks}, 0.5)
+
+
+async def ready(store: Store) -> list[TaskRow]:
+    """Every task that could be taken now."""
+    return await store.ready_tasks(MANY, ())
+
+
+async def advance_to(store: Store, stage: Stage) -> list[TaskRow]:
+    """Let every ready item pass until all of them wait in `stage`."""
+    while tasks := [task for task in await ready(store) if task.stage is not stage]:
+        await record(store, [task for task in tasks if task.stage is tasks[0].stage])
+    return await ready(store)
+
+
+async def finish(store: Store) -> None:
+    """Let every ready item pass to its end."""
+    while tasks := await ready(store):
+        await record(store, [task for task in tasks if task.stage is tasks[0].stage])

@@ -1,0 +1,148 @@
+"""The HTTP routes and the socket they are served on."""
+
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from imgdiffd.api import app as api
+from imgdiffd.errors import DaemonError, InputError
+from imgdiffd.status import Funnel, JobView, Status
+
+JOB = JobView(
+    id=1, name="a.txt", state="active", profile="default", created_at=1.0, finished_at=None, captions=2, duplicates=0,
+    problems=0, sampled=0, rejected=0, failed=0, cancelled=0, samples=0, error=None, duplicate_of=None,
+)  # fmt: skip
+
+
+class FakeControl:
+    """One job; every call noted."""
+
+    def __init__(self) -> None:
+        self.problems: tuple[str, ...] = ()
+        self.calls: list[tuple[object, ...]] = []
+
+    async def status(self) -> Status:
+        return Status(
+            version="1", pid=1, uptime_s=0.0, ready=not self.problems, paused=False, problems=self.problems,
+            bundle="mini", inbox="/inbox", open_tasks=0, steals=0, devices=(), jobs=(JOB,),
+        )  # fmt: skip
+
+    async def jobs(self) -> tuple[JobView, ...]:
+        return (JOB,)
+
+    async def job(self, job: int) -> JobView | None:
+        return JOB if job == JOB.id else None
+
+    async def funnel(self, job: int | None) -> Funnel:
+        return Funnel(steps=())
+
+    async def change_job(self, job: int, verb: api.JobVerb) -> JobView | None:
+        self.calls.append((verb, job))
+        if verb == "resume":
+            raise DaemonError("job 1 is active, not paused")
+        return JOB if job == JOB.id else None
+
+    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+        content = b"".join([chunk async for chunk in body])
+        if not content:
+            raise InputError(f"{name}: empty", code="empty_file")
+        self.calls.append((name, content, profile, priority))
+        return JOB
+
+    async def retry(self, job: int | None, reason: str | None) -> int:
+        self.calls.append(("retry", job, reason))
+        return 3
+
+    async def set_paused(self, paused: bool) -> None:
+        self.calls.append(("paused", paused))
+
+    async def explain(self, item: int) -> dict[str, Any] | None:
+        return {"item": item} if item == 1 else None
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+async def client(control: FakeControl) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(api.build_app(control, "1"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://imgdiffd") as http:
+        yield http
+
+
+@pytest.mark.anyio
+async def test_health_is_ok_while_ready_says_what_is_wrong(client: httpx.AsyncClient, control: FakeControl) -> None:
+    assert (await client.get("/ready")).status_code == 200
+    control.problems = ("no device is ready",)
+    assert (await client.get("/health")).status_code == 200
+    answer = await client.get("/ready")
+    assert (answer.status_code, answer.json()["problems"]) == (503, ["no device is ready"])
+
+
+@pytest.mark.anyio
+async def test_a_submitted_file_arrives_whole_with_its_name_and_options(
+    client: httpx.AsyncClient, control: FakeControl
+) -> None:
+    answer = await client.post("/jobs", params={"name": "a.txt", "priority": 3}, content=b"a cat\n")
+    assert answer.status_code == 200
+    assert control.calls == [("a.txt", b"a cat\n", None, 3)]
+
+
+@pytest.mark.anyio
+async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.AsyncClient) -> None:
+    cases = {
+        ("GET", "/jobs/9"): 404,
+        ("GET", "/jobs/9/funnel"): 404,
+        ("GET", "/items/9"): 404,
+        ("POST", "/jobs/9/pause"): 404,
+        ("POST", "/jobs/1/resume"): 409,
+        ("POST", "/jobs?name=a.txt"): 422,
+        ("POST", "/jobs/1/explode"): 422,
+        ("GET", "/jobs/0"): 422,
+    }
+    for (method, path), status in cases.items():
+        answer = await client.request(method, path)
+        assert (path, answer.status_code) == (path, status)
+        assert answer.json()["detail"]
+
+
+def test_the_socket_is_never_open_beyond_0660(tmp_path: Path) -> None:
+    old_mask = os.umask(0)  # the most permissive caller
+    try:
+        with api.bind(tmp_path / "s") as listener:
+            assert stat.S_IMODE((tmp_path / "s").lstat().st_mode) == 0o660
+            assert listener.family == socket.AF_UNIX
+    finally:
+        os.umask(old_mask)
+
+
+def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:
+    api.bind(tmp_path / "s").close()  # what a killed daemon leaves
+    with api.bind(tmp_path / "s"), pytest.raises(DaemonError, match="already listens"):
+        api.bind(tmp_path / "s")
+
+
+def test_a_file_in_the_sockets_place_is_named_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(DaemonError, match="not a socket"):
+        api.bind(tmp_path / "s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+@pytest.mark.anyio
+async def test_failed_captions_of_every_job_are_retried_unless_one_is_named(
+    client: httpx.AsyncClient, control: FakeControl
+) -> None:
+    everywhere = await client.post("/retry", params={"reason": "worker_died"})
+    assert everywhere.json() == {"retried": 3}
+    assert (await client.post("/retry", params={"job": 1})).status_code == 200
+    assert control.calls == [("retry", None, "worker_died"), ("retry", 1, None)]
+    assert (await client.post("/retry", params={"job": 0})).status_code == 422

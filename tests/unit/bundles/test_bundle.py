@@ -1,0 +1,95 @@
+"""Bundle files: what they say, and that every fault is named with its file and key."""
+
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.bundles.bundle import BUILT_IN, SHIPPED, load_bundle
+from imgdiffd.errors import BundleError
+
+TABLES = """
+[rewriter]
+source = "rewriter"
+[painter]
+source = "painter"
+pairs_per_pass = 2
+[segmenter]
+source = "segmenter"
+file = "any.pt"
+[clip]
+source = "openai/clip-vit-base-patch32"
+revision = "abc"
+[blip]
+source = "/somewhere/blip"
+[captioner]
+source = "captioner"
+"""
+
+
+def written(folder: Path, text: str = TABLES) -> Path:
+    path = folder / "bundle.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_bundle_loads_and_names_each_role(name: str) -> None:
+    bundle = load_bundle(name)
+    assert bundle.name == name
+    assert all(bundle.model(role).source and bundle.model(role).licence for role in bundle.roles)
+
+
+def test_a_folder_its_file_and_the_file_itself_are_the_same_bundle(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert load_bundle(tmp_path) == load_bundle(path) == load_bundle(str(path))
+    assert load_bundle(path).name == tmp_path.name
+
+
+def test_local_sources_are_beside_the_bundle_file_and_hub_ids_are_not_folders(tmp_path: Path) -> None:
+    bundle = load_bundle(written(tmp_path))
+    assert bundle.folder(bundle.rewriter.source) == tmp_path / "rewriter"
+    assert bundle.folder(bundle.blip.source) == Path("/somewhere/blip")
+    assert bundle.folder(bundle.clip.source) is None
+    assert bundle.clip.label == "openai/clip-vit-base-patch32@abc"
+    assert bundle.rewriter.label == "rewriter"
+
+
+def test_a_folder_that_looks_like_a_hub_id_is_a_folder_where_it_exists(tmp_path: Path) -> None:
+    (tmp_path / "openai" / "clip-vit-base-patch32").mkdir(parents=True)
+    bundle = load_bundle(written(tmp_path))
+    assert bundle.folder(bundle.clip.source) == tmp_path / "openai" / "clip-vit-base-patch32"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (TABLES.replace('[clip]\nsource = "openai/clip-vit-base-patch32"\nrevision = "abc"', ""), "clip"),
+        (TABLES.replace("pairs_per_pass = 2", "pairs_per_pass = 0"), "painter.pairs_per_pass"),
+        (TABLES.replace("revision", "revison"), "clip.revison"),
+        (TABLES.replace('"any.pt"', '"../any.pt"'), "segmenter.file"),
+        (TABLES.replace('"any.pt"', '"any.pkl"'), "segmenter.file"),
+        ('path = "elsewhere"\n' + TABLES, "path"),
+        ("[clip", "TOML"),
+    ],
+)
+def test_a_wrong_bundle_file_is_named_with_its_key(tmp_path: Path, text: str, key: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(path)
+    assert key in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert caught.value.hint
+
+
+def test_an_unknown_bundle_is_refused_with_the_known_names(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="mini, paper, small"):
+        load_bundle(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_bundle_says_what_memory_each_role_takes(name: str) -> None:
+    bundle = load_bundle(name)
+    for role in bundle.roles:
+        model = bundle.model(role)
+        assert model.weights_gb, role
+        assert model.peak_gb, role

@@ -1,0 +1,63 @@
+"""The laws of `imgdiffd.bundles.compatibility`: what a profile leaves out, and which bundles it cannot be run with."""
+
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.bundles.bundle import Bundle, load_bundle
+from imgdiffd.bundles.compatibility import check_agreement, optional_roles
+from imgdiffd.cli.main import main
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
+from imgdiffd.method.profile import BUILT_IN, load_profile
+from imgdiffd.pipeline import OPTIONAL_STAGES, Role, Stage
+from tests.fakes.answers import VETTED
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Bundle:
+    roles = ("rewriter", "painter", "segmenter", "clip", "blip", "captioner", "judge")
+    tables = [f'[{role}]\nsource = "{role}"\n' + ('file = "a.pt"\n' if role == "segmenter" else "") for role in roles]
+    path = tmp_path / "judged.toml"
+    path.write_text("".join(tables), "utf-8")
+    return load_bundle(path)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_built_in_profile_enters_the_optional_stages_or_needs_an_optional_role(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.skipped_stages == OPTIONAL_STAGES == {Stage.VET}
+    assert not optional_roles(profile)
+    check_agreement(profile, load_bundle("mini"), held=())
+
+
+def test_the_filter_needs_the_judge_and_only_that() -> None:
+    assert not VETTED.skipped_stages
+    assert optional_roles(VETTED) == {Role.JUDGE}
+
+
+def test_a_bundle_without_a_judge_is_refused_naming_both_and_what_to_do() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_agreement(VETTED, load_bundle("mini"))
+    assert caught.value.exit_status == EXIT_CONFIGURATION
+    assert "profile default needs a judge, bundle mini has none" in str(caught.value)
+    assert "add [judge] to" in str(caught.value)
+    assert "natural.enabled = false" in str(caught.value)
+
+
+def test_a_judge_that_no_device_holds_is_refused(judged: Bundle) -> None:
+    check_agreement(VETTED, judged)
+    check_agreement(VETTED, judged, held=["clip", "judge"])
+    with pytest.raises(ConfigurationError, match="no device has room"):
+        check_agreement(VETTED, judged, held=["clip"])
+
+
+def test_check_refuses_settings_whose_profile_needs_a_judge_that_the_bundle_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vetted.toml").write_text('extends = "default"\nnatural = { enabled = true }\n')
+    settings = tmp_path / "settings.toml"
+    settings.write_text('bundle = "mini"\nprofile = "vetted.toml"\n')
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", str(settings), "check"])
+    assert caught.value.code == EXIT_CONFIGURATION
+    assert "profile vetted needs a judge, bundle mini has none" in capsys.readouterr().err

@@ -1,0 +1,241 @@
+"""The laws of `imgdiffd.method.profile`: the numbers of paper, scripts and Data-Juicer, and how a file changes them."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from imgdiffd.errors import ProfileError
+from imgdiffd.method.profile import BUILT_IN, Bound, Natural, Profile, load_profile
+
+FULL_SIZE = ("default", "paper", "scripts", "data-juicer")
+ALL = pytest.mark.parametrize("name", BUILT_IN)
+LARGE = pytest.mark.parametrize("name", FULL_SIZE)
+
+
+def opened(value: float) -> Bound:
+    return Bound(value=value, closed=False)
+
+
+def closed(value: float) -> Bound:
+    return Bound(value=value, closed=True)
+
+
+@ALL
+def test_built_in_profile_loads_under_its_own_name(name: str) -> None:
+    assert load_profile(name).name == name
+
+
+# The table of the method's parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature", "top_p", "tokens"),
+    [
+        ("default", 0.8, 0.95, 128),
+        ("paper", 0.8, 0.95, 128),
+        ("scripts", 0.8, 0.6, 128),
+        ("data-juicer", 0.9, 0.95, 512),
+    ],
+)
+def test_rewriting_samples_as_in_the_table(name: str, temperature: float, top_p: float, tokens: int) -> None:
+    rewrite = load_profile(name).rewrite
+    assert (rewrite.temperature, rewrite.top_p, rewrite.max_new_tokens) == (temperature, top_p, tokens)
+    assert rewrite.max_caption_tokens == 77
+
+
+def test_rewriting_asks_with_the_table_s_words() -> None:
+    scripts = (
+        'Here is a sentence: "{caption}". Please replace one entity in this sentence with another entity, such as an '
+        "animal, a vehicle, or a piece of furniture. Please only answer with the replaced sentence."
+    )
+    paper = (
+        "Here is a sentence: '{caption}'. Please only replace one of the objects in this sentence with another object."
+    )
+    assert load_profile("default").rewrite.prompt == load_profile("scripts").rewrite.prompt == scripts
+    assert load_profile("paper").rewrite.prompt == paper
+    assert "physically plausible" in load_profile("data-juicer").rewrite.prompt
+
+
+@LARGE
+def test_pictures_are_painted_as_in_the_table(name: str) -> None:
+    generate = load_profile(name).generate
+    assert (generate.picture_px, generate.steps, generate.guidance_scale, generate.edit) == (1024, 50, 7.5, "refine")
+    assert (generate.cross_injection, generate.self_injection) == (1.0, 0.4)
+    assert generate.self_injection_max_tokens == 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "above", "below", "decimals"),
+    [
+        ("default", opened(0.9), opened(0.98), None),
+        ("paper", opened(0.9), opened(0.98), None),
+        ("scripts", opened(0.9), opened(0.98), 3),
+        ("data-juicer", closed(0.9), closed(0.99), None),
+    ],
+)
+def test_pairs_pass_as_in_the_table(name: str, above: Bound, below: Bound, decimals: int | None) -> None:
+    pair = load_profile(name).pair
+    assert (pair.above, pair.below, pair.decimals) == (above, below, decimals)
+
+
+@LARGE
+def test_segmenter_is_asked_as_in_the_table(name: str) -> None:
+    locate = load_profile(name).locate
+    assert (locate.segment_px, locate.segment_confidence, locate.segment_iou) == (1024, 0.05, 0.5)
+    assert locate.overlap_iou == opened(0.5)
+    assert locate.regions == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "kind", "noun", "rule", "min_area", "max_area"),
+    [
+        ("default", opened(0.85), "blip_itc_cosine", opened(0.35), "any", 1 / 400, 1.0),
+        ("paper", opened(0.85), "blip_itc_cosine", opened(0.35), "any", 1 / 400, 1.0),
+        ("scripts", opened(0.85), "blip_itc_cosine", opened(0.35), "any", 1 / 400, 1.0),
+        ("data-juicer", closed(0.85), "blip_itm_probability", closed(0.4), "both", 0.0, 1 / 10),
+    ],
+)
+def test_boxes_pass_as_in_the_table(
+    name: str, crop: Bound, kind: str, noun: Bound, rule: str, min_area: float, max_area: float
+) -> None:
+    locate = load_profile(name).locate
+    assert locate.crop_cosine_below == crop
+    assert (locate.noun_kind, locate.noun_above, locate.noun_rule) == (kind, noun, rule)
+    assert (locate.min_area, locate.max_area) == (min_area, max_area)
+
+
+@pytest.mark.parametrize(
+    ("name", "match", "text", "tokens"),
+    [
+        ("default", opened(0.4), opened(0.85), 64),
+        ("paper", opened(0.4), opened(0.85), 64),
+        ("scripts", opened(0.35), opened(0.85), 64),
+        ("data-juicer", closed(0.4), closed(0.8), 1024),
+    ],
+)
+def test_region_captions_pass_as_in_the_table(name: str, match: Bound, text: Bound, tokens: int) -> None:
+    describe = load_profile(name).describe
+    assert (describe.match_above, describe.text_cosine_below, describe.max_new_tokens) == (match, text, tokens)
+    assert (describe.match_kind, describe.match_grow_px) == ("blip_itc_cosine", 5)
+    assert describe.prompt == "Please provide a clear description for this region: {box}."
+
+
+@LARGE
+def test_difference_caption_and_red_boxes_are_as_in_the_table(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.contrast.max_new_tokens == (1024 if name == "data-juicer" else 128)
+    assert profile.contrast.bar_px == 20
+    doubled = profile.contrast.prompt.count("the the ")
+    assert doubled == (1 if name == "scripts" else 0)
+    assert profile.contrast.prompt.replace("the the ", "the ") == load_profile("default").contrast.prompt
+    assert (profile.render.grow_px, profile.render.line_px) == (5, 3)
+
+
+def test_only_the_default_draws_sides_and_widens_lines() -> None:
+    """The references put the original on the left always, with a line that is gone once the picture is made small."""
+    assert load_profile("default").contrast.sides == "random"
+    assert load_profile("default").render.view_px == 336
+    for name in ("paper", "scripts", "data-juicer"):
+        assert load_profile(name).contrast.sides == "original_left"
+        assert load_profile(name).render.view_px == 0
+
+
+def test_small_profile_fits_small_pictures() -> None:
+    mini = load_profile("mini")
+    assert mini.generate.picture_px <= 128
+    assert mini.render.line_px == 1
+
+
+# Thresholds
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_strict_bound_refuses_its_own_value_and_a_closed_one_takes_it(value: float, score: float) -> None:
+    assert opened(value).above(score) == (score > value)
+    assert opened(value).below(score) == (score < value)
+    assert closed(value).above(score) == (score >= value)
+    assert closed(value).below(score) == (score <= value)
+
+
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_missing_score_never_passes(score: float | None) -> None:
+    for bound in (opened(0.5), closed(0.5)):
+        assert not bound.above(score)
+        assert not bound.below(score)
+
+
+# Files
+
+
+def test_file_names_only_what_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "strict.toml"
+    file.write_text('extends = "paper"\n[pair]\nbelow = { value = 0.97 }\n')
+    profile = load_profile(str(file))
+    paper = load_profile("paper")
+    assert profile.name == "strict"
+    assert profile.pair.below == opened(0.97)
+    assert profile.pair.above == paper.pair.above
+    assert profile.rewrite == paper.rewrite
+
+
+def test_file_may_extend_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('extends = "default"\nname = "base"\nseed = 5\n')
+    (tmp_path / "more.toml").write_text('extends = "base.toml"\nname = "more"\n')
+    profile = load_profile(str(tmp_path / "more.toml"))
+    assert (profile.name, profile.seed) == ("more", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('extends = "default"\n[pair]\nabov = { value = 1 }\n', "pair.abov"),
+        ('extends = "default"\n[pair]\nabove = { value = "high" }\n', "pair.above.value"),
+        ('extends = "default"\n[pair]\nabove = { value = nan }\n', "pair.above.value"),
+        ('extends = "default"\n[locate]\nnoun_kind = "clip"\n', "locate.noun_kind"),
+        ('extends = "default"\n[rewrite]\nprompt = "Replace it."\n', "{caption}"),
+        ('extends = "default"\n[generate]\npicture_px = 1023\n', "generate.picture_px"),
+        ('extends = "default"\n[generate]\nword_steps = { dog = [0.5, 0.2] }\n', "word_steps.dog"),
+        ('extends = "default"\n[generate]\nword_steps = { dog = [0.5, 1.2] }\n', "generate.word_steps.dog"),
+        ('extends = "default"\n[generate]\nedit = "none"\nword_steps = { dog = [0, 1] }\n', "word_steps"),
+        ('extends = "default"\n[generate]\nreweight = { dog = nan }\n', "generate.reweight.dog"),
+        ('name = "alone"\n', "rewrite"),
+        ('extends = "self.toml"\n', "extends itself"),
+        ("extends = 3\n", "extends must be"),
+        ('extends = "unheard"\n', "unheard"),
+        ("seed = \n", "line 1"),
+    ],
+)
+def test_wrong_file_is_refused_by_its_key(text: str, part: str, tmp_path: Path) -> None:
+    file = tmp_path / "self.toml"
+    file.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(str(file))
+    assert part in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_status == 78
+
+
+@pytest.mark.parametrize("name", ["Default", "", "missing.toml", "../default"])
+def test_unknown_profile_is_refused(name: str) -> None:
+    with pytest.raises(ProfileError):
+        load_profile(name)
+
+
+@ALL
+def test_profile_is_frozen_and_survives_a_round_trip(name: str) -> None:
+    profile = load_profile(name)
+    assert Profile.model_validate_json(profile.model_dump_json()) == profile
+    with pytest.raises(ValidationError, match="frozen"):
+        profile.pair.above.value = 0.1
+
+
+def test_profiles_of_older_databases_have_the_filter_that_the_default_turns_off() -> None:
+    default = load_profile("default")
+    assert Natural() == default.natural
+    assert not default.natural.enabled
+    older = default.model_dump_json(exclude={"natural"})
+    assert Profile.model_validate_json(older) == default

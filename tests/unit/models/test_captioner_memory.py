@@ -1,0 +1,31 @@
+"""The memory of a captioner's pass at real size, against the peak that its bundle states."""
+
+import pytest
+import torch
+
+from imgdiffd.bundles.bundle import SHIPPED, load_bundle
+from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_share
+from tests.reference.real_size import SOURCES
+
+READING_BYTES = 0.6e9  # what reading a picture takes beside, as the bundles' comments have it
+DESCRIBE = {"slots": 5, "prefix": 2970, "width": 48, "new_tokens": 64}  # five regions of a picture of 1,024²
+CONTRAST = {"slots": 1, "prefix": 1792, "width": 224, "new_tokens": 128}  # a joined pair, asked once
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_keys_and_values_of_a_pass_are_what_the_bundle_states(name: str) -> None:
+    captioner = load_bundle(name).captioner
+    with torch.device("meta"):
+        model = SOURCES[captioner.source]()["model"].half()
+    assert let_share(model) == ""
+    held = []
+    for sizes in (DESCRIBE, CONTRAST):
+        shape = PassShape(captioner.rows_per_pass, **sizes)
+        shared = SharedPass(model, shape)
+        with torch.inference_mode():
+            logits = shared.begin([[[1] * shape.width] * shape.slots] * shape.pictures)
+            shared.step(logits.argmax(-1))
+        held.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in shared.cache.layers))
+    assert captioner.peak_gb is not None
+    assert max(held) == held[0]
+    assert 0.9 <= (held[0] + READING_BYTES) / (captioner.peak_gb * 1e9) <= 1.0

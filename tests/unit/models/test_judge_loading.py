@@ -1,0 +1,97 @@
+"""Loading a judge: from its table, with the captioner's weights where both name the same, refused with its name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from imgdiffd.bundles.bundle import SHIPPED, Bundle, load_bundle
+from imgdiffd.errors import BundleError
+from imgdiffd.models import loading
+from imgdiffd.models.loading import Models, load_models
+from imgdiffd.models.sources import weights_of
+from imgdiffd.pipeline import Role
+from tests.tiny import models as tiny_models
+from tests.tiny.judge import save_judge
+from tests.tiny.sdxl import tiny_sdxl
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle's folder whose captioner knows yes and no; `mute` is one that does not."""
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_sdxl(folder / "painter")
+    tiny_models.save_all(folder)
+    (folder / "captioner").rename(folder / "mute")
+    save_judge(folder / "captioner")
+    return folder
+
+
+def loaded(folder: Path, table: str, *roles: Role) -> Models:
+    path = folder / "judged.toml"
+    path.write_text((folder / "bundle.toml").read_text("utf-8") + f"\n[judge]\n{table}\n", "utf-8")
+    return load_models(load_bundle(path), roles, torch.device("cpu"), lambda _: None, compile=False)
+
+
+@pytest.mark.parametrize(("more", "reads"), [("", 1), ('precision = "bf16"', 2)])
+def test_a_judge_that_names_the_captioners_weights_shares_them(
+    folder: Path, more: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Role] = []
+
+    def counted(bundle: Bundle, role: Role, *rest: Any) -> Any:
+        read.append(role)
+        return weights_of(bundle, role, *rest)
+
+    monkeypatch.setattr(loading, "weights_of", counted)
+    models = loaded(folder, f'source = "captioner"\nrows_per_pass = 2\n{more}', Role.CAPTIONER, Role.JUDGE)
+    assert len(read) == reads
+    picture = torch.zeros((3, 32, 68), dtype=torch.uint8)
+    (judgement,) = models.need_judge.judge([picture], "is this a cat ?", 2)
+    assert 0 < judgement.yes_probability < 1
+    assert models.sources["judge"] == "captioner"
+
+
+def test_the_judges_own_chat_template_is_taken(folder: Path) -> None:
+    template = "{{ 1 / 0 }}"
+    models = loaded(folder, f'source = "captioner"\nchat_template = "{template}"', Role.JUDGE)
+    with pytest.raises(ZeroDivisionError):
+        models.need_judge.judge([torch.zeros((3, 32, 68), dtype=torch.uint8)], "is this a cat ?", 2)
+
+
+def test_a_model_that_cannot_tell_yes_from_no_is_refused_by_bundle_role_and_source(folder: Path) -> None:
+    with pytest.raises(BundleError, match="bundle tiny: judge: mute: its tokenizer has no token for yes"):
+        loaded(folder, 'source = "mute"', Role.JUDGE)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_judge_that_a_shipped_bundle_shows_is_a_whole_table_of_the_size_that_it_says(
+    name: str, tmp_path: Path
+) -> None:
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    lines = load_bundle(name).path.read_text("utf-8").splitlines()
+    begin = lines.index("# [judge]")
+    shown = [line.removeprefix("# ") for line in lines[begin:]]
+    path = tmp_path / "judged.toml"
+    path.write_text("\n".join([*lines[:begin], *shown]), "utf-8")
+    judge = load_bundle(path).judge
+    assert judge is not None
+    assert (judge.source, judge.precision) == ("OpenGVLab/InternVL3-8B-hf", "bf16")
+    text = {
+        "model_type": "qwen2",  # Qwen2.5-7B's sizes, and 30 more tokens for pictures and boxes
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 151_674,
+    }
+    vision = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    with torch.device("meta"):
+        config = InternVLConfig(
+            text_config=text, vision_config={**vision, "attention_bias": True}, tie_word_embeddings=False
+        )
+        elements = sum(weight.numel() for weight in InternVLForConditionalGeneration(config).parameters())
+    assert judge.weights_gb == pytest.approx(2 * elements / 1e9, rel=0.001)

@@ -1,0 +1,75 @@
+"""Overflow in half precision: never a black or NaN picture, and never unsaid."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from imgdiffd.models.sdxl import Sdxl
+from tests.tiny.sdxl import tiny_sdxl
+
+CPU = torch.device("cpu")
+LARGE = 3e4  # fp16 ends at 65,504
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+def overflowing(folder: Path) -> Sdxl:
+    """A checkpoint whose decoder has weights that fp16 holds and products that it does not."""
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
+    with torch.no_grad():
+        weight = sdxl.vae.decoder.conv_in.weight
+        weight.mul_(LARGE / weight.abs().max())
+    sdxl.vae.half().float()  # rounded, so that both precisions decode with the same weights
+    return sdxl
+
+
+def latents_of(sdxl: Sdxl) -> torch.Tensor:
+    return torch.randn(sdxl.vae.config.latent_channels, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def test_a_decode_that_overflows_in_fp16_is_repeated_in_fp32_and_counted(folder: Path) -> None:
+    sdxl = overflowing(folder)
+    latents = latents_of(sdxl) * 20
+    wanted = sdxl.decode(latents)
+    assert wanted is not None
+    assert sdxl.decodes_repeated == 0  # fp32 needs no second try
+    sdxl.vae.half()
+    assert not sdxl._decoded(latents[None]).isfinite().all()
+    picture = sdxl.decode(latents)
+    assert picture is not None
+    assert torch.equal(picture, wanted)
+    assert sdxl.decodes_repeated == 1
+    assert sdxl.vae.dtype == torch.float16
+
+
+@torch.inference_mode()
+def test_a_decode_that_fits_fp16_is_not_repeated(folder: Path) -> None:
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
+    sdxl.vae.half()
+    assert sdxl.decode(latents_of(sdxl)) is not None
+    assert sdxl.decodes_repeated == 0
+
+
+@torch.inference_mode()
+def test_latents_that_are_not_finite_are_not_decoded_twice(folder: Path) -> None:
+    sdxl = Sdxl.load(str(folder), CPU, torch.float32)
+    sdxl.vae.half()
+    assert sdxl.decode(latents_of(sdxl) * torch.nan) is None
+    assert sdxl.decodes_repeated == 0
+
+
+def test_out_of_memory_while_loading_is_not_called_a_damaged_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StableDiffusionXLPipeline, "from_pretrained", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Sdxl.load(str(folder), CPU, torch.float32)

@@ -1,0 +1,133 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from imgdiffd.errors import StageError
+from imgdiffd.method.filters import choose_regions
+from imgdiffd.method.messages import Box, LocateInput, LocateOutput
+from imgdiffd.method.profile import load_profile
+from imgdiffd.models.loading import Models
+from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.locate import locate
+from imgdiffd.testing.models import FakeBlip, FakeClip, FakeSegmenter, canvas, fake_models
+
+PROFILE = load_profile("default")
+W, H = 60, 40
+OBJECT = (10, 10, 30, 30)  # red in picture 1, blue in picture 2
+SAME = (40, 10, 55, 30)  # white in both
+NOUN1, NOUN2 = "blip_itc_cosine.noun1", "blip_itc_cosine.noun2"
+CROPS = "clip_image_cosine"
+
+
+class Scene:
+    """A pair whose only difference is OBJECT, and fakes that find `boxes1` and `boxes2` in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.pictures = Pictures(root, torch.device("cpu"))
+        self.pictures.write({"1.png": canvas("green", W, H, ("red", OBJECT), ("white", SAME))})
+        self.pictures.write({"2.png": canvas("green", W, H, ("blue", OBJECT), ("white", SAME))})
+        self.clip, self.blip = FakeClip(), FakeBlip()
+
+    def models(self, boxes1: Sequence[Box], boxes2: Sequence[Box]) -> Models:
+        return fake_models(segmenter=FakeSegmenter(boxes1, boxes2), clip=self.clip, blip=self.blip)
+
+    def locate(
+        self,
+        boxes1: Sequence[Box],
+        boxes2: Sequence[Box],
+        nouns1: tuple[str, ...] = ("red",),
+        nouns2: tuple[str, ...] = ("blue",),
+    ) -> LocateOutput:
+        entry = LocateInput(1, "1.png", "2.png", nouns1, nouns2)
+        return locate(self.models(boxes1, boxes2), PROFILE, [entry], self.pictures)[0]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_box_found_in_image_2_is_matched_with_caption_2(scene: Scene) -> None:
+    output = scene.locate([], [OBJECT])
+    (candidate,) = output.candidates
+    assert candidate.image == 2
+    assert set(scene.blip.asked) == {("red", OBJECT, "red"), ("blue", OBJECT, "blue")}
+    assert candidate.scores == {CROPS: 0.0, NOUN1: 0.9, NOUN2: 0.9}
+
+
+def test_box_scores_the_same_whichever_picture_it_was_found_in(scene: Scene) -> None:
+    first, second = scene.locate([OBJECT], [OBJECT]).candidates
+    assert (first.image, second.image) == (1, 2)
+    assert first.scores == second.scores
+    assert first.scores is not second.scores
+    assert scene.clip.crops.count(OBJECT) == 2  # once a picture, not once a candidate
+
+
+def test_nouns_of_the_wrong_side_do_not_match(scene: Scene) -> None:
+    (candidate,) = scene.locate([], [OBJECT], nouns1=("blue",), nouns2=("red",)).candidates
+    assert (candidate.scores[NOUN1], candidate.scores[NOUN2]) == (0.1, 0.1)
+
+
+def test_best_of_several_nouns_counts(scene: Scene) -> None:
+    (candidate,) = scene.locate([OBJECT], [], nouns1=("dog", "red", "nothing"), nouns2=("nothing",)).candidates
+    assert candidate.scores == {CROPS: 0.0, NOUN1: 0.9}  # what is not a number is not stored
+
+
+def test_side_without_nouns_has_no_score(scene: Scene) -> None:
+    (candidate,) = scene.locate([OBJECT], [], nouns1=()).candidates
+    assert candidate.scores == {CROPS: 0.0, NOUN2: 0.9}
+
+
+def test_blip_never_sees_a_box_that_clip_already_refused(scene: Scene) -> None:
+    changed, unchanged = scene.locate([OBJECT, SAME], []).candidates
+    assert unchanged.scores == {CROPS: pytest.approx(1.0)}
+    assert {box for _, box, _ in scene.blip.asked} == {OBJECT}
+    assert NOUN1 in changed.scores
+
+
+@pytest.mark.parametrize(
+    "degenerate",
+    [(5, 5, 5, 20), (W + 3, 5, W + 9, 20), (-9, 5, -1, 20), (20, 5, 10, 30)],
+    ids=["no width", "right of the canvas", "left of it", "inverted"],
+)
+def test_degenerate_box_never_drops_its_pair(scene: Scene, degenerate: Box) -> None:
+    bad, good = scene.locate([degenerate, OBJECT], []).candidates
+    assert bad.scores == {}
+    choice = choose_regions((bad, good), PROFILE.locate, W, H)
+    assert [verdict.reason for verdict in choice.verdicts] == ["box_degenerate", None]
+    assert [region.box for region in choice.regions] == [OBJECT]
+
+
+def test_picture_without_boxes_is_no_error(scene: Scene) -> None:
+    assert scene.locate([], []).candidates == ()
+    assert scene.clip.crops == []
+
+
+def test_box_below_the_size_limit_costs_no_model_call(scene: Scene) -> None:
+    tiny = (0, 0, 2, 2)  # 4 of 2,400 pixels: under 1/400
+    (candidate,) = scene.locate([tiny], []).candidates
+    assert (candidate.box, candidate.scores, scene.clip.crops) == (tiny, {}, [])
+
+
+def test_boxes_are_clamped_to_the_canvas(scene: Scene) -> None:
+    (candidate,) = scene.locate([(-5, -3, W + 7, 30)], []).candidates
+    assert candidate.box == (0, 0, W, 30)
+
+
+def test_segmenter_sees_both_pictures_of_every_pair_in_order(scene: Scene) -> None:
+    segmenter = FakeSegmenter([OBJECT], [], [], [SAME])
+    models = fake_models(segmenter=segmenter, clip=scene.clip, blip=scene.blip)
+    entries = [LocateInput(1, "1.png", "2.png", ("red",), ()), LocateInput(2, "2.png", "1.png", ("blue",), ())]
+    first, second = locate(models, PROFILE, entries, scene.pictures)
+    assert [(c.image, c.box) for c in first.candidates] == [(1, OBJECT)]
+    assert [(c.image, c.box) for c in second.candidates] == [(2, SAME)]
+    wanted = [scene.pictures.read(name) for name in ("1.png", "2.png", "2.png", "1.png")]
+    assert all(a is b for a, b in zip(segmenter.shown, wanted, strict=True))
+
+
+def test_pair_of_unequal_sizes_is_refused(scene: Scene) -> None:
+    scene.pictures.write({"2.png": canvas("green", W + 8, H)})
+    with pytest.raises(StageError, match="60x40 and 68x40"):
+        scene.locate([OBJECT], [])

@@ -1,0 +1,253 @@
+import errno
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.fleet.wire import (
+    EXIT_POISONED,
+    HEADER_BYTES,
+    Batch,
+    Done,
+    Failed,
+    FromWorker,
+    Pulse,
+    Ready,
+    Start,
+    body_length,
+    pack_to_worker,
+    unpack_from_worker,
+)
+from imgdiffd.method.messages import RewriteInput
+from imgdiffd.method.profile import load_profile
+from imgdiffd.pipeline import Stage
+from imgdiffd.testing.worker import COMMAND
+from imgdiffd.worker.serve import EXIT_PROTOCOL, Fault, sort_of_fault
+
+PROFILE = load_profile("default")
+LIMIT_S = 30
+
+
+class Pipe:
+    """A fake worker's process, spoken to in frames by hand."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def send(self, *batches: Batch | Start) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"".join(pack_to_worker(batch) for batch in batches))
+        self.process.stdin.flush()
+
+    def receive(self) -> FromWorker | None:
+        assert self.process.stdout is not None
+        header = self.process.stdout.read(HEADER_BYTES)
+        return unpack_from_worker(self.process.stdout.read(body_length(header))) if header else None
+
+    def answer(self) -> FromWorker | None:
+        """The next frame that is not a pulse."""
+        while isinstance(frame := self.receive(), Pulse):
+            continue
+        return frame
+
+    def close(self) -> tuple[int, str]:
+        """End its input; returns the exit status and stderr."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.stderr is not None
+        words = self.process.stderr.read().decode()
+        return self.process.wait(LIMIT_S), words
+
+
+def batch(number: int, *captions: str) -> Batch:
+    return Batch(number, Stage.REWRITE, PROFILE, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
+
+
+@contextmanager
+def spawned(folder: Path) -> Iterator[Pipe]:
+    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            pipe = Pipe(process)
+            pipe.send(Start("mini", "cpu", (), str(folder)))
+            yield pipe
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
+    with spawned(tmp_path) as pipe:
+        assert isinstance(pipe.answer(), Ready)
+        yield pipe
+
+
+def test_batches_are_answered_in_order(pipe: Pipe) -> None:
+    pipe.send(*(batch(number, f"a house and {number} dogs") for number in (5, 3, 9)))
+    answers = [pipe.answer() for _ in range(3)]
+    assert [answer.batch for answer in answers if isinstance(answer, Done)] == [5, 3, 9]
+
+
+def test_worker_says_which_batch_it_begins_before_it_runs_it(pipe: Pipe) -> None:
+    pipe.send(batch(8, "a kill-worker dog"))
+    frames = []
+    while (frame := pipe.receive()) is not None:
+        frames.append(frame)
+    assert frames[-1] == Pulse(8)
+
+
+def test_pulse_goes_on_while_a_stage_hangs(pipe: Pipe) -> None:
+    pipe.send(batch(4, "a hang-worker dog"))
+    seen = [pipe.receive() for _ in range(6)]
+    assert seen.count(Pulse(4)) >= 4
+    assert all(isinstance(frame, Pulse) for frame in seen)
+
+
+def test_print_to_stdout_goes_to_the_log_and_breaks_no_frame(pipe: Pipe) -> None:
+    pipe.send(batch(1, "a print-noise dog"), batch(2, "a dog"))
+    answers = [pipe.answer(), pipe.answer()]
+    assert [type(answer) for answer in answers] == [Done, Done]
+    status, words = pipe.close()
+    assert (status, words) == (0, "noise on stdout\n")
+
+
+def test_error_of_a_stage_is_one_line_and_a_traceback_and_the_worker_lives(pipe: Pipe) -> None:
+    pipe.send(batch(1, "a raise-error dog"), batch(2, "a dog"))
+    failed, done = pipe.answer(), pipe.answer()
+    assert isinstance(failed, Failed)
+    assert not failed.out_of_memory
+    assert failed.error == "ZeroDivisionError: the caption asked for an error"
+    assert "Traceback" in failed.detail
+    assert isinstance(done, Done)
+
+
+def test_out_of_memory_is_told_apart_and_a_smaller_batch_fits(pipe: Pipe) -> None:
+    pipe.send(batch(1, "a need-memory dog", "a cat"), batch(2, "a need-memory dog"))
+    failed, done = pipe.answer(), pipe.answer()
+    assert isinstance(failed, Failed)
+    assert failed.out_of_memory
+    assert isinstance(done, Done)
+
+
+def test_device_fault_ends_the_process_with_its_own_status(pipe: Pipe) -> None:
+    pipe.send(batch(1, "a fault-device dog"), batch(2, "a dog"))
+    assert pipe.answer() is None
+    status, words = pipe.close()
+    assert status == EXIT_POISONED
+    assert "device-side assert" in words
+
+
+def test_worker_finishes_the_batch_under_way_when_its_pipe_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_WORKER_DELAY_S", "0.2")
+    with spawned(tmp_path) as pipe:
+        assert isinstance(pipe.answer(), Ready)
+        pipe.send(batch(1, "a dog"), batch(2, "a cat"))
+        while pipe.receive() != Pulse(1):
+            continue
+        assert pipe.process.stdin is not None
+        pipe.process.stdin.close()
+        answer = pipe.answer()
+        assert isinstance(answer, Done)
+        assert answer.batch == 1
+        assert pipe.answer() is None  # what was queued behind it is dropped
+        assert pipe.process.wait(LIMIT_S) == 0
+
+
+def test_end_of_input_while_loading_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_WORKER_START", "hang")
+    with spawned(tmp_path) as pipe:
+        assert isinstance(pipe.receive(), Pulse)
+        assert pipe.close()[0] == 0
+
+
+def test_broken_message_from_the_daemon_ends_the_process(pipe: Pipe) -> None:
+    assert pipe.process.stdin is not None
+    pipe.process.stdin.write(b"\x00\x00\x00\x02{}")
+    status, words = pipe.close()
+    assert status == EXIT_PROTOCOL
+    assert "broken message from the daemon" in words
+
+
+def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    # Both pipes are held open here, so that only the death signal can end the child.
+    child_in, to_child = os.pipe()
+    from_child, child_out = os.pipe()
+    source = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen({COMMAND!r}, stdin={child_in}, stdout={child_out})\n"
+        "print(child.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", source]
+    with (
+        open(to_child, "wb") as stdin,
+        open(from_child, "rb") as stdout,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(child_in, child_out)
+        ) as parent,
+    ):
+        os.close(child_in)
+        os.close(child_out)
+        assert parent.stdout is not None
+        handle = os.pidfd_open(int(parent.stdout.readline()))
+        try:
+            stdin.write(pack_to_worker(Start("mini", "cpu", (), str(tmp_path))))
+            stdin.flush()
+            assert stdout.read(HEADER_BYTES)  # it talks, so it has bound its life to its parent's
+            parent.kill()
+            assert wait_ended(handle)
+        finally:
+            os.close(handle)
+
+
+def wait_ended(handle: int) -> bool:
+    """Whether the process behind a pidfd ends within the limit."""
+    return bool(select.select([handle], [], [], LIMIT_S)[0])
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's is."""
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (MemoryError(), Fault.MEMORY),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), Fault.MEMORY),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), Fault.MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Fault.MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Fault.MEMORY),
+        (RuntimeError("CUDA error: device-side assert triggered"), Fault.POISONED),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), Fault.POISONED),
+        (RuntimeError("CUDA error: unspecified launch failure"), Fault.POISONED),
+        (RuntimeError("CUDA error: invalid argument"), Fault.STAGE),
+        (ValueError("a caption about an illegal memory access"), Fault.STAGE),
+        (RuntimeError("shapes do not match"), Fault.STAGE),
+        (OSError(errno.ENOSPC, "No space left on device"), Fault.DISK),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), Fault.DISK),
+        (OSError(errno.EIO, "Input/output error"), Fault.STAGE),
+    ],
+)
+def test_fault_is_known_by_type_and_text(error: Exception, fault: Fault) -> None:
+    assert sort_of_fault(error) is fault
+
+
+def test_fault_is_found_behind_the_error_that_wraps_it() -> None:
+    wrapped = ValueError("could not paint")
+    wrapped.__cause__ = RuntimeError("CUDA error: device-side assert triggered")
+    assert sort_of_fault(wrapped) is Fault.POISONED
+
+
+def test_talking_needs_no_heavy_library() -> None:
+    source = (
+        "import sys, imgdiffd.worker.serve, imgdiffd.fleet.device; print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=LIMIT_S)
+    assert done.stdout.strip() == "set()"
