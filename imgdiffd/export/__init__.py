@@ -1,1 +1,1 @@
-"""Datasets out of finished samples: one format a file. None of them knows SQL; they are handed rows."""
+"""What people take home: one format a file."""

@@ -1,0 +1,1 @@
+"""The imgdiffd command and everything that it shows in a terminal."""

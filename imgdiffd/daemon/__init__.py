@@ -1,0 +1,1 @@
+"""The daemon itself: serve.py puts its parts together; start there."""

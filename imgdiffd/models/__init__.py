@@ -1,0 +1,1 @@
+"""The models behind one interface each, one role a file."""

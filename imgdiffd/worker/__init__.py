@@ -1,0 +1,1 @@
+"""The worker process of one device: models that stay loaded, and a loop that runs batches."""
