@@ -14,7 +14,7 @@ It owns the names and the wording rules; it knows nothing of where the errors ar
     └── WorkError                 carries device, stage and items
         ├── OutOfMemoryError      the batch did not fit; a smaller one may
         ├── StageError            the stage raised on this batch
-        │   └── NoRoomError       it could not write its pictures: the disk is full
+        │   └── NoRoomError       it could not write its images: the disk is full
         ├── WorkerDiedError       the process ended, hung or broke the protocol
         └── DeviceStartError      the process never became ready
 """
@@ -25,7 +25,7 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd 
 
 
 class ImgdiffdError(Exception):
-    """Base of the tree. `str()` is one line for people: the thing, the reason, and `hint`, what to do next."""
+    """Base of the tree. `str()` is one line for people: the object, the reason, and `hint`, what to do next."""
 
     exit_status = 1
 

@@ -30,15 +30,15 @@ class Stage(StrEnum):
     """One verb of a caption's way through, in order, and after them the two of object removal (REMOVAL_STAGES)."""
 
     REWRITE = "rewrite"  # caption -> caption with one object replaced
-    GENERATE = "generate"  # two captions -> two pictures from the same noise
-    COMPARE = "compare"  # two pictures -> how alike they are: the pair's gate
-    VET = "vet"  # two pictures -> whether they look natural; only where the profile says so
-    LOCATE = "locate"  # two pictures -> scored boxes
+    GENERATE = "generate"  # two captions -> two images from the same noise
+    COMPARE = "compare"  # two images -> how alike they are: the pair's gate
+    VET = "vet"  # two images -> whether they look natural; only where the profile says so
+    LOCATE = "locate"  # two images -> scored boxes
     DESCRIBE = "describe"  # boxes -> region captions with scores
     CONTRAST = "contrast"  # region captions -> difference captions
-    RENDER = "render"  # boxes burnt in: the sample's pictures
-    ERASE = "erase"  # a pair that passed compare -> its pictures without one thing each
-    INSPECT = "inspect"  # what was erased -> descriptions with scores, and the removal samples' pictures
+    RENDER = "render"  # boxes burnt in: the sample's images
+    ERASE = "erase"  # a pair that passed compare -> its images without one object each
+    INSPECT = "inspect"  # what was erased -> descriptions with scores, and the removal samples' images
 
 
 @dataclass(frozen=True, slots=True)

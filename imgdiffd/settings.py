@@ -20,7 +20,7 @@ PREFIX = "IMGDIFFD_"
 
 _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
-KeepPictures = Literal["samples", "all"]
+KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 CompileChoice = bool | Literal["auto"]
@@ -36,7 +36,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    state_folder: Annotated[Path, Field(description="database, pictures and socket; made if it is not there")] = Path(
+    state_folder: Annotated[Path, Field(description="database, images and socket; made if it is not there")] = Path(
         "/var/lib/imgdiffd"
     )
     inbox_folder: Annotated[Path, Field(description="caption files dropped here become jobs")] = Path()
@@ -77,7 +77,7 @@ class Settings(BaseModel):
         int, Field(ge=1, le=1_000_000, description="captions held in memory for the devices; the rest waits on disk")
     ] = 512
     open_gb: Annotated[
-        float, Field(gt=0, le=1_000_000, description="GB that the pictures of open captions may take, uncompressed")
+        float, Field(gt=0, le=1_000_000, description="GB that the images of open captions may take, uncompressed")
     ] = 16.0
     in_flight: Annotated[
         int, Field(ge=1, le=8, description="batches sent to a worker at once; 2 keeps a GPU from waiting")
@@ -93,10 +93,10 @@ class Settings(BaseModel):
         float, Field(ge=0, le=1_000_000, description="free disk space in GiB below which nothing new is started")
     ] = 2.0
     keep_pictures: Annotated[
-        KeepPictures,
+        KeepImages,
         Field(
-            description="samples: pictures of rejected pairs are deleted, their scores, texts and seeds kept; "
-            "all: every picture is kept, several times the room"
+            description="samples: images of rejected pairs are deleted, their scores, texts and seeds kept; "
+            "all: every image is kept, several times the room"
         ),
     ] = "samples"
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"

@@ -56,7 +56,7 @@ class RemovalView(_Record):
 
     @property
     def total(self) -> int:
-        """All pairs that were ever to have things removed."""
+        """All pairs that were ever to have objects removed."""
         return self.done + self.waiting
 
 
@@ -146,7 +146,7 @@ class SchedulerView(_Record):
     out_of_memory: int
     deaths: int
     broken: int
-    set_aside: int
+    quarantine: int
 
 
 class Status(_Record):

@@ -1,4 +1,4 @@
-"""Crop, antialiased resize, rescale and normalise, on the picture's device: on a GPU as batched matrix products.
+"""Crop, antialiased resize, rescale and normalise, on the image's device: on a GPU as batched matrix products.
 
 It owns Pillow's resampling weights and the two preprocessing shapes (CLIP's, BLIP's); it does not know which model
 reads the result.
@@ -22,7 +22,7 @@ _BATCH_ELEMENTS = 1 << 26  # floats of windows and weights in flight: 256 MiB
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """How a model wants its pictures: [3, height, width], (pixel · rescale - mean) / std.
+    """How a model wants its images: [3, height, width], (pixel · rescale - mean) / std.
 
     "squash" resizes both sides to the target; "shortest_edge_center" resizes the shorter side to `edge`, keeping the
     aspect, and cuts the target out of the middle.
@@ -91,37 +91,37 @@ def _three(values: Sequence[float] | float) -> tuple[float, float, float]:
     return (red, green, blue)
 
 
-def crop(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, *, products: bool | None = None) -> Tensor:
-    """The boxes of `picture` [3, H, W] uint8 as the model wants them: [boxes, 3, height, width], fp32, on its device.
+def crop(image: Tensor, boxes: Sequence[Box], plan: CropPlan, *, products: bool | None = None) -> Tensor:
+    """The boxes of `image` [3, H, W] uint8 as the model wants them: [boxes, 3, height, width], fp32, on its device.
 
     Pixel values before normalising are Pillow's to within two steps of 255: one direction, then the other, each rounded
     and clamped to bytes. `products` multiplies batches of boxes by matrices of weights, which is what a GPU is good at;
     otherwise torch's filters take box by box, in whole numbers. None leaves it to the device. A box that reaches beyond
-    the picture is cut at its border. Raises ValueError naming a box with no pixel inside the picture.
+    the image is cut at its border. Raises ValueError naming a box with no pixel inside the image.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     inside = [_inside(box, height, width) for box in boxes]
-    out = torch.empty(len(boxes), 3, plan.height, plan.width, device=picture.device)
-    if picture.device.type != "cpu" if products is None else products:
+    out = torch.empty(len(boxes), 3, plan.height, plan.width, device=image.device)
+    if image.device.type != "cpu" if products is None else products:
         for rows_first, chosen in _batches(inside, plan):
-            out[chosen] = _multiplied(picture, [inside[each] for each in chosen], plan, rows_first)
+            out[chosen] = _multiplied(image, [inside[each] for each in chosen], plan, rows_first)
     else:
-        interleaved = picture[None].contiguous(memory_format=torch.channels_last)  # as those filters read fastest
+        interleaved = image[None].contiguous(memory_format=torch.channels_last)  # as those filters read fastest
         for index, box in enumerate(inside):
             out[index] = _filtered(interleaved, box, plan)
-    mean, std = (torch.tensor(each, device=picture.device).view(3, 1, 1) for each in (plan.mean, plan.std))
+    mean, std = (torch.tensor(each, device=image.device).view(3, 1, 1) for each in (plan.mean, plan.std))
     return out.mul_(plan.rescale).sub_(mean).div_(std)
 
 
 def _inside(box: Box, height: int, width: int) -> Box:
     x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
     if x1 >= x2 or y1 >= y2:
-        raise ValueError(f"box {tuple(box)} has no pixel inside a picture of {width}×{height}")
+        raise ValueError(f"box {tuple(box)} has no pixel inside an image of {width}×{height}")
     return x1, y1, x2, y2
 
 
-def _filtered(pictures: Tensor, box: Box, plan: CropPlan) -> Tensor:
-    """[3, height, width] uint8, of `pictures` [1, 3, H, W]."""
+def _filtered(images: Tensor, box: Box, plan: CropPlan) -> Tensor:
+    """[3, height, width] uint8, of `images` [1, 3, H, W]."""
     x1, y1, x2, y2 = box
     tall, wide = plan.resized(y2 - y1, x2 - x1)
     top, left = (tall - plan.height) // 2, (wide - plan.width) // 2
@@ -132,7 +132,7 @@ def _filtered(pictures: Tensor, box: Box, plan: CropPlan) -> Tensor:
     def across(pixels: Tensor) -> Tensor:
         return _resampled(pixels, (pixels.shape[2], wide), plan.resample)[..., left : left + plan.width]
 
-    pixels = pictures[:, :, y1:y2, x1:x2]
+    pixels = images[:, :, y1:y2, x1:x2]
     return (across(down(pixels)) if plan.rows_first(y2 - y1, x2 - x1) else down(across(pixels)))[0]
 
 
@@ -158,9 +158,9 @@ def _batches(boxes: Sequence[Box], plan: CropPlan) -> list[tuple[bool, list[int]
     return batches
 
 
-def _multiplied(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first: bool) -> Tensor:
+def _multiplied(image: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first: bool) -> Tensor:
     """[boxes, 3, height, width] in 0..255, whole numbers."""
-    device = picture.device
+    device = image.device
     x1, y1, x2, y2 = torch.tensor(boxes, device=device).unbind(1)
     widths, heights = x2 - x1, y2 - y1
     resized = [plan.resized(bottom - top, right - left) for left, top, right, bottom in boxes]
@@ -168,9 +168,9 @@ def _multiplied(picture: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_firs
     columns = _weights(widths, wide, (wide - plan.width) // 2, plan.width, plan.resample)
     rows = _weights(heights, tall, (tall - plan.height) // 2, plan.height, plan.resample)
     # Windows as large as the largest box; what they hold beyond their own box has weight zero.
-    at_y = (y1[:, None] + torch.arange(rows.shape[-1], device=device)).clamp(max=picture.shape[-2] - 1)
-    at_x = (x1[:, None] + torch.arange(columns.shape[-1], device=device)).clamp(max=picture.shape[-1] - 1)
-    windows = picture[:, at_y[:, :, None], at_x[:, None, :]].movedim(0, 1).float()
+    at_y = (y1[:, None] + torch.arange(rows.shape[-1], device=device)).clamp(max=image.shape[-2] - 1)
+    at_x = (x1[:, None] + torch.arange(columns.shape[-1], device=device)).clamp(max=image.shape[-1] - 1)
+    windows = image[:, at_y[:, :, None], at_x[:, None, :]].movedim(0, 1).float()
     down, across = rows[:, None], columns[:, None].mT
     if rows_first:
         return _to_pixels(_to_pixels(down @ windows) @ across)

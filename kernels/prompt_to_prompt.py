@@ -1,7 +1,7 @@
 """Prompt-to-Prompt (arXiv 2208.01626) on fused attention: exact, and no attention map is ever stored.
 
 It owns the attention processors of a UNet and the state of a pass; it does not know which edit made the injection, nor
-schedulers, nor whose pictures these are.
+schedulers, nor whose images these are.
 
 A pass holds n pairs. Its batch is [unguided sources, unguided targets, sources, targets], n each; without guidance the
 first half is missing. Only the second half is edited, as in the reference. Injection is linear in the values:
@@ -70,7 +70,7 @@ class PairController:
                 layer.set_processor(_TextAttention(self, len(self._cross)))
                 self._cross.append(layer)
             else:
-                layer.set_processor(_PictureAttention(self))
+                layer.set_processor(_ImageAttention(self))
 
     @property
     def phase(self) -> Hashable | None:
@@ -97,7 +97,7 @@ class PairController:
 
         `text` [2n, tokens, width] is of the n sources, then of the n targets. `unguided_text` [1, tokens, width] is the
         encoded empty prompt, None where it is all zeros (SDXL); it counts only if `guided`. Without an injection the
-        pictures of a pair share nothing.
+        images of a pair share nothing.
         """
         pairs = len(text) // 2
         layers = [_layer_text(layer, text, unguided_text) for layer in self._cross]
@@ -179,7 +179,7 @@ def _layer_text(layer: Any, text: Tensor, unguided_text: Tensor | None) -> _Laye
 
 
 @dataclass(frozen=True, eq=False)
-class _PictureAttention:
+class _ImageAttention:
     """Self-attention of one layer."""
 
     control: PairController
@@ -245,7 +245,7 @@ class _TextAttention:
             return _attend(attn, hidden_states, text.key, text.value)
         joined, kept = injected
         # All queries even where the targets' go unread: by fewer rows a product may round otherwise, and a pair's
-        # pictures then differ with what its mates keep.
+        # images then differ with what its mates keep.
         q, n = _split(attn.to_q(hidden_states), attn.heads), len(joined)
         source, target = attention(q[:n], text.key[:n], joined).chunk(2, dim=-1)
         if kept is not None:

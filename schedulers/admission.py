@@ -18,7 +18,7 @@ def background_bound(max_open: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class Demand:
     """What admission looks at, for one class of work. `open` counts tasks queued, running or waiting for a device."""
 
     open: int
@@ -40,7 +40,7 @@ class Admission:
     reason: str
 
 
-def admit(intake: Intake) -> Admission:
+def admit(intake: Demand) -> Admission:
     """How many tasks to ask for now.
 
     A refill waits until it is worth a query, unless the queues have run dry.
@@ -63,7 +63,7 @@ def admit(intake: Intake) -> Admission:
     return Admission(room, f"room for {room} of {intake.max_open}")
 
 
-def admit_in_order(usual: Intake, *, background_open: int, background_exhausted: bool) -> Admission:
+def admit_in_order(usual: Demand, *, background_open: int, background_exhausted: bool) -> Admission:
     """What to ask for of two classes: of the background's only while there is nothing else to ask for."""
     if not usual.exhausted:
         return admit(usual)

@@ -23,7 +23,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class BatchOption:
     """What waits in one lane of a deque, or as one part of a failed batch (`suspect`), as a device would run it."""
 
     stage: Stage
@@ -102,7 +102,7 @@ def find_slot(
 
 
 def choose_batch(
-    candidates: Sequence[Candidate], *, now_s: float, idle: bool, hungry: bool, patience: Patience
+    candidates: Sequence[BatchOption], *, now_s: float, idle: bool, hungry: bool, patience: Patience
 ) -> BatchChoice:
     """The most downstream batch that is due: higher priority first, then what feeds others, then deeper, then older.
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage, stage_after
 from imgdiffd.schedulers.costs import Costs
-from imgdiffd.schedulers.devices import Device, Flight
+from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
 from imgdiffd.schedulers.recovery import Failure, Recovery
@@ -96,7 +96,7 @@ class Board:
                 wanted.discard(task.item)
         self._forgotten |= wanted
 
-    def finished(self, flight: Flight, followups: Sequence[Task], now_s: float) -> None:
+    def finished(self, flight: InFlightBatch, followups: Sequence[Task], now_s: float) -> None:
         """A batch is done: its items leave, or go on with their follow-up tasks, on the same device if it can."""
         seconds = self.devices[flight.device].land(flight, now_s)
         stage, size = flight.batch.stage, len(flight.entries)
@@ -114,7 +114,7 @@ class Board:
             self._enter(task)
         self._place([Entry(task, now_s) for task in kept], flight.device)
 
-    def failed(self, flight: Flight, failure: Failure, now_s: float) -> None:
+    def failed(self, flight: InFlightBatch, failure: Failure, now_s: float) -> None:
         """A batch came back undone; its tasks stay open until `requeue`."""
         seconds = self.devices[flight.device].land(flight, now_s)
         if failure is Failure.OUT_OF_MEMORY:
@@ -122,7 +122,7 @@ class Board:
         elif failure is Failure.DIED and seconds is not None and seconds >= flight.batch.deadline_s:
             self.costs.overdue(flight.device, flight.batch.key)
 
-    def requeue(self, flight: Flight, recovery: Recovery) -> None:
+    def requeue(self, flight: InFlightBatch, recovery: Recovery) -> None:
         """Put the tasks of a failed batch where the decision says; they keep their age.
 
         What crashed alone goes to another device, if there is one: the device may be to blame, or too small.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import Stage
 
-# The paper's funnel: captions with a pair of pictures, of those the pairs similar enough, their valid boxes, and the
+# The paper's funnel: captions with a pair of images, of those the pairs similar enough, their valid boxes, and the
 # samples that came out.
 CAPTIONS, SIMILAR, BOXES, SAMPLES = 118_000, 38_533, 117_779, 12_688
 

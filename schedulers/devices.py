@@ -13,7 +13,7 @@ from imgdiffd.schedulers.work import Batch, LaneKey
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlightBatch:
     """A batch on its way through a device. `alone`: no other batch was on the device at any time since."""
 
     device: str
@@ -36,7 +36,7 @@ class Device:
     up: bool = False
     generation: int = 0
     queue: DeviceQueue = field(default_factory=DeviceQueue)
-    flights: list[Flight] = field(default_factory=list)  # in the order of sending, which is that of running
+    flights: list[InFlightBatch] = field(default_factory=list)  # in the order of sending, which is that of running
     last_done_s: float = float("-inf")
     busy_s: float = 0.0
     busy_since_s: float | None = None
@@ -75,7 +75,7 @@ class Device:
         lanes_s = sum(self.lane_seconds(key, costs, limits) for key in self.queue.lanes)
         return lanes_s + sum(costs.seconds(self.name, part.key, len(part.entries)) for part in self.queue.suspects)
 
-    def send(self, flight: Flight) -> None:
+    def send(self, flight: InFlightBatch) -> None:
         """The batch goes out."""
         for other in self.flights:
             other.alone = False
@@ -85,7 +85,7 @@ class Device:
         self.flights.append(flight)
         self.batches += 1
 
-    def land(self, flight: Flight, now_s: float) -> float | None:
+    def land(self, flight: InFlightBatch, now_s: float) -> float | None:
         """The batch came back, done or failed. Returns the seconds that it took, where that can be told."""
         for earlier in self.flights[: self.flights.index(flight)]:
             earlier.measurable = flight.measurable = False

@@ -7,11 +7,11 @@ from collections import Counter
 from itertools import product
 
 from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find_slot
+from imgdiffd.schedulers.batching import BatchOption, Patience, choose_batch, find_slot
 from imgdiffd.schedulers.board import Board
-from imgdiffd.schedulers.devices import Device, Flight
+from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
-from imgdiffd.schedulers.sharing import Hand, share
+from imgdiffd.schedulers.sharing import DeviceLoad, share
 from imgdiffd.schedulers.stealing import Victim, choose_theft, leaving_price_s
 from imgdiffd.schedulers.work import Batch, LaneKey
 
@@ -29,7 +29,7 @@ class Dispatcher:
         self._ahead_s = ahead_s
         self._batches = 0
 
-    def dispatch(self, now_s: float) -> tuple[tuple[Flight, ...], float | None]:
+    def dispatch(self, now_s: float) -> tuple[tuple[InFlightBatch, ...], float | None]:
         """Every batch to be sent now, and when to look again without an event.
 
         Idle devices come first: their own work, then stolen work, then small batches that they held; only then is a
@@ -39,7 +39,7 @@ class Dispatcher:
         up = [device for device in self._board.devices.values() if device.up]
         for device in up:
             device.until_s = None
-        sent: list[Flight] = []
+        sent: list[InFlightBatch] = []
         classes = (False, True) if self._board.background else (True,)
         for background, step in product(classes, (self._own, self._stolen, self._held)):
             for device in up:
@@ -51,7 +51,7 @@ class Dispatcher:
         until = [device.until_s for device in up if device.until_s is not None]
         return tuple(sent), min(until, default=None)
 
-    def _ahead(self, device: Device, now_s: float) -> Flight | None:
+    def _ahead(self, device: Device, now_s: float) -> InFlightBatch | None:
         slot = find_slot(
             now_s=now_s,
             in_flight=len(device.flights),
@@ -77,7 +77,7 @@ class Dispatcher:
             if background or lane.priority >= 0 or lane.passes >= self._patience.max_passes
         ]
 
-    def _own(self, device: Device, now_s: float, background: bool, *, hungry: bool = False) -> Flight | None:
+    def _own(self, device: Device, now_s: float, background: bool, *, hungry: bool = False) -> InFlightBatch | None:
         keys = self._lanes(device.queue, background)
         suspects = [(index, self._suspect(device, part)) for index, part in enumerate(device.queue.suspects)]
         parts = [(index, part) for index, part in suspects if background or part.priority >= 0]
@@ -93,10 +93,10 @@ class Dispatcher:
         taken = device.queue.take(keys[choice.index], candidates[choice.index].size, self._patience.max_passes)
         return self._send(device, taken, now_s)
 
-    def _held(self, device: Device, now_s: float, background: bool) -> Flight | None:
+    def _held(self, device: Device, now_s: float, background: bool) -> InFlightBatch | None:
         return self._own(device, now_s, background, hungry=True) if device.queue.lanes else None
 
-    def _stolen(self, device: Device, now_s: float, background: bool) -> Flight | None:
+    def _stolen(self, device: Device, now_s: float, background: bool) -> InFlightBatch | None:
         victims: list[Victim] = []
         keys: dict[str, list[LaneKey]] = {}
         for other in self._board.devices.values():
@@ -128,13 +128,13 @@ class Dispatcher:
         if until_s is not None:
             device.until_s = until_s if device.until_s is None else min(until_s, device.until_s)
 
-    def _candidate(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> Candidate:
+    def _candidate(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> BatchOption:
         stage, group = key
         lane = owner.queue.lanes[key]
         count, limit = len(lane), self._limits.limit(runner.name, key)
         fillable = self._board.fillable(stage, group)
         last = not fillable and 1 < count <= limit * len(self._board.devices)
-        return Candidate(
+        return BatchOption(
             stage=stage,
             group=group,
             count=count,
@@ -152,21 +152,21 @@ class Dispatcher:
         """The runner's part of a lane to which nothing comes. The owner has one at least: it may be the only taker."""
         count = len(owner.queue.lanes[key])
 
-        def hand(device: Device) -> Hand:
+        def hand(device: Device) -> DeviceLoad:
             queued_s = 0.0 if device is runner else device.queued_seconds(self._costs, self._limits)
             if device is owner is not runner:
                 queued_s -= device.lane_seconds(key, self._costs, self._limits)
             price_s = 0.0 if device is owner else leaving_price_s(key[0], 1)
             item_s = self._costs.seconds(device.name, key, count) / count
-            return Hand(device.free_in_s(now_s) + queued_s, item_s + price_s)
+            return DeviceLoad(device.free_in_s(now_s) + queued_s, item_s + price_s)
 
         up = (device for device in self._board.devices.values() if device.up and device.holds(key[0]))
         mine = share(count, hand(runner), [hand(device) for device in up if device is not runner])
         return max(1, mine) if owner is runner else mine
 
-    def _suspect(self, device: Device, part: Suspects) -> Candidate:
+    def _suspect(self, device: Device, part: Suspects) -> BatchOption:
         stage, group = part.key
-        return Candidate(
+        return BatchOption(
             stage=stage,
             group=group,
             count=len(part.entries),
@@ -179,13 +179,15 @@ class Dispatcher:
             suspect=True,
         )
 
-    def _send(self, device: Device, entries: tuple[Entry, ...], now_s: float, *, suspect: bool = False) -> Flight:
+    def _send(
+        self, device: Device, entries: tuple[Entry, ...], now_s: float, *, suspect: bool = False
+    ) -> InFlightBatch:
         self._batches += 1
         first, size = entries[0].task, len(entries)
         deadline_s = self._costs.deadline_s(device.name, first.key, size)
         batch = Batch(self._batches, first.stage, first.group, tuple(entry.task for entry in entries), deadline_s)
         expected_s = self._costs.seconds(device.name, first.key, size)
-        flight = Flight(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
+        flight = InFlightBatch(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
         device.send(flight)
         device.until_s = None
         self.batch_sizes[first.stage][size] += 1

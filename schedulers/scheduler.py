@@ -1,6 +1,6 @@
 """The loop that applies the scheduler's decisions: it lets tasks in, sends batches, and takes in what becomes of them.
 
-It owns when things happen; what happens is decided by the pure modules beside it. It does not know torch, SQL or
+It owns when objects happen; what happens is decided by the pure modules beside it. It does not know torch, SQL or
 processes, and takes the time from the clock that it is given.
 """
 
@@ -12,11 +12,11 @@ from anyio.abc import TaskGroup
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.admission import Admission, Intake, admit_in_order, background_bound, let_in
+from imgdiffd.schedulers.admission import Admission, Demand, admit_in_order, background_bound, let_in
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
-from imgdiffd.schedulers.devices import Flight
+from imgdiffd.schedulers.devices import InFlightBatch
 from imgdiffd.schedulers.dispatch import Dispatcher
 from imgdiffd.schedulers.learnt import take_over, to_text
 from imgdiffd.schedulers.limits import BatchLimits
@@ -37,7 +37,7 @@ class Scheduler:
     background tasks have an eighth of `max_open` to themselves. Up to `in_flight` batches are on a device at once;
     the next one is sent when the running one needs less than `ahead_s` more. `poll_s` is how often `work` is asked for
     tasks that nobody announced, and how often `on_turn` is called at least: a sign of life. An item that crashes
-    `max_crashes` times alone is set aside. Everything but `run`, `drain` and `wait_idle` returns at once and may be
+    `max_crashes` times alone is quarantined. Everything but `run`, `drain` and `wait_idle` returns at once and may be
     called at any time from the event loop.
     """
 
@@ -68,7 +68,7 @@ class Scheduler:
         self._board = Board(costs or Costs(), BatchLimits())
         self._dispatcher = Dispatcher(self._board, patience or Patience(), in_flight=in_flight, ahead_s=ahead_s)
         self._failures = dict.fromkeys(Failure, 0)
-        self._set_aside = 0
+        self._quarantined = 0
         self._pauses: dict[str, None] = {}  # an ordered set of reasons
         self._draining = False
         self._running = False
@@ -147,7 +147,7 @@ class Scheduler:
             self._dispatcher.batch_sizes,
             now_s=self._clock(),
             failures=self._failures,
-            set_aside=self._set_aside,
+            quarantine=self._quarantined,
             held_back=self._held_back(),
             admission=self._admission.reason,
         )
@@ -207,7 +207,7 @@ class Scheduler:
 
     def _admit(self, held_back: str) -> Admission:
         board = self._board
-        usual = Intake(
+        usual = Demand(
             open=len(board.held) - board.background,
             queued=board.queued,
             max_open=self._max_open,
@@ -245,7 +245,7 @@ class Scheduler:
             self._asking = False
             self._poke()
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _fly(self, flight: InFlightBatch) -> None:
         try:
             try:
                 followups = await self._work.execute(flight.device, flight.batch)
@@ -257,7 +257,7 @@ class Scheduler:
             self._full = False
             self._poke()
 
-    async def _recover(self, flight: Flight, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
+    async def _recover(self, flight: InFlightBatch, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
         failure = failure_of(error)
         self._failures[failure] += 1
         self._board.failed(flight, failure, self._clock())
@@ -270,7 +270,7 @@ class Scheduler:
         if recovery.charged:
             await self._work.record_crashes([recovery.charged])
         if recovery.given_up:
-            self._set_aside += 1
-            await self._work.set_aside(recovery.given_up, str(error))
+            self._quarantined += 1
+            await self._work.quarantine(recovery.given_up, str(error))
         self._board.requeue(flight, recovery)
         _log.info("%s on %s: %s (%s)", flight.batch.stage, flight.device, recovery.reason, error)

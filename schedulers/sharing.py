@@ -9,14 +9,14 @@ from heapq import heapify, heapreplace
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class DeviceLoad:
     """A device that could take tasks: when it is free, from now on, and the seconds that each would take there."""
 
     free_in_s: float
     item_s: float
 
 
-def share(count: int, mine: Hand, others: Sequence[Hand]) -> int:
+def share(count: int, mine: DeviceLoad, others: Sequence[DeviceLoad]) -> int:
     """How many of `count` alike tasks are mine, where each in turn goes to whoever would end it first; ties are mine.
 
     For tasks that cost a device alike, that is the split whose last task ends soonest.

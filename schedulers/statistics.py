@@ -1,4 +1,4 @@
-"""What `Scheduler.statistics()` answers: a frozen picture of one moment.
+"""What `Scheduler.statistics()` answers: a frozen image of one moment.
 
 It owns the records and how they are filled in; it changes nothing.
 """
@@ -52,7 +52,7 @@ class Statistics:
     out_of_memory: int
     deaths: int
     broken: int  # batches whose stage raised
-    set_aside: int
+    quarantine: int
     held_back: tuple[str, ...]  # why nothing is dispatched; empty while it is
     admission: str  # the reason of the last admission
 
@@ -92,11 +92,11 @@ def statistics_of(
     *,
     now_s: float,
     failures: Mapping[Failure, int],
-    set_aside: int,
+    quarantine: int,
     held_back: tuple[str, ...],
     admission: str,
 ) -> Statistics:
-    """The picture of this moment."""
+    """The image of this moment."""
     devices = board.devices.values()
     learnt = board.costs.learnt()
     return Statistics(
@@ -116,7 +116,7 @@ def statistics_of(
         out_of_memory=failures[Failure.OUT_OF_MEMORY],
         deaths=failures[Failure.DIED],
         broken=failures[Failure.BROKEN],
-        set_aside=set_aside,
+        quarantine=quarantine,
         held_back=held_back,
         admission=admission,
     )

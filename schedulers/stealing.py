@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.schedulers.batching import Candidate, Patience
+from imgdiffd.schedulers.batching import BatchOption, Patience
 
 # Two 1024 x 1024 PNG files are read and decoded by the thief; the owner has them on its GPU (25 ms each on one core).
 LEAVING_S = 0.05
 
 
 def leaving_price_s(stage: Stage, size: int) -> float:
-    """The extra seconds that a batch costs away from the device that painted its pictures."""
+    """The extra seconds that a batch costs away from the device that painted its images."""
     return LEAVING_S * size if DEPTH[stage] > DEPTH[Stage.GENERATE] else 0.0
 
 
@@ -28,7 +28,7 @@ class Victim:
     """
 
     device: str
-    lanes: tuple[Candidate, ...]
+    lanes: tuple[BatchOption, ...]
     lane_s: tuple[float, ...]
     free_in_s: float
     backlog_s: float
@@ -49,7 +49,7 @@ def _nothing(reason: str, until_s: float | None = None) -> Theft:
     return Theft(None, 0, 0, until_s, reason)
 
 
-def _paying_size(candidate: Candidate, victim: Victim, own_backlog_s: float) -> int:
+def _paying_size(candidate: BatchOption, victim: Victim, own_backlog_s: float) -> int:
     """How many tasks to take, so that both are done sooner than the victim alone would be; 0 where none are.
 
     All that fits, or half of what does not fill a batch where the victim comes to it before the thief would be done;

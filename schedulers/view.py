@@ -21,7 +21,7 @@ def scheduler_view(statistics: Statistics) -> SchedulerView:
         out_of_memory=statistics.out_of_memory,
         deaths=statistics.deaths,
         broken=statistics.broken,
-        set_aside=statistics.set_aside,
+        quarantine=statistics.quarantine,
     )
 
 

@@ -16,7 +16,7 @@ LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so w
 class Task:
     """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
 
-    A group is a shape: its tasks have pictures of one size and run with one profile, so they cost alike. `open_bytes`
+    A group is a shape: its tasks have images of one size and run with one profile, so they cost alike. `open_bytes`
     is the most that the item takes on disk and in memory while it is open. Priorities below 0 are the background.
 
     `crashes` counts how often the item, alone in its batch, killed or broke its worker.
@@ -93,6 +93,6 @@ class Work(Protocol):
         """Count a crash against each item, which was alone in its batch; `crashes` of the tasks is the new count."""
         ...
 
-    async def set_aside(self, task: Task, cause: str) -> None:
+    async def quarantine(self, task: Task, cause: str) -> None:
         """Give the item up for `cause`: it crashed alone too often."""
         ...

@@ -36,7 +36,7 @@ _MOST = 2**63 - 1
 
 
 class SampleEvent(BaseModel):
-    """A sample that was recorded; pictures are relative to the picture folder, the box is in their pixels."""
+    """A sample that was recorded; images are relative to the image folder, the box is in their pixels."""
 
     id: int
     job: int

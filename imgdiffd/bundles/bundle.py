@@ -69,7 +69,7 @@ class Model(_Frozen):
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
 
-class Rewriter(Model):
+class RewriterSpec(Model):
     """A chat LLM. `rows_per_pass` prompts run at once, always exactly that many, so no result depends on its mates.
 
     `chat_template` is Jinja for tokenizers that bring none.
@@ -79,28 +79,28 @@ class Rewriter(Model):
     chat_template: str | None = None
 
 
-class Sdxl(Model):
+class SdxlSpec(Model):
     """A Stable Diffusion XL pipeline folder. `vae` replaces its VAE, for one that does not overflow in fp16."""
 
     vae: str | None = None
 
 
-class Painter(Sdxl):
+class PainterSpec(SdxlSpec):
     """Paints pairs. `pairs_per_pass` run at once, always exactly that many."""
 
     pairs_per_pass: Rows = 1
 
 
-class Eraser(Sdxl):
+class EraserSpec(SdxlSpec):
     """Inpaints, with a UNet that reads plain latents. `pictures_per_pass` run at once, always exactly that many."""
 
     pictures_per_pass: Rows = 1
 
 
-class Segmenter(Model):
+class SegmenterSpec(Model):
     """An Ultralytics segmentation checkpoint, `file` in `source`; or `source` is the file's own web address (https).
 
-    A box's sides that are within `border_px` of the picture's border are moved onto it.
+    A box's sides that are within `border_px` of the image's border are moved onto it.
     """
 
     _one_file: ClassVar[bool] = True
@@ -124,8 +124,8 @@ class Segmenter(Model):
         return file
 
 
-class Captioner(Model):
-    """An image-text-to-text model. `rows_per_pass` pictures are asked at once, always exactly that many.
+class CaptionerSpec(Model):
+    """An image-text-to-text model. `rows_per_pass` images are asked at once, always exactly that many.
 
     Beside each stand up to five questions about it, at the memory of their own tokens alone.
     """
@@ -134,7 +134,7 @@ class Captioner(Model):
     chat_template: str | None = None
 
 
-class Judge(Captioner):
+class JudgeSpec(CaptionerSpec):
     """An image-text-to-text model that says whether a pair looks natural. `rows_per_pass` pairs are shown at once."""
 
     rows_per_pass: Rows = 4
@@ -154,14 +154,14 @@ class Bundle(_Frozen):
     name: str
     path: Path
     profile: str = "default"
-    rewriter: Rewriter
-    painter: Painter
-    segmenter: Segmenter
+    rewriter: RewriterSpec
+    painter: PainterSpec
+    segmenter: SegmenterSpec
     clip: Model
     blip: Model
-    captioner: Captioner
-    eraser: Eraser | None = None
-    judge: Judge | None = None
+    captioner: CaptionerSpec
+    eraser: EraserSpec | None = None
+    judge: JudgeSpec | None = None
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -22,35 +22,35 @@ def run(arguments: argparse.Namespace) -> None:
     from imgdiffd.store import Reader
 
     folder = load_settings(arguments.config).state_folder
-    pictures = folder / "pictures"
+    images = folder / "pictures"
     said = []
     with Reader.open(folder / "state.db") as reader:
         if arguments.product in {None, REPLACEMENT}:
-            said.append(f"{_replacements(reader, arguments.job, pictures, arguments.folder)} samples")
+            said.append(f"{_replacements(reader, arguments.job, images, arguments.folder)} samples")
         if arguments.product in {None, REMOVAL}:
             wanted = arguments.product == REMOVAL
-            count = _removals(reader, arguments.job, pictures, arguments.folder, even_none=wanted)
+            count = _removals(reader, arguments.job, images, arguments.folder, even_none=wanted)
             said += [f"{count} removal samples"] if count or wanted else []
     print(f"{' and '.join(said)} in {arguments.folder}")
 
 
-def _replacements(reader: "Reader", job: int | None, pictures: Path, folder: Path) -> int:
+def _replacements(reader: "Reader", job: int | None, images: Path, folder: Path) -> int:
     from imgdiffd.export.contact_sheet import write_contact_sheet
     from imgdiffd.export.release import export_release
 
     samples = list(reader.samples(job))
-    count = export_release(samples, pictures, folder)
-    write_contact_sheet(samples, pictures, folder / CONTACT_SHEET)
+    count = export_release(samples, images, folder)
+    write_contact_sheet(samples, images, folder / CONTACT_SHEET)
     return count
 
 
-def _removals(reader: "Reader", job: int | None, pictures: Path, folder: Path, *, even_none: bool) -> int:
+def _removals(reader: "Reader", job: int | None, images: Path, folder: Path, *, even_none: bool) -> int:
     from imgdiffd.export.removal import JSON_NAME, export_removals
 
     samples = list(reader.removal_samples(job))
     if not (samples or even_none or (folder / JSON_NAME).exists()):
         return 0
-    return export_removals(samples, pictures, folder)
+    return export_removals(samples, images, folder)
 
 
 def add_arguments(export: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from imgdiffd.settings import Settings, load_settings
 if TYPE_CHECKING:
     from imgdiffd.bundles.bundle import Bundle
     from imgdiffd.fleet.footprints import Measurements
-    from imgdiffd.fleet.planner import Placer
+    from imgdiffd.fleet.planner import Planner
 
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -84,7 +84,7 @@ def _fit(bundle: "Bundle", settings: Settings) -> str:
     from imgdiffd.schedulers.placement import PlacementError
 
     try:
-        _placer(bundle, settings).plan_empty()
+        _planner(bundle, settings).plan_empty()
     except PlacementError as error:
         return f"It does not fit this machine: {error.message}."
     except ConfigurationError as error:
@@ -109,21 +109,21 @@ def _plan(arguments: argparse.Namespace) -> None:
     from imgdiffd.api.client import Client
     from imgdiffd.cli.terminal import plan_table, wide_console
     from imgdiffd.fleet.memory import imagined
-    from imgdiffd.fleet.planner import Placer
+    from imgdiffd.fleet.planner import Planner
 
     settings = load_settings(arguments.config)
     bundle = _bundle(arguments)
     if arguments.cards:
         cards = imagined(arguments.cards)
-        placer = Placer(
+        planner = Planner(
             bundle, {c.device: c.device for c in cards}, _measured(settings), lambda _: cards, removal=settings.removal
         )
     else:
-        placer = _placer(bundle, settings)
+        planner = _planner(bundle, settings)
     with Client(settings.socket_path) as client:
         busy = not arguments.cards and client.alive()
-    plan = placer.plan_empty() if busy else placer.plan_now()
-    wide_console().print(plan_table(plan, placer.footprints()))
+    plan = planner.plan_empty() if busy else planner.plan_now()
+    wide_console().print(plan_table(plan, planner.footprints()))
     if busy:
         print("a daemon is running, so its memory counts as free here")
 
@@ -134,11 +134,11 @@ def _measured(settings: Settings) -> "Measurements":
     return Measurements.of_folder(settings.state_folder)
 
 
-def _placer(bundle: "Bundle", settings: Settings) -> "Placer":
-    from imgdiffd.fleet.planner import Placer
+def _planner(bundle: "Bundle", settings: Settings) -> "Planner":
+    from imgdiffd.fleet.planner import Planner
     from imgdiffd.fleet.supervisor import names_of, resolve_devices
 
-    return Placer(bundle, names_of(resolve_devices(settings.devices)), _measured(settings), removal=settings.removal)
+    return Planner(bundle, names_of(resolve_devices(settings.devices)), _measured(settings), removal=settings.removal)
 
 
 def _refuse_lacking(bundle: "Bundle") -> None:

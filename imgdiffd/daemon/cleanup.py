@@ -1,4 +1,4 @@
-"""Keeps the picture folder to what is wanted while the daemon runs: everything once at the start, then what ended.
+"""Keeps the image folder to what is wanted while the daemon runs: everything once at the start, then what ended.
 
 It owns when and how fast files are deleted; which may go is `images.retention`'s rule, read off committed rows.
 """
@@ -15,7 +15,7 @@ from anyio import to_thread
 from imgdiffd.images.files import ITEMS_PER_FOLDER, folder_of, items_of
 from imgdiffd.images.retention import named, why_gone
 from imgdiffd.images.sweep import delete, folders, missing, now_ns, superfluous
-from imgdiffd.settings import KeepPictures, Settings
+from imgdiffd.settings import KeepImages, Settings
 from imgdiffd.store import Store
 
 _log = logging.getLogger(__name__)
@@ -24,18 +24,18 @@ GATHER_S = 5.0  # what ends meanwhile is looked for in the same go
 AT_ONCE = 64  # files deleted before a rest that takes as long
 
 
-class Tidy:
+class Cleanup:
     """Deletes what nothing wants. It only ever reads rows, so that a full disk is no obstacle.
 
     What it has not come to when the daemon dies is found by the next start, which looks through every folder.
     """
 
-    def __init__(self, store: Store, pictures: Path, keep: KeepPictures) -> None:
-        """Temporary files in the folder `pictures` that are older than this call belong to nobody."""
+    def __init__(self, store: Store, images: Path, keep: KeepImages) -> None:
+        """Temporary files in the folder `images` that are older than this call belong to nobody."""
         self._store = store
-        self._pictures = pictures
+        self._images = images
         self._keep = keep
-        self._started_ns = now_ns(pictures)
+        self._started_ns = now_ns(images)
         self._marked: set[str] = set()
         self._all = True
         self._woken = anyio.Event()
@@ -69,22 +69,22 @@ class Tidy:
             marked, self._marked, self._woken = self._marked, set(), anyio.Event()
             if self._all:
                 self._all = False
-                marked = {path.name for path, _ in await to_thread.run_sync(folders, self._pictures)}
+                marked = {path.name for path, _ in await to_thread.run_sync(folders, self._images)}
             count = 0
             for folder in sorted(marked):
                 try:
-                    count += await self._tidy(self._pictures / folder)
+                    count += await self._cleanup(self._images / folder)
                 except OSError as error:
-                    _log.warning("pictures: %s; what nothing wants stays until the next time", error)
+                    _log.warning("images: %s; what nothing wants stays until the next time", error)
                     self._marked.add(folder)
             if count:
-                _log.info("pictures: deleted %d files that nothing wants", count)
+                _log.info("images: deleted %d files that nothing wants", count)
             await self._woken.wait()
             await anyio.sleep(GATHER_S)
 
-    async def _tidy(self, folder: Path) -> int:
-        asked_ns = await to_thread.run_sync(now_ns, self._pictures)
-        items = await self._store.pictures(items_of(folder.name))
+    async def _cleanup(self, folder: Path) -> int:
+        asked_ns = await to_thread.run_sync(now_ns, self._images)
+        items = await self._store.images(items_of(folder.name))
         find = partial(superfluous, folder, items, self._keep, asked_ns=asked_ns, started_ns=self._started_ns)
         doomed = await to_thread.run_sync(find)
         for first in range(0, len(doomed), AT_ONCE):
@@ -94,12 +94,12 @@ class Tidy:
         return len(doomed)
 
     def missing(self, names: Collection[str]) -> list[str]:
-        """Those of these pictures that do not lie there."""
-        return missing(self._pictures, names)
+        """Those of these images that do not lie there."""
+        return missing(self._images, names)
 
     async def gone(self, item: int) -> Mapping[str, str]:
-        """The item's pictures that rows name and that are not there, each with the reason."""
-        known = (await self._store.pictures(range(item, item + 1))).get(item)
+        """The item's images that rows name and that are not there, each with the reason."""
+        known = (await self._store.images(range(item, item + 1))).get(item)
         if known is None:
             return {}
         absent = await to_thread.run_sync(self.missing, named(known))

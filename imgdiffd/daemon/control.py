@@ -13,7 +13,7 @@ from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
-from imgdiffd.daemon.cleanup import Tidy
+from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.errors import InputError
@@ -36,8 +36,7 @@ from imgdiffd.status import (
     stages_of,
     stranded,
 )
-from imgdiffd.store import Funnel as StoreFunnel
-from imgdiffd.store import JobRow, Progress, RemovalProgress, Store
+from imgdiffd.store import FunnelCounts, JobRow, Progress, RemovalProgress, Store
 
 PAUSED = "paused by a person"
 _NONE = Progress({}, {}, 0)  # of a job without captions
@@ -56,7 +55,7 @@ class DaemonControl:
         inbox: Inbox,
         disk: DiskGuard,
         no_removal: str,
-        tidy: Tidy,
+        cleanup: Cleanup,
     ) -> None:
         """`no_removal` says why the daemon does no object removal; empty where it does."""
         self._live = live
@@ -67,7 +66,7 @@ class DaemonControl:
         self._inbox = inbox
         self._disk = disk
         self._no_removal = no_removal
-        self._tidy = tidy
+        self._cleanup = cleanup
         self._started = time.monotonic()
 
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
@@ -192,7 +191,7 @@ class DaemonControl:
                 await self._store.pause(job)
             case "cancel":
                 await self._store.cancel(job)
-                await self._tidy.mark_job(job)
+                await self._cleanup.mark_job(job)
         self._scheduler.wake()
         return await self.job(job)
 
@@ -232,7 +231,7 @@ class DaemonControl:
             raise
         plain = asdict(story)
         plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._tidy.gone(item)
+        plain["pictures_gone"] = await self._cleanup.gone(item)
         return plain
 
 
@@ -247,7 +246,7 @@ def _removal(progress: RemovalProgress) -> RemovalView:
     )
 
 
-def _funnel(row: StoreFunnel) -> Funnel:
+def _funnel(row: FunnelCounts) -> Funnel:
     def lost(stage: Stage) -> dict[str, int]:
         reasons: dict[str, int] = {}
         for source in (row.rejected, row.failed):
@@ -275,7 +274,7 @@ def _funnel(row: StoreFunnel) -> Funnel:
     return Funnel(steps=steps)
 
 
-def _removal_steps(row: StoreFunnel) -> tuple[FunnelStep, ...]:
+def _removal_steps(row: FunnelCounts) -> tuple[FunnelStep, ...]:
     """The second product's own way, from the pairs that are alike enough."""
     removals = row.removals
     if not removals.total:
@@ -284,15 +283,15 @@ def _removal_steps(row: StoreFunnel) -> tuple[FunnelStep, ...]:
     tried = removals.total - removals.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
     empty = dict(removals.lost.get(Stage.ERASE, {}))
     refused = {reason: number for reason, number in row.verdicts.get(Stage.INSPECT, {}).items() if reason}
-    things = row.verdicts.get(Stage.ERASE, {}).get("", 0)
+    objects = row.verdicts.get(Stage.ERASE, {}).get("", 0)
     return (
         FunnelStep(name="pairs for object removal", count=removals.total, base=row.alike),
-        FunnelStep(name="pairs with a thing erased", count=erased, base=tried, lost=empty),
-        FunnelStep(name="things erased", count=things, base=0),
+        FunnelStep(name="pairs with an object erased", count=erased, base=tried, lost=empty),
+        FunnelStep(name="objects erased", count=objects, base=0),
         FunnelStep(name="removal samples", count=removals.samples, lost=refused),
     )
 
 
-def _unread(row: StoreFunnel) -> dict[str, int]:
+def _unread(row: FunnelCounts) -> dict[str, int]:
     counts = {"duplicate": row.duplicates, "unreadable": row.problems}
     return {reason: number for reason, number in counts.items() if number}

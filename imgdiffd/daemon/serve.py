@@ -17,7 +17,7 @@ from imgdiffd.api import app as api
 from imgdiffd.api import events
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
-from imgdiffd.daemon.cleanup import Tidy
+from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.learnt_file import Experience
@@ -26,7 +26,7 @@ from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import BundleError
 from imgdiffd.fleet.footprints import Measurements
-from imgdiffd.fleet.planner import Placer, why_no_removal
+from imgdiffd.fleet.planner import Planner, why_no_removal
 from imgdiffd.fleet.supervisor import Fleet, names_of, resolve_devices
 from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
@@ -71,12 +71,12 @@ async def serve(
     profile = load_profile(settings.profile or bundle.profile)
     check_agreement(profile, bundle)
     devices = names_of(resolve_devices(settings.devices))
-    pictures = settings.state_folder / "pictures"
-    for folder in (settings.state_folder, settings.inbox_folder, pictures):
+    images = settings.state_folder / "pictures"
+    for folder in (settings.state_folder, settings.inbox_folder, images):
         folder.mkdir(parents=True, exist_ok=True)
     measured = Measurements.of_folder(settings.state_folder)
-    placer = Placer(bundle, devices, measured, removal=settings.removal)
-    plan = await placer.plan()
+    planner = Planner(bundle, devices, measured, removal=settings.removal)
+    plan = await planner.plan()
     check_agreement(profile, bundle, {role for held in plan.roles.values() for role in held})
     for line in plan.lines():
         _log.info("%s", line)
@@ -86,14 +86,14 @@ async def serve(
         devices,
         plan.roles,
         bundle=str(bundle.path),
-        pictures=pictures,
+        images=images,
         threads=settings.threads_per_device,
         compile=settings.compile,
         attention=settings.attention,
         compile_cache=settings.compile_cache_folder,
         command=command,
-        observer=placer,
-        replan=lambda lost: placer.plan_empty(lost).roles,
+        observer=planner,
+        replan=lambda lost: planner.plan_empty(lost).roles,
     )
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
@@ -102,10 +102,10 @@ async def serve(
     bell = events.Bell()
     async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
         await store.drop_unread_jobs()
-        tidy = Tidy(store, pictures, settings.keep_pictures)
-        adopt = partial(disk.insist, partial(store.adopt_pairs, tidy.missing))
+        cleanup = Cleanup(store, images, settings.keep_pictures)
+        backfill = partial(disk.insist, partial(store.backfill_pairs, cleanup.missing))
         scheduler = Scheduler(
-            StoreWork(store, fleet.processes, disk, tidy.mark),
+            StoreWork(store, fleet.processes, disk, cleanup.mark),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
@@ -118,16 +118,16 @@ async def serve(
             scheduler.pause(PAUSED)
         inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
         disk.guard(scheduler)
-        live = LiveSettings(settings, (inbox.use, disk.use, tidy.use))
-        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal, tidy)
+        live = LiveSettings(settings, (inbox.use, disk.use, cleanup.use))
+        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal, cleanup)
         feed = events.Feed(store, control.status, bell)
         app = api.build_app(control, __version__)
         app.include_router(events.routes(feed))
         with api.listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
-                    await _start(group, "tidy", tidy.run),
-                    *(() if no_removal else [await _start(group, "adopt", adopt)]),
+                    await _start(group, "tidy", cleanup.run),
+                    *(() if no_removal else [await _start(group, "adopt", backfill)]),
                     await _start(group, "api", partial(api.serve, app, listener)),
                     await _start(group, "disk", disk.run),
                     await _start(group, "scheduler", scheduler.run),

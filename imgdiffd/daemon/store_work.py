@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def task_of(row: TaskRow, profile: Profile) -> Task:
-    """The scheduler's view of a row. While it is open, an item's two pictures lie on the disk and in caches."""
+    """The scheduler's view of a row. While it is open, an item's two images lie on the disk and in caches."""
     open_bytes = 2 * 3 * profile.generate.picture_px**2  # uncompressed, so never too few
     return Task(row.item, row.stage, row.attempt, row.group, row.priority, row.crashes, open_bytes)
 
@@ -73,7 +73,7 @@ class StoreWork:
         recorded = await self._disk.insist(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
-        if ended := attempts if recorded.stale else recorded.finished:  # pictures of what came too late are nobody's
+        if ended := attempts if recorded.stale else recorded.finished:  # images of what came too late are nobody's
             self._on_ended([abs(item) for item in ended])
         return [task_of(row, profile) for row in recorded.tasks]
 
@@ -81,8 +81,8 @@ class StoreWork:
         """Count a lone crash against each item."""
         await self._disk.insist(partial(self._store.record_crashes, [task.item for task in tasks]))
 
-    async def set_aside(self, task: Task, cause: str) -> None:
+    async def quarantine(self, task: Task, cause: str) -> None:
         """Give an item up, with its cause."""
         what = "removal" if task.stage in REMOVAL_STAGES else "item"
         _log.error("%s %d set aside at %s: %s", what, abs(task.item), task.stage, cause)
-        await self._disk.insist(partial(self._store.set_aside, task.item, f"broke_{task.stage}", cause))
+        await self._disk.insist(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))

@@ -1,4 +1,4 @@
-"""One picture to judge a dataset by: every sample's two pictures with their boxes and everything said about them.
+"""One image to judge a dataset by: every sample's two images with their boxes and everything said about them.
 
 It owns the sheet's layout; it does not know where samples come from.
 """
@@ -12,13 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imgdiffd.store import SampleRow
 
-_PICTURE_PX = 224
+_IMAGE_PX = 224
 _GAP_PX = 8
 _MARGIN_PX = 16
 _FONT_PX = 14
 _LINE_PX = 18
 _COLUMNS = 3
-_CARD_WIDTH = 2 * _PICTURE_PX + _GAP_PX
+_CARD_WIDTH = 2 * _IMAGE_PX + _GAP_PX
 _CHARACTERS = 62  # of the built-in font at _FONT_PX in a card's width
 _INK, _FAINT, _PAPER, _LEFT, _RIGHT = (24, 24, 24), (110, 110, 110), (250, 250, 248), (0, 92, 170), (176, 64, 0)
 MAX_SAMPLES = 120
@@ -40,19 +40,19 @@ def _lines(sample: SampleRow) -> list[_Line]:
     return [(line, colour) for text, colour in blocks for line in textwrap.wrap(text, _CHARACTERS) or [""]]
 
 
-def _picture(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        # Enlarged without smoothing, so that a small picture's pixels and its one-pixel box stay what they are.
-        method = Image.Resampling.NEAREST if picture.width <= _PICTURE_PX // 2 else Image.Resampling.LANCZOS
-        height = round(picture.height * _PICTURE_PX / picture.width)
-        return picture.convert("RGB").resize((_PICTURE_PX, height), method)
+def _image(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        # Enlarged without smoothing, so that a small image's pixels and its one-pixel box stay what they are.
+        method = Image.Resampling.NEAREST if image.width <= _IMAGE_PX // 2 else Image.Resampling.LANCZOS
+        height = round(image.height * _IMAGE_PX / image.width)
+        return image.convert("RGB").resize((_IMAGE_PX, height), method)
 
 
-def _card(sample: SampleRow, pictures: Path, lines: Sequence[_Line], height: int) -> Image.Image:
+def _card(sample: SampleRow, images: Path, lines: Sequence[_Line], height: int) -> Image.Image:
     card = Image.new("RGB", (_CARD_WIDTH, height), _PAPER)
-    left, right = _picture(pictures / sample.left_image), _picture(pictures / sample.right_image)
+    left, right = _image(images / sample.left_image), _image(images / sample.right_image)
     card.paste(left, (0, 0))
-    card.paste(right, (_PICTURE_PX + _GAP_PX, 0))
+    card.paste(right, (_IMAGE_PX + _GAP_PX, 0))
     draw = ImageDraw.Draw(card)
     font = ImageFont.load_default(_FONT_PX)
     for number, (line, colour) in enumerate(lines):
@@ -60,7 +60,7 @@ def _card(sample: SampleRow, pictures: Path, lines: Sequence[_Line], height: int
     return card
 
 
-def write_contact_sheet(samples: Sequence[SampleRow], pictures: Path, path: Path) -> None:
+def write_contact_sheet(samples: Sequence[SampleRow], images: Path, path: Path) -> None:
     """Write the sheet to `path` as PNG, whole or not at all.
 
     More than MAX_SAMPLES samples are thinned evenly. Without samples the sheet says so.
@@ -69,9 +69,9 @@ def write_contact_sheet(samples: Sequence[SampleRow], pictures: Path, path: Path
     shown = samples[::step]
     texts = [_lines(sample) for sample in shown]
     columns = min(_COLUMNS, max(1, len(shown)))
-    picture_height = max((round(s.height * _PICTURE_PX / s.width) for s in shown), default=0)
+    image_height = max((round(s.height * _IMAGE_PX / s.width) for s in shown), default=0)
     row_heights = [
-        picture_height + 6 + _LINE_PX * max(len(lines) for lines in texts[first : first + columns]) + _MARGIN_PX
+        image_height + 6 + _LINE_PX * max(len(lines) for lines in texts[first : first + columns]) + _MARGIN_PX
         for first in range(0, len(shown), columns)
     ]
     width = _MARGIN_PX + columns * (_CARD_WIDTH + _MARGIN_PX)
@@ -84,7 +84,7 @@ def write_contact_sheet(samples: Sequence[SampleRow], pictures: Path, path: Path
         for column in range(columns):
             number = row * columns + column
             if number < len(shown):
-                card = _card(shown[number], pictures, texts[number], height)
+                card = _card(shown[number], images, texts[number], height)
                 sheet.paste(card, (_MARGIN_PX + column * (_CARD_WIDTH + _MARGIN_PX), top))
         top += height
     partial = path.with_name(f".{path.name}.part")

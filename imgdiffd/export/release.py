@@ -1,4 +1,4 @@
-"""The format in which Img-Diff was published: one JSON list and two pictures a sample.
+"""The format in which Img-Diff was published: one JSON list and two images a sample.
 
 It owns that layout to the letter, since third-party loaders read it; it does not know where samples come from.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from imgdiffd.store import SampleRow
 
 JSON_NAME = "img_diff_object_replacement.json"
-PICTURE_FOLDER = "object_replacement"
+IMAGE_FOLDER = "object_replacement"
 QUESTION = (
     "Analyse the left image and the right image (separated by the black vertical bar). What is the difference between "
     "the red bounding box area in each image? Answer the question in a few concise sentences."
@@ -30,11 +30,11 @@ def bbox_text(sample: SampleRow) -> str:
 
 def sample_name(sample: SampleRow) -> str:
     """The sample's `path`: unique by item and region, the same in every export."""
-    return f"{PICTURE_FOLDER}/{sample.item:08d}_{sample.region}"
+    return f"{IMAGE_FOLDER}/{sample.item:08d}_{sample.region}"
 
 
 def record(sample: SampleRow) -> dict[str, Any]:
-    """One entry of the JSON list; `captions1` describes the left picture, `captions2` the right one."""
+    """One entry of the JSON list; `captions1` describes the left image, `captions2` the right one."""
     left, right = (sample.text1, sample.text2) if sample.left == 1 else (sample.text2, sample.text1)
     return {
         "conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": sample.difference}],
@@ -50,8 +50,8 @@ def write_jpeg(source: Path, target: Path) -> None:
     if target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
         return
     partial = target.with_name(f".{target.name}.part")
-    with Image.open(source) as picture:
-        picture.convert("RGB").save(partial, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    with Image.open(source) as image:
+        image.convert("RGB").save(partial, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     os.replace(partial, target)
 
 
@@ -66,18 +66,18 @@ def write_list(records: Sequence[Mapping[str, Any]], target: Path) -> None:
     os.replace(partial, target)
 
 
-def export_release(samples: Iterable[SampleRow], pictures: Path, folder: Path) -> int:
+def export_release(samples: Iterable[SampleRow], images: Path, folder: Path) -> int:
     """Write the dataset to `folder` and return the number of samples.
 
-    `pictures` is the daemon's picture folder. Pictures come first and the list last, each whole or not at all, so a
-    reader never sees a record without its pictures; running it again adds what is new.
+    `images` is the daemon's image folder. Images come first and the list last, each whole or not at all, so a
+    reader never sees a record without its images; running it again adds what is new.
     """
-    (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     records = []
     for sample in samples:
         name = sample_name(sample)
-        write_jpeg(pictures / sample.left_image, folder / f"{name}_0.jpg")
-        write_jpeg(pictures / sample.right_image, folder / f"{name}_1.jpg")
+        write_jpeg(images / sample.left_image, folder / f"{name}_0.jpg")
+        write_jpeg(images / sample.right_image, folder / f"{name}_1.jpg")
         records.append(record(sample))
     write_list(records, folder / JSON_NAME)
     return len(records)

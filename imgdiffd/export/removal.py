@@ -1,4 +1,4 @@
-"""Object removal in the format in which Img-Diff was published: one JSON list and two pictures a sample.
+"""Object removal in the format in which Img-Diff was published: one JSON list and two images a sample.
 
 It owns where the files go; what a record says is `imgdiffd.method.removal`'s.
 """
@@ -10,27 +10,27 @@ from imgdiffd.export.release import write_jpeg, write_list
 from imgdiffd.method.removal import RemovalSample, record
 
 JSON_NAME = "img_diff_object_removal.json"
-PICTURE_FOLDER = "object_removal"
+IMAGE_FOLDER = "object_removal"
 
 
 def sample_name(sample: RemovalSample) -> str:
-    """The sample's `path`: unique by item, picture and thing, the same in every export."""
+    """The sample's `path`: unique by item, image and object, the same in every export."""
     erasure = sample.erasure
-    return f"{PICTURE_FOLDER}/{erasure.item:08d}_{erasure.image}_{erasure.index}"
+    return f"{IMAGE_FOLDER}/{erasure.item:08d}_{erasure.image}_{erasure.index}"
 
 
-def export_removals(samples: Iterable[RemovalSample], pictures: Path, folder: Path) -> int:
-    """Write the dataset to `folder` and return the number of samples: `_0.jpg` is the left picture, `_1.jpg` the right.
+def export_removals(samples: Iterable[RemovalSample], images: Path, folder: Path) -> int:
+    """Write the dataset to `folder` and return the number of samples: `_0.jpg` is the left image, `_1.jpg` the right.
 
-    `pictures` is the folder that the samples' paths lie in. Pictures come first and the list last, each whole or not
+    `images` is the folder that the samples' paths lie in. Images come first and the list last, each whole or not
     at all; the list holds exactly `samples`.
     """
-    (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     records = []
     for sample in samples:
         name = sample_name(sample)
-        write_jpeg(pictures / sample.left, folder / f"{name}_0.jpg")
-        write_jpeg(pictures / sample.right, folder / f"{name}_1.jpg")
+        write_jpeg(images / sample.left, folder / f"{name}_0.jpg")
+        write_jpeg(images / sample.right, folder / f"{name}_1.jpg")
         records.append(record(sample, name))
     write_list(records, folder / JSON_NAME)
     return len(records)

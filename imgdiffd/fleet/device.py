@@ -15,8 +15,8 @@ from dataclasses import replace
 import anyio
 
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, WorkerDiedError
-from imgdiffd.fleet.wire import Batch, Done, Ready, Start
-from imgdiffd.fleet.worker_process import Child
+from imgdiffd.fleet.wire import Done, Ready, RunBatch, Start
+from imgdiffd.fleet.worker_process import WorkerProcess
 from imgdiffd.method.messages import StageInput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Role, Stage
@@ -61,39 +61,39 @@ class DeviceProcess:
         self._environment = {**_ENVIRONMENT, **(environment or {})}
         self._pulse_timeout_s = pulse_timeout_s
         self._load_timeout_s = load_timeout_s
-        self._child: Child | None = None
+        self._process: WorkerProcess | None = None
         self._attendant: asyncio.Task[None] | None = None
         self._batches = 0
 
     @property
     def alive(self) -> bool:
         """Whether a worker is ready for batches."""
-        return self._child is not None and self._child.alive
+        return self._process is not None and self._process.alive
 
     @property
     def pid(self) -> int | None:
         """The process id of the present or last worker."""
-        return self._child.process.pid if self._child else None
+        return self._process.process.pid if self._process else None
 
     @property
     def models(self) -> Mapping[str, str]:
         """Role to source and revision, as the worker reported them; empty before the first is ready."""
-        return self._child.ready.models if self._child and self._child.ready else {}
+        return self._process.ready.models if self._process and self._process.ready else {}
 
     @property
     def versions(self) -> Mapping[str, str]:
         """Library versions, as the worker reported them."""
-        return self._child.ready.versions if self._child and self._child.ready else {}
+        return self._process.ready.versions if self._process and self._process.ready else {}
 
     @property
     def last_pulse(self) -> float | None:
         """When the worker was last heard of, on the event loop's clock."""
-        return self._child.last_pulse if self._child else None
+        return self._process.last_pulse if self._process else None
 
     @property
     def last_words(self) -> str:
         """How the last worker ended, with the end of its stderr; empty while none has ended."""
-        return self._child.obituary() if self._child and self._child.ended.is_set() else ""
+        return self._process.obituary() if self._process and self._process.ended.is_set() else ""
 
     async def start(self) -> Ready:
         """Start a worker and wait until its models are resident.
@@ -101,11 +101,11 @@ class DeviceProcess:
         Raises DeviceStartError with the child's last words; its `exit_status` is 78 where the child blamed the
         configuration. Cancelled, it leaves no process. Starting a device that has a worker is a RuntimeError.
         """
-        if self._child is not None and not self._child.ended.is_set():
+        if self._process is not None and not self._process.ended.is_set():
             raise RuntimeError(f"device {self.name} has a worker already")
         self.generation += 1
         try:
-            process = await anyio.open_process(
+            opened = await anyio.open_process(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -115,18 +115,18 @@ class DeviceProcess:
             )
         except OSError as error:
             raise self._start_error(f"{self._command[0]}: {error.strerror}") from error
-        child = self._child = Child(self.name, process, self._pulse_timeout_s, self._load_timeout_s)
-        self._attendant = asyncio.create_task(child.attend(self._note_loading), name=f"device {self.name}")
+        process = self._process = WorkerProcess(self.name, opened, self._pulse_timeout_s, self._load_timeout_s)
+        self._attendant = asyncio.create_task(process.attend(self._note_loading), name=f"device {self.name}")
         self._attendant.add_done_callback(self._note_attendant)
         try:
-            await child.send(self._start)
-            await child.settled.wait()
+            await process.send(self._start)
+            await process.settled.wait()
         except BaseException:
-            child.condemn("its start was called off")
+            process.condemn("its start was called off")
             raise
-        if child.ready is None:
-            raise self._start_error(f"worker {process.pid} {child.obituary()}", process.returncode)
-        return child.ready
+        if process.ready is None:
+            raise self._start_error(f"worker {opened.pid} {process.obituary()}", opened.returncode)
+        return process.ready
 
     def _start_error(self, why: str, status: int | None = None) -> DeviceStartError:
         hint = "the daemon's log has everything the worker said"
@@ -150,14 +150,14 @@ class DeviceProcess:
         OutOfMemoryError, StageError or WorkerDiedError. Cancelled, it leaves the batch to the worker and drops the
         answer.
         """
-        child = self._child
+        process = self._process
         self._batches += 1
-        batch = Batch(self._batches, stage, profile, tuple(inputs))
-        if child is None:
+        batch = RunBatch(self._batches, stage, profile, tuple(inputs))
+        if process is None:
             error = WorkerDiedError(f"device {self.name}: no worker was started", device=self.name, stage=stage)
             error.begun = False
             raise error
-        call = await child.submit(batch, deadline_s)
+        call = await process.submit(batch, deadline_s)
         await call.answered.wait()
         if isinstance(call.answer, Done):
             if self.on_done is not None:
@@ -172,24 +172,24 @@ class DeviceProcess:
 
     async def wait_dead(self) -> None:
         """Return once there is no worker."""
-        if self._child is not None:
-            await self._child.ended.wait()
+        if self._process is not None:
+            await self._process.ended.wait()
 
     async def stop(self, grace_s: float) -> None:
         """Close the worker's pipe, wait while it finishes the batch under way, kill it after `grace_s`.
 
         Cancelled, it kills at once. Batches without an answer raise WorkerDiedError with `begun` False.
         """
-        child = self._child
-        if child is None or child.ended.is_set():
+        process = self._process
+        if process is None or process.ended.is_set():
             return
-        child.stopping = True
-        assert child.process.stdin is not None
+        process.stopping = True
+        assert process.process.stdin is not None
         try:
             with anyio.move_on_after(grace_s):
-                await child.process.stdin.aclose()
-                await child.ended.wait()
+                await process.process.stdin.aclose()
+                await process.ended.wait()
         finally:
-            child.condemn(f"it did not end within {grace_s:g} s of being asked to")
+            process.condemn(f"it did not end within {grace_s:g} s of being asked to")
             with anyio.CancelScope(shield=True):
-                await child.ended.wait()
+                await process.ended.wait()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from imgdiffd import hub
-from imgdiffd.bundles.bundle import Bundle, Model, Sdxl, Segmenter
+from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.schedulers.placement import Footprint
@@ -127,7 +127,7 @@ def _footprint(bundle: Bundle, role: Role, measured: Measured, *, cpu: bool) -> 
 
 def _weights_name(model: Model) -> str:
     """The same for models that share their weights where they are loaded together."""
-    vae = model.vae if isinstance(model, Sdxl) else None
+    vae = model.vae if isinstance(model, SdxlSpec) else None
     return " ".join(str(part) for part in (model.label, model.variant, model.precision, vae))
 
 
@@ -138,7 +138,7 @@ def _weights_in_files(bundle: Bundle, role: Role, width: int) -> int:
     if folder is None or not folder.is_dir():
         hint = f"give weights_gb under [{role}] in {bundle.path}, or fetch the model"
         raise BundleError(f"bundle {bundle.name}: {role}: {model.label}: its size is not known here", hint=hint)
-    if isinstance(model, Segmenter):
+    if isinstance(model, SegmenterSpec):
         return (folder / model.file).stat().st_size * width // 2
     elements = sum(_elements(path) for path in _weight_files(folder, model.variant))
     pickled = sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin"))  # in half precision, as published

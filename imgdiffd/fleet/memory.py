@@ -12,7 +12,7 @@ from typing import Any
 from imgdiffd.errors import SettingsError
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
 
-CPU_RESERVE_BYTES = 1_000_000_000  # of a worker process without any model: the libraries, recent pictures
+CPU_RESERVE_BYTES = 1_000_000_000  # of a worker process without any model: the libraries, recent images
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 

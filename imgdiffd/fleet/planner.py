@@ -43,7 +43,7 @@ def why_no_removal(bundle: Bundle, plan: Plan, *, wanted: bool) -> str:
     return ""
 
 
-class Placer:
+class Planner:
     """One bundle on one set of devices (name to "cpu" or "cuda:N").
 
     With `removal`, the eraser has a place too. `look` replaces the question of how much memory there is.

@@ -117,7 +117,7 @@ class Fleet:
         roles: Roles,
         *,
         bundle: str,
-        pictures: Path,
+        images: Path,
         threads: int,
         compile: CompileChoice,
         attention: AttentionChoice = "auto",
@@ -137,7 +137,7 @@ class Fleet:
             held = tuple(role.value for role in roles[name])
             compiled = compiles(compile, device)
             cache = str(compile_cache) if compiled and compile_cache is not None else ""
-            start = Start(bundle, device, held, str(pictures), cores, compiled, attention, cache)
+            start = Start(bundle, device, held, str(images), cores, compiled, attention, cache)
             member = _Member(DeviceProcess(name, start, command=command), roles=tuple(roles[name]))
             member.process.on_done = partial(self._note_done, member)
             member.process.on_loading = partial(setattr, member, "detail")

@@ -16,7 +16,7 @@ from imgdiffd.settings import AttentionChoice
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first frame to a child: what to load and where pictures live. `threads` 0 leaves torch's own choice.
+    """The first frame to a child: what to load and where images live. `threads` 0 leaves torch's own choice.
 
     `compile_cache` is the folder in which compiled kernels outlive the process; empty: none.
     """
@@ -24,7 +24,7 @@ class Start:
     bundle: str
     device: str
     roles: tuple[str, ...]
-    pictures: str
+    images: str
     threads: int = 0
     compile: bool = False
     attention: AttentionChoice = "auto"
@@ -33,7 +33,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RunBatch:
     """Items of one stage under one profile; `id` comes back with the answer."""
 
     id: int
@@ -114,7 +114,7 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-ToWorker = Annotated[Start | Batch, Field(discriminator="kind")]
+ToWorker = Annotated[Start | RunBatch, Field(discriminator="kind")]
 FromWorker = Annotated[Loading | Ready | Pulse | Done | Failed, Field(discriminator="kind")]
 
 EXIT_POISONED = 71  # EX_OSERR: a worker's status after a device fault that only a new process can clear

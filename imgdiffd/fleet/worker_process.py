@@ -19,13 +19,13 @@ from imgdiffd.errors import NoRoomError, OutOfMemoryError, StageError, WorkerDie
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
-    Batch,
     Done,
     Failed,
     FromWorker,
     Loading,
     Pulse,
     Ready,
+    RunBatch,
     ToWorker,
     body_length,
     pack_to_worker,
@@ -50,7 +50,7 @@ _MEANING: dict[tuple[bool, bool], tuple[type[StageError] | type[OutOfMemoryError
 class Call:
     """One batch in flight. `answer` is set once, with `answered`."""
 
-    def __init__(self, batch: Batch, deadline_s: float) -> None:
+    def __init__(self, batch: RunBatch, deadline_s: float) -> None:
         self.batch = batch
         self.deadline_s = deadline_s
         self.begun = False  # the child said that it works on it
@@ -70,7 +70,7 @@ class Call:
             self.answered.set()
 
 
-class Child:
+class WorkerProcess:
     """One process from birth to death. Calls belong to it, so an answer can never come from another generation."""
 
     def __init__(self, name: str, process: Process, pulse_timeout_s: float, load_timeout_s: float) -> None:
@@ -100,7 +100,7 @@ class Child:
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 self._log.debug("the pipe to the worker is closed")
 
-    async def submit(self, batch: Batch, deadline_s: float) -> Call:
+    async def submit(self, batch: RunBatch, deadline_s: float) -> Call:
         """Queue a batch once fewer than IN_FLIGHT are. Raises WorkerDiedError where the child ended first."""
         async with self._sending:
             while len(self.calls) >= IN_FLIGHT and not self.ended.is_set():
@@ -267,7 +267,7 @@ class Child:
             how = f"ended with status {status}"
         return f"{how}; it last said: {self.last_words[-1]}" if self.last_words else how
 
-    def death(self, batch: Batch, *, begun: bool) -> WorkerDiedError:
+    def death(self, batch: RunBatch, *, begun: bool) -> WorkerDiedError:
         """The error for a batch that this child will not answer."""
         error = WorkerDiedError(
             f"device {self.name}: worker {self.process.pid} {self.obituary()}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, Sdxl, is_address, load_bundle
+from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, SdxlSpec, is_address, load_bundle
 from imgdiffd.hub.damage import damages
 from imgdiffd.hub.direct import folder_behind
 from imgdiffd.pipeline import Role
@@ -44,14 +44,14 @@ def folder_of(bundle: Bundle, model: Model) -> Path | None:
     return bundle.folder(model.source) or cached(model.source, model.revision)
 
 
-def vae_folder_of(bundle: Bundle, model: Sdxl) -> Path | None:
+def vae_folder_of(bundle: Bundle, model: SdxlSpec) -> Path | None:
     """The folder of the autoencoder that replaces the checkpoint's own; None where there is none, or none here."""
     return None if model.vae is None else bundle.folder(model.vae) or cached(model.vae, None)
 
 
 def from_hub(bundle: Bundle, model: Model) -> bool:
     """Whether any part of `model` is named by a hub id or a web address, which `pull` fetches."""
-    sources = [model.source, model.vae] if isinstance(model, Sdxl) else [model.source]
+    sources = [model.source, model.vae] if isinstance(model, SdxlSpec) else [model.source]
     return any(source is not None and bundle.folder(source) is None for source in sources)
 
 
@@ -80,7 +80,7 @@ def problems(bundle: Bundle, roles: Sequence[Role] | None = None) -> list[str]:
 def _problems(bundle: Bundle, model: Model) -> tuple[str, ...]:
     folder, vae = folder_of(bundle, model), None
     found = [] if folder else [f"{model.label}: not in the local cache"]
-    if isinstance(model, Sdxl) and model.vae is not None:
+    if isinstance(model, SdxlSpec) and model.vae is not None:
         vae = vae_folder_of(bundle, model)
         found += [] if vae else [f"{model.vae}: not in the local cache"]
     return (*found, *damages(model, folder, vae))

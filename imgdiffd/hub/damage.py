@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from imgdiffd.bundles.bundle import Model, Sdxl, Segmenter
+from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
 
 _NO_WEIGHTS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "Extractor")  # ends of such components' classes
 
@@ -19,10 +19,10 @@ def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Itera
     """
     if folder is not None and not folder.is_dir():
         yield f"{folder}: no such folder"
-    elif folder is not None and isinstance(model, Segmenter):
+    elif folder is not None and isinstance(model, SegmenterSpec):
         if not (folder / model.file).is_file():
             yield f"{folder / model.file}: missing"
-    elif folder is not None and isinstance(model, Sdxl):
+    elif folder is not None and isinstance(model, SdxlSpec):
         yield from _of_pipeline(folder)
     elif folder is not None:
         yield from _of_component(folder, allow_pickle=model.allow_pickle, variant=model.variant)

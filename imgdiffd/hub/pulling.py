@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented names
 
-from imgdiffd.bundles.bundle import Bundle, Model, Sdxl, Segmenter, is_address
+from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec, is_address
 from imgdiffd.errors import BundleError
 from imgdiffd.hub import direct
 from imgdiffd.hub.damage import components, damage, has_weights
@@ -120,10 +120,10 @@ def _downloads(bundle: Bundle) -> list[direct.Download]:
 
 def _sources(model: Model) -> Iterator[tuple[str, str | None, Pick]]:
     """Source, revision and picker of each part of `model`."""
-    if isinstance(model, Segmenter):
+    if isinstance(model, SegmenterSpec):
         file = model.file
         yield model.source, model.revision, lambda each: checkpoint_files(each.files, file)
-    elif isinstance(model, Sdxl):
+    elif isinstance(model, SdxlSpec):
         variant = model.variant
         yield model.source, model.revision, lambda each: _pick_pipeline(each, variant)
         if model.vae is not None:

@@ -1,4 +1,4 @@
-"""What the hub, the network and the disk refuse, as one error that names the thing and says what to do.
+"""What the hub, the network and the disk refuse, as one error that names the object and says what to do.
 
 It owns the wording; it does not know what was being done.
 """

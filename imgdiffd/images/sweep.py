@@ -1,4 +1,4 @@
-"""Finds and deletes files of the picture folder that nothing wants: leftovers of a killed process, and what may go.
+"""Finds and deletes files of the image folder that nothing wants: leftovers of a killed process, and what may go.
 
 It owns what a file's name and age say; it does not know SQL, and what an item wants is `images.retention`'s rule.
 """
@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from imgdiffd.images.files import TEMPORARY_PREFIX, items_of
-from imgdiffd.images.retention import ItemPictures, named, unfinished, wanted
-from imgdiffd.settings import KeepPictures
+from imgdiffd.images.retention import ItemImages, named, unfinished, wanted
+from imgdiffd.settings import KeepImages
 
 _ITEM = re.compile(r"(\d+)-")
 
@@ -22,18 +22,18 @@ def now_ns(folder: Path) -> int:
 
 
 def folders(root: Path) -> list[tuple[Path, range]]:
-    """The folders of pictures under `root`, each with the items whose pictures it may hold, in order."""
+    """The folders of images under `root`, each with the items whose images it may hold, in order."""
     found = [(path, items_of(path.name)) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     return sorted((path, items) for path, items in found if items)
 
 
 def superfluous(
-    folder: Path, items: Mapping[int, ItemPictures], keep: KeepPictures, *, asked_ns: int, started_ns: int
+    folder: Path, items: Mapping[int, ItemImages], keep: KeepImages, *, asked_ns: int, started_ns: int
 ) -> list[Path]:
-    """The files in a folder of pictures that may be deleted; none where there is no such folder.
+    """The files in a folder of images that may be deleted; none where there is no such folder.
 
-    `items` are all that may have pictures there, as the rows told after `asked_ns`. What no row names of an item that
-    is done goes if it is older than that: what is newer may have got its row since. Pictures of unfinished items that
+    `items` are all that may have images there, as the rows told after `asked_ns`. What no row names of an item that
+    is done goes if it is older than that: what is newer may have got its row since. Images of unfinished items that
     no row names stay: their stage runs again and writes the same names. A temporary file goes if it is older than
     `started_ns`, before any process that may still be writing. What is not named like ours is left alone.
     """
@@ -58,7 +58,7 @@ def delete(paths: Iterable[Path]) -> None:
 
 
 def missing(root: Path, names: Collection[str]) -> list[str]:
-    """Those of the pictures under `root` that do not lie there, in order."""
+    """Those of the images under `root` that do not lie there, in order."""
     return [name for name in sorted(names) if not (root / name).exists()]
 
 

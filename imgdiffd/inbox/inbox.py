@@ -19,8 +19,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd.errors import InputError, StoreError
 from imgdiffd.inbox.intake import PARALLEL_FILES, Fingerprint, Intake, Jobs
-from imgdiffd.inbox.outbox import Exits
-from imgdiffd.inbox.scan import Sighting, look, wait_until_settled
+from imgdiffd.inbox.outbox import Outbox
+from imgdiffd.inbox.scan import ScannedFile, look, wait_until_settled
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.method.profile import Profile
 from imgdiffd.settings import Settings
@@ -57,14 +57,14 @@ class Inbox:
         self._on_job = on_job
         self._clock = clock
         self._intake = Intake(jobs)
-        self._exits = Exits(self._folder)
+        self._outbox = Outbox(self._folder)
         self._wake = anyio.Event()
         self.use(settings)
         self._folder_problem: str | None = None
         self._store_problem: str | None = None
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
         self._renamed: set[str] = set()  # renamed into place since the last scan
-        self._queue: deque[Sighting] = deque()
+        self._queue: deque[ScannedFile] = deque()
         self._busy: set[str] = set()  # queued or being taken
         self._left: set[str] = set()  # no longer busy since the last look began: it may have seen them before that
         self._workers = 0
@@ -157,28 +157,28 @@ class Inbox:
         renamed, self._renamed = self._renamed, set()
         self._left = set()
         try:
-            sightings = await to_thread.run_sync(look, self._folder)
-            await to_thread.run_sync(self._exits.prepare)
+            scan = await to_thread.run_sync(look, self._folder)
+            await to_thread.run_sync(self._outbox.prepare)
         except OSError as error:
             self._say(f"{error.filename or self._folder}: {error.strerror}")
             self._seen.clear()
             return self._poll_s
         self._say(None)
-        if not sightings:
+        if not scan:
             self._store_problem = None
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
         seen = {}
-        for sighting in sightings:
-            if sighting.name in self._busy or sighting.name in self._left:
+        for scanned in scan:
+            if scanned.name in self._busy or scanned.name in self._left:
                 continue
-            known = self._seen.get(sighting.name)
-            since_s = known[1] if known and known[0] == sighting.fingerprint else now_s
-            seen[sighting.name] = (sighting.fingerprint, since_s)
-            wait_s = wait_until_settled(sighting, now_s - since_s, wall_s, self._settle_s)
-            if wait_s <= 0 or sighting.name in renamed:
-                self._busy.add(sighting.name)
-                self._queue.append(sighting)
+            known = self._seen.get(scanned.name)
+            since_s = known[1] if known and known[0] == scanned.fingerprint else now_s
+            seen[scanned.name] = (scanned.fingerprint, since_s)
+            wait_s = wait_until_settled(scanned, now_s - since_s, wall_s, self._settle_s)
+            if wait_s <= 0 or scanned.name in renamed:
+                self._busy.add(scanned.name)
+                self._queue.append(scanned)
             else:
                 pause_s = min(pause_s, wait_s)
         self._seen = seen
@@ -199,55 +199,57 @@ class Inbox:
     async def _work_off(self) -> None:
         try:
             while self._queue:
-                sighting = self._queue.popleft()
+                scanned = self._queue.popleft()
                 try:
-                    await self._take_sighting(sighting)
+                    await self._take_sighting(scanned)
                 finally:
-                    self._busy.discard(sighting.name)
-                    self._left.add(sighting.name)
+                    self._busy.discard(scanned.name)
+                    self._left.add(scanned.name)
         finally:
             self._workers -= 1
 
-    async def _take_sighting(self, sighting: Sighting) -> None:
+    async def _take_sighting(self, scanned: ScannedFile) -> None:
         try:
-            path = self._folder / sighting.name
-            if sighting.fingerprint in self._leaving:
-                await self._leave(path, sighting.name, self._leaving[sighting.fingerprint], sighting)
+            path = self._folder / scanned.name
+            if scanned.fingerprint in self._leaving:
+                await self._leave(path, scanned.name, self._leaving[scanned.fingerprint], scanned)
             else:
-                await self._take(path, sighting.name, self._profile, 0, sighting)
+                await self._take(path, scanned.name, self._profile, 0, scanned)
             self._store_problem = None
         except InputError as error:
-            _log.warning("inbox: %r refused: %s", sighting.name, error)
+            _log.warning("inbox: %r refused: %s", scanned.name, error)
         except (StoreError, OSError) as error:  # the file stays where it is, and the next scan tries again
             if str(error) != self._store_problem:
-                _log.warning("inbox: %r cannot be taken yet: %s", sighting.name, error)
+                _log.warning("inbox: %r cannot be taken yet: %s", scanned.name, error)
             self._store_problem = str(error)
 
-    async def _take(self, path: Path, name: str, profile: Profile, priority: int, sighting: Sighting | None) -> JobRow:
+    async def _take(
+        self, path: Path, name: str, profile: Profile, priority: int, scanned: ScannedFile | None
+    ) -> JobRow:
         expected = None
         try:
-            if sighting is not None:
-                sighting.refuse()
-                expected = sighting.fingerprint
+            if scanned is not None:
+                scanned.refuse()
+                expected = scanned.fingerprint
             job = await self._intake.take_file(path, name, profile, priority, expected)
         except InputError as error:
             if error.code != "changed":
-                await self._leave(path, name, error, sighting)
+                await self._leave(path, name, error, scanned)
             raise
         _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
         self._on_job()
-        await self._leave(path, name, None, sighting)
+        await self._leave(path, name, None, scanned)
         return job
 
-    async def _leave(self, path: Path, name: str, error: InputError | None, sighting: Sighting | None) -> None:
-        if sighting is not None:
-            self._leaving[sighting.fingerprint] = error
+    async def _leave(self, path: Path, name: str, error: InputError | None, scanned: ScannedFile | None) -> None:
+        if scanned is not None:
+            self._leaving[scanned.fingerprint] = error
         if error is None:
-            await to_thread.run_sync(self._exits.to_done, path, name)
+            await to_thread.run_sync(self._outbox.to_done, path, name)
         else:
-            await to_thread.run_sync(self._exits.to_failed, path, name, error)
-        if sighting is not None:
-            del self._leaving[sighting.fingerprint]
+            await to_thread.run_sync(self._outbox.to_failed, path, name, error)
+        if scanned is not None:
+            del self._leaving[scanned.fingerprint]
 
     def _remove_spooled(self) -> None:
         try:

@@ -17,7 +17,7 @@ REASON = ".reason.txt"
 _MAX_NAME_BYTES = 200  # a file name has 255; the reason's ending and a number must fit
 
 
-class Exits:
+class Outbox:
     """The two folders inside `inbox`."""
 
     def __init__(self, inbox: Path) -> None:

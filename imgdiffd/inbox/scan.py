@@ -15,7 +15,7 @@ UNFINISHED = (".tmp", ".part")
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ScannedFile:
     """A name in the folder and what stood behind it when it was looked at; a link is not followed."""
 
     name: str
@@ -36,7 +36,7 @@ def is_left_alone(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(UNFINISHED)
 
 
-def look(folder: Path) -> list[Sighting]:
+def look(folder: Path) -> list[ScannedFile]:
     """Everything in `folder` that is not left alone, the oldest first; folders are. Raises OSError."""
     found = []
     with os.scandir(folder) as entries:
@@ -48,17 +48,17 @@ def look(folder: Path) -> list[Sighting]:
             except FileNotFoundError:
                 continue  # it left between the two calls
             if not stat.S_ISDIR(status.st_mode):
-                found.append(Sighting(entry.name, status.st_mode, Fingerprint.of(status)))
-    return sorted(found, key=lambda sighting: (sighting.fingerprint.modified_ns, sighting.name))
+                found.append(ScannedFile(entry.name, status.st_mode, Fingerprint.of(status)))
+    return sorted(found, key=lambda scanned: (scanned.fingerprint.modified_ns, scanned.name))
 
 
-def wait_until_settled(sighting: Sighting, rested_s: float, wall_s: float, settle_s: float) -> float:
+def wait_until_settled(scanned: ScannedFile, rested_s: float, wall_s: float, settle_s: float) -> float:
     """Seconds until a file counts as written to its end; 0 for what is no file.
 
     `rested_s` is how long we have seen it unchanged. Its modification time speaks too, so that a file that rested
     before we looked is taken at once; one in the future, of a wrong clock, does not.
     """
-    if not stat.S_ISREG(sighting.mode):
+    if not stat.S_ISREG(scanned.mode):
         return 0.0
-    age_s = wall_s - sighting.fingerprint.modified_ns / 1e9
+    age_s = wall_s - scanned.fingerprint.modified_ns / 1e9
     return max(0.0, settle_s - max(rested_s, age_s))

@@ -16,7 +16,7 @@ from imgdiffd.method.filters import (
     judge_difference,
     judge_natural,
     judge_pair,
-    left_picture,
+    left_image,
     summarise,
 )
 from imgdiffd.method.messages import (
@@ -60,7 +60,7 @@ class Step:
     A READY item waits in `stage`; any other ended there with `verdict`. `parts` has a verdict for each of the
     output's parts: the answer, the vetted pair, every candidate box in order, or every region of the subject in order.
     `rewritten` is the second caption with the nouns that only caption 1 and only caption 2 have; `regions` are the
-    boxes chosen; `left` is the picture that stands on the left, for each region of the subject that passed.
+    boxes chosen; `left` is the image that stands on the left, for each region of the subject that passed.
     """
 
     item: int
@@ -109,7 +109,7 @@ def _after_describe(subject: Subject, output: DescribeOutput, profile: Profile) 
         for index in subject.regions
     ]
     left = {
-        index: left_picture(profile, subject.caption, subject.attempt, index)
+        index: left_image(profile, subject.caption, subject.attempt, index)
         for index, verdict in zip(subject.regions, verdicts, strict=True)
         if verdict.passed
     }
@@ -133,7 +133,7 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
     """Where `subject`'s item goes now that its stage gave `output`; pure, so a replay decides the same.
 
     A rejected rewrite is tried again under the next attempt while the profile allows; every other rejection is final.
-    A region without its text or picture is rejected like one that failed a filter: what is missing never counts as
+    A region without its text or image is rejected like one that failed a filter: what is missing never counts as
     kept. Raises ValueError where the output is another stage's or another item's.
     """
     if output.item != subject.item or output.kind != subject.stage.value:

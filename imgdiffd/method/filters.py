@@ -106,20 +106,20 @@ def judge_natural(answer: str, scores: Mapping[str, float], natural: Natural) ->
 
 
 def judge_area(box: Box, width: int, height: int, locate: Locate) -> Verdict:
-    """The size limits, as fractions of the picture; a box without a whole pixel is `box_degenerate`."""
+    """The size limits, as fractions of the image; a box without a whole pixel is `box_degenerate`."""
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
         return Verdict("box_degenerate", f"{x2 - x1}x{y2 - y1} px")
     share = (x2 - x1) * (y2 - y1) / (width * height)
     if share < locate.min_area:
-        return Verdict("box_too_small", f"{share:.5f} of the picture, wanted {locate.min_area}")
+        return Verdict("box_too_small", f"{share:.5f} of the image, wanted {locate.min_area}")
     if share > locate.max_area:
-        return Verdict("box_too_large", f"{share:.5f} of the picture, wanted {locate.max_area}")
+        return Verdict("box_too_large", f"{share:.5f} of the image, wanted {locate.max_area}")
     return PASSED
 
 
 def judge_crops(scores: Mapping[str, float], locate: Locate) -> Verdict:
-    """The crop-difference filter: the two pictures must differ inside the box."""
+    """The crop-difference filter: the two images must differ inside the box."""
     score = scores.get(CLIP_IMAGE_COSINE)
     if not _present(score):
         return _missing(CLIP_IMAGE_COSINE)
@@ -130,7 +130,7 @@ def judge_crops(scores: Mapping[str, float], locate: Locate) -> Verdict:
 
 
 def judge_nouns(scores: Mapping[str, float], locate: Locate) -> Verdict:
-    """BITM: picture 1's crop holds caption 1's noun, picture 2's holds caption 2's; one side or both, by the profile.
+    """BITM: image 1's crop holds caption 1's noun, image 2's holds caption 2's; one side or both, by the profile.
 
     A caption without a changed noun has no score on its side: under `any` the other side decides.
     """
@@ -210,14 +210,14 @@ def choose_regions(candidates: Sequence[Candidate], locate: Locate, width: int, 
 
 def _why_no_region(verdicts: Sequence[Verdict]) -> Verdict:
     if not verdicts:
-        return Verdict("no_boxes", "the segmenter found nothing in either picture")
+        return Verdict("no_boxes", "the segmenter found nothing in either image")
     reasons = [verdict.reason or "" for verdict in verdicts]
     counts = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
     return Verdict("no_region", ", ".join(f"{reason} {count}" for reason, count in counts.items()))
 
 
 def judge_texts(scores: Mapping[str, float], describe: Describe) -> Verdict:
-    """CS: the two region captions must say different things."""
+    """CS: the two region captions must say different objects."""
     score = scores.get(CLIP_TEXT_COSINE)
     if not _present(score):
         return _missing(CLIP_TEXT_COSINE)
@@ -228,7 +228,7 @@ def judge_texts(scores: Mapping[str, float], describe: Describe) -> Verdict:
 
 
 def judge_matches(scores: Mapping[str, float], describe: Describe) -> Verdict:
-    """CITM: each region caption must match its own picture's crop."""
+    """CITM: each region caption must match its own image's crop."""
     for side in (1, 2):
         key = match_key(describe.match_kind, side)
         score = scores.get(key)
@@ -240,7 +240,7 @@ def judge_matches(scores: Mapping[str, float], describe: Describe) -> Verdict:
 
 
 def judge_description(description: Description, describe: Describe) -> Verdict:
-    """Whether a region goes on: both captions say something, different things (CS), and each what is there (CITM)."""
+    """Whether a region goes on: both captions say something, different objects (CS), and each what is there (CITM)."""
     if not description.text1.strip() or not description.text2.strip():
         return Verdict("description_empty")
     verdict = judge_texts(description.scores, describe)
@@ -265,8 +265,8 @@ def summarise(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict(first, ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
 
 
-def left_picture(profile: Profile, caption: str, attempt: int, index: int) -> int:
-    """Which picture (1 the original, 2 the edit) stands on the left of region `index`'s sample."""
+def left_image(profile: Profile, caption: str, attempt: int, index: int) -> int:
+    """Which image (1 the original, 2 the edit) stands on the left of region `index`'s sample."""
     contrast: Contrast = profile.contrast
     if contrast.sides == "original_left":
         return 1

@@ -1,6 +1,6 @@
 """What the stages are asked and what they answer: one small frozen input and output record a stage.
 
-It does not know pipes, models or SQL. Pixels never travel: paths are relative to the picture folder that the worker was
+It does not know pipes, models or SQL. Pixels never travel: paths are relative to the image folder that the worker was
 started with.
 """
 
@@ -16,18 +16,18 @@ Box = removal_message.Box
 Scores = removal_message.Scores
 
 # The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
-CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two pictures; candidate: the two crops of its box
+CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two images; candidate: the two crops of its box
 CLIP_TEXT_COSINE = "clip_text_cosine"  # region: its two descriptions
 YES_PROBABILITY = "yes_probability"  # pair: that of "yes" where the judge may only say yes or no
 
 
 def noun_key(kind: str, side: int) -> str:
-    """The score of picture `side`'s crop against caption `side`'s noun; the best noun where several changed."""
+    """The score of image `side`'s crop against caption `side`'s noun; the best noun where several changed."""
     return f"{kind}.noun{side}"
 
 
 def match_key(kind: str, side: int) -> str:
-    """The score of picture `side`'s grown crop against its own description."""
+    """The score of image `side`'s grown crop against its own description."""
     return f"{kind}.description{side}"
 
 
@@ -119,7 +119,7 @@ class LocateInput:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A box that the segmenter found in picture `image` (1 or 2), whatever became of it."""
+    """A box that the segmenter found in image `image` (1 or 2), whatever became of it."""
 
     image: int
     box: Box
@@ -167,7 +167,7 @@ class DescribeOutput:
 
 @dataclass(frozen=True, slots=True)
 class ContrastRegion:
-    """`left` is 1 or 2: which picture stands on the left; the descriptions are of pictures 1 and 2."""
+    """`left` is 1 or 2: which image stands on the left; the descriptions are of images 1 and 2."""
 
     index: int
     box: Box
@@ -216,7 +216,7 @@ class RenderInput:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The left and the right picture of a sample, boxes burnt in."""
+    """The left and the right image of a sample, boxes burnt in."""
 
     index: int
     left_image: str

@@ -77,7 +77,7 @@ class Generate(_Frozen):
     edit: Literal["refine", "replace", "none"]
     cross_injection: Fraction  # of the steps, from the first
     self_injection: Fraction
-    self_injection_max_tokens: Annotated[int, Field(ge=0)]  # only in layers with at most this many picture tokens
+    self_injection_max_tokens: Annotated[int, Field(ge=0)]  # only in layers with at most this many image tokens
     reweight: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
     word_steps: dict[str, tuple[Fraction, Fraction]] = {}
 
@@ -92,7 +92,7 @@ class Generate(_Frozen):
 
 
 class Pair(_Frozen):
-    """The gate on a pair: CLIP cosine of its two pictures (IS), rounded first where `decimals` is set."""
+    """The gate on a pair: CLIP cosine of its two images (IS), rounded first where `decimals` is set."""
 
     above: Bound
     below: Bound
@@ -117,7 +117,7 @@ class Natural(_Frozen):
 
 
 class Locate(_Frozen):
-    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the picture."""
+    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image."""
 
     segment_px: Annotated[int, Field(ge=32, le=4096)]
     segment_confidence: Fraction
@@ -150,7 +150,7 @@ class Describe(_Frozen):
 
 
 class Contrast(_Frozen):
-    """The difference caption: both pictures joined by a black bar, `{left}` and `{right}` the region captions."""
+    """The difference caption: both images joined by a black bar, `{left}` and `{right}` the region captions."""
 
     prompt: str
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
@@ -167,7 +167,7 @@ class Contrast(_Frozen):
 class Render(_Frozen):
     """The red boxes: grown, clamped to the canvas, `line_px` wide.
 
-    `view_px` is the width to which a training model squeezes the joined picture; the line is widened so that at least
+    `view_px` is the width to which a training model squeezes the joined image; the line is widened so that at least
     one pixel of it survives that. 0 keeps `line_px` as it is.
     """
 
@@ -177,19 +177,19 @@ class Render(_Frozen):
 
 
 class Removal(_Frozen):
-    """Object removal (paper, section 16): pixels are those of pictures brought to `picture_px` squared.
+    """Object removal (paper, section 16): pixels are those of images brought to `picture_px` squared.
 
-    `prompt` is what stands where a thing was. The inpainted pixels reach `dilate_px` beyond the thing's mask and fade
-    into the original over `feather_px` more.
+    `prompt` describes what replaces the object. Inpainted pixels reach `dilate_px` beyond its mask and fade into the
+    original over `feather_px` more.
     """
 
     picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
     segment_px: Annotated[int, Field(ge=32, le=4096)]
     segment_confidence: Fraction
     segment_iou: Fraction
-    crop_cosine_below: Bound  # of the pair's two crops of a box: one that holds a thing of one picture only
+    crop_cosine_below: Bound  # of the pair's two crops of a box: one that holds an object of one image only
     overlap_iou: Bound  # as in Locate
-    targets: Annotated[int, Field(ge=1, le=100)]  # at most this many a picture
+    targets: Annotated[int, Field(ge=1, le=100)]  # at most this many an image
     prompt: str
     strength: Annotated[float, Field(gt=0, le=1)]  # the share of the steps that are run
     guidance_scale: Annotated[float, Field(ge=0, le=50)]  # at most 1: none

@@ -1,6 +1,6 @@
-"""Object removal (paper, section 16): which things to erase, which erasures hold, and the question about each.
+"""Object removal (paper, section 16): which objects to erase, which erasures hold, and the question about each.
 
-It owns these decisions and records; it does not know how a thing is found, erased or described.
+It owns these decisions and records; it does not know how an object is found, erased or described.
 """
 
 import math
@@ -27,7 +27,7 @@ _LETTERS: dict[Side, str] = {"left": "A", "right": "B"}
 
 @dataclass(frozen=True, slots=True)
 class RemovalTarget:
-    """A box that holds a thing: `candidate` is its place among its picture's, `cosine` that of the pair's two crops."""
+    """A box that holds an object: `candidate` is its place among its image's, `cosine` that of the pair's two crops."""
 
     candidate: int
     box: Box
@@ -36,7 +36,7 @@ class RemovalTarget:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What stands in an erasure's box in the original, and how well that fits both pictures' crops there."""
+    """What stands in an erasure's box in the original, and how well that fits both images' crops there."""
 
     erasure: Erasure
     text: str
@@ -45,9 +45,9 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class RemovalSample:
-    """A finished pair. Everything said of it follows from `holder`, the side that still holds the thing.
+    """A finished pair. Everything said of it follows from `holder`, the side that still holds the object.
 
-    `original` and `erased` are its two pictures with the red box, relative to the picture folder.
+    `original` and `erased` are its two images with the red box, relative to the image folder.
     """
 
     erasure: Erasure
@@ -58,12 +58,12 @@ class RemovalSample:
 
     @property
     def left(self) -> str:
-        """The left picture."""
+        """The left image."""
         return self.original if self.holder == "left" else self.erased
 
     @property
     def right(self) -> str:
-        """The right picture."""
+        """The right image."""
         return self.original if self.holder == "right" else self.erased
 
     @property
@@ -73,7 +73,7 @@ class RemovalSample:
 
     @property
     def answer(self) -> str:
-        """The letter of the side that still holds the thing."""
+        """The letter of the side that still holds the object."""
         return _LETTERS[self.holder]
 
     @property
@@ -88,22 +88,22 @@ def original_key(kind: str) -> str:
 
 
 def erased_key(kind: str) -> str:
-    """The score of the erased picture's crop against the original's description."""
+    """The score of the erased image's crop against the original's description."""
     return f"{kind}.erased"
 
 
 def choose_targets(
     boxes: Sequence[Box], cosines: Sequence[float | None], removal: Removal
 ) -> tuple[RemovalTarget, ...]:
-    """The boxes of one picture that hold a thing, most different first; none where there is no box.
+    """The boxes of one image that hold an object, most different first; none where there is no box.
 
-    A thing of one picture only makes the pair's two crops differ. Of overlapping boxes the more different one stays.
+    An object of one image only makes the pair's two crops differ. Of overlapping boxes the more different one stays.
     """
     return _choose(boxes, cosines, removal)[0]
 
 
 def judge_found(boxes: Sequence[Box], cosines: Sequence[float | None], removal: Removal) -> tuple[Verdict, ...]:
-    """What is held against each box of one picture: nothing against those that `choose_targets` takes."""
+    """What is held against each box of one image: nothing against those that `choose_targets` takes."""
     return _choose(boxes, cosines, removal)[1]
 
 
@@ -121,7 +121,7 @@ def _choose(
     for each in found:
         verdicts[each.candidate] = Verdict("overlaps_more_different_box", f"IoU above {removal.overlap_iou.value}")
     for index in kept[removal.targets :]:
-        verdicts[found[index].candidate] = Verdict("beyond_target_limit", f"at most {removal.targets} a picture")
+        verdicts[found[index].candidate] = Verdict("beyond_target_limit", f"at most {removal.targets} an image")
     for each in targets:
         verdicts[each.candidate] = PASSED
     return targets, tuple(verdicts)
@@ -135,7 +135,7 @@ def _why_alike(cosine: float | None, removal: Removal) -> Verdict:
 
 
 def judge_inspection(text: str, scores: Mapping[str, float], removal: Removal) -> Verdict:
-    """Whether a thing was there and is gone: the original's crop fits its description, the erased one's does not."""
+    """Whether an object was there and is gone: the original's crop fits its description, the erased one's does not."""
     if not text.strip():
         return Verdict("description_empty")
     checks = (
@@ -180,32 +180,32 @@ def after_erase(output: EraseOutput, profile: Profile) -> RemovalStep:
             verdicts[place] = verdict
     if output.erasures:
         return RemovalStep(Stage.INSPECT, ItemState.READY, PASSED, tuple(verdicts))
-    why = summarise(verdicts).reason if verdicts else "the segmenter found nothing in either picture"
+    why = summarise(verdicts).reason if verdicts else "the segmenter found nothing in either image"
     return RemovalStep(Stage.ERASE, ItemState.REJECTED, Verdict("nothing_to_erase", why or ""), tuple(verdicts))
 
 
-def after_inspect(things: Collection[tuple[int, int]], output: InspectOutput, profile: Profile) -> RemovalStep:
-    """The end: sampled if any of the pair's `things`, (image, index) in order, was there and is gone.
+def after_inspect(objects: Collection[tuple[int, int]], output: InspectOutput, profile: Profile) -> RemovalStep:
+    """The end: sampled if any of the pair's `objects`, (image, index) in order, was there and is gone.
 
-    A thing without its record or its pictures is rejected: what is missing never counts as kept.
+    An object without its record or its images is rejected: what is missing never counts as kept.
     """
-    inspected = {(each.image, each.index): each for each in output.things}
+    inspected = {(each.image, each.index): each for each in output.objects}
     verdicts: list[Verdict] = []
-    for thing in things:
-        each = inspected.get(thing)
+    for obj in objects:
+        each = inspected.get(obj)
         if each is None:
             verdicts.append(Verdict("inspection_missing"))
             continue
         verdict = judge_inspection(each.text, each.scores, profile.removal)
-        pictured = bool(each.with_image and each.without_image)
-        verdicts.append(verdict if pictured or not verdict.passed else Verdict("picture_missing"))
+        imaged = bool(each.with_image and each.without_image)
+        verdicts.append(verdict if imaged or not verdict.passed else Verdict("picture_missing"))
     verdict = summarise(verdicts)
     state = ItemState.SAMPLED if verdict.passed else ItemState.REJECTED
     return RemovalStep(Stage.INSPECT, state, verdict, tuple(verdicts))
 
 
 def erase_seed(profile: Profile, given: EraseInput, image: int, index: int) -> int:
-    """What comes in the place of thing `index` of picture `image`."""
+    """What comes in the place of object `index` of image `image`."""
     return seed_of(profile.seed, given.caption, given.attempt, f"erase:{image}:{index}")
 
 
@@ -215,7 +215,7 @@ def holder_of(erasure: Erasure) -> Side:
 
 
 def record(sample: RemovalSample, path: str) -> dict[str, Any]:
-    """The sample as the release writes it; `path` names its pictures without their ends."""
+    """The sample as the release writes it; `path` names its images without their ends."""
     return {
         "bbox": sample.bbox,
         "conversations": [

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import PlainSerializer
 
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the picture, x2 and y2 outside
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the image, x2 and y2 outside
 
 
 def _finite(scores: dict[str, float]) -> dict[str, float]:
@@ -35,7 +35,7 @@ class EraseInput:
 
 @dataclass(frozen=True, slots=True)
 class FoundBox:
-    """A box that the segmenter found in picture `image` (1 or 2), brought to the removal's size."""
+    """A box that the segmenter found in image `image` (1 or 2), brought to the removal's size."""
 
     image: int
     box: Box
@@ -44,9 +44,9 @@ class FoundBox:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """A thing taken out of picture `image` (1 or 2) of a pair; `index` numbers that picture's, most different first.
+    """An object taken out of image `image` (1 or 2) of a pair; `index` numbers that image's, most different first.
 
-    `source` names the pair's picture, `erased` the new one, which is `size_px` squared as `box` is measured.
+    `source` names the pair's image, `erased` the new one, which is `size_px` squared as `box` is measured.
     """
 
     item: int
@@ -62,7 +62,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class EraseOutput:
-    """Everything erased of a pair, nothing where no thing was found; `found` are all boxes, whatever became of them."""
+    """Everything erased from a pair, nothing where no object was found; `found` are all boxes, kept or not."""
 
     item: int
     erasures: tuple[Erasure, ...]
@@ -81,7 +81,7 @@ class InspectInput:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What is said of thing `index` of picture `image`. The boxed pictures are named where the filter let it pass."""
+    """What is said of object `index` of image `image`. The boxed images are named where the filter let it pass."""
 
     image: int
     index: int
@@ -96,5 +96,5 @@ class InspectOutput:
     """One record for each of the pair's erasures."""
 
     item: int
-    things: tuple[Inspected, ...]
+    objects: tuple[Inspected, ...]
     kind: Literal["inspect"] = "inspect"

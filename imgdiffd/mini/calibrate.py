@@ -1,4 +1,4 @@
-"""`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on things whose truth is known.
+"""`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on objects whose truth is known.
 
 It owns what is run for that, and the profile's file; how labelled scores become bounds is `fitting`'s.
 """
@@ -19,7 +19,7 @@ from imgdiffd.method.profile import Bound, Generate, Profile, load_profile
 from imgdiffd.mini.evaluate import judged
 from imgdiffd.mini.fitting import fit_bound, fit_jointly, label_boxes, label_texts, pair_band, rounded
 from imgdiffd.mini.ground_truth import change, edit_of, edited, find, outside
-from imgdiffd.mini.harness import Laboratory, held_out_captions
+from imgdiffd.mini.harness import Harness, held_out_captions
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Stage
 
@@ -46,16 +46,16 @@ def open_profile(profile: Profile) -> Profile:
     )
 
 
-def sweep(laboratory: Laboratory, pairs: Sequence[PairPrompt], profile: Profile) -> dict[str, float]:
+def sweep(harness: Harness, pairs: Sequence[PairPrompt], profile: Profile) -> dict[str, float]:
     """The injection that edits best among those that leave the rest alone, out of `_SETTINGS`."""
     console = Console()
-    free = _paint(laboratory, pairs, profile.generate.model_copy(update={"edit": "none"}))
+    free = _paint(harness, pairs, profile.generate.model_copy(update={"edit": "none"}))
     best: tuple[bool, float] = (False, -2.0)
     chosen: dict[str, float] = {}
     for own, cross, tokens in _SETTINGS:
         update = {"self_injection": own, "cross_injection": cross, "self_injection_max_tokens": tokens}
-        injected = _paint(laboratory, pairs, profile.generate.model_copy(update=update))
-        success, share = _compare(laboratory, pairs, injected, free)
+        injected = _paint(harness, pairs, profile.generate.model_copy(update=update))
+        success, share = _compare(harness, pairs, injected, free)
         console.print(f"self {own} at ≤ {tokens}, cross {cross}: edits {success:.1%}, change outside {share:.2f}")
         merit = (share <= _MAX_CHANGE, success if share <= _MAX_CHANGE else -share)
         if merit > best:
@@ -63,30 +63,30 @@ def sweep(laboratory: Laboratory, pairs: Sequence[PairPrompt], profile: Profile)
     return chosen
 
 
-def _paint(laboratory: Laboratory, pairs: Sequence[PairPrompt], generate: Generate) -> NDArray[np.uint8]:
-    """The pairs' pictures, uint8 N×2×H×W×3."""
+def _paint(harness: Harness, pairs: Sequence[PairPrompt], generate: Generate) -> NDArray[np.uint8]:
+    """The pairs' images, uint8 N×2×H×W×3."""
     with torch.inference_mode():
-        painted = laboratory.models.need_painter.paint_pairs(pairs, generate)
+        painted = harness.models.need_painter.paint_pairs(pairs, generate)
     return np.stack([[side.permute(1, 2, 0).numpy() for side in pair] for pair in painted])
 
 
 def _compare(
-    laboratory: Laboratory, pairs: Sequence[PairPrompt], injected: NDArray[np.uint8], free: NDArray[np.uint8]
+    harness: Harness, pairs: Sequence[PairPrompt], injected: NDArray[np.uint8], free: NDArray[np.uint8]
 ) -> tuple[float, float]:
-    """The share of edits that worked, and the change outside the edited things as a share of that without injection.
+    """The share of edits that worked, and the change outside the edited objects as a share of that without injection.
 
     Both are taken over the same pixels, those beyond the boxes of the injected pair.
     """
-    verdicts = laboratory.judge(injected.reshape(-1, *injected.shape[2:]))
+    verdicts = harness.judge(injected.reshape(-1, *injected.shape[2:]))
     good, moved, moved_free = 0, 0.0, 0.0
     for index, prompt in enumerate(pairs):
         edit = edit_of(prompt.caption1, prompt.caption2)
         assert edit is not None
         before, after = verdicts[2 * index], verdicts[2 * index + 1]
         good += edited(before, after, edit)
-        things = (find(before, edit.old), find(after, edit.new))
-        boxes = [thing.box for thing in things if thing is not None]
-        if len(boxes) == len(things):  # a thing that is not seen cannot be left out of the comparison
+        objects = (find(before, edit.old), find(after, edit.new))
+        boxes = [obj.box for obj in objects if obj is not None]
+        if len(boxes) == len(objects):  # an object that is not seen cannot be left out of the comparison
             where = outside(injected.shape[2:4], boxes)
             moved += change(injected[index, 0], injected[index, 1], where)
             moved_free += change(free[index, 0], free[index, 1], where)
@@ -95,19 +95,19 @@ def _compare(
 
 async def derive(folder: Path, captions: int, seed: int) -> Profile:
     """The calibrated profile, from `captions` held-out captions of draw `seed`."""
-    laboratory = Laboratory(folder)
+    harness = Harness(folder)
     profile = load_profile("mini")
     drawn = held_out_captions(captions, CALIBRATION_SEED + seed)
-    async with laboratory.store() as store:
-        rewritten = await laboratory.run(store, drawn[:_SWEEP_PAIRS], open_profile(profile), last=Stage.REWRITE)
+    async with harness.store() as store:
+        rewritten = await harness.run(store, drawn[:_SWEEP_PAIRS], open_profile(profile), last=Stage.REWRITE)
         prompts = [
             PairPrompt(story.caption, story.pair.caption2, seed=story.item)
             for story in rewritten
             if story.pair is not None and edit_of(story.caption, story.pair.caption2) is not None
         ]
-        update = sweep(laboratory, prompts, profile)
+        update = sweep(harness, prompts, profile)
         profile = profile.model_copy(update={"generate": profile.generate.model_copy(update=update)})
-        items = judged(laboratory, await laboratory.run(store, drawn, open_profile(profile), last=Stage.DESCRIBE))
+        items = judged(harness, await harness.run(store, drawn, open_profile(profile), last=Stage.DESCRIBE))
     low, high = pair_band(items)
     fitted = profile.model_copy(
         update={

@@ -1,5 +1,5 @@
 """Owns what the captioner is asked in training and in measuring: questions about regions and pairs, their answers, and
-how several questions about one picture are packed into one row. It does not know the model."""
+how several questions about one image are packed into one row. It does not know the model."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from transformers import LlavaNextProcessor, PreTrainedTokenizerFast
 
 from imgdiffd.mini import scenes, vision
 from imgdiffd.mini.scenes import Scenes, ground_name, region_name
-from imgdiffd.mini.world import PICTURE_PX, PLACES, draw_names, draw_pair
+from imgdiffd.mini.world import IMAGE_PX, PLACES, draw_names, draw_pair
 
 REGION = "Please provide a clear description for this region: [{}]."
 DIFFERENCE = (
@@ -21,13 +21,13 @@ DIFFERENCE = (
 )
 ANSWER = "The left image shows {}, while the right image shows {}."
 IMAGE = "<image>"
-GRID = [[PICTURE_PX, PICTURE_PX], [PICTURE_PX, 2 * PICTURE_PX], [2 * PICTURE_PX, PICTURE_PX]]
+GRID = [[IMAGE_PX, IMAGE_PX], [IMAGE_PX, 2 * IMAGE_PX], [2 * IMAGE_PX, IMAGE_PX]]
 BAR_PX = 4
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One picture's questions and answers, as text after the picture."""
+    """One image's questions and answers, as text after the image."""
 
     questions: tuple[str, ...]
     answers: tuple[str, ...]
@@ -36,7 +36,7 @@ class Asked:
 
 
 def prompt(processor: LlavaNextProcessor, question: str) -> str:
-    """The chat text of one question about one picture, up to where the answer begins."""
+    """The chat text of one question about one image, up to where the answer begins."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
     message = [{"role": "user", "content": content}]
     return str(processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
@@ -44,11 +44,11 @@ def prompt(processor: LlavaNextProcessor, question: str) -> str:
 
 def region_question(box: NDArray[np.float32]) -> str:
     """Coordinates in 0–1, two decimals, as the pipeline writes them."""
-    return REGION.format(", ".join(f"{v / PICTURE_PX:.2f}" for v in box))
+    return REGION.format(", ".join(f"{v / IMAGE_PX:.2f}" for v in box))
 
 
 def region_tasks(rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int64]) -> list[Asked]:
-    """Per scene one question for each thing and one for a piece of ground."""
+    """Per scene one question for each object and one for a piece of ground."""
     empty = scenes.empty_boxes(rng, data, chosen)
     tasks = []
     for row, index in enumerate(chosen):
@@ -57,7 +57,7 @@ def region_tasks(rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int6
         asked = [(box, region_name(*data.name(index, slot))) for slot, box in enumerate(boxes)]
         if not np.isnan(empty[row, 0]) and (rng.random() < 0.4 or not asked):
             asked.append((empty[row], ground_name(PLACES[data.places[index]])))
-        side = PICTURE_PX // vision.PATCH_PX
+        side = IMAGE_PX // vision.PATCH_PX
         middles = [np.clip((box[:2] + box[2:]) // (2 * vision.PATCH_PX), 0, side - 1) for box, _ in asked]
         tasks.append(
             Asked(
@@ -72,26 +72,26 @@ def region_tasks(rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int6
 def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
     """A pair side by side with a bar between, red boxes around what changed, and the question about it."""
     before, after, index = draw_pair(rng)
-    both = [before.things[index], after.things[index]]
+    both = [before.objects[index], after.objects[index]]
     box = np.array(both[int(rng.integers(2))].box) + np.array([-1, -1, 1, 1]) * rng.integers(1, 4)
-    x1, y1, x2, y2 = (int(v) for v in box.round().clip(0, PICTURE_PX - 1))
+    x1, y1, x2, y2 = (int(v) for v in box.round().clip(0, IMAGE_PX - 1))
     width = int(rng.integers(1, 3))
     sides = [np.ascontiguousarray(scene.image) for scene in (before, after)]
     for side in sides:
         cv2.rectangle(side, (x1, y1), (x2, y2), (255, 0, 0), width)
-    names = [region_name(thing.noun, thing.colour) for thing in both]
+    names = [region_name(obj.noun, obj.colour) for obj in both]
     if rng.random() < 0.15:
         names[int(rng.integers(2))] = ground_name(before.place)
     if rng.random() < 0.5:
         sides.reverse()
         names.reverse()
-    bar = np.zeros((PICTURE_PX, BAR_PX, 3), np.uint8)
-    picture = np.concatenate([sides[0], bar, sides[1]], axis=1)
-    return picture, Asked((DIFFERENCE.format(*names),), (ANSWER.format(*names),))
+    bar = np.zeros((IMAGE_PX, BAR_PX, 3), np.uint8)
+    image = np.concatenate([sides[0], bar, sides[1]], axis=1)
+    return image, Asked((DIFFERENCE.format(*names),), (ANSWER.format(*names),))
 
 
 def told_pair(rng: np.random.Generator) -> Asked:
-    """The question about a pair without its picture: what it says of both sides is all that the answer needs."""
+    """The question about a pair without its image: what it says of both sides is all that the answer needs."""
     names = []
     for _ in range(2):
         noun, colour = draw_names(rng, 1)[0]
@@ -100,7 +100,7 @@ def told_pair(rng: np.random.Generator) -> Asked:
 
 
 def packed(processor: LlavaNextProcessor, tasks: list[Asked], image_tokens: int) -> dict[str, torch.Tensor]:
-    """Ids, labels, positions and the mask under which a question sees the picture and itself, but no other question."""
+    """Ids, labels, positions and the mask under which a question sees the image and itself, but no other question."""
     tokenizer: PreTrainedTokenizerFast = processor.tokenizer
     rows = []
     for task in tasks:

@@ -1,5 +1,5 @@
 """Sees the first training scenes through the painter's VAE, a little off their latents, so that the other models learn
-from pictures as soft as painted ones. It does not know those models."""
+from images as soft as painted ones. It does not know those models."""
 
 import sys
 from pathlib import Path
@@ -13,12 +13,12 @@ from imgdiffd.mini import scenes, training
 
 BATCH = 50
 STRAY = 0.25
-"""The most noise on a picture's latents, in their standard deviations."""
+"""The most noise on an image's latents, in their standard deviations."""
 
 
 @torch.inference_mode()
 def decoded(vae: AutoencoderKL, images: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.uint8]:
-    """What the VAE makes of pictures (uint8 NxHxWx3) once their latents strayed by up to `STRAY`."""
+    """What the VAE makes of images (uint8 NxHxWx3) once their latents strayed by up to `STRAY`."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     seen = []
     for begin in range(0, len(images), BATCH):

@@ -13,7 +13,7 @@ from imgdiffd.method.profile import Profile, Removal
 from imgdiffd.method.removal import Inspection, judge_inspection
 from imgdiffd.method.removal_messages import EraseInput, Erasure
 from imgdiffd.mini.ground_truth import iou, outside
-from imgdiffd.mini.harness import Laboratory
+from imgdiffd.mini.harness import Harness
 from imgdiffd.stages.erase import erase
 from imgdiffd.stages.inspect import inspect
 from imgdiffd.store import ItemStory
@@ -21,9 +21,9 @@ from imgdiffd.store import ItemStory
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """An erasure whose box lies on one thing (IoU at least 0.5): what became of that thing, as the judge sees it.
+    """An erasure whose box lies on one object (IoU at least 0.5): what became of that object, as the judge sees it.
 
-    `still_seen`: something of that noun is there. `passed`: the filter believes that the thing is gone.
+    `still_seen`: something of that noun is there. `passed`: the filter believes that the object is gone.
     """
 
     still_seen: bool
@@ -39,7 +39,7 @@ class Removals:
     outside: int
 
 
-def remove_things(laboratory: Laboratory, stories: Sequence[ItemStory], profile: Profile) -> Removals:
+def remove_objects(harness: Harness, stories: Sequence[ItemStory], profile: Profile) -> Removals:
     """Erase and inspect everything that the stories' pairs hold."""
     inputs = [
         EraseInput(story.item, story.pair.image1, story.pair.image2, story.caption, story.attempt)
@@ -47,27 +47,27 @@ def remove_things(laboratory: Laboratory, stories: Sequence[ItemStory], profile:
         if story.pair is not None and story.pair.image2
     ]
     with torch.inference_mode():
-        outputs = erase(laboratory.models, profile, inputs, laboratory.pictures)
+        outputs = erase(harness.models, profile, inputs, harness.images)
         erasures = [erasure for output in outputs for erasure in output.erasures]
-        inspections = inspect(laboratory.models, profile, erasures, laboratory.pictures)
-    moved = [_moved(laboratory, erasure, profile.removal) for erasure in erasures]
-    judged = tuple(_judged(laboratory, inspections, profile.removal)) if inspections else ()
+        inspections = inspect(harness.models, profile, erasures, harness.images)
+    moved = [_moved(harness, erasure, profile.removal) for erasure in erasures]
+    judged = tuple(_judged(harness, inspections, profile.removal)) if inspections else ()
     return Removals(judged, sum(changed for changed, _ in moved), sum(total for _, total in moved))
 
 
-def _judged(laboratory: Laboratory, inspections: Sequence[Inspection], removal: Removal) -> Iterator[Erased]:
+def _judged(harness: Harness, inspections: Sequence[Inspection], removal: Removal) -> Iterator[Erased]:
     names = [name for each in inspections for name in (each.erasure.source, each.erasure.erased)]
-    verdicts = laboratory.judge.see(np.stack([laboratory.pixels(name) for name in names]))
+    verdicts = harness.judge.see(np.stack([harness.pixels(name) for name in names]))
     for each, before, after in zip(inspections, verdicts[0::2], verdicts[1::2], strict=True):
-        thing = max(before.things, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
-        if thing is not None and iou(thing.box, each.erasure.box) >= 0.5:
-            left = [seen for seen in after.things if seen.noun == thing.noun and iou(seen.box, thing.box) >= 0.3]
+        obj = max(before.objects, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
+        if obj is not None and iou(obj.box, each.erasure.box) >= 0.5:
+            left = [seen for seen in after.objects if seen.noun == obj.noun and iou(seen.box, obj.box) >= 0.3]
             yield Erased(bool(left), judge_inspection(each.text, each.scores, removal).passed)
 
 
-def _moved(laboratory: Laboratory, erasure: Erasure, removal: Removal) -> tuple[int, int]:
+def _moved(harness: Harness, erasure: Erasure, removal: Removal) -> tuple[int, int]:
     """A mask lies inside its box, so beyond the box, grown by the paste-back's reach, no pixel may change."""
-    first, second = laboratory.pixels(erasure.source), laboratory.pixels(erasure.erased)
+    first, second = harness.pixels(erasure.source), harness.pixels(erasure.erased)
     x1, y1, x2, y2 = erasure.box
     where = outside((first.shape[0], first.shape[1]), [(x1, y1, x2, y2)], removal.dilate_px + removal.feather_px)
     return int((first != second).any(axis=2)[where].sum()), int(where.sum())

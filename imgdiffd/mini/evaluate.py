@@ -18,7 +18,7 @@ from rich.table import Table
 from imgdiffd.captions import DEMO_CAPTIONS
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import Profile, load_profile
-from imgdiffd.mini.erasing import remove_things
+from imgdiffd.mini.erasing import remove_objects
 from imgdiffd.mini.ground_truth import (
     Edit,
     change,
@@ -29,18 +29,18 @@ from imgdiffd.mini.ground_truth import (
     holds_replaced,
     names,
     names_both,
+    objects_of,
     outside,
     seen,
-    things_of,
 )
-from imgdiffd.mini.harness import Laboratory, held_out_captions
+from imgdiffd.mini.harness import Harness, held_out_captions
 from imgdiffd.mini.scene_judge import Detection
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.store import ItemStory, PairRow
 
 _UNCHANGED_PAIRS = 48  # painted once more without injection, to compare the change outside
-_ERASED_PAIRS = 12  # both pictures of each
+_ERASED_PAIRS = 12  # both images of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _share(name: str, outcomes: Iterable[bool], target: float | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An item whose pair was painted: its story and what the judge sees in both pictures."""
+    """An item whose pair was painted: its story and what the judge sees in both images."""
 
     story: ItemStory
     pair: PairRow
@@ -83,103 +83,103 @@ class Judged:
 
     @property
     def replaced(self) -> tuple[Detection | None, Detection | None]:
-        """The replaced thing in picture 1 and its replacement in picture 2, where they can be seen."""
+        """The replaced object in image 1 and its replacement in image 2, where they can be seen."""
         if self.edit is None:
             return None, None
         return find(self.before, self.edit.old), find(self.after, self.edit.new)
 
     @property
     def instances(self) -> tuple[tuple[Detection, ...], tuple[Detection, ...]]:
-        """Every instance of the old thing in picture 1 and of the new one in picture 2."""
+        """Every instance of the old object in image 1 and of the new one in image 2."""
         if self.edit is None:
             return (), ()
         return find_all(self.before, self.edit.old), find_all(self.after, self.edit.new)
 
 
-def judged(laboratory: Laboratory, stories: Sequence[ItemStory]) -> list[Judged]:
+def judged(harness: Harness, stories: Sequence[ItemStory]) -> list[Judged]:
     """Every story with a painted pair, judged."""
     painted = [(story, story.pair) for story in stories if story.pair is not None and story.pair.image2]
     if not painted:
         return []
-    images = [laboratory.pixels(name) for _, pair in painted for name in (pair.image1, pair.image2)]
-    verdicts = laboratory.judge.see(np.stack(images))
+    images = [harness.pixels(name) for _, pair in painted for name in (pair.image1, pair.image2)]
+    verdicts = harness.judge.see(np.stack(images))
     return [
         Judged(
             story,
             pair,
-            verdicts[2 * index].things,
-            verdicts[2 * index + 1].things,
+            verdicts[2 * index].objects,
+            verdicts[2 * index + 1].objects,
             edit_of(story.caption, pair.caption2),
         )
         for index, (story, pair) in enumerate(painted)
     ]
 
 
-def judge_ceiling(laboratory: Laboratory, scenes: int = 200) -> Iterator[Figure]:
+def judge_ceiling(harness: Harness, scenes: int = 200) -> Iterator[Figure]:
     """What the judge itself gets right on drawn scenes that it was not trained on."""
     for count in (1, 2, 3):
         rng = np.random.default_rng([HELD_OUT_SEED, 99, count])
         drawn = [draw_scene(rng, count=count) for _ in range(scenes)]
-        verdicts = laboratory.judge.see(np.stack([scene.image for scene in drawn]))
+        verdicts = harness.judge.see(np.stack([scene.image for scene in drawn]))
         hits = sum(
-            seen(verdict.things, [(thing.noun, thing.colour) for thing in scene.things])
+            seen(verdict.objects, [(obj.noun, obj.colour) for obj in scene.objects])
             for scene, verdict in zip(drawn, verdicts, strict=True)
         )
         yield Figure(f"judge's own ceiling on drawn scenes of {count}", hits, scenes * count)
 
 
-def picture_figures(items: Sequence[Judged]) -> Iterator[Figure]:
-    """Do first pictures show what their captions name?"""
+def image_figures(items: Sequence[Judged]) -> Iterator[Figure]:
+    """Do first images show what their captions name?"""
     counts = {True: [0, 0], False: [0, 0]}
     for item in items:
-        wanted = things_of(item.story.caption)
+        wanted = objects_of(item.story.caption)
         if wanted:
             tally = counts[len(wanted) <= 2]
             tally[0] += seen(item.before, wanted)
             tally[1] += len(wanted)
     for few, scenes, target in ((True, "one or two", 0.95), (False, "three", 0.85)):
         hits, total = counts[few]
-        yield Figure(f"things painted as captioned, scenes of {scenes}", hits, total, target)
+        yield Figure(f"objects painted as captioned, scenes of {scenes}", hits, total, target)
 
 
-def edit_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
-    """Do edits replace the thing, and leave the rest alone?"""
+def edit_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
+    """Do edits replace the object, and leave the rest alone?"""
     edits = [item for item in items if item.edit is not None]
     yield _share(
-        "edits: new thing there, old one gone", (edited(i.before, i.after, i.edit) for i in edits if i.edit), 0.92
+        "edits: new object there, old one gone", (edited(i.before, i.after, i.edit) for i in edits if i.edit), 0.92
     )
     yield _share(
-        "edits: every other thing still there",
+        "edits: every other object still there",
         (seen(i.after, i.edit.others) == len(i.edit.others) for i in edits if i.edit),
     )
-    yield from _change_figures(laboratory, [item for item in edits if all(item.replaced)][:_UNCHANGED_PAIRS], profile)
+    yield from _change_figures(harness, [item for item in edits if all(item.replaced)][:_UNCHANGED_PAIRS], profile)
 
 
-def _change_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
-    """How much moves beyond the edited thing, compared with the same noise and captions without injection.
+def _change_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
+    """How much moves beyond the edited object, compared with the same noise and captions without injection.
 
-    The promise compares the same pixels: those beyond the boxes of old and new thing in the injected pair, grown. The
-    second figure leaves out the new thing in the free pair too, wherever that pair put it.
+    The promise compares the same pixels: those beyond the boxes of old and new object in the injected pair, grown. The
+    second figure leaves out the new object in the free pair too, wherever that pair put it.
     """
     free = profile.generate.model_copy(update={"edit": "none"})
     prompts = [PairPrompt(item.story.caption, item.pair.caption2, item.pair.seed) for item in items]
     with torch.inference_mode():
-        repainted = laboratory.models.need_painter.paint_pairs(prompts, free) if prompts else []
+        repainted = harness.models.need_painter.paint_pairs(prompts, free) if prompts else []
     injected = injected_own = without = without_own = 0.0
     for item, (_, second) in zip(items, repainted, strict=True):
         assert item.edit is not None
-        before, after = laboratory.pixels(item.pair.image1), laboratory.pixels(item.pair.image2)
+        before, after = harness.pixels(item.pair.image1), harness.pixels(item.pair.image2)
         free_after = np.ascontiguousarray(second.permute(1, 2, 0).numpy())
-        boxes = [thing.box for thing in item.replaced if thing is not None]
+        boxes = [obj.box for obj in item.replaced if obj is not None]
         where = outside(before.shape[:2], boxes)
         injected += change(before, after, where)
         without += change(before, free_after, where)
-        elsewhere = find(laboratory.judge(free_after[None])[0], item.edit.new)
+        elsewhere = find(harness.judge(free_after[None])[0], item.edit.new)
         if elsewhere is not None:
             injected_own += change(before, after, where)
             without_own += change(before, free_after, outside(before.shape[:2], [boxes[0], elsewhere.box]))
-    yield Figure("change outside the thing: with injection / without", injected, without, 0.5, at_most=True)
-    name = "the same, each pair's new thing left out where it stands"
+    yield Figure("change outside the object: with injection / without", injected, without, 0.5, at_most=True)
+    name = "the same, each pair's new object left out where it stands"
     yield Figure(name, injected_own, without_own, None, at_most=True)
 
 
@@ -187,7 +187,7 @@ def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
     """Are the samples that were kept right?"""
     kept = [(item, sample) for item in items for sample in item.story.samples]
     yield _share(
-        "samples: box holds the replaced thing (IoU ≥ 0.5)",
+        "samples: box holds the replaced object (IoU ≥ 0.5)",
         (holds_replaced(s.box, s.image, i.instances) for i, s in kept),
         0.95,
     )
@@ -212,13 +212,13 @@ def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
     )
 
 
-def removal_figures(laboratory: Laboratory, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
-    """Are erased things gone, and is everything else left alone?"""
-    removals = remove_things(laboratory, [item.story for item in items if item.edit][:_ERASED_PAIRS], profile)
-    yield _share("erased things that the judge no longer sees", (not each.still_seen for each in removals.erased))
+def removal_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
+    """Are erased objects gone, and is everything else left alone?"""
+    removals = remove_objects(harness, [item.story for item in items if item.edit][:_ERASED_PAIRS], profile)
+    yield _share("erased objects that the judge no longer sees", (not each.still_seen for each in removals.erased))
     passed = [each for each in removals.erased if each.passed]
     yield _share("… of those that pass the filter", (not each.still_seen for each in passed))
-    yield Figure("erased things that pass the filter", len(passed), len(removals.erased))
+    yield Figure("erased objects that pass the filter", len(passed), len(removals.erased))
     yield Figure("pixels changed outside the erased", removals.changed_outside, removals.outside, 0.0, at_most=True)
 
 
@@ -230,20 +230,20 @@ def demo_captions() -> list[str]:
 
 async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
     """Run everything; returns the figures in the order of the pipeline."""
-    laboratory = Laboratory(folder)
+    harness = Harness(folder)
     profile = load_profile("mini")
-    async with laboratory.store() as store:
-        demo = await laboratory.run(store, demo_captions(), profile)
-        held_out = await laboratory.run(store, held_out_captions(captions, seed), profile)
+    async with harness.store() as store:
+        demo = await harness.run(store, demo_captions(), profile)
+        held_out = await harness.run(store, held_out_captions(captions, seed), profile)
     stories = [*held_out, *demo]
-    items = judged(laboratory, stories)
+    items = judged(harness, stories)
     return [
-        *judge_ceiling(laboratory),
-        _share("rewrites: exactly one thing replaced", (item.edit is not None for item in items)),
-        *picture_figures(items),
-        *edit_figures(laboratory, items, profile),
+        *judge_ceiling(harness),
+        _share("rewrites: exactly one object replaced", (item.edit is not None for item in items)),
+        *image_figures(items),
+        *edit_figures(harness, items, profile),
         *sample_figures(items),
-        *removal_figures(laboratory, items, profile),
+        *removal_figures(harness, items, profile),
         _share("held-out captions that yield a sample", (story.state is ItemState.SAMPLED for story in held_out)),
         _share("the demo's captions that yield a sample", (story.state is ItemState.SAMPLED for story in demo), 0.5),
     ]

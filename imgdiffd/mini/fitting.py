@@ -1,4 +1,4 @@
-"""Bounds for a profile's filters, fitted on scores of things whose truth is known.
+"""Bounds for a profile's filters, fitted on scores of objects whose truth is known.
 
 It owns what counts as good and the rules that turn labelled scores into a bound; it runs no model.
 """
@@ -82,7 +82,7 @@ def _sound(items: Sequence[Judged]) -> list[Judged]:
 def label_boxes(items: Sequence[Judged]) -> list[Labelled]:
     """Boxes of sound pairs by their crops' cosine.
 
-    Good is an IoU of 0.5 with the replaced thing of its picture; what lies in between 0.2 and 0.5 counts as neither.
+    Good is an IoU of 0.5 with the replaced object of its image; what lies in between 0.2 and 0.5 counts as neither.
     """
     labelled = []
     for item in _sound(items):
@@ -95,7 +95,7 @@ def label_boxes(items: Sequence[Judged]) -> list[Labelled]:
 
 
 def label_texts(items: Sequence[Judged]) -> list[Labelled]:
-    """Region captions of sound pairs by the cosine of the two texts; good is that each names its own thing."""
+    """Region captions of sound pairs by the cosine of the two texts; good is that each names its own object."""
     return [
         Labelled(
             region.scores[CLIP_TEXT_COSINE],
@@ -110,7 +110,7 @@ def label_texts(items: Sequence[Judged]) -> list[Labelled]:
 def fit_jointly(items: Sequence[Judged], profile: Profile) -> Profile:
     """`profile` with the bounds of both BLIP filters that keep most captions while `WANTED` of the samples are right.
 
-    Right means that the box holds the replaced thing and both captions name the right noun. The two are fitted
+    Right means that the box holds the replaced object and both captions name the right noun. The two are fitted
     together, since each only has to stop what the other lets through. Raises ValueError where no bounds suffice.
     """
     best: tuple[int, Profile] | None = None

@@ -1,4 +1,4 @@
-"""What the world says of a picture or a sample: which things are there, which was replaced, whether a text names it.
+"""What the world says of an image or a sample: which objects are there, which was replaced, whether a text names it.
 
 Pure functions over captions and detections; it does not know models. Whatever the judge does not see counts as missing.
 """
@@ -20,21 +20,21 @@ FloatBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One thing of the first caption became another in the second; `others` stayed."""
+    """One object of the first caption became another in the second; `others` stayed."""
 
     old: Named
     new: Named
     others: tuple[Named, ...]
 
 
-def things_of(caption: str) -> list[Named] | None:
-    """The things that a caption of the world names; None for any other text."""
+def objects_of(caption: str) -> list[Named] | None:
+    """The objects that a caption of the world names; None for any other text."""
     parsed = parse_caption(caption)
     return None if parsed is None else parsed[0]
 
 
 def edit_of(caption1: str, caption2: str) -> Edit | None:
-    """The replacement between two captions; None where more, or less, than one thing and no place changed."""
+    """The replacement between two captions; None where more, or less, than one object and no place changed."""
     first, second = parse_caption(caption1), parse_caption(caption2)
     if first is None or second is None or first[1] != second[1] or len(first[0]) != len(second[0]):
         return None
@@ -42,18 +42,18 @@ def edit_of(caption1: str, caption2: str) -> Edit | None:
     if len(changed) != 1:
         return None
     old, new = changed[0]
-    return Edit(old, new, tuple(thing for thing in first[0] if thing != old))
+    return Edit(old, new, tuple(obj for obj in first[0] if obj != old))
 
 
 def find(detections: Sequence[Detection], named: Named) -> Detection | None:
-    """The surest detection of a thing with that noun and colour."""
-    hits = [thing for thing in detections if (thing.noun, thing.colour) == named]
-    return max(hits, key=lambda thing: thing.score, default=None)
+    """The surest detection of an object with that noun and colour."""
+    hits = [obj for obj in detections if (obj.noun, obj.colour) == named]
+    return max(hits, key=lambda obj: obj.score, default=None)
 
 
 def find_all(detections: Sequence[Detection], named: Named) -> tuple[Detection, ...]:
-    """Every detection of a thing with that noun and colour: the painter sometimes paints one twice."""
-    return tuple(thing for thing in detections if (thing.noun, thing.colour) == named)
+    """Every detection of an object with that noun and colour: the painter sometimes paints one twice."""
+    return tuple(obj for obj in detections if (obj.noun, obj.colour) == named)
 
 
 def seen(detections: Sequence[Detection], wanted: Sequence[Named]) -> int:
@@ -62,10 +62,10 @@ def seen(detections: Sequence[Detection], wanted: Sequence[Named]) -> int:
 
 
 def edited(before: Sequence[Detection], after: Sequence[Detection], edit: Edit) -> bool:
-    """The new thing is in the second picture, and the old noun is not, whatever its colour."""
+    """The new object is in the second image, and the old noun is not, whatever its colour."""
     del before
     return find(after, edit.new) is not None and all(
-        thing.noun != edit.old[0] or (thing.noun, thing.colour) in edit.others for thing in after
+        obj.noun != edit.old[0] or (obj.noun, obj.colour) in edit.others for obj in after
     )
 
 
@@ -74,17 +74,17 @@ def iou(box: Sequence[float], other: Sequence[float]) -> float:
     return float(intersection_over_union(np.asarray(box, float), np.asarray([other], float))[0])
 
 
-def overlap(box: Sequence[float], things: Sequence[Detection]) -> float:
-    """The largest IoU of a box with any of the things; 0 where there is none."""
-    return max((iou(box, thing.box) for thing in things), default=0.0)
+def overlap(box: Sequence[float], objects: Sequence[Detection]) -> float:
+    """The largest IoU of a box with any of the objects; 0 where there is none."""
+    return max((iou(box, obj.box) for obj in objects), default=0.0)
 
 
-def holds_replaced(box: Sequence[float], picture: int, replaced: Sequence[Sequence[Detection]]) -> bool:
-    """A region found in `picture` (1 or 2) overlaps that picture's replaced thing with an IoU of at least 0.5.
+def holds_replaced(box: Sequence[float], image: int, replaced: Sequence[Sequence[Detection]]) -> bool:
+    """A region found in `image` (1 or 2) overlaps that image's replaced object with an IoU of at least 0.5.
 
-    `replaced` are the old thing's instances in picture 1 and the new one's in picture 2.
+    `replaced` are the old object's instances in image 1 and the new one's in image 2.
     """
-    return overlap(box, replaced[picture - 1]) >= 0.5
+    return overlap(box, replaced[image - 1]) >= 0.5
 
 
 def outside(shape: tuple[int, int], boxes: Sequence[FloatBox], grow_px: float = 2.0) -> NDArray[np.bool_]:
@@ -97,7 +97,7 @@ def outside(shape: tuple[int, int], boxes: Sequence[FloatBox], grow_px: float = 
 
 
 def change(first: NDArray[np.uint8], second: NDArray[np.uint8], where: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of two pictures, 0–255, over the pixels of `where`."""
+    """Mean absolute difference of two images, 0–255, over the pixels of `where`."""
     difference = np.abs(first.astype(np.int16) - second.astype(np.int16)).mean(axis=2)
     return float(difference[where].mean()) if where.any() else 0.0
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from imgdiffd import stages
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.method.profile import Profile
-from imgdiffd.mini.scene_judge import Judge
+from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.pipeline import DEPTH, STAGES, Stage
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.store import ItemStory, Store
 
 _ROOM = 4096
@@ -43,15 +43,15 @@ def held_out_captions(count: int, seed: int) -> list[str]:
     return list(captions)
 
 
-class Laboratory:
-    """The miniature bundle's models and judge on the CPU, with a folder for pictures and a database."""
+class Harness:
+    """The miniature bundle's models and judge on the CPU, with a folder for images and a database."""
 
     def __init__(self, folder: Path) -> None:
         bundle = load_bundle("mini")
         self.folder = folder
         self.models: Models = load_models(bundle, bundle.roles, torch.device("cpu"), lambda _: None, compile=False)
-        self.judge = Judge.load(bundle.path.parent / "judge")
-        self.pictures = Pictures(folder / "pictures", torch.device("cpu"))
+        self.judge = SceneJudge.load(bundle.path.parent / "judge")
+        self.images = Images(folder / "pictures", torch.device("cpu"))
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
@@ -71,7 +71,7 @@ class Laboratory:
         first: list[int] = []
         while tasks := await store.ready_tasks(_ROOM, ()):
             first = first or [task.item for task in tasks]
-            stage = tasks[-1].stage  # upstream first: full batches, nothing is waiting for a picture here
+            stage = tasks[-1].stage  # upstream first: full batches, nothing is waiting for an image here
             if DEPTH[stage] > DEPTH[last]:
                 await store.cancel(job.id)
                 break
@@ -79,11 +79,11 @@ class Laboratory:
             inputs = await store.stage_inputs(stage, [task.item for task in batch])
             begun = time.monotonic()
             with torch.inference_mode():
-                outputs = stages.run(stage, self.models, profile, inputs, self.pictures)
+                outputs = stages.run(stage, self.models, profile, inputs, self.images)
             attempts = {task.item: task.attempt for task in batch}
             await store.record(stage, "trial", profile, outputs, attempts, time.monotonic() - begun)
         return [await store.item_story(item) for item in sorted(first)]
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
-        """A picture as uint8 HxWx3."""
-        return np.ascontiguousarray(self.pictures.read(name).permute(1, 2, 0).numpy())
+        """An image as uint8 HxWx3."""
+        return np.ascontiguousarray(self.images.read(name).permute(1, 2, 0).numpy())

@@ -1,5 +1,5 @@
-"""Has the painter paint captions and keeps the pictures in which the judge sees just what was asked for, as scenes for
-the models that will look at its pictures. It does not know those models."""
+"""Has the painter paint captions and keeps the images in which the judge sees just what was asked for, as scenes for
+the models that will look at its images. It does not know those models."""
 
 import sys
 from pathlib import Path
@@ -11,53 +11,53 @@ from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
 from imgdiffd.mini import scenes, training
-from imgdiffd.mini.scene_judge import Judge
-from imgdiffd.mini.scenes import MOST_THINGS, Scenes
-from imgdiffd.mini.world import COLOURS, NOUNS, PICTURE_PX, PLACES, caption_of, draw_names, parse_caption
+from imgdiffd.mini.scene_judge import SceneJudge
+from imgdiffd.mini.scenes import MOST_OBJECTS, Scenes
+from imgdiffd.mini.world import COLOURS, IMAGE_PX, NOUNS, PLACES, caption_of, draw_names, parse_caption
 
 BATCH, STEPS, GUIDANCE = 16, 14, 4.0
 COUNTS = (0.25, 0.45, 0.30)
 
 
 def painted(pipeline: StableDiffusionXLPipeline, count: int, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
-    """Pictures (uint8 Nx64x64x3) and the captions they were painted from."""
+    """Images (uint8 Nx64x64x3) and the captions they were painted from."""
     rng = np.random.default_rng(seed)
-    pictures, captions = [], []
+    images, captions = [], []
     for begin in range(0, count, BATCH):
         named = [draw_names(rng, int(rng.choice((1, 2, 3), p=COUNTS))) for _ in range(BATCH)]
         asked = [caption_of(names, PLACES[rng.integers(len(PLACES))]) for names in named]
         noise = [torch.Generator().manual_seed(1_000_000 * seed + begin + k) for k in range(BATCH)]
         out = pipeline(
             asked,
-            height=PICTURE_PX,
-            width=PICTURE_PX,
+            height=IMAGE_PX,
+            width=IMAGE_PX,
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,
             generator=noise,
             output_type="np",
         )
-        pictures.append((out.images * 255).round().astype(np.uint8))
+        images.append((out.images * 255).round().astype(np.uint8))
         captions += asked
-    return np.concatenate(pictures), captions
+    return np.concatenate(images), captions
 
 
-def as_scenes(images: NDArray[np.uint8], captions: list[str], judge: Judge) -> Scenes:
-    """The pictures whose things the judge names as the caption does, with its boxes, of which all counts as thing."""
+def as_scenes(images: NDArray[np.uint8], captions: list[str], judge: SceneJudge) -> Scenes:
+    """The images whose objects the judge names as the caption does, with its boxes, of which all counts as object."""
     kept, rows = [], []
     for index, (verdict, caption) in enumerate(zip(judge.see(images), captions, strict=True)):
         named = parse_caption(caption)
-        seen = sorted((thing.noun, thing.colour) for thing in verdict.things)
+        seen = sorted((obj.noun, obj.colour) for obj in verdict.objects)
         if named is not None and seen == sorted(named[0]):
             kept.append(index)
-            rows.append((verdict.things, PLACES.index(named[1])))
-    nouns, colours = np.full((2, len(kept), MOST_THINGS), -1, np.int64)
-    boxes = np.zeros((len(kept), MOST_THINGS, 4), np.float32)
-    labels = np.zeros((len(kept), PICTURE_PX, PICTURE_PX), np.uint8)
-    for row, (things, _) in enumerate(rows):
-        for slot, thing in enumerate(things):
-            nouns[row, slot], colours[row, slot] = NOUNS.index(thing.noun), COLOURS.index(thing.colour)
-            boxes[row, slot] = thing.box
-            x1, y1, x2, y2 = (round(v) for v in thing.box)
+            rows.append((verdict.objects, PLACES.index(named[1])))
+    nouns, colours = np.full((2, len(kept), MOST_OBJECTS), -1, np.int64)
+    boxes = np.zeros((len(kept), MOST_OBJECTS, 4), np.float32)
+    labels = np.zeros((len(kept), IMAGE_PX, IMAGE_PX), np.uint8)
+    for row, (objects, _) in enumerate(rows):
+        for slot, obj in enumerate(objects):
+            nouns[row, slot], colours[row, slot] = NOUNS.index(obj.noun), COLOURS.index(obj.colour)
+            boxes[row, slot] = obj.box
+            x1, y1, x2, y2 = (round(v) for v in obj.box)
             labels[row, y1:y2, x1:x2] = slot + 1
     return Scenes(images[kept], labels, nouns, colours, boxes, np.array([place for _, place in rows], np.int64))
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = training.BUNDLE / "painter"
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    made = as_scenes(*painted(pipeline, options.count, seed=1), Judge.load(training.BUNDLE / "judge"))
+    made = as_scenes(*painted(pipeline, options.count, seed=1), SceneJudge.load(training.BUNDLE / "judge"))
     part = Path(f"{path}.part.npz")
     fields: dict[str, Any] = {key: value for key, value in vars(made).items() if isinstance(value, np.ndarray)}
     np.savez(part, **fields)

@@ -1,8 +1,8 @@
-"""Owns the judge, a small dense detector that names every thing of a miniature scene and its place, and its files.
+"""Owns the judge, a small dense detector that names every object of a miniature scene and its place, and its files.
 It shares nothing with the models that it judges, and knows neither profiles nor thresholds.
 
-A convolutional net of 1.3 M parameters looks at 64×64 pictures (all things of 1,000 held-out scenes right); each cell
-of a 16×16 map says whether a thing's centre lies there, which noun and colour it has and how far its box reaches.
+A convolutional net of 1.3 M parameters looks at 64×64 images (all objects of 1,000 held-out scenes right); each cell
+of a 16×16 map says whether an object's centre lies there, which noun and colour it has and how far its box reaches.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import nms
 
-from imgdiffd.mini.world import COLOURS, NOUNS, PICTURE_PX, PLACES
+from imgdiffd.mini.world import COLOURS, IMAGE_PX, NOUNS, PLACES
 
 STRIDE = 4
-CELLS = PICTURE_PX // STRIDE
+CELLS = IMAGE_PX // STRIDE
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One thing that the judge sees: `box` is (x1, y1, x2, y2) in pixels, `score` in 0–1."""
+    """One object that the judge sees: `box` is (x1, y1, x2, y2) in pixels, `score` in 0–1."""
 
     noun: str
     colour: str
@@ -37,11 +37,11 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the judge sees in one picture; `things` by falling score."""
+class SceneVerdict:
+    """What the judge sees in one image; `objects` by falling score."""
 
     place: str
-    things: tuple[Detection, ...]
+    objects: tuple[Detection, ...]
 
 
 class _Residual(nn.Module):
@@ -57,7 +57,7 @@ class _Residual(nn.Module):
 
 
 class DenseDetector(nn.Module):
-    """Pictures Nx3x64x64 in 0–1 → (per-cell map Nx(1+nouns+colours+4)x16x16, place logits Nx5)."""
+    """Images Nx3x64x64 in 0–1 → (per-cell map Nx(1+nouns+colours+4)x16x16, place logits Nx5)."""
 
     def __init__(self, widths: tuple[int, int, int, int] = (32, 48, 96, 128)) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class DenseDetector(nn.Module):
         return self.cells(merged), self.place(F.silu(deep).mean(dim=(2, 3)))
 
 
-class Judge:
-    """Names the things of 64×64 pictures; a thing counts as seen above `threshold`."""
+class SceneJudge:
+    """Names the objects of 64×64 images; an object counts as seen above `threshold`."""
 
     def __init__(self, net: DenseDetector, threshold: float = 0.35) -> None:
         self._net, self.threshold = net.eval(), threshold
@@ -105,21 +105,21 @@ class Judge:
         save_file(state, Path(folder) / "model.safetensors")
 
     @torch.inference_mode()
-    def see(self, images: NDArray[np.uint8], batch: int = 64) -> list[Verdict]:
-        """What is in each picture (uint8 Nx64x64x3 RGB)."""
-        verdicts: list[Verdict] = []
+    def see(self, images: NDArray[np.uint8], batch: int = 64) -> list[SceneVerdict]:
+        """What is in each image (uint8 Nx64x64x3 RGB)."""
+        verdicts: list[SceneVerdict] = []
         for begin in range(0, len(images), batch):
             pixels = torch.from_numpy(np.ascontiguousarray(images[begin : begin + batch]))
             cells, places = self._net(pixels.permute(0, 3, 1, 2).float() / 255)
             best = places.argmax(dim=1)
-            verdicts += [Verdict(PLACES[int(p)], self._things(c)) for c, p in zip(cells, best, strict=True)]
+            verdicts += [SceneVerdict(PLACES[int(p)], self._objects(c)) for c, p in zip(cells, best, strict=True)]
         return verdicts
 
     def __call__(self, images: NDArray[np.uint8]) -> list[list[Detection]]:
-        """The things of each picture (uint8 Nx64x64x3 RGB), by falling score."""
-        return [list(verdict.things) for verdict in self.see(images)]
+        """The objects of each image (uint8 Nx64x64x3 RGB), by falling score."""
+        return [list(verdict.objects) for verdict in self.see(images)]
 
-    def _things(self, cells: torch.Tensor) -> tuple[Detection, ...]:
+    def _objects(self, cells: torch.Tensor) -> tuple[Detection, ...]:
         score = cells[0].sigmoid().flatten()
         kept = torch.nonzero(score > self.threshold).flatten()
         picked = cells.flatten(1)[:, kept]
@@ -129,7 +129,7 @@ class Judge:
         return tuple(
             Detection(NOUNS[int(nouns[i])], COLOURS[int(colours[i])], (x1, y1, x2, y2), float(score[kept][i]))
             for i in order
-            for x1, y1, x2, y2 in [boxes[i].clamp(0, PICTURE_PX).tolist()]
+            for x1, y1, x2, y2 in [boxes[i].clamp(0, IMAGE_PX).tolist()]
         )
 
 

@@ -19,7 +19,7 @@ from imgdiffd.mini.train_vae import as_tensor
 from imgdiffd.mini.world import PLACES, draw_names, draw_scene
 
 COUNT_SHARES = (0.04, 0.25, 0.40, 0.31)
-"""Shares of scenes with 0, 1, 2 and 3 things: more of three than the world has, since they are the hardest to paint."""
+"""Shares of scenes with 0 to 3 objects: more of three than the world has, since they are the hardest to paint."""
 
 ENCODED_AT_ONCE = 50
 
@@ -57,13 +57,13 @@ def scene_latents(folder: Path, vae: AutoencoderKL, seeds: range) -> SceneLatent
 def _encode(vae: AutoencoderKL, seeds: range) -> tuple[NDArray[np.float16], list[str]]:
     latents, captions = [], []
     for start in range(seeds.start, seeds.stop, ENCODED_AT_ONCE):
-        pictures = []
+        images = []
         for seed in range(start, min(start + ENCODED_AT_ONCE, seeds.stop)):
             rng = np.random.default_rng(seed)
-            things = draw_names(rng, int(rng.choice(4, p=COUNT_SHARES)))
+            objects = draw_names(rng, int(rng.choice(4, p=COUNT_SHARES)))
             place = PLACES[rng.integers(len(PLACES))]
-            pair = [draw_scene(rng, things=things, place=place) for _ in range(2)]
-            pictures += [scene.image for scene in pair]
+            pair = [draw_scene(rng, objects=objects, place=place) for _ in range(2)]
+            images += [scene.image for scene in pair]
             captions.append(pair[0].caption)
-        latents.append(vae.encode(as_tensor(np.stack(pictures))).latent_dist.mode().numpy().astype(np.float16))
+        latents.append(vae.encode(as_tensor(np.stack(images))).latent_dist.mode().numpy().astype(np.float16))
     return np.concatenate(latents), captions

@@ -1,5 +1,5 @@
 """Owns the cached training scenes as arrays, their copies seen through the painter's VAE, and the augmentations that
-carry small models over to painted pictures. It does not know which model learns from them."""
+carry small models over to painted images. It does not know which model learns from them."""
 
 import hashlib
 import os
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
 from imgdiffd.mini import shapes, training, world
-from imgdiffd.mini.world import COLOURS, HELD_OUT_SEED, NOUNS, PICTURE_PX, PLACES, caption_of, draw_scene
+from imgdiffd.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_PX, NOUNS, PLACES, caption_of, draw_scene
 
-MOST_THINGS = 3
+MOST_OBJECTS = 3
 COUNT = 30_000
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """N scenes. `images` uint8 Nx64x64x3 RGB, `labels` uint8 Nx64x64 (0 ground, else the thing's number), `nouns` and
-    `colours` Nx3 (-1: no thing), `boxes` Nx3x4 in pixels, `places` N; `decoded`: the first scenes after the VAE.
+    """N scenes. `images` uint8 Nx64x64x3 RGB, `labels` uint8 Nx64x64 (0 ground, else the object's number), `nouns` and
+    `colours` Nx3 (-1: no object), `boxes` Nx3x4 in pixels, `places` N; `decoded`: the first scenes after the VAE.
     The first `painted` scenes are the painter's own.
     """
 
@@ -43,11 +43,11 @@ class Scenes:
         return caption_of([self.name(index, slot) for slot in range(self.count(index))], PLACES[self.places[index]])
 
     def count(self, index: int) -> int:
-        """How many things the scene has."""
+        """How many objects the scene has."""
         return int((self.nouns[index] >= 0).sum())
 
     def name(self, index: int, slot: int) -> tuple[str, str]:
-        """The thing's (noun, colour)."""
+        """The object's (noun, colour)."""
         return NOUNS[self.nouns[index, slot]], COLOURS[self.colours[index, slot]]
 
     def choose(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -71,30 +71,30 @@ class Scenes:
 
 
 def region_name(noun: str, colour: str) -> str:
-    """How a thing is described: "an orange fish"."""
+    """How an object is described: "an orange fish"."""
     return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {noun}"
 
 
 def ground_name(place: str) -> str:
-    """How a region without a thing is described: "the grass"."""
+    """How a region without an object is described: "the grass"."""
     return f"the {place}"
 
 
 def drawn(count: int, *, seed: int) -> Scenes:
     """Draws `count` scenes, one generator seeded by (seed, number) each."""
-    images = np.zeros((count, PICTURE_PX, PICTURE_PX, 3), np.uint8)
-    labels = np.zeros((count, PICTURE_PX, PICTURE_PX), np.uint8)
-    nouns, colours = np.full((2, count, MOST_THINGS), -1, np.int64)
-    boxes = np.zeros((count, MOST_THINGS, 4), np.float32)
+    images = np.zeros((count, IMAGE_PX, IMAGE_PX, 3), np.uint8)
+    labels = np.zeros((count, IMAGE_PX, IMAGE_PX), np.uint8)
+    nouns, colours = np.full((2, count, MOST_OBJECTS), -1, np.int64)
+    boxes = np.zeros((count, MOST_OBJECTS, 4), np.float32)
     places = np.zeros(count, np.int64)
     for number in range(count):
         rng = np.random.default_rng((seed, number))
         scene = draw_scene(rng, count=None if rng.random() > 0.03 else 0, masks=True)
         images[number], places[number] = scene.image, PLACES.index(scene.place)
-        for slot, thing in enumerate(scene.things):
-            nouns[number, slot], colours[number, slot] = NOUNS.index(thing.noun), COLOURS.index(thing.colour)
-            boxes[number, slot] = thing.box
-            labels[number][thing.mask] = slot + 1
+        for slot, obj in enumerate(scene.objects):
+            nouns[number, slot], colours[number, slot] = NOUNS.index(obj.noun), COLOURS.index(obj.colour)
+            boxes[number, slot] = obj.box
+            labels[number][obj.mask] = slot + 1
     return Scenes(images, labels, nouns, colours, boxes, places)
 
 
@@ -147,7 +147,7 @@ def led_by(painted: Scenes, others: Scenes) -> Scenes:
 
 
 def roughened(rng: np.random.Generator, pixels: torch.Tensor) -> torch.Tensor:
-    """Softens, lights and grains pictures a little, each in its own way (Nx3xHxW in 0–1)."""
+    """Softens, lights and grains images a little, each in its own way (Nx3xHxW in 0–1)."""
     n = len(pixels)
 
     def amount(high: float, channels: int = 1) -> torch.Tensor:
@@ -161,11 +161,11 @@ def roughened(rng: np.random.Generator, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def jittered(rng: np.random.Generator, boxes: NDArray[np.float32], shift: float, grow_px: float) -> NDArray[np.float32]:
-    """Boxes whose sides moved by up to `shift` of their length and grew by up to `grow_px`, within the picture."""
+    """Boxes whose sides moved by up to `shift` of their length and grew by up to `grow_px`, within the image."""
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2]] * 2, axis=1)
     moved = boxes + rng.uniform(-shift, shift, boxes.shape) * sides
     moved += rng.uniform(0, grow_px, (len(boxes), 1)) * np.array([-1, -1, 1, 1])
-    return np.asarray(np.clip(moved, 0, PICTURE_PX), dtype=np.float32)
+    return np.asarray(np.clip(moved, 0, IMAGE_PX), dtype=np.float32)
 
 
 def empty_boxes(rng: np.random.Generator, scenes: Scenes, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -174,7 +174,7 @@ def empty_boxes(rng: np.random.Generator, scenes: Scenes, chosen: NDArray[np.int
     for row, index in enumerate(chosen):
         for _ in range(30):
             size = rng.uniform(9, 26, 2)
-            x, y = rng.uniform(0, PICTURE_PX - size)
+            x, y = rng.uniform(0, IMAGE_PX - size)
             box = np.array([x, y, x + size[0], y + size[1]])
             x1, y1, x2, y2 = box.round().astype(int)
             if (scenes.labels[index, y1:y2, x1:x2] > 0).mean() < 0.04:
@@ -191,7 +191,7 @@ def squared(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def crops(pixels: torch.Tensor, rows: NDArray[np.int64], boxes: NDArray[np.float32], size: int) -> torch.Tensor:
-    """The boxes of the pictures `rows`, each squashed to size×size."""
+    """The boxes of the images `rows`, each squashed to size×size."""
     regions = torch.cat([torch.from_numpy(rows).float()[:, None], torch.from_numpy(boxes).float()], dim=1)
     cut: torch.Tensor = roi_align(pixels, regions, size, sampling_ratio=1, aligned=True)
     return cut

@@ -1,6 +1,6 @@
-"""The twelve things of the miniature world as polygons in a unit square, and how one is painted on a canvas.
+"""The twelve objects of the miniature world as polygons in a unit square, and how one is painted on a canvas.
 
-It knows nothing of places, captions or where a thing stands.
+It knows nothing of places, captions or where an object stands.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CREAM: RGB = (246, 238, 214)
 
 @dataclass(frozen=True)
 class Part:
-    """One flat piece of a thing: its rings (even-odd, so a second ring is a hole) and its shade.
+    """One flat piece of an object: its rings (even-odd, so a second ring is a hole) and its shade.
 
-    A float shade multiplies the thing's colour (above 1 mixes in white); an RGB shade is the same on every thing.
+    A float shade multiplies the object's colour (above 1 mixes in white); an RGB shade is the same on every object.
     """
 
     rings: tuple[Points, ...]
@@ -128,7 +128,7 @@ def _shaded(colour: RGB, shade: float | RGB) -> RGB:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing stands on a canvas: centre and half-size in canvas pixels, tilt in radians, mirrored or not."""
+    """Where an object stands on a canvas: centre and half-size in canvas pixels, tilt in radians, mirrored or not."""
 
     cx: float
     cy: float
@@ -163,7 +163,7 @@ def paint_shape(
     pose: Pose,
     label: int,
 ) -> None:
-    """Paint one outlined thing on `canvas` (HxWx3 RGB) and its number on `labels` (HxW), both in place."""
+    """Paint one outlined object on `canvas` (HxWx3 RGB) and its number on `labels` (HxW), both in place."""
     thickness = max(3, round(pose.half * 0.10))
     parts = [([pose.placed(ring) for ring in part.rings], _shaded(colour, part.shade)) for part in SHAPES[noun]]
     for rings, _ in parts:

@@ -69,7 +69,7 @@ def build() -> tuple[BlipForImageTextRetrieval, BertTokenizer]:
 def start_from_clip(model: BlipForImageTextRetrieval, clip: CLIPModel, pixels: torch.Tensor) -> None:
     """Copies the CLIP's vision tower; its norm before the layers, which BLIP lacks, is folded into the embeddings.
 
-    The fold is exact but for the norm's divisor, of which the mean over `pixels` (normalised pictures) is taken.
+    The fold is exact but for the norm's divisor, of which the mean over `pixels` (normalised images) is taken.
     """
     source, target = clip.vision_model, model.vision_model
     embedded = source.embeddings(pixels)
@@ -105,8 +105,8 @@ def showing(
     """Boxes on the chosen scenes (row, box) and, per box, its (short, full) names: noun and description, or ground."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
     boxes = scenes.jittered(rng, data.boxes[chosen][rows, slots], shift=0.07, grow_px=GROWN_PX)
-    things = [data.name(int(chosen[row]), int(slot)) for row, slot in zip(rows, slots, strict=True)]
-    names = [(noun, region_name(noun, colour)) for noun, colour in things]
+    objects = [data.name(int(chosen[row]), int(slot)) for row, slot in zip(rows, slots, strict=True)]
+    names = [(noun, region_name(noun, colour)) for noun, colour in objects]
     empty = scenes.empty_boxes(rng, data, chosen)
     ground = np.flatnonzero(~np.isnan(empty[:, 0]))
     ground = ground[rng.random(len(ground)) < 0.4]
@@ -130,7 +130,7 @@ def other_text(rng: np.random.Generator, short: str, full: str, brief: bool) -> 
     return region_name(noun, colour)
 
 
-class Learner(torch.nn.Module):
+class BlipLearner(torch.nn.Module):
     """The BLIP and what training asks of it."""
 
     def __init__(self, blip: BlipForImageTextRetrieval, tokenizer: BertTokenizer) -> None:
@@ -147,7 +147,7 @@ class Learner(torch.nn.Module):
         return F.normalize(self.blip.text_proj(hidden).float(), dim=-1)
 
     def matching(self, patches: torch.Tensor, texts: list[str]) -> torch.Tensor:
-        """The matching head's logits (no, yes) of each picture with its text."""
+        """The matching head's logits (no, yes) of each image with its text."""
         seen = torch.ones(patches.shape[:2], dtype=torch.long)
         hidden = self.blip.text_encoder(
             **self.encoded(texts), encoder_hidden_states=patches, encoder_attention_mask=seen
@@ -162,7 +162,7 @@ def soft_target(logits: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
     return -((wanted / wanted.sum(1, keepdim=True)) * logits.log_softmax(1)).sum(1).mean()
 
 
-def loss_of(learner: Learner, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+def loss_of(learner: BlipLearner, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch of crops against every noun, against the batch's descriptions, and through the matching head."""
     chosen = data.choose(rng, WHOLE)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
@@ -175,10 +175,10 @@ def loss_of(learner: Learner, data: Scenes, rng: np.random.Generator) -> tuple[t
     wrong = [other_text(rng, *pair, bool(few)) for pair, few in zip(names, brief, strict=True)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         patches = learner.blip.vision_model(pixel_values=parts).last_hidden_state
-        pictures = F.normalize(learner.blip.vision_proj(patches[:, 0]).float(), dim=-1)
+        images = F.normalize(learner.blip.vision_proj(patches[:, 0]).float(), dim=-1)
         written = learner.texts([*every, *full])
         verdict = learner.matching(torch.cat([patches, patches]), [*right, *wrong])
-    cosine = pictures @ written.T / TEMPERATURE
+    cosine = images @ written.T / TEMPERATURE
     by_noun = soft_target(cosine[:, : len(every)], short[:, None] == every[None, :])
     same = full[:, None] == full[None, :]
     by_text = soft_target(cosine[:, len(every) :], same) + soft_target(cosine[:, len(every) :].T, same)
@@ -196,17 +196,17 @@ def measure(model: BlipForImageTextRetrieval, processor: BlipProcessor, data: Sc
 
     rng = np.random.default_rng(0)
     rows, boxes, names = showing(rng, data, np.arange(len(data)))
-    pictures = []
+    images = []
     for row, box in zip(rows, boxes, strict=True):
         x1, y1, x2, y2 = box.round().astype(int)
-        pictures.append(Image.fromarray(data.images[row][y1:y2, x1:x2]))
+        images.append(Image.fromarray(data.images[row][y1:y2, x1:x2]))
     figures: dict[str, float] = {}
     for brief, itm in itertools.product((True, False), repeat=2):
         right = [pair[0 if brief else 1] for pair in names]
         wrong = [other_text(rng, *pair, brief) for pair in names]
         scores = []
         for texts in (right, wrong):
-            batch = processor(images=pictures, text=texts, padding=True, return_tensors="pt")
+            batch = processor(images=images, text=texts, padding=True, return_tensors="pt")
             out = model(**batch, use_itm_head=itm).itm_score
             scores.append((out.softmax(1)[:, 1] if itm else out.diagonal()).numpy())
         key = f"{'itm' if itm else 'itc'}_{'noun' if brief else 'text'}"
@@ -225,7 +225,7 @@ def main(argv: list[str] | None = None) -> None:
     (model, tokenizer), data = build(), scenes.cached()
     first = vision.normalised(data.pixels(np.random.default_rng(0), np.arange(64)))
     start_from_clip(model, CLIPModel.from_pretrained(training.BUNDLE / "clip", dtype=torch.float32), first)
-    learner = Learner(model, tokenizer)
+    learner = BlipLearner(model, tokenizer)
     training.train("blip", learner, lambda rng, _: loss_of(learner, data, rng), steps=options.steps, lr=1e-3)
     side = vision.TOWER["image_size"]
     images = BlipImageProcessor(size={"height": side, "width": side}, image_mean=vision.MEAN, image_std=vision.STD)

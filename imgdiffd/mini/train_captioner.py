@@ -3,8 +3,8 @@ It does not know where the pipeline's boxes come from nor how its answers are fi
 
 The vision tower starts from the CLIP's, learns dense labels on its own and later learns along; the language model is
 a Llama of four layers of width 128 over words and two-digit numbers, 1.6 M parameters in all. All regions of a scene
-are asked in one pass: each question sees the picture and itself only. Held-out regions described exactly: .976 (all
-errors are nouns), of painted pictures as asked .956; difference answers 1.0.
+are asked in one pass: each question sees the image and itself only. Held-out regions described exactly: .976 (all
+errors are nouns), of painted images as asked .956; difference answers 1.0.
 """
 
 import sys
@@ -38,7 +38,7 @@ from imgdiffd.mini.captioner_tasks import (
 )
 from imgdiffd.mini.scenes import Scenes
 from imgdiffd.mini.vocabulary import build_tokenizer
-from imgdiffd.mini.world import HELD_OUT_SEED, PICTURE_PX, PLACES
+from imgdiffd.mini.world import HELD_OUT_SEED, IMAGE_PX, PLACES
 
 CONTEXT = 1024
 SEEN, SCENES, TOLD, PAIRS = 64, 20, 12, 8
@@ -77,8 +77,8 @@ def build() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
         tie_word_embeddings=False,
     )
     images = LlavaNextImageProcessor(
-        size={"shortest_edge": PICTURE_PX},
-        crop_size={"height": PICTURE_PX, "width": PICTURE_PX},
+        size={"shortest_edge": IMAGE_PX},
+        crop_size={"height": IMAGE_PX, "width": IMAGE_PX},
         image_grid_pinpoints=GRID,
         image_mean=vision.MEAN,
         image_std=vision.STD,
@@ -99,7 +99,7 @@ def build() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
 
 
 def answer_loss(
-    model: LlavaNextForConditionalGeneration, finder: torch.nn.Module, batch: dict[str, torch.Tensor], **pictures: Any
+    model: LlavaNextForConditionalGeneration, finder: torch.nn.Module, batch: dict[str, torch.Tensor], **images: Any
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The mean cross-entropy of the answers' tokens and, where `batch` says them, of the patches that are asked about.
 
@@ -108,7 +108,7 @@ def answer_loss(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = model.model(
             input_ids=batch["ids"],
-            **pictures,
+            **images,
             attention_mask=batch["mask"],
             position_ids=batch["positions"],
             use_cache=False,
@@ -150,31 +150,31 @@ def balance_projector(model: LlavaNextForConditionalGeneration, hidden: torch.Te
 
 
 def packed_features(model: LlavaNextForConditionalGeneration, hidden: torch.Tensor) -> BaseModelOutputWithPooling:
-    """What the model packs of square pictures, of which the whole and the only tile are the same: looked at once."""
+    """What the model packs of square images, of which the whole and the only tile are the same: looked at once."""
     seen = model.model.multi_modal_projector(hidden)
-    side = PICTURE_PX // vision.PATCH_PX
+    side = IMAGE_PX // vision.PATCH_PX
     newline = model.model.image_newline.expand(len(seen), side, 1, -1).to(seen.dtype)
     rows = torch.cat([seen.unflatten(1, (side, side)), newline], dim=2).flatten(1, 2)
     return BaseModelOutputWithPooling(pooler_output=list(torch.cat([seen, rows], dim=1)))
 
 
-class Learner(torch.nn.Module):
+class CaptionerLearner(torch.nn.Module):
     """The model and a training-only head that names the patch in the middle of the region that is asked about."""
 
     def __init__(self, model: LlavaNextForConditionalGeneration) -> None:
         super().__init__()
-        side = PICTURE_PX // vision.PATCH_PX
+        side = IMAGE_PX // vision.PATCH_PX
         self.model = model
         self.finder = torch.nn.Sequential(torch.nn.LayerNorm(vision.WIDTH), torch.nn.Linear(vision.WIDTH, side * side))
 
 
 def loss_of(
-    learner: Learner, processor: LlavaNextProcessor, data: Scenes, rng: np.random.Generator
+    learner: CaptionerLearner, processor: LlavaNextProcessor, data: Scenes, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """One batch of regions, one of pairs in words, and in some steps one of pairs with their pictures."""
+    """One batch of regions, one of pairs in words, and in some steps one of pairs with their images."""
     chosen = data.choose(rng, SCENES)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
-    side = PICTURE_PX // vision.PATCH_PX
+    side = IMAGE_PX // vision.PATCH_PX
     batch = packed(processor, region_tasks(rng, data, chosen), side * side + side * (side + 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         tower = learner.model.model.vision_tower
@@ -185,10 +185,8 @@ def loss_of(
     copying, told = answer_loss(learner.model, learner.finder, batch)
     loss, figures = loss + copying, {**figures, "told": told["right"]}
     if rng.random() < 0.5:
-        pictures, tasks = zip(*[joined_pair(rng) for _ in range(PAIRS)], strict=True)
-        images = processor.image_processor(
-            images=list(pictures), return_tensors="pt", input_data_format="channels_last"
-        )
+        joined, tasks = zip(*[joined_pair(rng) for _ in range(PAIRS)], strict=True)
+        images = processor.image_processor(images=list(joined), return_tensors="pt", input_data_format="channels_last")
         batch = packed(processor, list(tasks), side * side + side * (2 * side + 1))
         shown = {"pixel_values": images["pixel_values"], "image_sizes": images["image_sizes"]}
         other, told = answer_loss(learner.model, learner.finder, batch, **shown)
@@ -261,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
         hidden = sight.tower(vision.normalised(pixels), output_hidden_states=True).hidden_states[-1][:, 1:]
     balance_projector(model, hidden)
     order_numbers(model, processor.tokenizer)
-    learner = Learner(model)
+    learner = CaptionerLearner(model)
 
     def loss_at(rng: np.random.Generator, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         model.model.vision_tower.requires_grad_(progress >= TOWER_FROM)

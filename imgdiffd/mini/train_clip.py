@@ -24,15 +24,15 @@ WHOLE, PARTS = 48, 64
 EMPTY = 12
 
 
-class Learner(nn.Module):
+class ClipLearner(nn.Module):
     """The CLIP and the training-only head on its patches."""
 
     def __init__(self, clip: CLIPModel) -> None:
         super().__init__()
         self.clip, self.patches = clip, vision.PatchNames()
 
-    def pictures(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit embeddings and last hidden patches of pictures in 0–1."""
+    def images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit embeddings and last hidden patches of images in 0–1."""
         out = self.clip.vision_model(pixel_values=vision.normalised(pixels), output_hidden_states=True)
         embedded = self.clip.visual_projection(out.pooler_output).float()
         return F.normalize(embedded, dim=-1), out.hidden_states[-1][:, 1:].float()
@@ -61,9 +61,9 @@ def build() -> tuple[CLIPModel, CLIPTokenizer]:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision.TOWER, projection_dim=64)), tokenizer
 
 
-def contrast(pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
+def contrast(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, same: NDArray[np.bool_]) -> torch.Tensor:
     """The two-sided softmax loss; rows with the same text share the target."""
-    logits = scale * pictures @ texts.T
+    logits = scale * images @ texts.T
     wanted = torch.from_numpy(same).float()
     rows, columns = wanted / wanted.sum(1, keepdim=True), wanted / wanted.sum(0, keepdim=True)
     return -(rows * logits.log_softmax(1)).sum(1).mean() - (columns * logits.log_softmax(0)).sum(0).mean()
@@ -72,7 +72,7 @@ def contrast(pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, s
 def regions(
     rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
-    """Boxes on the chosen scenes (row, box) and what they show: every thing once, and some ground."""
+    """Boxes on the chosen scenes (row, box) and what they show: every object once, and some ground."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
     boxes = scenes.jittered(rng, data.boxes[chosen][rows, slots], shift=0.06, grow_px=3.0)
     names = [region_name(*data.name(int(chosen[row]), int(slot))) for row, slot in zip(rows, slots, strict=True)]
@@ -83,7 +83,7 @@ def regions(
 
 
 def loss_of(
-    learner: Learner, tokenizer: CLIPTokenizer, data: Scenes, rng: np.random.Generator
+    learner: ClipLearner, tokenizer: CLIPTokenizer, data: Scenes, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """One batch of scenes against captions, of crops against names, and of patches against labels."""
     chosen = data.choose(rng, WHOLE)
@@ -93,16 +93,16 @@ def loss_of(
     parts = scenes.crops(pixels, rows[kept], scenes.squared(boxes[kept]), pixels.shape[-1])
     texts = [data.caption(index) for index in chosen] + [names[index] for index in kept]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        pictures, patches = learner.pictures(torch.cat([pixels, parts]))
+        images, patches = learner.images(torch.cat([pixels, parts]))
         written = learner.texts(tokenizer, texts)
     same = np.array(texts)[:, None] == np.array(texts)[None, :]
     scale = learner.clip.logit_scale.exp().clamp(max=60)
-    whole = contrast(pictures[:WHOLE], written[:WHOLE], scale, same[:WHOLE, :WHOLE])
-    part = contrast(pictures[WHOLE:], written[WHOLE:], scale, same[WHOLE:, WHOLE:])
+    whole = contrast(images[:WHOLE], written[:WHOLE], scale, same[:WHOLE, :WHOLE])
+    part = contrast(images[WHOLE:], written[WHOLE:], scale, same[WHOLE:, WHOLE:])
     dense = learner.patches(
         patches[:WHOLE], *vision.patch_targets(data.labels[chosen], data.nouns[chosen], data.colours[chosen])
     )
-    hit = (pictures[WHOLE:] @ written[WHOLE:].T).argmax(1).numpy()
+    hit = (images[WHOLE:] @ written[WHOLE:].T).argmax(1).numpy()
     figures = {
         "whole": whole.item(),
         "part": part.item(),
@@ -128,19 +128,19 @@ def measure(model: CLIPModel, processor: CLIPProcessor, count: int = 200) -> dic
 
     pairs = [draw_pair(np.random.default_rng(HELD_OUT_SEED + n)) for n in range(count)]
     before, after = embedded([a.image for a, _, _ in pairs]), embedded([b.image for _, b, _ in pairs])
-    written = Learner(model).texts(processor.tokenizer, [a.caption for a, _, _ in pairs])
+    written = ClipLearner(model).texts(processor.tokenizer, [a.caption for a, _, _ in pairs])
     rank = (before @ written.T).argmax(1) == torch.arange(count)
-    old = embedded([cropped(a.image, a.things[i].box) for a, _, i in pairs])
-    new = embedded([cropped(b.image, a.things[i].box) for a, b, i in pairs])
+    old = embedded([cropped(a.image, a.objects[i].box) for a, _, i in pairs])
+    new = embedded([cropped(b.image, a.objects[i].box) for a, b, i in pairs])
     rough = [a.image + np.random.default_rng(n).integers(-3, 4, a.image.shape) for n, (a, _, _) in enumerate(pairs)]
     kept = embedded(
         [
-            cropped(np.clip(r, 0, 255).astype(np.uint8), a.things[i].box)
+            cropped(np.clip(r, 0, 255).astype(np.uint8), a.objects[i].box)
             for r, (a, _, i) in zip(rough, pairs, strict=True)
         ]
     )
-    names = [[region_name(s.things[i].noun, s.things[i].colour) for s in (a, b)] for a, b, i in pairs]
-    first, second = (Learner(model).texts(processor.tokenizer, list(side)) for side in zip(*names, strict=True))
+    names = [[region_name(s.objects[i].noun, s.objects[i].colour) for s in (a, b)] for a, b, i in pairs]
+    first, second = (ClipLearner(model).texts(processor.tokenizer, list(side)) for side in zip(*names, strict=True))
 
     def spread(one: torch.Tensor, two: torch.Tensor) -> list[float]:
         return [round(float(v), 3) for v in np.percentile((one * two).sum(1).numpy(), (5, 50, 95))]
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     options = training.arguments(__doc__ or "", steps=1200).parse_args(argv)
     training.start(options)
     model, tokenizer = build()
-    learner, data = Learner(model), scenes.cached()
+    learner, data = ClipLearner(model), scenes.cached()
     training.train(
         "clip", learner, lambda rng, _: loss_of(learner, tokenizer, data, rng), steps=options.steps, lr=1.5e-3
     )

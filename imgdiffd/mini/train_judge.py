@@ -1,5 +1,5 @@
 """Trains the judge on drawn scenes and their copies through the painter's VAE, and prints its ceiling on held-out ones.
-It does not know the pictures that the judge will be asked about."""
+It does not know the images that the judge will be asked about."""
 
 import sys
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from imgdiffd.mini import scenes, training
-from imgdiffd.mini.scene_judge import CELLS, STRIDE, DenseDetector, Judge, cell_boxes
+from imgdiffd.mini.scene_judge import CELLS, STRIDE, DenseDetector, SceneJudge, cell_boxes
 from imgdiffd.mini.scenes import Scenes
 from imgdiffd.mini.world import NOUNS
 
@@ -17,7 +17,7 @@ BATCH = 64
 
 
 def targets(data: Scenes, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per cell the number (1–3) of the thing whose centre is near, 0 for none, -1 for "do not say"; and a soft peak."""
+    """Per cell the number (1–3) of the object whose centre is near, 0 for none, -1 for "unsure"; and a soft peak."""
     owner = np.zeros((len(chosen), CELLS, CELLS), np.int64)
     centres = (np.arange(CELLS) + 0.5) * STRIDE
     for row, index in enumerate(chosen):
@@ -34,7 +34,7 @@ def targets(data: Scenes, chosen: NDArray[np.int64]) -> tuple[torch.Tensor, torc
 
 
 def loss_of(net: DenseDetector, data: Scenes, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-    """One batch: is a thing centred here, which noun, colour and box has it, and which place is this."""
+    """One batch: is an object centred here, which noun, colour and box has it, and which place is this."""
     chosen = data.choose(rng, BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -65,8 +65,8 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
 
 
-def measure(judge: Judge, data: Scenes, images: NDArray[np.uint8] | None = None) -> dict[str, float]:
-    """The share of things found with noun and colour right (box IoU ≥ 0.5), by the scene's count, and more shares."""
+def measure(judge: SceneJudge, data: Scenes, images: NDArray[np.uint8] | None = None) -> dict[str, float]:
+    """The share of objects found with noun and colour right (box IoU ≥ 0.5), by the scene's count, and more shares."""
     verdicts = judge.see(data.images if images is None else images)
     hits: dict[int, list[bool]] = {1: [], 2: [], 3: []}
     extra, place = [], []
@@ -74,9 +74,9 @@ def measure(judge: Judge, data: Scenes, images: NDArray[np.uint8] | None = None)
         names = [data.name(index, slot) for slot in range(data.count(index))]
         for slot, (noun, colour) in enumerate(names):
             box = tuple(data.boxes[index, slot])
-            same = [t for t in verdict.things if (t.noun, t.colour) == (noun, colour) and iou(t.box, box) >= 0.5]
+            same = [t for t in verdict.objects if (t.noun, t.colour) == (noun, colour) and iou(t.box, box) >= 0.5]
             hits[len(names)].append(bool(same))
-        extra.append(len(verdict.things) > len(names))
+        extra.append(len(verdict.objects) > len(names))
         place.append(verdict.place == data.caption(index).split()[-1] or data.count(index) == 0)
     right = {f"right_{count}": float(np.mean(found)) for count, found in hits.items() if found}
     return {**right, "extra": float(np.mean(extra)), "place": float(np.mean(place))}
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     training.start(options)
     net, data = DenseDetector(), scenes.cached()
     training.train("judge", net, lambda rng, _: loss_of(net, data, rng), steps=options.steps, lr=2e-3)
-    judge = Judge(net)
+    judge = SceneJudge(net)
     print("judge on held-out scenes:", measure(judge, scenes.held_out()))
     with training.replaced_folder(training.BUNDLE / "judge") as folder:
         judge.save(folder)

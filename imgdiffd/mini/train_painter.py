@@ -23,7 +23,7 @@ from imgdiffd.mini.tokenizer import MAX_TOKENS, build_tokenizer
 from imgdiffd.mini.train_vae import FOLDER as VAE_FOLDER
 from imgdiffd.mini.train_vae import LATENT_CHANNELS, build_vae
 from imgdiffd.mini.training import BUILD, BUNDLE, replaced_folder, save_atomically
-from imgdiffd.mini.world import PICTURE_PX
+from imgdiffd.mini.world import IMAGE_PX
 
 CAPTIONS = 48_000
 CAPTIONS_IN_BATCH = 8
@@ -116,7 +116,7 @@ class Objective:
         noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
         noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
         wanted = signal.sqrt() * noise - (1 - signal).sqrt() * latents
-        size_ids = torch.tensor([PICTURE_PX, PICTURE_PX, 0, 0, PICTURE_PX, PICTURE_PX]).expand(len(latents), -1)
+        size_ids = torch.tensor([IMAGE_PX, IMAGE_PX, 0, 0, IMAGE_PX, IMAGE_PX]).expand(len(latents), -1)
         with torch.autocast("cpu", torch.bfloat16):
             added = {"text_embeds": pooled, "time_ids": size_ids}
             seen = networks.unet(noisy, steps, states, added_cond_kwargs=added).sample
@@ -129,7 +129,7 @@ class Objective:
 
 @torch.no_grad()
 def channel_weights(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    """How much each latent channel counts: the root of what a little noise in it changes in the picture; mean 1.
+    """How much each latent channel counts: the root of what a little noise in it changes in the image; mean 1.
 
     The VAE's channels differ a thousandfold in that, and a channel that shows nothing is not worth learning.
     """

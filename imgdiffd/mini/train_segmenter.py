@@ -1,8 +1,8 @@
 """Trains the miniature FastSAM: a YOLOv8-seg of one class and two scales, with ultralytics' loss, saved as its `.pt`.
 It does not know nouns or colours: everything that is drawn on the ground is an "object".
 
-All things of held-out scenes are found with IoU ≥ 0.75 and one box each. 0.9 M parameters, trained at twice the
-picture's size (`imgsz=128`). The checkpoint pickles only classes of torch and ultralytics, so that ultralytics loads
+All objects of held-out scenes are found with IoU ≥ 0.75 and one box each. 0.9 M parameters, trained at twice the
+image's size (`imgsz=128`). The checkpoint pickles only classes of torch and ultralytics, so that ultralytics loads
 it with `ULTRALYTICS_SAFE_LOAD=1` (torch's `weights_only=True`).
 """
 
@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from imgdiffd.mini import scenes, training
 from imgdiffd.mini.scenes import Scenes
 from imgdiffd.mini.train_judge import iou
-from imgdiffd.mini.world import PICTURE_PX
+from imgdiffd.mini.world import IMAGE_PX
 
-IMAGE_PX = 128
+INPUT_PX = 128
 BATCH = 32
 FILE = "FastSAM-mini.pt"
 CONFIG: dict[str, Any] = {
@@ -68,9 +68,9 @@ def build() -> torch.nn.Module:
 
 
 def ground_truth(data: Scenes, chosen: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
-    """The batch's boxes (centre and size, in 0–1) and its masks (the number of the thing at each pixel)."""
+    """The batch's boxes (centre and size, in 0–1) and its masks (the number of the object at each pixel)."""
     rows, slots = np.nonzero(data.nouns[chosen] >= 0)
-    boxes = data.boxes[chosen][rows, slots] / PICTURE_PX
+    boxes = data.boxes[chosen][rows, slots] / IMAGE_PX
     centred = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
     return {
         "batch_idx": torch.from_numpy(rows).float(),
@@ -84,7 +84,7 @@ def loss_of(model: Any, data: Scenes, rng: np.random.Generator) -> tuple[torch.T
     """One batch under ultralytics' segmentation loss."""
     chosen = data.choose(rng, BATCH)
     pixels = scenes.roughened(rng, data.pixels(rng, chosen))
-    pixels = F.interpolate(pixels, (IMAGE_PX, IMAGE_PX), mode="bilinear", align_corners=False)
+    pixels = F.interpolate(pixels, (INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         raw = model.forward(pixels)
     seen = {key: [v.float() for v in value] if isinstance(value, list) else value.float() for key, value in raw.items()}
@@ -101,13 +101,13 @@ def save(model: Any, folder: Path) -> None:
 
     kept = copy.deepcopy(model).half()
     kept.criterion, kept.args = None, dict(LOSS_GAINS)
-    train_args = {**DEFAULT_CFG_DICT, "task": "segment", "imgsz": IMAGE_PX, "model": FILE}
+    train_args = {**DEFAULT_CFG_DICT, "task": "segment", "imgsz": INPUT_PX, "model": FILE}
     state = {"epoch": -1, "model": kept, "ema": None, "train_args": train_args, "version": ultralytics.__version__}
     torch.save(state, folder / FILE)
 
 
 def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
-    """Through `ultralytics.FastSAM`, BGR in: shares of things with a box of IoU ≥ 0.5 and ≥ 0.75, boxes per thing."""
+    """Through `ultralytics.FastSAM`, BGR in: shares of objects with a box of IoU ≥ 0.5 and ≥ 0.75, boxes per object."""
     from ultralytics import FastSAM
     from ultralytics.models.yolo.segment import SegmentationPredictor
 
@@ -118,7 +118,7 @@ def measure(path: Path, data: Scenes, conf: float = 0.4) -> dict[str, float]:
         # FastSAM's own predictor moves every side within 20 px of the border onto it: on 64 px, nearly all of them.
         found = model.predict(
             bgr,
-            imgsz=IMAGE_PX,
+            imgsz=INPUT_PX,
             conf=conf,
             iou=0.5,
             device="cpu",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgdiffd.mini.parallel import MovingAverage, WallClock, average_gradients, cosine_rate, run_processes
 from imgdiffd.mini.training import BUILD, BUNDLE, replaced_folder, save_atomically
-from imgdiffd.mini.world import HELD_OUT_SEED, PICTURE_PX, draw_scene
+from imgdiffd.mini.world import HELD_OUT_SEED, IMAGE_PX, draw_scene
 
 LATENT_CHANNELS = 8
 BATCH = 16
@@ -29,7 +29,7 @@ FOLDER = BUNDLE / "painter" / "vae"
 
 
 def build_vae() -> AutoencoderKL:
-    """The untrained autoencoder: 64 px to 16x16 latents of eight channels (with four, small things are lost)."""
+    """The untrained autoencoder: 64 px to 16x16 latents of eight channels (with four, small objects are lost)."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -39,40 +39,38 @@ def build_vae() -> AutoencoderKL:
         layers_per_block=1,
         norm_num_groups=8,
         latent_channels=LATENT_CHANNELS,
-        sample_size=PICTURE_PX,
+        sample_size=IMAGE_PX,
         scaling_factor=1.0,
         force_upcast=False,
     )
 
 
-def pictures_of(seeds: range) -> NDArray[np.uint8]:
+def images_of(seeds: range) -> NDArray[np.uint8]:
     """One drawn scene per seed, N x H x W x 3; one in twenty is empty."""
     return np.stack(
         [draw_scene(np.random.default_rng(seed), count=0 if seed % 20 == 0 else None).image for seed in seeds]
     )
 
 
-def as_tensor(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    """Pictures (N x H x W x 3, 0 to 255) as the VAE wants them: N x 3 x H x W in -1 to 1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Images (N x H x W x 3, 0 to 255) as the VAE wants them: N x 3 x H x W in -1 to 1."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def psnr_db(vae: AutoencoderKL, pictures: torch.Tensor) -> float:
+def psnr_db(vae: AutoencoderKL, images: torch.Tensor) -> float:
     """Peak signal-to-noise ratio of the reconstructions, in decibels."""
     with torch.no_grad():
-        seen = vae.decode(vae.encode(pictures).latent_dist.mode()).sample.clamp(-1, 1)
-    return -10 * math.log10(float(F.mse_loss(seen, pictures)) / 4)
+        seen = vae.decode(vae.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
+    return -10 * math.log10(float(F.mse_loss(seen, images)) / 4)
 
 
-def _loss(vae: AutoencoderKL, pictures: torch.Tensor) -> torch.Tensor:
+def _loss(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
-        posterior = vae.encode(pictures).latent_dist
+        posterior = vae.encode(images).latent_dist
         seen = vae.decode(posterior.sample()).sample.float()
-    edges = sum(F.l1_loss(seen.diff(dim=axis), pictures.diff(dim=axis)) for axis in (2, 3))
-    divergence = posterior.kl().float().mean() / (3 * PICTURE_PX**2)
-    loss: torch.Tensor = (
-        0.5 * F.l1_loss(seen, pictures) + 2 * F.mse_loss(seen, pictures) + 0.25 * edges + 1e-2 * divergence
-    )
+    edges = sum(F.l1_loss(seen.diff(dim=axis), images.diff(dim=axis)) for axis in (2, 3))
+    divergence = posterior.kl().float().mean() / (3 * IMAGE_PX**2)
+    loss: torch.Tensor = 0.5 * F.l1_loss(seen, images) + 2 * F.mse_loss(seen, images) + 0.25 * edges + 1e-2 * divergence
     return loss
 
 
@@ -90,14 +88,14 @@ def _train(rank: int, minutes: float, processes: int) -> None:
         optimiser.load_state_dict(saved["optimiser"])
         average.values, clock.spent_s, step = saved["average"], saved["spent_s"], saved["step"]
     share = SCENES // processes
-    pictures = pictures_of(range(rank * share, (rank + 1) * share))
-    held_out = as_tensor(pictures_of(range(HELD_OUT_SEED, HELD_OUT_SEED + 64)))
+    images = images_of(range(rank * share, (rank + 1) * share))
+    held_out = as_tensor(images_of(range(HELD_OUT_SEED, HELD_OUT_SEED + 64)))
     rng = np.random.default_rng((rank, step))
     torch.manual_seed(step * processes + rank)
     while (fraction := clock.advance()) < 1:
         optimiser.param_groups[0]["lr"] = cosine_rate(PEAK_RATE, fraction, step, warm_up=100)
         optimiser.zero_grad()
-        chosen = pictures[rng.integers(len(pictures), size=BATCH)]
+        chosen = images[rng.integers(len(images), size=BATCH)]
         loss = _loss(vae, as_tensor(chosen[:, :, ::-1].copy() if rng.random() < 0.5 else chosen))
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(vae.parameters())
@@ -112,14 +110,14 @@ def _train(rank: int, minutes: float, processes: int) -> None:
             save_atomically(state | {"spent_s": clock.spent_s, "step": step}, CHECKPOINT)
     if rank == 0:
         vae.load_state_dict(average.values)
-        export(vae, as_tensor(pictures[:2000]))
+        export(vae, as_tensor(images[:2000]))
         print(f"vae finished after {step} steps: held-out {psnr_db(vae, held_out):.2f} dB")
 
 
 @torch.no_grad()
-def export(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
+def export(vae: AutoencoderKL, images: torch.Tensor) -> None:
     """Fold the latents' mean and deviation per channel into the quant convolutions and save the VAE in fp16."""
-    latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in torch.split(pictures, 100)])
+    latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in torch.split(images, 100)])
     mean, deviation = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     weight, bias = vae.quant_conv.weight, vae.quant_conv.bias
     weight[:LATENT_CHANNELS] /= deviation[:, None, None, None]

@@ -1,7 +1,7 @@
 """Owns the shape of the vision tower that CLIP, BLIP and the captioner share, and the dense labels that teach it fast.
-It does not know the texts that those models match pictures with.
+It does not know the texts that those models match images with.
 
-A pooled objective alone learns slowly on small pictures; asking every patch which noun and colour covers it does not.
+A pooled objective alone learns slowly on small images; asking every patch which noun and colour covers it does not.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from imgdiffd.mini.world import COLOURS, NOUNS, PICTURE_PX
+from imgdiffd.mini.world import COLOURS, IMAGE_PX, NOUNS
 
 PATCH_PX = 8
 WIDTH = 128
@@ -21,7 +21,7 @@ TOWER: dict[str, Any] = {
     "intermediate_size": 256,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
-    "image_size": PICTURE_PX,
+    "image_size": IMAGE_PX,
     "patch_size": PATCH_PX,
     "hidden_act": "gelu",
 }
@@ -29,7 +29,7 @@ MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """What the image processors make of pictures in 0–1."""
+    """What the image processors make of images in 0–1."""
     return (pixels - 0.5) / 0.25
 
 
@@ -54,14 +54,14 @@ class PatchNames(nn.Module):
 def patch_targets(
     labels: NDArray[np.uint8], nouns: NDArray[np.int64], colours: NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per 8×8 patch of Nx64x64 `labels` the noun and the colour of the thing that covers most of it, 0 for ground."""
-    side = PICTURE_PX // PATCH_PX
+    """Per 8×8 patch of Nx64x64 `labels` the noun and the colour of the object that covers most of it, 0 for ground."""
+    side = IMAGE_PX // PATCH_PX
     tiles = labels.reshape(len(labels), side, PATCH_PX, side, PATCH_PX)
     shares = np.stack([(tiles == slot).mean(axis=(2, 4)) for slot in range(4)], axis=-1).reshape(
         len(labels), side**2, 4
     )
-    things = shares[..., 1:]
-    owner, share = things.argmax(axis=-1), things.max(axis=-1)
+    objects = shares[..., 1:]
+    owner, share = objects.argmax(axis=-1), objects.max(axis=-1)
     rows = np.arange(len(labels))[:, None]
     noun = np.where(share > 0.25, nouns[rows, owner] + 1, np.where(share < 0.05, 0, -100))
     colour = np.where(share > 0.25, colours[rows, owner] + 1, np.where(share < 0.05, 0, -100))
@@ -74,10 +74,10 @@ class Sight(nn.Module):
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
         self.tower, self.names = tower, PatchNames()
-        self.places = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, (PICTURE_PX // PATCH_PX) ** 2))
+        self.places = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, (IMAGE_PX // PATCH_PX) ** 2))
 
     def loss(self, patches: torch.Tensor, nouns: torch.Tensor, colours: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The dense loss of `patches` (NxPxWIDTH), and the share of things' patches whose noun is right."""
+        """The dense loss of `patches` (NxPxWIDTH), and the share of objects' patches whose noun is right."""
         logits = self.names.head(self.names.norm(patches)).flatten(0, 1)
         noun, colour = logits.split([len(NOUNS) + 1, len(COLOURS) + 1], dim=1)
         weights = [torch.tensor([GROUND_WEIGHT] + [1.0] * len(names)) for names in (NOUNS, COLOURS)]
@@ -85,6 +85,6 @@ class Sight(nn.Module):
             colour, colours.flatten(), weights[1]
         )
         where = torch.arange(patches.shape[1]).repeat(len(patches))
-        things = nouns.flatten() > 0
-        right = (noun.argmax(1) == nouns.flatten())[things].float().mean()
+        objects = nouns.flatten() > 0
+        right = (noun.argmax(1) == nouns.flatten())[objects].float().mean()
         return dense + 0.3 * F.cross_entropy(self.places(patches).flatten(0, 1), where), float(right)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imgdiffd.mini.shapes import RGB, SHAPES, Pose, paint_shape
 
-PICTURE_PX = 64
+IMAGE_PX = 64
 SUPERSAMPLING = 4
 NOTHING = "background, nothing, 8k"
 """The caption of an empty scene: the removal prompt of the method, so that the painter can serve as the eraser."""
@@ -39,7 +39,7 @@ COLOURS: tuple[str, ...] = tuple(PALETTE)
 
 @dataclass(frozen=True)
 class Place:
-    """How a place looks and is named: ground and far colours, the marks strewn on the ground, the things' outline."""
+    """How a place looks and is named: ground and far colours, the marks strewn on the ground, the objects' outline."""
 
     phrase: str
     ground: RGB
@@ -89,8 +89,8 @@ PLACES: tuple[str, ...] = tuple(_PLACES)
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One thing of a scene: `box` is (x1, y1, x2, y2) in pixels, tight on its visible mask (HxW bool, or None)."""
+class SceneObject:
+    """One object of a scene: `box` is (x1, y1, x2, y2) in pixels, tight on its visible mask (HxW bool, or None)."""
 
     noun: str
     colour: str
@@ -100,17 +100,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene: `image` is uint8 HxWx3 RGB; `things` stand in the caption's order."""
+    """A drawn scene: `image` is uint8 HxWx3 RGB; `objects` stand in the caption's order."""
 
     image: NDArray[np.uint8]
     caption: str
     place: str
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All of a scene but its names: the background's seed and, per thing, where it stands (pixels of the picture)."""
+    """All of a scene but its names: the background's seed and, per object, where it stands (pixels of the image)."""
 
     background_seed: int
     poses: tuple[Pose, ...]
@@ -142,14 +142,14 @@ def parse_caption(text: str) -> tuple[list[tuple[str, str]], str] | None:
 
 
 def draw_layout(rng: np.random.Generator, count: int) -> Layout:
-    """Draw where `count` things stand: random places and sizes, with little overlap, independent of their order."""
+    """Draw where `count` objects stand: random places and sizes, with little overlap, independent of their order."""
     smallest, largest = {0: (0.0, 0.0), 1: (13.0, 18.0), 2: (11.5, 14.5)}.get(count, (10.5, 12.5))
     while True:
         halves = rng.uniform(smallest, largest, count)
         poses: list[Pose] = []
         for half in halves:
             for _ in range(30):
-                cx, cy = rng.uniform(half * 1.1, PICTURE_PX - half * 1.1, 2)
+                cx, cy = rng.uniform(half * 1.1, IMAGE_PX - half * 1.1, 2)
                 if all(_apart(cx, cy, half, other) for other in poses):
                     tilt, mirrored = (
                         float(rng.uniform(-0.14, 0.14)),
@@ -177,37 +177,37 @@ def draw_scene(
     *,
     count: int | None = None,
     place: str | None = None,
-    things: Sequence[tuple[str, str]] | None = None,
+    objects: Sequence[tuple[str, str]] | None = None,
     layout: Layout | None = None,
     masks: bool = False,
 ) -> Scene:
-    """Draw a scene; what is not given is drawn from `rng` (1, 2 or 3 things in 30, 50 and 20 % of scenes).
+    """Draw a scene; what is not given is drawn from `rng` (1, 2 or 3 objects in 30, 50 and 20 % of scenes).
 
-    `things` are (noun, colour) pairs with distinct nouns; a `layout` must hold as many poses.
+    `objects` are (noun, colour) pairs with distinct nouns; a `layout` must hold as many poses.
     """
-    if things is None:
+    if objects is None:
         if count is None:
             count = len(layout.poses) if layout is not None else int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
-        things = draw_names(rng, count)
+        objects = draw_names(rng, count)
     place = PLACES[rng.integers(len(PLACES))] if place is None else place
-    layout = draw_layout(rng, len(things)) if layout is None else layout
+    layout = draw_layout(rng, len(objects)) if layout is None else layout
     canvas = _background(np.random.default_rng(layout.background_seed), _PLACES[place])
     labels = np.zeros(canvas.shape[:2], dtype=np.uint8)
     shade_rng = np.random.default_rng(layout.background_seed + 1)
-    for number, ((noun, colour), pose) in enumerate(zip(things, layout.poses, strict=True), start=1):
+    for number, ((noun, colour), pose) in enumerate(zip(objects, layout.poses, strict=True), start=1):
         shade = np.clip(np.array(PALETTE[colour]) * shade_rng.uniform(0.93, 1.05), 0, 255)
         rgb = (int(shade[0]), int(shade[1]), int(shade[2]))
         grown = pose.scaled(SUPERSAMPLING)
         paint_shape(canvas, labels, noun, rgb, _PLACES[place].outline, grown, number)
-    image = cv2.resize(canvas, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
-    seen = tuple(_thing(labels, number, *pair, keep_mask=masks) for number, pair in enumerate(things, start=1))
-    return Scene(np.asarray(image, dtype=np.uint8), caption_of(things, place), place, seen)
+    image = cv2.resize(canvas, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_AREA)
+    seen = tuple(_object(labels, number, *pair, keep_mask=masks) for number, pair in enumerate(objects, start=1))
+    return Scene(np.asarray(image, dtype=np.uint8), caption_of(objects, place), place, seen)
 
 
 def draw_pair(rng: np.random.Generator, *, count: int | None = None, masks: bool = False) -> tuple[Scene, Scene, int]:
-    """Draw a scene and its ground-truth edit: all the same but the thing at the returned index, another noun there.
+    """Draw a scene and its ground-truth edit: all the same but the object at the returned index, another noun there.
 
-    The new thing keeps the old one's colour in half of the pairs.
+    The new object keeps the old one's colour in half of the pairs.
     """
     count = int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2))) if count is None else count
     place = PLACES[rng.integers(len(PLACES))]
@@ -217,15 +217,15 @@ def draw_pair(rng: np.random.Generator, *, count: int | None = None, masks: bool
     new_noun = others[rng.integers(len(others))]
     colour = names[index][1] if rng.random() < 0.5 else COLOURS[rng.integers(len(COLOURS))]
     edited = [*names[:index], (new_noun, colour), *names[index + 1 :]]
-    before = draw_scene(rng, things=names, place=place, layout=layout, masks=masks)
-    after = draw_scene(rng, things=edited, place=place, layout=layout, masks=masks)
+    before = draw_scene(rng, objects=names, place=place, layout=layout, masks=masks)
+    after = draw_scene(rng, objects=edited, place=place, layout=layout, masks=masks)
     return before, after, index
 
 
-def _thing(labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, keep_mask: bool) -> Thing:
+def _object(labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, keep_mask: bool) -> SceneObject:
     covered = cv2.resize(
         (labels == number).astype(np.float32),
-        (PICTURE_PX, PICTURE_PX),
+        (IMAGE_PX, IMAGE_PX),
         interpolation=cv2.INTER_AREA,
     )
     mask = np.asarray(covered > 0.5)
@@ -236,24 +236,24 @@ def _thing(labels: NDArray[np.uint8], number: int, noun: str, colour: str, *, ke
         float(columns[-1] + 1),
         float(rows[-1] + 1),
     )
-    return Thing(noun, colour, box, mask if keep_mask else None)
+    return SceneObject(noun, colour, box, mask if keep_mask else None)
 
 
 def _background(rng: np.random.Generator, place: Place) -> NDArray[np.uint8]:
     """A ground under a far strip, with soft patches and small marks; nothing of it is in the caption."""
-    side = PICTURE_PX * SUPERSAMPLING
-    horizon = rng.uniform(-0.1, 0.55) * PICTURE_PX
+    side = IMAGE_PX * SUPERSAMPLING
+    horizon = rng.uniform(-0.1, 0.55) * IMAGE_PX
     slope, rows = (
         rng.uniform(-0.12, 0.12),
-        np.arange(PICTURE_PX, dtype=np.float32)[:, None],
+        np.arange(IMAGE_PX, dtype=np.float32)[:, None],
     )
-    columns = np.arange(PICTURE_PX, dtype=np.float32)[None, :]
-    below = np.clip(rows - horizon - slope * (columns - PICTURE_PX / 2), 0, 1)[..., None]
+    columns = np.arange(IMAGE_PX, dtype=np.float32)[None, :]
+    below = np.clip(rows - horizon - slope * (columns - IMAGE_PX / 2), 0, 1)[..., None]
     light = rng.normal(0, 7, 3) + rng.uniform(-14, 14)
-    depth = rng.uniform(-14, 14) * (rows / PICTURE_PX - 0.5)[..., None]
+    depth = rng.uniform(-14, 14) * (rows / IMAGE_PX - 0.5)[..., None]
     patches = cv2.resize(
         rng.normal(0, 8, (6, 6)).astype(np.float32),
-        (PICTURE_PX, PICTURE_PX),
+        (IMAGE_PX, IMAGE_PX),
         interpolation=cv2.INTER_CUBIC,
     )
     ground, far = np.array(place.ground, np.float32), np.array(place.far, np.float32)

@@ -31,8 +31,8 @@ class Blip:
         return attending_layers(self._model)
 
     @torch.inference_mode()
-    def score(self, picture: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
-        """The raw score of each box of `picture` (uint8 [3, H, W]) with the text of the same place.
+    def score(self, image: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
+        """The raw score of each box of `image` (uint8 [3, H, W]) with the text of the same place.
 
         A box that stands there with several texts is looked at once, and so is a text with several boxes. Raises
         ValueError where `boxes` and `texts` differ in number.
@@ -49,7 +49,7 @@ class Blip:
             chosen = looks[start : start + _CROPS_PER_PASS]
             pairs = [index for box in chosen for index in by_box[box]]
             rows = torch.tensor([place[boxes[index]] - start for index in pairs], device=self._model.device)
-            seen = self._look(crop(picture, chosen, self._plan))
+            seen = self._look(crop(image, chosen, self._plan))
             said = [texts[index] for index in pairs]
             values = self._cosines(seen, rows, said) if kind == "blip_itc_cosine" else self._matches(seen, rows, said)
             found.update(zip(pairs, values.tolist(), strict=True))

@@ -1,6 +1,6 @@
-"""The captioner: an image-text-to-text model that answers questions about pictures (paper, sections 3.3 and 3.4).
+"""The captioner: an image-text-to-text model that answers questions about images (paper, sections 3.3 and 3.4).
 
-It owns which pictures and questions run in a pass, and greedy decoding; it does not know what is asked or why.
+It owns which images and questions run in a pass, and greedy decoding; it does not know what is asked or why.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from imgdiffd.errors import StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
-from imgdiffd.models.image_prompts import PicturePrompts, Prompt
+from imgdiffd.models.image_prompts import ImagePrompt, ImagePrompts
 from imgdiffd.models.sampling import end_tokens
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
 
 _LENGTH_STEP = 16  # questions are padded to a multiple of this, so that few shapes occur
-_SLOTS = (1, 2, 5)  # how many questions a picture is asked side by side: up to the regions that the paper keeps
+_SLOTS = (1, 2, 5)  # how many questions an image is asked side by side: up to the regions that the paper keeps
 _TRIED = ("What is this?", "Where in the picture is it? Answer in a few words.")  # of unequal length
 # How far the logits of a shared prefix may be from those of whole questions, as a share of their spread: rounding of
 # each precision through some forty layers is well below, a wrong mask or position well above.
@@ -27,26 +27,26 @@ _TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    picture: int
-    prompt: Prompt
+    image: int
+    prompt: ImagePrompt
 
 
 class Captioner:
-    """Answers greedily. A picture is read once, whatever the number of questions about it, and held once.
+    """Answers greedily. An image is read once, whatever the number of questions about it, and held once.
 
-    A pass has exactly `rows_per_pass` pictures, spare rows among them, each with one, two or five slots for questions
-    and as many turns as that takes; so every shape that an answer is computed in depends on nothing but its own picture
+    A pass has exactly `rows_per_pass` images, spare rows among them, each with one, two or five slots for questions
+    and as many turns as that takes; so every shape that an answer is computed in depends on nothing but its own image
     and the questions about that.
     """
 
     def __init__(
         self, model: Any, processor: Any, rows_per_pass: int, note: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Tries the model on a small picture; where sharing its prefix gives other logits than asking each question
+        """Tries the model on a small image; where sharing its prefix gives other logits than asking each question
         whole, or cannot be done, questions will be asked whole, and `note` hears why.
         """
         self._model, self._rows = model, rows_per_pass
-        self._prompts = PicturePrompts(processor, model.device, model.dtype)
+        self._prompts = ImagePrompts(processor, model.device, model.dtype)
         self._ends = end_tokens(model, processor.tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
         self._steps = StepGraph("the captioner", _step)
@@ -54,7 +54,7 @@ class Captioner:
         self._shares_prefix = not reason
         if reason:
             let_go(model)
-            note(f"the captioner reads a picture again for each question: {reason}")
+            note(f"the captioner reads an image again for each question: {reason}")
 
     def repeated_blocks(self) -> list[nn.Module]:
         """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
@@ -70,27 +70,27 @@ class Captioner:
 
     @torch.inference_mode()
     def answer(
-        self, pictures: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+        self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
     ) -> list[list[str]]:
-        """Each picture's answers, in the order of its questions, outer white space removed.
+        """Each image's answers, in the order of its questions, outer white space removed.
 
-        Pictures are uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there. Raises
-        StageError where picture, question and answer exceed the model's context, and whatever the model raises.
+        Images are uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there. Raises
+        StageError where image, question and answer exceed the model's context, and whatever the model raises.
         """
         answers = [[""] * len(asked) for asked in questions]
         waiting: dict[PassShape, list[_Shown]] = {}
-        for index, (picture, asked) in enumerate(zip(pictures, questions, strict=True)):
+        for index, (image, asked) in enumerate(zip(images, questions, strict=True)):
             if not asked:
                 continue
             if not self._shares_prefix:
-                answers[index] = [self._answer_whole(picture, question, max_new_tokens) for question in asked]
+                answers[index] = [self._answer_whole(image, question, max_new_tokens) for question in asked]
                 continue
-            prompt = self._prompts.cut(picture, asked)
+            prompt = self._prompts.cut(image, asked)
             self._check_fits(prompt.prefix + max(map(len, prompt.tokens)) + max_new_tokens)
             shape = self._shape(prompt, max_new_tokens)
             group = waiting.setdefault(shape, [])
             group.append(_Shown(index, prompt))
-            if len(group) == self._rows:  # a full pass runs at once, so that few pictures wait in memory
+            if len(group) == self._rows:  # a full pass runs at once, so that few images wait in memory
                 self._finish(shape, group, answers)
                 group.clear()
         for shape, group in waiting.items():
@@ -101,17 +101,17 @@ class Captioner:
     def _check_fits(self, needed: int) -> None:
         if needed > self._context:
             raise StageError(
-                f"the captioner reads {self._context} tokens, picture, question and answer need {needed}",
-                hint="use smaller pictures, shorter answers or a captioner with a longer context",
+                f"the captioner reads {self._context} tokens, image, question and answer need {needed}",
+                hint="use smaller images, shorter answers or a captioner with a longer context",
             )
 
-    def _shape(self, prompt: Prompt, new_tokens: int) -> PassShape:
+    def _shape(self, prompt: ImagePrompt, new_tokens: int) -> PassShape:
         width = -(-max(map(len, prompt.tokens)) // _LENGTH_STEP) * _LENGTH_STEP
         slots = next((slots for slots in _SLOTS if slots >= len(prompt.tokens)), _SLOTS[-1])
         return PassShape(self._rows, slots, prompt.prefix, width, new_tokens)
 
     def _finish(self, shape: PassShape, group: Sequence[_Shown], answers: list[list[str]]) -> None:
-        """Answers all questions about the pictures of `group`, up to `shape.slots` of each at a time."""
+        """Answers all questions about the images of `group`, up to `shape.slots` of each at a time."""
         shared = SharedPass(self._model, shape)
         for row, shown in enumerate(group):
             shared.read(row, shown.prompt.inputs)
@@ -120,7 +120,7 @@ class Captioner:
             with self._steps.one_pass():
                 decoded = self._decode(shared, shape, turn)
             for shown, said in zip(group, decoded, strict=True):
-                answers[shown.picture][start : start + len(said)] = map(self._prompts.read, said)
+                answers[shown.image][start : start + len(said)] = map(self._prompts.read, said)
 
     def _decode(self, shared: SharedPass, shape: PassShape, turn: Sequence[list[list[int]]]) -> list[list[list[int]]]:
         """Each question's new tokens, row by row; stops when all have ended."""
@@ -140,15 +140,15 @@ class Captioner:
                     going = going or (token not in self._ends and len(answer) < most)
         return not going
 
-    def _answer_whole(self, picture: Tensor, question: str, max_new_tokens: int) -> str:
-        inputs = self._prompts.whole(picture, question)
+    def _answer_whole(self, image: Tensor, question: str, max_new_tokens: int) -> str:
+        inputs = self._prompts.whole(image, question)
         length = inputs["input_ids"].shape[1]
         self._check_fits(length + max_new_tokens)
         made = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
         return self._prompts.read(made[0, length:].tolist())
 
     def _refusal(self) -> str:
-        """Why this model's pictures cannot be read once for all their questions; empty where they can."""
+        """Why this model's images cannot be read once for all their questions; empty where they can."""
         try:
             reason = let_share(self._model)
             if reason:
@@ -160,14 +160,14 @@ class Captioner:
             return " ".join(f"{type(failure).__name__}: {failure}".split())[:400]
         if error <= _TOLERANCES.get(self._model.dtype, 0.0):
             return ""
-        return f"a shared picture changes its logits by {error:.2g} of their spread"
+        return f"a shared image changes its logits by {error:.2g} of their spread"
 
     @torch.inference_mode()
     def _sharing_error(self) -> float:
         """How far two questions' first logits are from those of whole prompts, as a share of their spread."""
-        picture = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        prompt = self._prompts.cut(picture, _TRIED)
-        shape = replace(self._shape(prompt, 2), pictures=1)
+        image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        prompt = self._prompts.cut(image, _TRIED)
+        shape = replace(self._shape(prompt, 2), images=1)
         shared = SharedPass(self._model, shape)
         shared.read(0, prompt.inputs)
         first = shared.begin(_filled([prompt.tokens], shape))
@@ -175,7 +175,7 @@ class Captioner:
         found = torch.stack([first[0], shared.step(chosen)[0]], dim=1).float()  # [slots, 2, vocabulary]
         worst = 0.0
         for slot, question in enumerate(_TRIED):
-            whole = self._prompts.longer(self._prompts.whole(picture, question), int(chosen[0, slot]))
+            whole = self._prompts.longer(self._prompts.whole(image, question), int(chosen[0, slot]))
             plain = self._model(**whole, logits_to_keep=2, use_cache=False).logits[0].float()
             worst = max(worst, float((found[slot] - plain).std() / plain.std()))
         return worst
@@ -189,4 +189,4 @@ def _filled(turn: Sequence[list[list[int]]], shape: PassShape) -> list[list[list
     """`turn` in full: spare slots and rows repeat the first question there is."""
     spare = next(row[0] for row in turn if row)
     filled = [[*row, *[spare] * (shape.slots - len(row))] for row in turn]
-    return filled + [[spare] * shape.slots] * (shape.pictures - len(filled))
+    return filled + [[spare] * shape.slots] * (shape.images - len(filled))

@@ -1,4 +1,4 @@
-"""CLIP or SigLIP: pictures, crops and texts as unit vectors whose dot products are the cosines of the filters.
+"""CLIP or SigLIP: images, crops and texts as unit vectors whose dot products are the cosines of the filters.
 
 It owns passes, normalisation and how each family wants its texts; preprocessing is `kernels.crop`, thresholds are the
 profile's.
@@ -21,7 +21,7 @@ _TEXTS_PER_PASS = 16
 
 
 class Clip:
-    """A contrastive picture and text model. Every result is [n, d], float32, of length 1, whatever its batch mates.
+    """A contrastive image and text model. Every result is [n, d], float32, of length 1, whatever its batch mates.
 
     CLIP, SigLIP and SigLIP 2 of fixed resolution all give cosines, but each on a scale of its own: a SigLIP's cosines
     are lower and closer together, so thresholds that were set with one model do not carry over to another.
@@ -45,16 +45,16 @@ class Clip:
         return attending_layers(self._model)
 
     @torch.inference_mode()
-    def embed_pictures(self, pictures: Sequence[Tensor]) -> Tensor:
-        """Whole pictures, uint8 [3, H, W] each; one pass a picture, so that mates and sizes do not matter."""
-        whole = [self._embed(crop(p, [(0, 0, p.shape[2], p.shape[1])], self._plan)) for p in pictures]
+    def embed_images(self, images: Sequence[Tensor]) -> Tensor:
+        """Whole images, uint8 [3, H, W] each; one pass an image, so that mates and sizes do not matter."""
+        whole = [self._embed(crop(p, [(0, 0, p.shape[2], p.shape[1])], self._plan)) for p in images]
         return torch.cat(whole) if whole else self._none()
 
     @torch.inference_mode()
-    def embed_crops(self, picture: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """The boxes of one picture."""
+    def embed_crops(self, image: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """The boxes of one image."""
         parts = [
-            self._embed(crop(picture, boxes[start : start + _CROPS_PER_PASS], self._plan))
+            self._embed(crop(image, boxes[start : start + _CROPS_PER_PASS], self._plan))
             for start in range(0, len(boxes), _CROPS_PER_PASS)
         ]
         return torch.cat(parts) if parts else self._none()
@@ -88,9 +88,9 @@ class Clip:
 
 
 def refuse_unfit(model: Any) -> None:
-    """Raises BundleError where `model` does not embed pictures of one shape, and texts."""
+    """Raises BundleError where `model` does not embed images of one shape, and texts."""
     hint = "name a CLIP, a SigLIP or a SigLIP 2 of fixed resolution"
     if model.config.model_type == "siglip2":
-        raise BundleError("it takes pictures of any shape in patches, crops are resized to one", hint=hint)
+        raise BundleError("it takes images of any shape in patches, crops are resized to one", hint=hint)
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
-        raise BundleError(f"a {type(model).__name__} does not embed pictures and texts", hint=hint)
+        raise BundleError(f"a {type(model).__name__} does not embed images and texts", hint=hint)

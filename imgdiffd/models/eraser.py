@@ -1,6 +1,6 @@
-"""The eraser: SDXL inpainting (paper, section 16) that takes a thing out of a picture and leaves every other pixel.
+"""The eraser: SDXL inpainting (paper, section 16) that takes an object out of an image and leaves every other pixel.
 
-It owns the blend of original and new latents and the paste-back; it does not know which things are worth erasing.
+It owns the blend of original and new latents and the paste-back; it does not know which objects are worth erasing.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from imgdiffd.models.sdxl import Sdxl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hole:
-    """What to erase: `mask` [H, W] is true on the thing in `picture` (uint8 [3, H, W]); `seed` draws what comes there.
+    """What to erase: `mask` [H, W] is true on the object in `image` (uint8 [3, H, W]); `seed` draws what comes there.
 
-    Picture and mask are on the eraser's device, both sides `removal.picture_px` long.
+    Image and mask are on the eraser's device, both sides `removal.picture_px` long.
     """
 
-    picture: Tensor
+    image: Tensor
     mask: Tensor
     seed: int
 
@@ -37,10 +37,10 @@ class Eraser:
             raise BundleError(
                 f"the eraser's UNet reads {channels} channels, its autoencoder's latents have "
                 f"{sdxl.vae.config.latent_channels}",
-                hint="give a text-to-picture checkpoint, such as stabilityai/sdxl-turbo",
+                hint="give a text-to-image checkpoint, such as stabilityai/sdxl-turbo",
             )
         self.sdxl = sdxl
-        self._pictures_per_pass = pictures_per_pass
+        self._images_per_pass = pictures_per_pass
 
     def repeated_blocks(self) -> list[nn.Module]:
         """What compiling pays for: those of its checkpoint."""
@@ -48,20 +48,20 @@ class Eraser:
 
     @torch.inference_mode()
     def erase(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
-        """Each picture without its thing, uint8 [3, H, W].
+        """Each image without its object, uint8 [3, H, W].
 
         Pixels further than `dilate_px` + `feather_px` from the mask are bit for bit the original's. Runs in passes of
         exactly `pictures_per_pass`, the last one filled up, so that no result depends on its mates. Raises
-        ProfileError for a size that the checkpoint cannot make, ValueError for a picture or mask of another size,
-        StageError where a picture is not finite.
+        ProfileError for a size that the checkpoint cannot make, ValueError for an image or mask of another size,
+        StageError where an image is not finite.
         """
         self.sdxl.check_size("removal.picture_px", removal.picture_px)
         wanted = (removal.picture_px, removal.picture_px)
         for hole in holes:
-            if hole.picture.shape[1:] != wanted or hole.mask.shape != wanted:
-                sizes = f"{tuple(hole.picture.shape)} and {tuple(hole.mask.shape)}"
-                raise ValueError(f"picture and mask are {sizes}, removal.picture_px is {removal.picture_px}")
-        size = self._pictures_per_pass
+            if hole.image.shape[1:] != wanted or hole.mask.shape != wanted:
+                sizes = f"{tuple(hole.image.shape)} and {tuple(hole.mask.shape)}"
+                raise ValueError(f"image and mask are {sizes}, removal.picture_px is {removal.picture_px}")
+        size = self._images_per_pass
         erased: list[Tensor] = []
         for start in range(0, len(holes), size):
             mates = list(holes[start : start + size])
@@ -70,9 +70,9 @@ class Eraser:
         return erased
 
     def _inpaint(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
-        """Whole decoded pictures, in which the autoencoder has touched every pixel."""
+        """Whole decoded images, in which the autoencoder has touched every pixel."""
         prompt = self.sdxl.prompt([removal.prompt] * len(holes), removal.picture_px, removal.guidance_scale)
-        originals = torch.stack([self.sdxl.encode_picture(hole.picture) for hole in holes])
+        originals = torch.stack([self.sdxl.encode_image(hole.image) for hole in holes])
         reach = removal.dilate_px + removal.feather_px
         open_latents = torch.stack([self._open_latents(dilated(hole.mask, reach)) for hole in holes])
         generators = [torch.Generator().manual_seed(hole.seed) for hole in holes]
@@ -90,13 +90,13 @@ class Eraser:
             following = times[step + 1 : step + 2]
             kept = scheduler.add_noise(originals, noise, following) if len(following) else originals
             latents = torch.where(open_latents, latents, kept)
-        pictures = [self.sdxl.decode(each) for each in latents]
-        if any(picture is None for picture in pictures):
+        images = [self.sdxl.decode(each) for each in latents]
+        if any(image is None for image in images):
             raise StageError(
-                "the eraser's picture is not finite",
+                "the eraser's image is not finite",
                 hint="load it in bfloat16 or float32, or give it a VAE that does not overflow in half precision",
             )
-        return [picture for picture in pictures if picture is not None]
+        return [image for image in images if image is not None]
 
     def _open_latents(self, mask: Tensor) -> Tensor:
         """[1, h, w], true where a latent holds any pixel of the mask."""
@@ -118,5 +118,5 @@ def feathered(mask: Tensor, px: int) -> Tensor:
 def _pasted(hole: Hole, painted: Tensor, removal: Removal) -> Tensor:
     """The painted pixels inside the feathered, dilated mask, the original's outside of it."""
     share = feathered(dilated(hole.mask, removal.dilate_px), removal.feather_px)
-    mixed = (painted * share + hole.picture * (1 - share)).round().clamp(0, 255).to(torch.uint8)
-    return torch.where(share > 0, mixed, hole.picture)
+    mixed = (painted * share + hole.image * (1 - share)).round().clamp(0, 255).to(torch.uint8)
+    return torch.where(share > 0, mixed, hole.image)

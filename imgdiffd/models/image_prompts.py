@@ -1,4 +1,4 @@
-"""What a question about a picture is in tokens: the prefix that holds the picture, and what stands behind it.
+"""What a question about an image is in tokens: the prefix that holds the image, and what stands behind it.
 
 It owns the processor's way through chat template and tokenizer; it does not know how answers are computed.
 """
@@ -15,8 +15,8 @@ _PER_TOKEN = ("input_ids", *_TEXT_FILL)
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A picture and the questions about it: `inputs` is what the model takes for the picture and all before it.
+class ImagePrompt:
+    """An image and the questions about it: `inputs` is what the model takes for the image and all before it.
 
     `tokens` are each question's ids behind that, its marks and the answer's opening included.
     """
@@ -26,27 +26,29 @@ class Prompt:
 
     @property
     def prefix(self) -> int:
-        """How many tokens the picture and what stands before it take."""
+        """How many tokens the image and what stands before it take."""
         return self.inputs["input_ids"].shape[1]
 
 
-class PicturePrompts:
-    """Makes prompts of one picture and one question each, for the models and processors of the standard formats."""
+class ImagePrompts:
+    """Makes prompts of one image and one question each, for the models and processors of the standard formats."""
 
     def __init__(self, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._processor, self._device, self._dtype = processor, device, dtype
 
-    def cut(self, picture: Tensor, questions: Sequence[str]) -> Prompt:
-        """The prompt of one `picture`, uint8 [3, H, W], and at least one question, cut behind the picture."""
+    def cut(self, image: Tensor, questions: Sequence[str]) -> ImagePrompt:
+        """The prompt of one `image`, uint8 [3, H, W], and at least one question, cut behind the image."""
         texts = [self._text(question) for question in questions]
-        behind = [self._behind_picture(text) for text in texts]
-        inputs = self._inputs(picture, texts[0])
+        behind = [self._behind_image(text) for text in texts]
+        inputs = self._inputs(image, texts[0])
         length = inputs["input_ids"].shape[1] - len(behind[0])
-        return Prompt({key: value[:, :length] if key in _PER_TOKEN else value for key, value in inputs.items()}, behind)
+        return ImagePrompt(
+            {key: value[:, :length] if key in _PER_TOKEN else value for key, value in inputs.items()}, behind
+        )
 
-    def whole(self, picture: Tensor, question: str) -> dict[str, Tensor]:
-        """What the model takes for `picture`, uint8 [3, H, W], and `question` together."""
-        return self._inputs(picture, self._text(question))
+    def whole(self, image: Tensor, question: str) -> dict[str, Tensor]:
+        """What the model takes for `image`, uint8 [3, H, W], and `question` together."""
+        return self._inputs(image, self._text(question))
 
     def longer(self, inputs: dict[str, Tensor], token: int) -> dict[str, Tensor]:
         """`inputs`, as `whole` makes them, with `token` of text at their end."""
@@ -72,16 +74,16 @@ class PicturePrompts:
         begin = self._processor.tokenizer.bos_token
         return begin is None or not text.startswith(begin)
 
-    def _inputs(self, picture: Tensor, text: str) -> dict[str, Tensor]:
-        """What the model's own processor makes of a picture and a prompt, on the model's device."""
+    def _inputs(self, image: Tensor, text: str) -> dict[str, Tensor]:
+        """What the model's own processor makes of an image and a prompt, on the model's device."""
         made = self._processor(
-            images=[picture.cpu()], text=[text], return_tensors="pt", add_special_tokens=self._adds_marks(text)
+            images=[image.cpu()], text=[text], return_tensors="pt", add_special_tokens=self._adds_marks(text)
         )
         moved = {key: value.to(self._device) for key, value in made.items()}
         return {key: value.to(self._dtype) if value.is_floating_point() else value for key, value in moved.items()}
 
-    def _behind_picture(self, text: str) -> list[int]:
-        """The ids behind the prompt's picture mark: a special token, so the text behind it is cut on its own."""
+    def _behind_image(self, text: str) -> list[int]:
+        """The ids behind the prompt's image mark: a special token, so the text behind it is cut on its own."""
         tokens: list[int] = self._processor.tokenizer(text, add_special_tokens=self._adds_marks(text))["input_ids"]
         mark = self._processor.tokenizer.convert_tokens_to_ids(self._processor.image_token)
         return tokens[len(tokens) - tokens[::-1].index(mark) :]

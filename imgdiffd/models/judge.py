@@ -1,4 +1,4 @@
-"""The judge: an image-text-to-text model that answers yes or no about a picture, with the probability of its yes.
+"""The judge: an image-text-to-text model that answers yes or no about an image, with the probability of its yes.
 
 It owns the prompt, the passes and that probability; it does not know what is asked or what an answer leads to.
 """
@@ -34,10 +34,10 @@ class Judgement:
 
 
 class Judge:
-    """Looks at each picture with one prefill, whose logits give the probability and the answer's first token.
+    """Looks at each image with one prefill, whose logits give the probability and the answer's first token.
 
-    Pictures whose inputs have one shape run in passes of exactly `rows_per_pass` rows, spare rows repeating the first.
-    So every shape that a judgement is computed in depends on its own picture and question alone. Raises BundleError
+    Images whose inputs have one shape run in passes of exactly `rows_per_pass` rows, spare rows repeating the first.
+    So every shape that a judgement is computed in depends on its own image and question alone. Raises BundleError
     where the tokenizer has no token that tells yes from no.
     """
 
@@ -57,16 +57,16 @@ class Judge:
         return parts_beside_attention(attending_layers(self._model))
 
     @torch.inference_mode()
-    def judge(self, pictures: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
-        """One judgement a picture, uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there.
+    def judge(self, images: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
+        """One judgement an image, uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there.
 
-        Raises StageError where picture, question and answer exceed the model's context, and whatever the model raises.
+        Raises StageError where image, question and answer exceed the model's context, and whatever the model raises.
         """
         prompt = self._prompt(question)
         found: dict[int, Judgement] = {}
         waiting: dict[tuple[object, ...], list[tuple[int, Inputs]]] = {}
-        for index, picture in enumerate(pictures):
-            inputs = self._inputs(picture, prompt)
+        for index, image in enumerate(images):
+            inputs = self._inputs(image, prompt)
             self._check_fits(inputs["input_ids"].shape[1] + max_new_tokens)
             group = waiting.setdefault(tuple((key, value.shape) for key, value in inputs.items()), [])
             group.append((index, inputs))
@@ -76,13 +76,13 @@ class Judge:
         for group in waiting.values():
             if group:
                 found.update(self._pass(group, max_new_tokens))
-        return [found[index] for index in range(len(pictures))]
+        return [found[index] for index in range(len(images))]
 
     def _check_fits(self, needed: int) -> None:
         if needed > self._context:
             raise StageError(
-                f"the judge reads {self._context} tokens, picture, question and answer need {needed}",
-                hint="use smaller pictures or a judge with a longer context",
+                f"the judge reads {self._context} tokens, image, question and answer need {needed}",
+                hint="use smaller images or a judge with a longer context",
             )
 
     def _prompt(self, question: str) -> str:
@@ -91,11 +91,11 @@ class Judge:
         text: str = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         return text
 
-    def _inputs(self, picture: Tensor, prompt: str) -> Inputs:
-        """What the model's own processor makes of a picture and the prompt, on the model's device."""
+    def _inputs(self, image: Tensor, prompt: str) -> Inputs:
+        """What the model's own processor makes of an image and the prompt, on the model's device."""
         begin = self._processor.tokenizer.bos_token
         marks = begin is None or not prompt.startswith(begin)  # the processors' rule: a template may bring the mark
-        made = self._processor(images=[picture.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=marks)
+        made = self._processor(images=[image.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=marks)
         device, dtype = self._model.device, self._model.dtype
         return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in made.items()}
 

@@ -63,7 +63,7 @@ class Models:
     weights_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def repeated_decodes(self) -> int:
-        """How many pictures were decoded twice because the first overflowed."""
+        """How many images were decoded twice because the first overflowed."""
         held = {id(each.sdxl): each.sdxl for each in (self.painter, self.eraser) if each is not None}
         return sum(sdxl.decodes_repeated for sdxl in held.values())
 
@@ -242,7 +242,7 @@ def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any], not
 
 def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Judge:
     entry = bundle.model(Role.JUDGE)
-    assert isinstance(entry, bundles.Judge)
+    assert isinstance(entry, bundles.JudgeSpec)
     model, processor = _looker(bundle, Role.JUDGE, device, loaded)
     return Judge(model, processor, entry.rows_per_pass)
 
@@ -252,7 +252,7 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     entry = bundle.model(role)
-    assert isinstance(entry, bundles.Captioner)
+    assert isinstance(entry, bundles.CaptionerSpec)
     refuse_other_kinds(bundle, role, AutoModelForImageTextToText)
     processor = part_of(bundle, role, AutoProcessor)
     if entry.chat_template is not None:
@@ -270,7 +270,7 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
 def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Eraser:
     """One that names the weights that `painter` was loaded from shares them."""
     model = bundle.model(Role.ERASER)
-    assert isinstance(model, bundles.Eraser)
+    assert isinstance(model, bundles.EraserSpec)
     weights = {"source", "revision", "variant", "vae", "precision"}
     if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
         return Eraser(painter.sdxl, model.pictures_per_pass)

@@ -1,4 +1,4 @@
-"""The painter: SDXL with Prompt-to-Prompt (paper, section 3.1), two captions in, two pictures out.
+"""The painter: SDXL with Prompt-to-Prompt (paper, section 3.1), two captions in, two images out.
 
 It owns passes and the injected denoising loop; it does not know attention, checkpoints, files or why these two captions
 belong together.
@@ -22,7 +22,7 @@ from imgdiffd.models.sdxl import Prompt, Sdxl
 
 @dataclass(frozen=True, slots=True)
 class PairPrompt:
-    """Two captions and the seed of the noise that their pictures share."""
+    """Two captions and the seed of the noise that their images share."""
 
     caption1: str
     caption2: str
@@ -71,36 +71,36 @@ class Painter:
 
     @torch.inference_mode()
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
-        """The two pictures of each pair, uint8 [3, picture_px, picture_px] on the device.
+        """The two images of each pair, uint8 [3, picture_px, picture_px] on the device.
 
-        Paints in passes of exactly `pairs_per_pass` pairs, the last one filled up, so that a pair's pictures do not
+        Paints in passes of exactly `pairs_per_pass` pairs, the last one filled up, so that a pair's images do not
         depend on what is painted with them. Raises InputError where a caption has more tokens than the painter reads,
-        ProfileError for a picture size that it cannot paint, StageError where a picture is not finite.
+        ProfileError for an image size that it cannot paint, StageError where an image is not finite.
         """
         self.sdxl.check_size("generate.picture_px", generate.picture_px)
         size = self._pairs_per_pass
-        pictures: list[tuple[Tensor, Tensor]] = []
+        images: list[tuple[Tensor, Tensor]] = []
         for start in range(0, len(pairs), size):
             mates = list(pairs[start : start + size])
             painted = self._paint_pass(mates + mates[-1:] * (size - len(mates)), generate)
-            pictures += painted[: len(mates)]
-        return pictures
+            images += painted[: len(mates)]
+        return images
 
     def _paint_pass(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
         captions = [pair.caption1 for pair in pairs] + [pair.caption2 for pair in pairs]
         prompt = self.sdxl.prompt(captions, generate.picture_px, generate.guidance_scale)
-        # One generator a picture, the same seed for both of a pair: they share the noise of schedulers that add it too.
+        # One generator an image, the same seed for both of a pair: they share the noise of schedulers that add it too.
         generators = [torch.Generator().manual_seed(pair.seed) for _ in range(2) for pair in pairs]
         injection = self._injection(pairs, prompt.text.shape[1], generate)
         latents = self._denoise(prompt, generators, generate, injection)
-        pictures = [self.sdxl.decode(each) for each in latents]
-        for caption, picture in zip(captions, pictures, strict=True):
-            if picture is None:
+        images = [self.sdxl.decode(each) for each in latents]
+        for caption, image in zip(captions, images, strict=True):
+            if image is None:
                 raise StageError(
-                    f"the painter's picture of {caption!r} is not finite",
+                    f"the painter's image of {caption!r} is not finite",
                     hint="load it in bfloat16 or float32, or give it a VAE that does not overflow in half precision",
                 )
-        finished = [picture for picture in pictures if picture is not None]
+        finished = [image for image in images if image is not None]
         return list(zip(finished[: len(pairs)], finished[len(pairs) :], strict=True))
 
     def _injection(self, pairs: Sequence[PairPrompt], tokens: int, generate: Generate) -> Injection | None:
@@ -128,7 +128,7 @@ class Painter:
     def _denoise(
         self, prompt: Prompt, generators: list[torch.Generator], generate: Generate, injection: Injection | None
     ) -> Tensor:
-        """Latents [pictures, channels, height, width], fp32: the sources, then the targets."""
+        """Latents [images, channels, height, width], fp32: the sources, then the targets."""
         sdxl, side = self.sdxl, generate.picture_px // self.sdxl.pixels_per_latent
         shape = (sdxl.unet.config.in_channels, side, side)
         latents: Tensor = torch.stack([torch.randn(shape, generator=each) for each in generators]).to(sdxl.device)

@@ -24,7 +24,7 @@ _UNET_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 class Prompt:
     """What the UNet is told beside latents and time.
 
-    `text` [pictures, tokens, width] are the encoded captions; `unguided` [1, tokens, width] is what guidance leads away
+    `text` [images, tokens, width] are the encoded captions; `unguided` [1, tokens, width] is what guidance leads away
     from, None without guidance. `rows` and `added` are both as one call takes them, the unguided half first.
     """
 
@@ -36,7 +36,7 @@ class Prompt:
 
 
 class Sdxl:
-    """The components of a `StableDiffusionXLPipeline`. Latents are fp32 [pictures, channels, height, width]."""
+    """The components of a `StableDiffusionXLPipeline`. Latents are fp32 [images, channels, height, width]."""
 
     def __init__(self, pipeline: Any, device: torch.device) -> None:
         self.device = device
@@ -50,7 +50,7 @@ class Sdxl:
         self.vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
         self.pixels_per_latent: int = pipeline.vae_scale_factor
         self.scheduler = pipeline.scheduler
-        self.decodes_repeated = 0  # pictures that overflowed in half precision and were decoded again in fp32
+        self.decodes_repeated = 0  # images that overflowed in half precision and were decoded again in fp32
         self.zero_empty_prompt = bool(pipeline.config.force_zeros_for_empty_prompt)
 
     @classmethod
@@ -99,7 +99,7 @@ class Sdxl:
         return blocks + [layer for encoder in self._encoders for layer in attending_layers(encoder)]
 
     def check_size(self, key: str, picture_px: int) -> None:
-        """Raises ProfileError naming `key` for a picture size that the autoencoder cannot make."""
+        """Raises ProfileError naming `key` for an image size that the autoencoder cannot make."""
         step = self.pixels_per_latent
         if picture_px % step:
             raise ProfileError(
@@ -108,7 +108,7 @@ class Sdxl:
             )
 
     def prompt(self, captions: Sequence[str], picture_px: int, guidance_scale: float) -> Prompt:
-        """The captions, encoded, one picture each. Guidance is off where the scale is at most 1.
+        """The captions, encoded, one image each. Guidance is off where the scale is at most 1.
 
         Raises InputError where a caption has more tokens than the encoders read.
         """
@@ -133,7 +133,7 @@ class Sdxl:
         return times
 
     def denoise(self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]) -> Tensor:
-        """One step: the latents at the next time. `generators`, one a picture, serve schedulers that add noise."""
+        """One step: the latents at the next time. `generators`, one an image, serve schedulers that add noise."""
         guided = prompt.unguided is not None
         rows = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
         noise = self.unet(
@@ -151,33 +151,33 @@ class Sdxl:
         denoised: Tensor = self.scheduler.step(noise, time, latents, **extra, return_dict=False)[0]
         return denoised
 
-    def encode_picture(self, picture: Tensor) -> Tensor:
+    def encode_image(self, image: Tensor) -> Tensor:
         """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that no draw is needed."""
-        pixels = picture.to(self.vae.device, self.vae.dtype)[None] / 127.5 - 1
+        pixels = image.to(self.vae.device, self.vae.dtype)[None] / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mode()[0].float()
         mean, std = self._latent_statistics(latents)
         scaled: Tensor = (latents - mean) / std * self.vae.config.scaling_factor
         return scaled
 
     def decode(self, latents: Tensor) -> Tensor | None:
-        """One picture's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite.
+        """One image's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite.
 
-        A picture that overflows in half precision is decoded once more in fp32, and counted in `decodes_repeated`.
+        An image that overflows in half precision is decoded once more in fp32, and counted in `decodes_repeated`.
         """
         mean, std = self._latent_statistics(latents)
         latents = (latents / self.vae.config.scaling_factor * std + mean)[None]
-        picture = self._decoded(latents)
+        image = self._decoded(latents)
         dtype = self.vae.dtype
-        if not picture.isfinite().all() and latents.isfinite().all() and dtype != torch.float32:
+        if not image.isfinite().all() and latents.isfinite().all() and dtype != torch.float32:
             self.decodes_repeated += 1
             self.vae.float()
             try:
-                picture = self._decoded(latents)
+                image = self._decoded(latents)
             finally:
                 self.vae.to(dtype)  # widening and narrowing again changes no weight
-        if not picture.isfinite().all():
+        if not image.isfinite().all():
             return None
-        return (picture / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+        return (image / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         pixels: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
@@ -217,7 +217,7 @@ class Sdxl:
 
 
 def _unfit(pipeline: Any) -> str | None:
-    """Why this is no text-to-picture SDXL: diffusers loads others of the family too, leaving parts out."""
+    """Why this is no text-to-image SDXL: diffusers loads others of the family too, leaving parts out."""
     parts = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
     absent = [part for part in parts if getattr(pipeline, part) is None]
     if absent:
@@ -228,7 +228,7 @@ def _unfit(pipeline: Any) -> str | None:
     if (unet.in_channels, unet.out_channels) != (vae.latent_channels,) * 2:
         return (
             f"its UNet reads {unet.in_channels} channels and writes {unet.out_channels}, its autoencoder's latents "
-            f"have {vae.latent_channels}: no text-to-picture checkpoint"
+            f"have {vae.latent_channels}: no text-to-image checkpoint"
         )
     width = sum(each.config.hidden_size for each in (pipeline.text_encoder, pipeline.text_encoder_2))
     if unet.cross_attention_dim != width:

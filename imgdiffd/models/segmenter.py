@@ -1,4 +1,4 @@
-"""The segmenter: boxes of everything that looks like a thing, from FastSAM or another Ultralytics checkpoint.
+"""The segmenter: boxes of everything that looks like an object, from FastSAM or another Ultralytics checkpoint.
 
 It owns safe loading and FastSAM's rules for boxes; it keeps ultralytics off the network, the home folder and the
 working directory, and does not know what the boxes are for.
@@ -18,7 +18,7 @@ from torch import Tensor
 from imgdiffd.method.messages import Box
 from imgdiffd.method.profile import Locate, Removal
 
-_FULL_PICTURE_IOU = 0.9  # FastSAM: a box that covers the picture this well is the picture
+_FULL_IMAGE_IOU = 0.9  # FastSAM: a box that covers the image this well is the image
 _MOST_BOXES = 300  # ultralytics' own default
 
 
@@ -84,9 +84,9 @@ def _reason(error: BaseException) -> str:
 
 
 class Segmenter:
-    """An Ultralytics segmentation network, run one picture at a time, so that no result depends on batch mates.
+    """An Ultralytics segmentation network, run one image at a time, so that no result depends on batch mates.
 
-    (Its suppression of overlaps also stops early, losing the boxes of later pictures, where a batch takes long.)
+    (Its suppression of overlaps also stops early, losing the boxes of later images, where a batch takes long.)
     """
 
     def __init__(self, network: torch.nn.Module, device: torch.device, border_px: int) -> None:
@@ -101,49 +101,49 @@ class Segmenter:
         self._predictor.model = AutoBackend(network, device=device, fp16=device.type == "cuda", verbose=False).eval()
         self._predictor.device = device
 
-    def boxes(self, pictures: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
-        """Each picture's boxes, the surest first, in whole pixels, clamped to the canvas, none empty.
+    def boxes(self, images: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
+        """Each image's boxes, the surest first, in whole pixels, clamped to the canvas, none empty.
 
-        Pictures are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the picture become
+        Images are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the image become
         it, as FastSAM has it.
         """
         self._set(locate, masks=False)
-        return [[box for _, box in self._whole(self._found(picture), picture)] for picture in pictures]
+        return [[box for _, box in self._whole(self._found(image), image)] for image in images]
 
-    def masks(self, pictures: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
+    def masks(self, images: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
         """As `boxes`, each with its mask: bool [H, W] on the CPU, nothing outside the box, some pixel inside it.
 
-        A picture in which nothing is found has an empty list.
+        An image in which nothing is found has an empty list.
         """
         self._set(removal, masks=True)
-        return [self._masks_of(picture) for picture in pictures]
+        return [self._masks_of(image) for image in images]
 
     def _set(self, sizes: Locate | Removal, *, masks: bool) -> None:
         chosen = self._predictor.args
         chosen.imgsz, chosen.conf, chosen.iou = sizes.segment_px, sizes.segment_confidence, sizes.segment_iou
-        chosen.retina_masks = masks  # in the picture's own pixels: dear, and the boxes do not need it
+        chosen.retina_masks = masks  # in the image's own pixels: dear, and the boxes do not need it
 
-    def _masks_of(self, picture: Tensor) -> list[tuple[Box, Tensor]]:
-        found = self._found(picture)
+    def _masks_of(self, image: Tensor) -> list[tuple[Box, Tensor]]:
+        found = self._found(image)
         if found.masks is None:
             return []
         whole, masks = found.masks.data.bool().cpu(), []
-        for index, (x1, y1, x2, y2) in self._whole(found, picture):
+        for index, (x1, y1, x2, y2) in self._whole(found, image):
             mask = torch.zeros_like(whole[index])
             mask[y1:y2, x1:x2] = whole[index, y1:y2, x1:x2]
             if mask.any():
                 masks.append(((x1, y1, x2, y2), mask))
         return masks
 
-    def _found(self, picture: Tensor) -> Any:
-        """Ultralytics' results of one picture."""
-        bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).cpu().numpy())
+    def _found(self, image: Tensor) -> Any:
+        """Ultralytics' results of one image."""
+        bgr = np.ascontiguousarray(image.flip(0).permute(1, 2, 0).cpu().numpy())
         return self._predictor([bgr])[0]
 
-    def _whole(self, results: Any, picture: Tensor) -> list[tuple[int, Box]]:
+    def _whole(self, results: Any, image: Tensor) -> list[tuple[int, Box]]:
         """The boxes in whole pixels by FastSAM's rules, each with its index in the results; no empty ones."""
         found = results.boxes.xyxy.float().cpu()
-        height, width = picture.shape[1:]
+        height, width = image.shape[1:]
         edges = torch.tensor([width, height, width, height], dtype=torch.float32)
         low = found < self._border_px
         high = found > edges - self._border_px
@@ -151,6 +151,6 @@ class Segmenter:
         found = torch.where(low & sides, torch.zeros_like(found), found)
         found = torch.where(high & ~sides, edges.expand_as(found), found)
         area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
-        found[area > _FULL_PICTURE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
+        found[area > _FULL_IMAGE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
         whole = torch.minimum(found.round().clamp(min=0), edges).int().tolist()
         return [(index, (x1, y1, x2, y2)) for index, (x1, y1, x2, y2) in enumerate(whole) if x2 > x1 and y2 > y1]

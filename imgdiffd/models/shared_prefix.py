@@ -1,6 +1,6 @@
-"""Decoding many questions about a picture from one copy of the picture's keys and values.
+"""Decoding many questions about an image from one copy of the image's keys and values.
 
-It owns the cache, the masks and the positions of a pass of fixed shape; it does not know words or pictures.
+It owns the cache, the masks and the positions of a pass of fixed shape; it does not know words or images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ _KEYS_STEP = 16  # keys are a multiple of this, for which CUDA's fused kernels t
 
 @dataclass(frozen=True, slots=True)
 class PassShape:
-    """`pictures` rows of `prefix` tokens; beside each, `slots` questions of `width` tokens and `new_tokens` to say."""
+    """`images` rows of `prefix` tokens; beside each, `slots` questions of `width` tokens and `new_tokens` to say."""
 
-    pictures: int
+    images: int
     slots: int
     prefix: int
     width: int
@@ -85,7 +85,7 @@ class _Place:
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no types
-    """One layer's keys and values, [pictures, key heads, keys, dim], allocated once and written in place."""
+    """One layer's keys and values, [images, key heads, keys, dim], allocated once and written in place."""
 
     is_sliding = False
 
@@ -97,7 +97,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no type
         shape = self._place.shape
         # Zeros: unwritten keys are masked, but a masked NaN among the values would still spread.
         self.keys, self.values = (
-            each.new_zeros(shape.pictures, each.shape[1], shape.keys, each.shape[3])
+            each.new_zeros(shape.images, each.shape[1], shape.keys, each.shape[3])
             for each in (key_states, value_states)
         )
         self.is_initialized = True
@@ -125,9 +125,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no type
 
 
 class SharedPass:
-    """Up to `shape.pictures` pictures, read one by one, then asked `shape.slots` questions each, side by side.
+    """Up to `shape.images` images, read one by one, then asked `shape.slots` questions each, side by side.
 
-    A picture's row of keys is [its prefix | the slots' questions, one after the other | the slots' first new tokens |
+    An image's row of keys is [its prefix | the slots' questions, one after the other | the slots' first new tokens |
     their second | …]; a slot sees the prefix and its own, under positions that go on from the prefix. Every tensor of a
     pass has its full size from the start: `step` is the same computation on the same tensors each time.
     """
@@ -138,30 +138,30 @@ class SharedPass:
         self._here = torch.zeros(shape.slots, dtype=torch.long, device=device)  # where a step's keys go
         self._place = _Place(shape, None, self._here)
         self.cache = Cache(layer_class_to_replicate=lambda: _Layer(self._place))
-        self._next = torch.full((shape.pictures, 1), shape.prefix, device=device)  # position behind each prefix
-        self._positions = torch.zeros(shape.pictures, shape.slots, dtype=torch.long, device=device)
-        self._mask = torch.zeros(shape.pictures, 1, shape.slots, shape.keys, dtype=torch.bool, device=device)
-        self._own = torch.eye(shape.slots, dtype=torch.bool, device=device).expand(shape.pictures, 1, -1, -1)
+        self._next = torch.full((shape.images, 1), shape.prefix, device=device)  # position behind each prefix
+        self._positions = torch.zeros(shape.images, shape.slots, dtype=torch.long, device=device)
+        self._mask = torch.zeros(shape.images, 1, shape.slots, shape.keys, dtype=torch.bool, device=device)
+        self._own = torch.eye(shape.slots, dtype=torch.bool, device=device).expand(shape.images, 1, -1, -1)
 
     def read(self, row: int, inputs: Mapping[str, Tensor]) -> None:
-        """Fills `row` with the prefix `inputs`, of `shape.prefix` tokens; the only pass over the picture."""
+        """Fills `row` with the prefix `inputs`, of `shape.prefix` tokens; the only pass over the image."""
         self._place.reading = row
         self._model(**inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self._place.reading = None
-        # Models with positions in two dimensions count on from the picture's sides, not from its number of tokens.
+        # Models with positions in two dimensions count on from the image's sides, not from its number of tokens.
         delta = getattr(getattr(self._model, "model", self._model), "rope_deltas", None)
         self._next[row] = self._shape.prefix if delta is None else self._shape.prefix + delta.reshape(-1)[0]
 
     def begin(self, questions: Sequence[Sequence[list[int]]]) -> Tensor:
-        """Logits of each slot's first new token, [pictures, slots, vocabulary]; forgets what was asked before.
+        """Logits of each slot's first new token, [images, slots, vocabulary]; forgets what was asked before.
 
-        `questions` are token ids, `shape.slots` for each of `shape.pictures` rows, each 1 to `shape.width` long.
+        `questions` are token ids, `shape.slots` for each of `shape.images` rows, each 1 to `shape.width` long.
         """
         shape, device = self._shape, self._model.device
         pads = torch.tensor([[shape.width - len(tokens) for tokens in row] for row in questions], device=device)
         ids = [[token for tokens in row for token in [0] * (shape.width - len(tokens)) + tokens] for row in questions]
         order = torch.arange(shape.width, device=device)
-        real = order >= pads[..., None]  # [pictures, slots, width]
+        real = order >= pads[..., None]  # [images, slots, width]
         positions = self._next[..., None] + (order - pads[..., None]).clamp(min=0)
         self._place.here = torch.arange(shape.slots * shape.width, device=device) + shape.prefix
         logits = self._forward(
@@ -180,7 +180,7 @@ class SharedPass:
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits behind `tokens` [pictures, slots], each slot's newest; [pictures, slots, vocabulary]."""
+        """Logits behind `tokens` [images, slots], each slot's newest; [images, slots, vocabulary]."""
         self._mask.index_copy_(3, self._here, self._own)
         logits = self._forward(tokens, self._positions, self._mask, 0)
         self._positions += 1
@@ -188,9 +188,9 @@ class SharedPass:
         return logits
 
     def _question_mask(self, real: Tensor) -> Tensor:
-        """[pictures, 1, slots · width, keys]: the prefix, and what stands before a token in its own slot."""
+        """[images, 1, slots · width, keys]: the prefix, and what stands before a token in its own slot."""
         shape, device = self._shape, real.device
-        mask = torch.zeros(shape.pictures, shape.slots, shape.width, shape.keys, dtype=torch.bool, device=device)
+        mask = torch.zeros(shape.images, shape.slots, shape.width, shape.keys, dtype=torch.bool, device=device)
         mask[..., : shape.prefix] = True
         causal = torch.ones(shape.width, shape.width, dtype=torch.bool, device=device).tril()
         for slot in range(shape.slots):

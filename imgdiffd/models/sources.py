@@ -145,7 +145,7 @@ def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
 def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
     """The folder of a Stable Diffusion XL pipeline, and what `Sdxl.load` takes beside it."""
     model = bundle.model(role)
-    assert isinstance(model, bundles.Sdxl)
+    assert isinstance(model, bundles.SdxlSpec)
     vae = hub.vae_folder_of(bundle, model)
     options = {"variant": model.variant, "vae": None if vae is None else str(vae), "local_files_only": True}
     return str(folder_of(bundle, role)), options

@@ -17,7 +17,7 @@ from imgdiffd.stages.contrast import contrast
 from imgdiffd.stages.describe import describe
 from imgdiffd.stages.erase import erase
 from imgdiffd.stages.generate import generate
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.inspect import inspect_pairs
 from imgdiffd.stages.locate import locate
 from imgdiffd.stages.render import render
@@ -41,10 +41,10 @@ _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyTyp
 
 
 def run(
-    stage: Stage, models: Models, profile: Profile, inputs: Sequence[StageInput], pictures: Pictures
+    stage: Stage, models: Models, profile: Profile, inputs: Sequence[StageInput], images: Images
 ) -> tuple[StageOutput, ...]:
     """One output per input, in order. Raises StageError on another stage's input, else whatever the stage raises."""
     strangers = [entry.item for entry in inputs if entry.kind != stage.value]
     if strangers:
         raise StageError(f"items {strangers} came with another stage's input", stage=stage, items=strangers)
-    return _VERBS[stage](models, profile, inputs, pictures)
+    return _VERBS[stage](models, profile, inputs, images)

@@ -1,4 +1,4 @@
-"""contrast: a region's two descriptions → the difference caption, asked of the joined picture (paper, section 3.4).
+"""contrast: a region's two descriptions → the difference caption, asked of the joined image (paper, section 3.4).
 
 It owns what the captioner sees and reads; which side is left was decided before, in `imgdiffd.method.filters`.
 """
@@ -10,20 +10,20 @@ from imgdiffd.method.messages import ContrastInput, ContrastOutput, ContrastRegi
 from imgdiffd.method.profile import Contrast, Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import joined, with_box
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 
 
 def contrast(
-    models: Models, profile: Profile, inputs: Sequence[ContrastInput], pictures: Pictures
+    models: Models, profile: Profile, inputs: Sequence[ContrastInput], images: Images
 ) -> tuple[ContrastOutput, ...]:
     """Show each region's pair, boxes burnt in as in the sample, and ask for the difference."""
     shown, asked = [], []
     bar_px = profile.contrast.bar_px
     for entry in inputs:
-        pair = pictures.read_pair(entry.image1, entry.image2)
+        pair = images.read_pair(entry.image1, entry.image2)
         for region in entry.regions:
             sides = pair if region.left == 1 else pair[::-1]
-            left, right = (with_box(picture, region.box, profile.render, bar_px) for picture in sides)
+            left, right = (with_box(image, region.box, profile.render, bar_px) for image in sides)
             shown.append(joined(left, right, bar_px))
             asked.append([question(profile.contrast, region)])
     answers = iter(models.need_captioner.answer(shown, asked, profile.contrast.max_new_tokens)) if shown else iter(())
@@ -34,7 +34,7 @@ def contrast(
 
 
 def question(contrast: Contrast, region: ContrastRegion) -> str:
-    """The prompt, each description named by the side that its picture stands on."""
+    """The prompt, each description named by the side that its image stands on."""
     left, right = (region.text1, region.text2) if region.left == 1 else (region.text2, region.text1)
     texts = {"{left}": left, "{right}": right}
     # In one pass, since a description may itself hold braces.

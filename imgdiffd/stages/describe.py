@@ -1,4 +1,4 @@
-"""describe: a pair's regions → what each picture shows there, and how well the texts fit (paper, section 3.3).
+"""describe: a pair's regions → what each image shows there, and how well the texts fit (paper, section 3.3).
 
 It owns the question and the order of the checks; which descriptions pass is decided in `imgdiffd.method.filters`.
 """
@@ -20,24 +20,24 @@ from imgdiffd.method.messages import (
 from imgdiffd.method.profile import Describe, Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import grown
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import cosines, put
 
 
 def describe(
-    models: Models, profile: Profile, inputs: Sequence[DescribeInput], pictures: Pictures
+    models: Models, profile: Profile, inputs: Sequence[DescribeInput], images: Images
 ) -> tuple[DescribeOutput, ...]:
-    """Ask about every region of both whole pictures, then score text against text, then text against crop.
+    """Ask about every region of both whole images, then score text against text, then text against crop.
 
     Text scores exist where both texts say something; crop scores where the texts also differ enough.
     """
-    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
     questions = [
         [question(profile.describe, region.box, pair[0].shape[2], pair[0].shape[1]) for region in entry.regions]
         for entry, pair in zip(inputs, pairs, strict=True)
     ]
     answers = models.need_captioner.answer(
-        [picture for pair in pairs for picture in pair],
+        [image for pair in pairs for image in pair],
         [asked for asked in questions for _ in (1, 2)],
         profile.describe.max_new_tokens,
     )
@@ -55,7 +55,7 @@ def describe(
 
 
 def question(describe: Describe, box: Box, width: int, height: int) -> str:
-    """The prompt for a region: the ungrown box as fractions of the picture, two decimals, four characters."""
+    """The prompt for a region: the ungrown box as fractions of the image, two decimals, four characters."""
     x1, y1, x2, y2 = box
     fractions = (x1 / width, y1 / height, x2 / width, y2 / height)
     return describe.prompt.replace("{box}", f"[{', '.join(f'{fraction:.2f}' for fraction in fractions)}]")
@@ -89,9 +89,9 @@ def _put_matches(
     chosen = [index for index, values in enumerate(scores) if judge_texts(values, describe).passed]
     if not chosen:
         return
-    for side, picture in enumerate(pair):
-        height, width = picture.shape[1:]
+    for side, image in enumerate(pair):
+        height, width = image.shape[1:]
         crops = [grown(boxes[index], describe.match_grow_px, width, height) for index in chosen]
         said = [texts[index][side] for index in chosen]
-        for index, value in zip(chosen, models.need_blip.score(picture, crops, said, describe.match_kind), strict=True):
+        for index, value in zip(chosen, models.need_blip.score(image, crops, said, describe.match_kind), strict=True):
             put(scores[index], match_key(describe.match_kind, side + 1), value)

@@ -1,4 +1,4 @@
-"""Boxes on pictures: growing and clamping them, burning them in red, joining a pair with a bar (paper, section 3.4).
+"""Boxes on images: growing and clamping them, burning them in red, joining a pair with a bar (paper, section 3.4).
 
 It owns that geometry, shared by what the captioner sees and what a sample shows; it does not know models or files.
 """
@@ -27,25 +27,25 @@ def grown(box: Box, px: int, width: int, height: int) -> Box:
 
 
 def joined_width(width: int, bar_px: int) -> int:
-    """Width of a pair of pictures side by side."""
+    """Width of a pair of images side by side."""
     return 2 * width + bar_px
 
 
 def line_width(render: Render, width: int) -> int:
-    """Pixels of a box's line in a joined picture of `width`: one pixel survives the squeeze to `view_px`."""
+    """Pixels of a box's line in a joined image of `width`: one pixel survives the squeeze to `view_px`."""
     return max(render.line_px, math.ceil(width / render.view_px) if render.view_px else 0)
 
 
-def with_box(picture: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
-    """A copy of `picture` (uint8 [3, H, W]) with the grown, clamped box in red, its line inside the box.
+def with_box(image: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
+    """A copy of `image` (uint8 [3, H, W]) with the grown, clamped box in red, its line inside the box.
 
-    `bar_px` is the bar of the joined picture, on whose width the line's depends.
+    `bar_px` is the bar of the joined image, on whose width the line's depends.
     """
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     x1, y1, x2, y2 = grown(box, render.grow_px, width, height)
     line = line_width(render, joined_width(width, bar_px))
-    drawn = picture.clone()
-    red = torch.tensor(RED, dtype=torch.uint8, device=picture.device).view(3, 1, 1)
+    drawn = image.clone()
+    red = torch.tensor(RED, dtype=torch.uint8, device=image.device).view(3, 1, 1)
     drawn[:, y1 : min(y1 + line, y2), x1:x2] = red
     drawn[:, max(y2 - line, y1) : y2, x1:x2] = red
     drawn[:, y1:y2, x1 : min(x1 + line, x2)] = red
@@ -54,6 +54,6 @@ def with_box(picture: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
 
 
 def joined(left: Tensor, right: Tensor, bar_px: int) -> Tensor:
-    """Both pictures side by side, a black bar of `bar_px` between: [3, H, 2·W + bar_px]."""
+    """Both images side by side, a black bar of `bar_px` between: [3, H, 2·W + bar_px]."""
     bar = torch.zeros((3, left.shape[1], bar_px), dtype=torch.uint8, device=left.device)
     return torch.cat((left, bar, right), dim=2)

@@ -1,6 +1,6 @@
-"""generate: two captions → two pictures from the same noise, by Prompt-to-Prompt (paper, section 3.1).
+"""generate: two captions → two images from the same noise, by Prompt-to-Prompt (paper, section 3.1).
 
-It owns the pair's seed and where its pictures go; how they are painted is the painter's matter.
+It owns the pair's seed and where its images go; how they are painted is the painter's matter.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Stage, seed_of
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 
 
 def generate(
-    models: Models, profile: Profile, inputs: Sequence[GenerateInput], pictures: Pictures
+    models: Models, profile: Profile, inputs: Sequence[GenerateInput], images: Images
 ) -> tuple[GenerateOutput, ...]:
-    """Paint every pair and write both pictures; they are durable on return."""
+    """Paint every pair and write both images; they are durable on return."""
     prompts = [
         PairPrompt(
             entry.caption1,
@@ -36,5 +36,5 @@ def generate(
         written |= dict(zip(paths, pair, strict=True))
         height, width = pair[0].shape[1:]
         outputs.append(GenerateOutput(entry.item, *paths, width, height, prompt.seed))
-    pictures.write(written)
+    images.write(written)
     return tuple(outputs)

@@ -1,6 +1,6 @@
 """inspect: an erasure → what was there, how well that fits the original and the erased crop, and the finished sample.
 
-It owns what is asked of which picture and what a sample shows; which erasures hold is decided in `method.removal`.
+It owns what is asked of which image and what a sample shows; which erasures hold is decided in `method.removal`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,35 +15,33 @@ from imgdiffd.models.loading import Models
 from imgdiffd.stages.describe import question
 from imgdiffd.stages.drawing import with_box
 from imgdiffd.stages.erase import at_removal_size
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import put
 
 
 def inspect_pairs(
-    models: Models, profile: Profile, inputs: Sequence[InspectInput], pictures: Pictures
+    models: Models, profile: Profile, inputs: Sequence[InspectInput], images: Images
 ) -> tuple[InspectOutput, ...]:
-    """`inspect` everything erased of every pair, and `finish` what holds, in one go: the pictures are at hand."""
-    inspections = inspect(models, profile, [erasure for entry in inputs for erasure in entry.erasures], pictures)
-    finished = {_thing(sample.erasure): sample for sample in finish(profile, inspections, pictures)}
+    """`inspect` everything erased of every pair, and `finish` what holds, in one go: the images are at hand."""
+    inspections = inspect(models, profile, [erasure for entry in inputs for erasure in entry.erasures], images)
+    finished = {_object(sample.erasure): sample for sample in finish(profile, inspections, images)}
     told: Iterator[Inspection] = iter(inspections)
     return tuple(
         InspectOutput(entry.item, tuple(_inspected(next(told), finished) for _ in entry.erasures)) for entry in inputs
     )
 
 
-def _thing(erasure: Erasure) -> tuple[int, int, int]:
+def _object(erasure: Erasure) -> tuple[int, int, int]:
     return erasure.item, erasure.image, erasure.index
 
 
 def _inspected(inspection: Inspection, finished: Mapping[tuple[int, int, int], RemovalSample]) -> Inspected:
-    erasure, sample = inspection.erasure, finished.get(_thing(inspection.erasure))
+    erasure, sample = inspection.erasure, finished.get(_object(inspection.erasure))
     names = (sample.original, sample.erased) if sample is not None else ()
     return Inspected(erasure.image, erasure.index, inspection.text, inspection.scores, *names)
 
 
-def inspect(
-    models: Models, profile: Profile, erasures: Sequence[Erasure], pictures: Pictures
-) -> tuple[Inspection, ...]:
+def inspect(models: Models, profile: Profile, erasures: Sequence[Erasure], images: Images) -> tuple[Inspection, ...]:
     """Describe each box in the original, then score that text against the original's crop and the erased one's.
 
     The captioner sees the whole original and the box in 0–1; an empty description has no scores.
@@ -51,21 +49,21 @@ def inspect(
     if not erasures:
         return ()
     kind = profile.removal.match_kind
-    originals = [at_removal_size(pictures.read(each.source), each.size_px) for each in erasures]
+    originals = [at_removal_size(images.read(each.source), each.size_px) for each in erasures]
     asked = [[question(profile.describe, each.box, each.size_px, each.size_px)] for each in erasures]
     answers = models.need_captioner.answer(originals, asked, profile.describe.max_new_tokens)
     inspections = [Inspection(erasure, text, {}) for erasure, (text,) in zip(erasures, answers, strict=True)]
     for inspection, original in zip(inspections, originals, strict=True):
         if inspection.text.strip():
-            erased = pictures.read(inspection.erasure.erased)
-            for key, picture in ((original_key(kind), original), (erased_key(kind), erased)):
-                (score,) = models.need_blip.score(picture, [inspection.erasure.box], [inspection.text], kind)
+            erased = images.read(inspection.erasure.erased)
+            for key, image in ((original_key(kind), original), (erased_key(kind), erased)):
+                (score,) = models.need_blip.score(image, [inspection.erasure.box], [inspection.text], kind)
                 put(inspection.scores, key, score)
     return tuple(inspections)
 
 
-def finish(profile: Profile, inspections: Sequence[Inspection], pictures: Pictures) -> tuple[RemovalSample, ...]:
-    """The samples of the erasures that hold; their pictures, red boxes burnt in, are durable on return."""
+def finish(profile: Profile, inspections: Sequence[Inspection], images: Images) -> tuple[RemovalSample, ...]:
+    """The samples of the erasures that hold; their images, red boxes burnt in, are durable on return."""
     render = profile.render.model_copy(update={"grow_px": profile.removal.grow_px})
     samples = []
     boxed: dict[str, Tensor] = {}
@@ -73,10 +71,10 @@ def finish(profile: Profile, inspections: Sequence[Inspection], pictures: Pictur
         if not judge_inspection(inspection.text, inspection.scores, profile.removal).passed:
             continue
         erasure = inspection.erasure
-        original = at_removal_size(pictures.read(erasure.source), erasure.size_px)
+        original = at_removal_size(images.read(erasure.source), erasure.size_px)
         paths = removal_paths(erasure.source, erasure.index)
-        for path, picture in zip(paths, (original, pictures.read(erasure.erased)), strict=True):
-            boxed[path] = with_box(picture, erasure.box, render, profile.contrast.bar_px)
+        for path, image in zip(paths, (original, images.read(erasure.erased)), strict=True):
+            boxed[path] = with_box(image, erasure.box, render, profile.contrast.bar_px)
         samples.append(RemovalSample(erasure, inspection.text, holder_of(erasure), *paths))
-    pictures.write(boxed, keep=False)
+    images.write(boxed, keep=False)
     return tuple(samples)

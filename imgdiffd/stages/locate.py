@@ -1,4 +1,4 @@
-"""locate: a pair → every box that the segmenter found in either picture, with its raw scores (paper, section 3.2).
+"""locate: a pair → every box that the segmenter found in either image, with its raw scores (paper, section 3.2).
 
 It owns which crop is compared with what, and which comparisons are not worth their cost; which boxes pass is decided
 in `imgdiffd.method.filters`.
@@ -13,21 +13,19 @@ from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Candidate, LocateIn
 from imgdiffd.method.profile import Locate, Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import clamped
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import best, cosines, put
 
 Pair = tuple[Tensor, Tensor]
 
 
-def locate(
-    models: Models, profile: Profile, inputs: Sequence[LocateInput], pictures: Pictures
-) -> tuple[LocateOutput, ...]:
-    """Segment both pictures of every pair and score their boxes.
+def locate(models: Models, profile: Profile, inputs: Sequence[LocateInput], images: Images) -> tuple[LocateOutput, ...]:
+    """Segment both images of every pair and score their boxes.
 
     A box that is degenerate or fails the size limits stays a candidate without scores; it costs its pair nothing.
     """
-    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
-    found = models.need_segmenter.boxes([picture for pair in pairs for picture in pair], profile.locate)
+    pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
+    found = models.need_segmenter.boxes([image for pair in pairs for image in pair], profile.locate)
     outputs = []
     for index, (entry, pair) in enumerate(zip(inputs, pairs, strict=True)):
         height, width = pair[0].shape[1:]
@@ -39,7 +37,7 @@ def locate(
 
 
 def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxes: Sequence[Box]) -> dict[Box, Scores]:
-    """Scores by box; a box that both pictures have is scored once, since it means the same two crops."""
+    """Scores by box; a box that both images have is scored once, since it means the same two crops."""
     height, width = pair[0].shape[1:]
     scores: dict[Box, Scores] = {box: {} for box in boxes}
     sized = [box for box in scores if judge_area(box, width, height, locate).passed]
@@ -51,20 +49,20 @@ def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxe
         put(scores[box], CLIP_IMAGE_COSINE, cosine)
     # BLIP is dozens of times dearer than CLIP: a box that CLIP has already refused is not shown to it.
     differing = [box for box in sized if judge_crops(scores[box], locate).passed]
-    # Whichever picture a box was found in, picture 1's crop is held against caption 1's nouns, picture 2's against
+    # Whichever image a box was found in, image 1's crop is held against caption 1's nouns, image 2's against
     # caption 2's.
-    for side, picture, nouns in ((1, pair[0], entry.nouns1), (2, pair[1], entry.nouns2)):
-        for box, score in zip(differing, _noun_scores(models, locate, picture, differing, nouns), strict=True):
+    for side, image, nouns in ((1, pair[0], entry.nouns1), (2, pair[1], entry.nouns2)):
+        for box, score in zip(differing, _noun_scores(models, locate, image, differing, nouns), strict=True):
             put(scores[box], noun_key(locate.noun_kind, side), score)
     return scores
 
 
 def _noun_scores(
-    models: Models, locate: Locate, picture: Tensor, boxes: Sequence[Box], nouns: Sequence[str]
+    models: Models, locate: Locate, image: Tensor, boxes: Sequence[Box], nouns: Sequence[str]
 ) -> list[float | None]:
     """The best noun's score for each box; None for all where no noun changed on this side."""
     if not nouns or not boxes:
         return [None] * len(boxes)
     pairs = [(box, noun) for box in boxes for noun in nouns]
-    values = models.need_blip.score(picture, [box for box, _ in pairs], [noun for _, noun in pairs], locate.noun_kind)
+    values = models.need_blip.score(image, [box for box, _ in pairs], [noun for _, noun in pairs], locate.noun_kind)
     return [best(values[start : start + len(nouns)]) for start in range(0, len(values), len(nouns))]

@@ -10,11 +10,11 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.rewriter import Answer
 from imgdiffd.pipeline import Stage, seed_of
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 
 
 def rewrite(
-    models: Models, profile: Profile, inputs: Sequence[RewriteInput], pictures: Pictures
+    models: Models, profile: Profile, inputs: Sequence[RewriteInput], images: Images
 ) -> tuple[RewriteOutput, ...]:
     """Ask for every caption that the painter can read; one with too many tokens gets no answer and costs no call."""
     tokens = [_count(models, entry.caption) for entry in inputs]

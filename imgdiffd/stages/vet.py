@@ -1,4 +1,4 @@
-"""vet: a pair's pictures → whether they look natural to the judge (the authors' scripts; not in the paper).
+"""vet: a pair's images → whether they look natural to the judge (the authors' scripts; not in the paper).
 
 It owns what the judge sees and is asked; what its answer and score lead to is decided in `imgdiffd.method.filters`.
 """
@@ -9,13 +9,13 @@ from imgdiffd.method.messages import YES_PROBABILITY, Scores, VetInput, VetOutpu
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import joined
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import put
 
 
-def vet(models: Models, profile: Profile, inputs: Sequence[VetInput], pictures: Pictures) -> tuple[VetOutput, ...]:
+def vet(models: Models, profile: Profile, inputs: Sequence[VetInput], images: Images) -> tuple[VetOutput, ...]:
     """Show each pair joined, the original on the left, and ask whether it is reasonable."""
-    pairs = [pictures.read_pair(entry.image1, entry.image2) for entry in inputs]
+    pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
     shown = [joined(*pair, profile.contrast.bar_px) for pair in pairs]
     judgements = models.need_judge.judge(shown, profile.natural.prompt, profile.natural.max_new_tokens)
     outputs = []

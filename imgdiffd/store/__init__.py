@@ -7,7 +7,7 @@ from imgdiffd.store.reader import Reader
 from imgdiffd.store.removal_rows import ErasureRow, RemovalProgress, RemovalStory
 from imgdiffd.store.rows import (
     CandidateRow,
-    Funnel,
+    FunnelCounts,
     ItemStory,
     JobRow,
     PairRow,
@@ -25,7 +25,7 @@ from imgdiffd.store.store import Store
 __all__ = [
     "CandidateRow",
     "ErasureRow",
-    "Funnel",
+    "FunnelCounts",
     "ItemStory",
     "JobRow",
     "PairRow",

@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heapreplace
 from imgdiffd.store.rows import TaskRow
 
 
-def in_turn(waiting: Mapping[int, Iterator[TaskRow]], under_way: Mapping[int, int]) -> Iterator[TaskRow]:
+def fair_order(waiting: Mapping[int, Iterator[TaskRow]], under_way: Mapping[int, int]) -> Iterator[TaskRow]:
     """The waiting tasks of all jobs, each time of the job that has the fewest under way, then of the oldest job.
 
     Lazy: a caller that takes a few reads a few. What it has taken counts as under way.

@@ -1,4 +1,4 @@
-"""The pictures that rows name, with what says whether they are still wanted; and the pairs that removal has missed.
+"""The images that rows name, with what says whether they are still wanted; and the pairs that removal has missed.
 
 It owns these questions; what is wanted is decided in `imgdiffd.images.retention`.
 """
@@ -6,14 +6,14 @@ It owns these questions; what is wanted is decided in `imgdiffd.images.retention
 import sqlite3
 from collections.abc import Mapping
 
-from imgdiffd.images.retention import ItemPictures, ThingPictures
+from imgdiffd.images.retention import ItemImages, ObjectImages
 from imgdiffd.job import ItemState
 from imgdiffd.store.removals import BEYOND_THE_GATE
 
 _LIVE = "jobs.state NOT IN ('cancelled', 'failed')"
 
 
-def pictures(connection: sqlite3.Connection, items: range, *, removal: bool) -> Mapping[int, ItemPictures]:
+def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Mapping[int, ItemImages]:
     """Those of `items` that exist. With `removal`, pairs that it has not taken up yet are adoptable."""
     bounds = (items.start, items.stop)
     samples: dict[int, list[str]] = {}
@@ -21,12 +21,12 @@ def pictures(connection: sqlite3.Connection, items: range, *, removal: bool) -> 
         "SELECT item_id, left_image, right_image FROM samples WHERE item_id >= ? AND item_id < ?", bounds
     ):
         samples.setdefault(row["item_id"], []).extend((row["left_image"], row["right_image"]))
-    things: dict[int, list[ThingPictures]] = {}
+    objects: dict[int, list[ObjectImages]] = {}
     for row in connection.execute(
         "SELECT item_id, source, erased, with_image, without_image FROM erasures WHERE item_id >= ? AND item_id < ?",
         bounds,
     ):
-        things.setdefault(row["item_id"], []).append(ThingPictures(*row[1:]))
+        objects.setdefault(row["item_id"], []).append(ObjectImages(*row[1:]))
     rows = connection.execute(
         f"SELECT items.id, items.state, {_LIVE} AS live, items.stage IN ({BEYOND_THE_GATE}) AS passed,"
         " removals.state AS removal, pairs.image1, pairs.image2"
@@ -35,15 +35,15 @@ def pictures(connection: sqlite3.Connection, items: range, *, removal: bool) -> 
         bounds,
     )
     return {
-        row["id"]: ItemPictures(
+        row["id"]: ItemImages(
             item=row["id"],
             state=ItemState(row["state"]),
             live=bool(row["live"]),
             removal=None if row["removal"] is None else ItemState(row["removal"]),
-            adoptable=bool(removal and row["removal"] is None and row["passed"] and row["live"]),
+            backfillable=bool(removal and row["removal"] is None and row["passed"] and row["live"]),
             pair=tuple(filter(None, (row["image1"], row["image2"]))),
             samples=tuple(samples.get(row["id"], ())),
-            things=tuple(things.get(row["id"], ())),
+            objects=tuple(objects.get(row["id"], ())),
         )
         for row in rows
     }

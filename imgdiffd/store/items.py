@@ -25,7 +25,7 @@ from imgdiffd.method.messages import (
     VetInput,
 )
 from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.store.fair_share import in_turn
+from imgdiffd.store.fair_share import fair_order
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
 from imgdiffd.store.rows import TaskRow
@@ -68,7 +68,7 @@ def _ready_in(
         waiting = {
             job["id"]: (task for task in _ready_of(connection, stage, job) if task.item not in held) for job in equals
         }
-        yield from in_turn(waiting, under_way)
+        yield from fair_order(waiting, under_way)
 
 
 def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:
@@ -176,7 +176,7 @@ def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: 
         move_items(connection, ItemState.READY, now, "id = ? AND state = 'ready'", (item,), "crashes = crashes + 1")
 
 
-def set_aside(connection: sqlite3.Connection, item: int, reason: str, detail: str, now: float) -> bool:
+def quarantine(connection: sqlite3.Connection, item: int, reason: str, detail: str, now: float) -> bool:
     """The item is FAILED, and its job ends if it was the last. False where it is no longer READY."""
     moved = move_items(connection, ItemState.FAILED, now, "id = ?", (item,), "reason = ?, detail = ?", (reason, detail))
     if moved:

@@ -15,7 +15,7 @@ from anyio import Semaphore
 from imgdiffd.errors import StoreError
 from imgdiffd.store.connection import connected, run_on
 
-READERS = 2  # a page of an export must not hold up the scheduler
+READ_CONNECTIONS = 2  # a page of an export must not hold up the scheduler
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connect
         connection.execute("ROLLBACK")
 
 
-class Readers:
+class ReadPool:
     """Answers questions in the connections' threads; it sees every commit made before a question was asked."""
 
     def __init__(self, connections: list[aiosqlite.Connection]) -> None:
@@ -49,7 +49,9 @@ class Readers:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, database: Path) -> AsyncIterator["Readers"]:
+    async def open(cls, database: Path) -> AsyncIterator["ReadPool"]:
         """The connections, closed on leaving."""
         async with AsyncExitStack() as stack:
-            yield cls([await stack.enter_async_context(connected(database, writer=False)) for _ in range(READERS)])
+            yield cls(
+                [await stack.enter_async_context(connected(database, writer=False)) for _ in range(READ_CONNECTIONS)]
+            )

@@ -14,7 +14,7 @@ from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import jobs, removal_reports, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import Funnel, ItemStory, JobRow, SampleRow
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, SampleRow
 
 PAGE = 500  # samples a question
 
@@ -49,7 +49,7 @@ class Reader:
             after = page[-1].id
 
     def removal_samples(self, job: int | None = None) -> Iterator[RemovalSample]:
-        """All samples of object removal by item, picture and thing, read page by page."""
+        """All samples of object removal by item, image and object, read page by page."""
         after = 0
         while page := snapshot(
             self._connection, partial(removal_reports.sampled_items, job=job, after=after, limit=PAGE)
@@ -62,7 +62,7 @@ class Reader:
         """The newest jobs first."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, limit))
 
-    def funnel(self, job: int | None = None) -> Funnel:
+    def funnel(self, job: int | None = None) -> FunnelCounts:
         """From captions to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
 

@@ -22,9 +22,9 @@ class RemovalProgress(StageCounts):
 
 @dataclass(frozen=True, slots=True)
 class ErasureRow:
-    """A thing taken out; texts, scores and pictures are empty before it was inspected, `reason` is '' while it is in.
+    """An object taken out; texts, scores and images are empty before it was inspected, `reason` is '' while it is in.
 
-    `holder` is the side of the sample that still holds the thing, `letter` its answer.
+    `holder` is the side of the sample that still holds the object, `letter` its answer.
     """
 
     erasure: Erasure

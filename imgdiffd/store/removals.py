@@ -1,4 +1,4 @@
-"""The pairs that object removal goes through, beside their captions: taken, recorded, set aside, cancelled, retried.
+"""The pairs that object removal goes through, beside their captions: taken, recorded, quarantined, cancelled, retried.
 
 It owns these statements and the fence against stale results; what a result means is decided in `method.removal`. To
 the scheduler such a pair is its item's number negated, since a caption's stages may be under way at the same time.
@@ -30,7 +30,7 @@ _RECORDED = "jobs.state IN ('active', 'paused', 'done')"
 
 
 def create(connection: sqlite3.Connection, item: int, job: int, attempt: int, now: float) -> None:
-    """The pair of `item` has passed the similarity gate: things are to be removed from it, some time."""
+    """The pair of `item` has passed the similarity gate: objects are to be removed from it, some time."""
     connection.execute(
         "INSERT INTO removals (item_id, job_id, attempt, stage, state, created_at, updated_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -38,7 +38,7 @@ def create(connection: sqlite3.Connection, item: int, job: int, attempt: int, no
     )
 
 
-def adopt(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
+def backfill(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
     """As `create`, of those of `items` whose pairs passed while there was no removal."""
     connection.execute(
         "INSERT INTO removals (item_id, job_id, attempt, stage, state, created_at, updated_at)"
@@ -158,9 +158,9 @@ def _keep(connection: sqlite3.Connection, output: StageOutput, profile: Profile)
             step = after_erase(output, profile)
             _keep_erasures(connection, output, step)
         case InspectOutput():
-            things = [(row["image"], row["number"]) for row in erasures_of(connection, output.item)]
-            step = after_inspect(things, output, profile)
-            _keep_inspected(connection, output, dict(zip(things, step.parts, strict=True)))
+            objects = [(row["image"], row["number"]) for row in erasures_of(connection, output.item)]
+            step = after_inspect(objects, output, profile)
+            _keep_inspected(connection, output, dict(zip(objects, step.parts, strict=True)))
         case _:
             raise ValueError(f"item {output.item}: {output.kind} is no stage of object removal")
     return step
@@ -186,18 +186,18 @@ def _keep_erasures(connection: sqlite3.Connection, output: EraseOutput, step: Re
 def _keep_inspected(
     connection: sqlite3.Connection, output: InspectOutput, verdicts: Mapping[tuple[int, int], Verdict]
 ) -> None:
-    told = {(each.image, each.index): each for each in output.things}
-    for thing, verdict in verdicts.items():
-        key = (code_of(verdict), verdict.detail, output.item, *thing)
+    told = {(each.image, each.index): each for each in output.objects}
+    for obj, verdict in verdicts.items():
+        key = (code_of(verdict), verdict.detail, output.item, *obj)
         connection.execute(
             "UPDATE erasures SET reason = ?, detail = ? WHERE item_id = ? AND image = ? AND number = ?", key
         )
-        if each := told.get(thing):
-            pictures = (each.with_image, each.without_image) if verdict.passed else ("", "")
+        if each := told.get(obj):
+            images = (each.with_image, each.without_image) if verdict.passed else ("", "")
             connection.execute(
                 "UPDATE erasures SET text = ?, scores = ?, with_image = ?, without_image = ?"
                 " WHERE item_id = ? AND image = ? AND number = ?",
-                (each.text, dump_scores(each.scores), *pictures, output.item, *thing),
+                (each.text, dump_scores(each.scores), *images, output.item, *obj),
             )
 
 
@@ -223,7 +223,7 @@ def record_crashes(connection: sqlite3.Connection, tasks: Collection[int], now: 
         move_removals(connection, ItemState.READY, now, where, (-task,), "crashes = crashes + 1")
 
 
-def set_aside(connection: sqlite3.Connection, task: int, reason: str, detail: str, now: float) -> bool:
+def quarantine(connection: sqlite3.Connection, task: int, reason: str, detail: str, now: float) -> bool:
     """The removal is FAILED; its caption goes on. False where it is no longer READY."""
     changes = "reason = ?, detail = ?"
     return move_removals(connection, ItemState.FAILED, now, "item_id = ?", (-task,), changes, (reason, detail)) > 0

@@ -13,7 +13,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.pipeline import STAGES, Stage
 from imgdiffd.store import removal_reports
 from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import Funnel, Progress, Timing
+from imgdiffd.store.rows import FunnelCounts, Progress, Timing
 
 
 def _of(job: int | None) -> tuple[str, tuple[int, ...]]:
@@ -69,7 +69,7 @@ def _by_stage(rows: Iterable[sqlite3.Row]) -> dict[Stage, dict[str, int]]:
     return {stage: table[stage] for stage in STAGES if stage in table}
 
 
-def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
+def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
     """What of `job`, or of everything, came how far, and why the rest did not. Raises InputError for an unknown job."""
     state = progress(connection, job)
     where, values = _of(job)
@@ -91,7 +91,7 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> Funnel:
         f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
     ).fetchone()
     boxes, vetted = verdicts.get(Stage.LOCATE, {}), verdicts.get(Stage.VET, {})
-    return Funnel(
+    return FunnelCounts(
         captions=state.total,
         duplicates=read[0],
         problems=read[1],

@@ -55,7 +55,7 @@ def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject
         )
 
 
-def _keep_pictures(connection: sqlite3.Connection, output: GenerateOutput) -> None:
+def _keep_images(connection: sqlite3.Connection, output: GenerateOutput) -> None:
     connection.execute(
         "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ? WHERE item_id = ?",
         (output.image1, output.image2, output.width, output.height, output.seed, output.item),
@@ -128,7 +128,7 @@ def _keep(
         case RewriteOutput():
             _keep_rewrite(connection, output, subject, step)
         case GenerateOutput():
-            _keep_pictures(connection, output)
+            _keep_images(connection, output)
         case CompareOutput():
             connection.execute(
                 "UPDATE pairs SET scores = ? WHERE item_id = ?", (dump_scores(output.scores), output.item)
@@ -217,7 +217,7 @@ def record(
 ) -> Recorded:
     """Keep a batch's outputs and move its items. A result whose item is elsewhere by now is dropped and counted.
 
-    With `removal`, a pair that passes the similarity gate also waits for things to be removed from it.
+    With `removal`, a pair that passes the similarity gate also waits for objects to be removed from it.
     """
     tasks: list[TaskRow] = []
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""What the store answers with: frozen records, one per thing a caller may ask for.
+"""What the store answers with: frozen records, one per object a caller may ask for.
 
 It owns the names of the fields; it does not know the tables behind them.
 """
@@ -123,12 +123,12 @@ class Progress(StageCounts):
 
 
 @dataclass(frozen=True, slots=True)
-class Funnel:
+class FunnelCounts:
     """From captions to samples, with what was lost where.
 
     `rejected` and `failed` count items by stage and reason; `verdicts` count parts of items by stage and reason, ''
     being those that passed: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
-    render), things (inspect).
+    render), objects (inspect).
     """
 
     captions: int
@@ -164,7 +164,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A finished sample with all it takes to export it. Picture paths are relative to the picture folder."""
+    """A finished sample with all it takes to export it. Image paths are relative to the image folder."""
 
     id: int
     item: int
@@ -216,7 +216,7 @@ class RewriteRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """The pair of an item; pictures, scores and the judge's answer are empty before their stages."""
+    """The pair of an item; images, scores and the judge's answer are empty before their stages."""
 
     caption2: str
     nouns1: tuple[str, ...]

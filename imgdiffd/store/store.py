@@ -12,18 +12,17 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from imgdiffd.images.retention import ItemPictures
+from imgdiffd.images.retention import ItemImages
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
-from imgdiffd.store import images as pictures
-from imgdiffd.store import items, jobs, meta, removal_reports, removals, reports, results, samples
+from imgdiffd.store import images, items, jobs, meta, removal_reports, removals, reports, results, samples
 from imgdiffd.store.connection import connected, locked
-from imgdiffd.store.read_pool import Readers
+from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.removal_rows import RemovalProgress
 from imgdiffd.store.rows import (
     CaptionLike,
-    Funnel,
+    FunnelCounts,
     ItemStory,
     JobRow,
     ProblemLike,
@@ -40,19 +39,21 @@ from imgdiffd.store.writer import Writer
 PAGE = 500  # samples a question when they are streamed
 
 Clock = Callable[[], float]
-Missing = Callable[[Collection[str]], Collection[str]]  # those of these pictures that are gone
+Missing = Callable[[Collection[str]], Collection[str]]  # those of these images that are gone
 
 
 class Store:
     """One open database. Changes return once they are durable; cancelling the caller does not undo them.
 
-    With `removal`, pairs that pass the similarity gate also wait for things to be removed from them; to whoever takes
+    With `removal`, pairs that pass the similarity gate also wait for objects to be removed from them; to whoever takes
     tasks, such a removal is its item's number negated. Without, those that wait go on waiting. Every call may raise
     StoreError. A change that names an unknown job, or one that is not in a state for it, raises InputError with code
     `unknown_job` or `wrong_job_state` and changes nothing.
     """
 
-    def __init__(self, writer: Writer, readers: Readers, clock: Clock, instance: str, *, removal: bool = False) -> None:
+    def __init__(
+        self, writer: Writer, readers: ReadPool, clock: Clock, instance: str, *, removal: bool = False
+    ) -> None:
         self._write = writer.submit
         self._read = readers.ask
         self._clock = clock
@@ -80,7 +81,7 @@ class Store:
             async with (
                 connected(path, writer=True) as connection,
                 Writer(connection, on_full, on_commit).running() as writer,
-                Readers.open(path) as readers,
+                ReadPool.open(path) as readers,
             ):
                 if not removal:
                     await writer.submit(meta.miss_pairs)
@@ -221,24 +222,24 @@ class Store:
 
         await self._write(count)
 
-    async def set_aside(self, item: int, reason: str, detail: str) -> bool:
+    async def quarantine(self, item: int, reason: str, detail: str) -> bool:
         """The item is FAILED; False where it had ended already."""
         now = self._clock()
         way = removals if item < 0 else items
-        return await self._write(lambda c: way.set_aside(c, item, reason, detail, now))
+        return await self._write(lambda c: way.quarantine(c, item, reason, detail, now))
 
-    async def adopt_pairs(self, missing: Missing = lambda names: ()) -> None:
+    async def backfill_pairs(self, missing: Missing = lambda names: ()) -> None:
         """Have the pairs wait for object removal that passed the similarity gate while there was none.
 
-        Not those of whose pictures `missing`, called in a thread, names one: they were not kept.
+        Not those of whose images `missing`, called in a thread, names one: they were not kept.
         """
         now, after = self._clock(), 0
         if await self._read(lambda c: meta.get(c, meta.ADOPTED) == "yes"):
             return
-        while pairs := await self._read(partial(pictures.missed_pairs, after=after, limit=removals.ADOPT_CHUNK)):
+        while pairs := await self._read(partial(images.missed_pairs, after=after, limit=removals.ADOPT_CHUNK)):
             gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
             there = [item for item, *pair in pairs if not gone.intersection(pair)]
-            await self._write(partial(removals.adopt, items=there, now=now))
+            await self._write(partial(removals.backfill, items=there, now=now))
             after = pairs[-1][0]
         await self._write(lambda c: meta.put(c, meta.ADOPTED, "yes"))
 
@@ -264,7 +265,7 @@ class Store:
         """Where the removals of each job are that has any, and what came of them."""
         return await self._read(removal_reports.progress_of_jobs)
 
-    async def funnel(self, job: int | None = None) -> Funnel:
+    async def funnel(self, job: int | None = None) -> FunnelCounts:
         """From captions to samples, with reasons."""
         return await self._read(lambda c: reports.funnel(c, job))
 
@@ -284,10 +285,10 @@ class Store:
         """Everything known of an item. Raises InputError with code `unknown_item`."""
         return await self._read(lambda c: samples.item_story(c, item))
 
-    async def pictures(self, of: range) -> Mapping[int, ItemPictures]:
-        """The pictures of the items `of` that rows name, by item, with what says whether they are wanted."""
-        return await self._read(lambda c: pictures.pictures(c, of, removal=self._removal))
+    async def images(self, of: range) -> Mapping[int, ItemImages]:
+        """The images of the items `of` that rows name, by item, with what says whether they are wanted."""
+        return await self._read(lambda c: images.images(c, of, removal=self._removal))
 
     async def items_of(self, job: int) -> range:
         """The job's items, others perhaps among them."""
-        return await self._read(lambda c: pictures.items_of(c, job))
+        return await self._read(lambda c: images.items_of(c, job))

@@ -22,7 +22,7 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def dump_boxes(boxes: Iterable[tuple[int, Box, Mapping[str, float], str, str]]) -> str:
-    """Each box's picture, corners, scores, and why it fell out, as a JSON list of objects."""
+    """Each box's image, corners, scores, and why it fell out, as a JSON list of objects."""
     keys = ("image", "box", "scores", "reason", "detail")
     return _COMPACT.encode(
         [

@@ -21,16 +21,16 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white
 
 
 def canvas(colour: str, width: int, height: int, *patches: tuple[str, Box]) -> Tensor:
-    """A picture, uint8 [3, height, width], of one of COLOURS or "black", with boxes painted on it in order."""
-    picture = torch.zeros((3, height, width), dtype=torch.uint8)
+    """An image, uint8 [3, height, width], of one of COLOURS or "black", with boxes painted on it in order."""
+    image = torch.zeros((3, height, width), dtype=torch.uint8)
     for name, (x1, y1, x2, y2) in ((colour, (0, 0, width, height)), *patches):
-        picture[:, y1:y2, x1:x2] = torch.tensor(COLOURS.get(name, (0, 0, 0)), dtype=torch.uint8).view(3, 1, 1)
-    return picture
+        image[:, y1:y2, x1:x2] = torch.tensor(COLOURS.get(name, (0, 0, 0)), dtype=torch.uint8).view(3, 1, 1)
+    return image
 
 
-def _mean(picture: Tensor, box: Box) -> Tensor:
+def _mean(image: Tensor, box: Box) -> Tensor:
     x1, y1, x2, y2 = box
-    return picture[:, y1:y2, x1:x2].float().mean(dim=(1, 2))
+    return image[:, y1:y2, x1:x2].float().mean(dim=(1, 2))
 
 
 class FakeTokenizer:
@@ -56,45 +56,45 @@ class FakeRewriter:
 
 
 class FakePainter:
-    """Paints noise from the seed, the same for both pictures but for one red and one blue square."""
+    """Paints noise from the seed, the same for both images but for one red and one blue square."""
 
     def __init__(self) -> None:
         self.asked: list[PairPrompt] = []
 
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
-        """One pair of pictures per prompt."""
+        """One pair of images per prompt."""
         self.asked += pairs
         return [self._paint(pair.seed, generate.picture_px) for pair in pairs]
 
     @staticmethod
     def _paint(seed: int, side: int) -> tuple[Tensor, Tensor]:
         noise = torch.Generator().manual_seed(seed)
-        pictures = torch.randint(0, 256, (3, side, side), generator=noise, dtype=torch.uint8).repeat(2, 1, 1, 1)
-        for picture, colour in zip(pictures, ("red", "blue"), strict=True):
-            picture[:, 4:12, 4:12] = torch.tensor(COLOURS[colour], dtype=torch.uint8).view(3, 1, 1)
-        return pictures[0], pictures[1]
+        images = torch.randint(0, 256, (3, side, side), generator=noise, dtype=torch.uint8).repeat(2, 1, 1, 1)
+        for image, colour in zip(images, ("red", "blue"), strict=True):
+            image[:, 4:12, 4:12] = torch.tensor(COLOURS[colour], dtype=torch.uint8).view(3, 1, 1)
+        return images[0], images[1]
 
 
 class FakeSegmenter:
-    """Finds what it was told: one list of boxes per picture, in the order that pictures are shown."""
+    """Finds what it was told: one list of boxes per image, in the order that images are shown."""
 
     def __init__(self, *boxes: Sequence[Box]) -> None:
         self._boxes = list(boxes)
         self.shown: list[Tensor] = []
 
-    def boxes(self, pictures: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
+    def boxes(self, images: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
         """The next lists."""
-        self.shown += pictures
-        return [list(self._boxes.pop(0)) for _ in pictures]
+        self.shown += images
+        return [list(self._boxes.pop(0)) for _ in images]
 
-    def masks(self, pictures: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
+    def masks(self, images: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
         """The next lists, each box with a mask that fills it."""
-        self.shown += pictures
-        return [[(box, _filled(picture, box)) for box in self._boxes.pop(0)] for picture in pictures]
+        self.shown += images
+        return [[(box, _filled(image, box)) for box in self._boxes.pop(0)] for image in images]
 
 
-def _filled(picture: Tensor, box: Box) -> Tensor:
-    mask = torch.zeros(picture.shape[1:], dtype=torch.bool)
+def _filled(image: Tensor, box: Box) -> Tensor:
+    mask = torch.zeros(image.shape[1:], dtype=torch.bool)
     mask[box[1] : box[3], box[0] : box[2]] = True
     return mask
 
@@ -106,26 +106,26 @@ class FakeEraser:
         self.asked: list[Hole] = []
 
     def erase(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
-        """One picture per hole."""
+        """One image per hole."""
         self.asked += holes
         green = torch.tensor(COLOURS["green"], dtype=torch.uint8).view(3, 1, 1)
-        return [torch.where(hole.mask, green, hole.picture) for hole in holes]
+        return [torch.where(hole.mask, green, hole.image) for hole in holes]
 
 
 class FakeClip:
-    """A picture's vector is its mean colour, a text's its counts of the COLOURS; black and wordless ones are NaN."""
+    """An image's vector is its mean colour, a text's its counts of the COLOURS; black and wordless ones are NaN."""
 
     def __init__(self) -> None:
         self.crops: list[Box] = []
 
-    def embed_pictures(self, pictures: Sequence[Tensor]) -> Tensor:
+    def embed_images(self, images: Sequence[Tensor]) -> Tensor:
         """Unit vectors, [n, 3]."""
-        return self._unit([_mean(picture, (0, 0, picture.shape[2], picture.shape[1])) for picture in pictures])
+        return self._unit([_mean(image, (0, 0, image.shape[2], image.shape[1])) for image in images])
 
-    def embed_crops(self, picture: Tensor, boxes: Sequence[Box]) -> Tensor:
+    def embed_crops(self, image: Tensor, boxes: Sequence[Box]) -> Tensor:
         """Unit vectors, [n, 3]; `crops` records the boxes."""
         self.crops += boxes
-        return self._unit([_mean(picture, box) for box in boxes])
+        return self._unit([_mean(image, box) for box in boxes])
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors, [n, 4]."""
@@ -148,12 +148,12 @@ class FakeBlip:
     def __init__(self) -> None:
         self.asked: list[tuple[str, Box, str]] = []
 
-    def score(self, picture: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
+    def score(self, image: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
         """One score per box and its text."""
-        return [self._score(picture, box, text) for box, text in zip(boxes, texts, strict=True)]
+        return [self._score(image, box, text) for box, text in zip(boxes, texts, strict=True)]
 
-    def _score(self, picture: Tensor, box: Box, text: str) -> float:
-        middle = picture[:, (box[1] + box[3]) // 2, (box[0] + box[2]) // 2].tolist()
+    def _score(self, image: Tensor, box: Box, text: str) -> float:
+        middle = image[:, (box[1] + box[3]) // 2, (box[0] + box[2]) // 2].tolist()
         colour = next((name for name, value in COLOURS.items() if list(value) == middle), "black")
         self.asked.append((colour, box, text))
         if text == "nothing":
@@ -162,34 +162,34 @@ class FakeBlip:
 
 
 class FakeCaptioner:
-    """Answers with `answer` of picture and question; `asked` records both, a list of questions per picture."""
+    """Answers with `answer` of image and question; `asked` records both, a list of questions per image."""
 
     def __init__(self, answer: Callable[[Tensor, str], str]) -> None:
         self._answer = answer
         self.asked: list[tuple[Tensor, list[str]]] = []
 
     def answer(
-        self, pictures: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+        self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
     ) -> list[list[str]]:
-        """Each picture's answers, in the order of its questions."""
-        self.asked += [(picture, list(asked)) for picture, asked in zip(pictures, questions, strict=True)]
+        """Each image's answers, in the order of its questions."""
+        self.asked += [(image, list(asked)) for image, asked in zip(images, questions, strict=True)]
         return [
-            [self._answer(picture, question) for question in asked]
-            for picture, asked in zip(pictures, questions, strict=True)
+            [self._answer(image, question) for question in asked]
+            for image, asked in zip(images, questions, strict=True)
         ]
 
 
 class FakeJudge:
-    """Says what `say` makes of the picture; `asked` records pictures and questions."""
+    """Says what `say` makes of the image; `asked` records images and questions."""
 
     def __init__(self, say: Callable[[Tensor], Judgement]) -> None:
         self._say = say
         self.asked: list[tuple[Tensor, str]] = []
 
-    def judge(self, pictures: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
-        """One judgement a picture."""
-        self.asked += [(picture, question) for picture in pictures]
-        return [self._say(picture) for picture in pictures]
+    def judge(self, images: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
+        """One judgement an image."""
+        self.asked += [(image, question) for image in images]
+        return [self._say(image) for image in images]
 
 
 def fake_models(**roles: object) -> Models:

@@ -1,6 +1,6 @@
 """Plausible results of the stages of object removal, computed from the inputs alone: no models.
 
-They own the fake erasures: one thing of each picture goes for good, a second of picture 2 leaves a trace.
+They own the fake erasures: one object of each image goes for good, a second of image 2 leaves a trace.
 """
 
 import io
@@ -33,13 +33,13 @@ def _beyond(bound: Bound, sign: int) -> float:
 
 
 class FakeRemovals:
-    """Both stages over the picture folder `root`."""
+    """Both stages over the image folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def erase(self, profile: Profile, entry: EraseInput) -> EraseOutput:
-        """Paint over one thing of picture 1 and two of picture 2; a third box of each has not changed."""
+        """Paint over one object of image 1 and two of image 2; a third box of each has not changed."""
         changed = {CLIP_IMAGE_COSINE: _beyond(profile.removal.crop_cosine_below, -1)}
         found, erasures, files = [], [], {}
         for image, source, count in ((1, entry.image1, 1), (2, entry.image2, 2)):
@@ -55,30 +55,30 @@ class FakeRemovals:
         return EraseOutput(entry.item, tuple(erasures), tuple(found))
 
     def inspect(self, profile: Profile, entry: InspectInput) -> InspectOutput:
-        """The first thing of each picture is gone, others are still there."""
-        things = []
+        """The first object of each image is gone, others are still there."""
+        objects = []
         files = {}
         for erasure in entry.erasures:
-            kind, text = profile.removal.match_kind, f"thing {erasure.index} of picture {erasure.image}"
+            kind, text = profile.removal.match_kind, f"object {erasure.index} of image {erasure.image}"
             left = _beyond(profile.removal.erased_below, -1 if erasure.index == 0 else 1)
             scores = {original_key(kind): _beyond(profile.removal.original_above, 1), erased_key(kind): left}
             paths = removal_paths(erasure.source, erasure.index)
             if judge_inspection(text, scores, profile.removal).passed:
-                for path, picture in zip(paths, (erasure.source, erasure.erased), strict=True):
-                    files[path] = self._painted(picture, erasure.box, None, (255, 0, 0))
-                things.append(Inspected(erasure.image, erasure.index, text, scores, *paths))
+                for path, image in zip(paths, (erasure.source, erasure.erased), strict=True):
+                    files[path] = self._painted(image, erasure.box, None, (255, 0, 0))
+                objects.append(Inspected(erasure.image, erasure.index, text, scores, *paths))
             else:
-                things.append(Inspected(erasure.image, erasure.index, text, scores))
+                objects.append(Inspected(erasure.image, erasure.index, text, scores))
         write_whole(self._root, files)
-        return InspectOutput(entry.item, tuple(things))
+        return InspectOutput(entry.item, tuple(objects))
 
     def _painted(self, source: str, box: Box, fill: _Colour | None, outline: _Colour | None) -> bytes:
         with Image.open(inside(self._root, source)) as opened:
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
         x1, y1, x2, y2 = box
-        ImageDraw.Draw(picture).rectangle((x1, y1, x2 - 1, y2 - 1), fill, outline)
+        ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill, outline)
         data = io.BytesIO()
-        picture.save(data, "PNG")
+        image.save(data, "PNG")
         return data.getvalue()
 
 

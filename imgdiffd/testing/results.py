@@ -1,7 +1,7 @@
 """Plausible results of every stage, computed from the inputs alone: same input, same output, no models.
 
 They own the fake captions, tiny PNG files and scores that pass the profile's filters for most captions; they do not
-know processes or mishaps. A picture carries its captions in PNG text, so that later stages can name its objects.
+know processes or mishaps. An image carries its captions in PNG text, so that later stages can name its objects.
 """
 
 import io
@@ -67,7 +67,7 @@ def _tokens(text: str) -> int:
 
 
 class FakeStages:
-    """All stages over the picture folder `root`."""
+    """All stages over the image folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -79,12 +79,12 @@ class FakeStages:
         return tuple(self._answer(profile, entry) for entry in inputs)
 
     def caption_of(self, image: str) -> str:
-        """The first caption of the pair that picture `image` is of. Raises OSError where there is none."""
+        """The first caption of the pair that image `image` is of. Raises OSError where there is none."""
         return self._captions(image)[0]
 
     def _read_captions(self, image1: str) -> tuple[str, str]:
-        with Image.open(inside(self._root, image1)) as picture:
-            return str(picture.info["caption1"]), str(picture.info["caption2"])
+        with Image.open(inside(self._root, image1)) as image:
+            return str(image.info["caption1"]), str(image.info["caption2"])
 
     def _nouns(self, image1: str) -> tuple[str, str]:
         caption1, caption2 = self._captions(image1)
@@ -120,7 +120,7 @@ class FakeStages:
         return RewriteOutput(entry.item, answer, False, tokens, _tokens(answer), seed)
 
     def _generate(self, profile: Profile, entry: GenerateInput) -> GenerateOutput:
-        """Two flat pictures that differ in one square; their captions go into the PNG's text."""
+        """Two flat images that differ in one square; their captions go into the PNG's text."""
         seed = seed_of(profile.seed, entry.caption1, entry.attempt, "generate")
         paths = pair_paths(entry.item, entry.attempt)
         ground = (seed >> 8 & 255, seed >> 16 & 255, seed >> 24 & 255)
@@ -129,9 +129,9 @@ class FakeStages:
         about.add_itxt("caption2", entry.caption2)
         files = {}
         for path, colour in zip(paths, ((200, 30, 30), (30, 30, 200)), strict=True):
-            picture = Image.new("RGB", (SIDE_PX, SIDE_PX), ground)
-            ImageDraw.Draw(picture).rectangle(_object_box(0), fill=colour)
-            files[path] = _png(picture, about)
+            image = Image.new("RGB", (SIDE_PX, SIDE_PX), ground)
+            ImageDraw.Draw(image).rectangle(_object_box(0), fill=colour)
+            files[path] = _png(image, about)
         write_whole(self._root, files)
         return GenerateOutput(entry.item, *paths, SIDE_PX, SIDE_PX, seed)
 
@@ -147,7 +147,7 @@ class FakeStages:
         return VetOutput(entry.item, "Yes" if natural else "No.", {YES_PROBABILITY: 0.9 if natural else 0.1})
 
     def _locate(self, profile: Profile, entry: LocateInput) -> LocateOutput:
-        """Two boxes that pass, one from each picture, and one that did not change."""
+        """Two boxes that pass, one from each image, and one that did not change."""
         locate = profile.locate
         changed = {CLIP_IMAGE_COSINE: _low(locate.crop_cosine_below)}
         for side, nouns in ((1, entry.nouns1), (2, entry.nouns2)):
@@ -188,18 +188,18 @@ class FakeStages:
             images = (entry.image1, entry.image2) if region.left == 1 else (entry.image2, entry.image1)
             for path, image in zip(paths, images, strict=True):
                 with Image.open(inside(self._root, image)) as source:
-                    picture = source.convert("RGB")
+                    drawn = source.convert("RGB")
                 x1, y1, x2, y2 = region.box
-                ImageDraw.Draw(picture).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(255, 0, 0))
-                files[path] = _png(picture)
+                ImageDraw.Draw(drawn).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(255, 0, 0))
+                files[path] = _png(drawn)
             regions.append(Rendered(region.index, *paths))
         write_whole(self._root, files)
         return RenderOutput(entry.item, tuple(regions))
 
 
-def _png(picture: Image.Image, about: PngInfo | None = None) -> bytes:
+def _png(image: Image.Image, about: PngInfo | None = None) -> bytes:
     data = io.BytesIO()
-    picture.save(data, "PNG", pnginfo=about)
+    image.save(data, "PNG", pnginfo=about)
     return data.getvalue()
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgdiffd.errors import BundleError
-from imgdiffd.fleet.wire import Batch, Report, Start
+from imgdiffd.fleet.wire import Report, RunBatch, Start
 from imgdiffd.method.messages import GenerateInput, RewriteInput, StageInput, StageOutput
 from imgdiffd.method.removal_messages import InspectInput
 from imgdiffd.pipeline import Stage
@@ -57,9 +57,9 @@ class FakeEngine:
         self.weights_bytes = dict.fromkeys(start.roles, 0)
         self.models = {role: f"fake {role}" for role in start.roles}
         self._delay_s = float(os.environ.get("FAKE_WORKER_DELAY_S", "0"))
-        self._stages = FakeStages(Path(start.pictures))
+        self._stages = FakeStages(Path(start.images))
 
-    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
         """One plausible output per input."""
         for entry in batch.inputs:
             for mishap, stage in _MISHAP.findall(self._caption(entry)):

@@ -1,6 +1,6 @@
 """A bundle's models, resident on one torch device, and the stages over them: what a worker process runs.
 
-It owns torch's switches and the recent pictures; it does not know pipes or other devices.
+It owns torch's switches and the recent images; it does not know pipes or other devices.
 """
 
 import gc
@@ -12,13 +12,13 @@ import torch
 from imgdiffd import stages
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet.wire import Batch, Report, Start
+from imgdiffd.fleet.wire import Report, RunBatch, Start
 from imgdiffd.kernels import attention
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.method.profile import load_profile
 from imgdiffd.models.loading import load_models
 from imgdiffd.pipeline import Role
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.worker.graph_checks import graph_steps
 from imgdiffd.worker.warm_up import warm_up
 
@@ -49,7 +49,7 @@ class StageEngine:
                     graph_steps(self._models, profile, device, say, self._notes.append)
         self._device = device
         self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
-        self._pictures = Pictures(Path(start.pictures), device)
+        self._images = Images(Path(start.images), device)
 
     @property
     def models(self) -> dict[str, str]:
@@ -75,17 +75,17 @@ class StageEngine:
             return 0
         return max(0, torch.cuda.max_memory_allocated(self._device) - self._resident_bytes)
 
-    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
         """Run the batch's stage, without gradients."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._resident_bytes = torch.cuda.memory_allocated(self._device)
         with torch.inference_mode():
-            return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._pictures)
+            return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._images)
 
     def free_memory(self) -> None:
-        """Forget recent pictures and hand the allocator's cache back."""
-        self._pictures.forget()
+        """Forget recent images and hand the allocator's cache back."""
+        self._images.forget()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -22,7 +22,6 @@ from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
-    Batch,
     Done,
     Failed,
     FromWorker,
@@ -30,6 +29,7 @@ from imgdiffd.fleet.wire import (
     Pulse,
     Ready,
     Report,
+    RunBatch,
     Start,
     ToWorker,
     body_length,
@@ -82,7 +82,7 @@ class Engine(Protocol):
     def models(self) -> dict[str, str]:
         """Role to source and revision."""
 
-    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
         """One output per input, in their order. Raises whatever the stage raises."""
 
     def report(self) -> Report:
@@ -172,7 +172,7 @@ class _Server:
     def __init__(self, link: _Link, pulse_s: float) -> None:
         self._link = link
         self._pulse_s = pulse_s
-        self._batches: queue.Queue[Batch | None] = queue.Queue()
+        self._batches: queue.Queue[RunBatch | None] = queue.Queue()
         self._serving = False
         self._closed = False
         self._batch: int | None = None
@@ -201,7 +201,7 @@ class _Server:
     def _read(self) -> None:
         try:
             while (message := self._link.receive()) is not None:
-                if not isinstance(message, Batch):
+                if not isinstance(message, RunBatch):
                     raise ValueError(f"a second {message.kind} message")
                 self._batches.put(message)
         except ValueError as error:
@@ -217,7 +217,7 @@ class _Server:
             time.sleep(self._pulse_s)
 
 
-def _answer(engine: Engine, batch: Batch) -> Done | Failed:
+def _answer(engine: Engine, batch: RunBatch) -> Done | Failed:
     """Run one batch; a poisoned device ends the process, since every later batch would fail for this one's fault."""
     began = time.perf_counter()
     try:

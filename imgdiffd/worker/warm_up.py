@@ -41,7 +41,7 @@ def warm_up(
                 note(f"the {role} was not warmed up: {type(error).__name__}: {reason[0] if reason else 'no reason'}")
 
 
-def _picture(px: int, device: torch.device) -> torch.Tensor:
+def _image(px: int, device: torch.device) -> torch.Tensor:
     return torch.zeros(3, px, px, dtype=torch.uint8, device=device)
 
 
@@ -63,9 +63,9 @@ def _painter(models: Models, profile: Profile, device: torch.device) -> None:
 def _clip(models: Models, profile: Profile, device: torch.device) -> None:
     px = profile.generate.picture_px
     models.need_clip.embed_texts(_CAPTIONS)
-    models.need_clip.embed_pictures([_picture(px, device)])
+    models.need_clip.embed_images([_image(px, device)])
     for number in _NUMBERS:
-        models.need_clip.embed_crops(_picture(px, device), _boxes(number, px))
+        models.need_clip.embed_crops(_image(px, device), _boxes(number, px))
 
 
 def _blip(models: Models, profile: Profile, device: torch.device) -> None:
@@ -73,12 +73,12 @@ def _blip(models: Models, profile: Profile, device: torch.device) -> None:
     texts = ["a dog", *_CAPTIONS[::-1]]
     for kind in sorted({profile.locate.noun_kind, profile.describe.match_kind}):
         for number in _NUMBERS:
-            models.need_blip.score(_picture(px, device), _boxes(number, px), texts[:number], kind)
+            models.need_blip.score(_image(px, device), _boxes(number, px), texts[:number], kind)
 
 
 def _captioner(models: Models, profile: Profile, device: torch.device) -> None:
-    """Questions about a picture, as many as a pair has regions, and about a joined one."""
-    alone = _picture(profile.generate.picture_px, device)
+    """Questions about an image, as many as a pair has regions, and about a joined one."""
+    alone = _image(profile.generate.picture_px, device)
     captioner = models.need_captioner
     for number in (1, profile.locate.regions):
         captioner.answer([alone], [[profile.describe.prompt] * number], _TOKENS)
@@ -90,11 +90,11 @@ def _eraser(models: Models, profile: Profile, device: torch.device) -> None:
     mask = torch.zeros(px, px, dtype=torch.bool, device=device)
     mask[: px // 2] = True
     removal = profile.removal.model_copy(update={"steps": 1, "strength": 1.0})
-    models.need_eraser.erase([Hole(_picture(px, device), mask, 0)], removal)
+    models.need_eraser.erase([Hole(_image(px, device), mask, 0)], removal)
 
 
 def _judge(models: Models, profile: Profile, device: torch.device) -> None:
-    alone = _picture(profile.generate.picture_px, device)
+    alone = _image(profile.generate.picture_px, device)
     shown = joined(alone, alone, profile.contrast.bar_px)
     models.need_judge.judge([shown], profile.natural.prompt, _TOKENS)
 

@@ -22,7 +22,7 @@ class Outcome:
     steals: int
     deaths: int
     most_open: int  # the most captions under way at once
-    most_painted: int  # the most painted pairs under way at once: their pictures lie on the disk and in caches
+    most_painted: int  # the most painted pairs under way at once: their images lie on the disk and in caches
     first_sample_s: float
 
     @property

@@ -142,7 +142,7 @@ class BatchCosts:
             self._floor_s[stage] = seconds * weights[stage]
 
     def seconds(self, stage: Stage, items: Sequence[int], away: int, speed: float) -> float:
-        """The device's seconds; `away` of the items have their pictures on another card, to be read from disk."""
+        """The device's seconds; `away` of the items have their images on another card, to be read from disk."""
         weight = sum(self.fates.weight(item, stage) for item in items)
         return (self._fixed_s[stage] + weight * self._item_s[stage]) / speed + leaving_price_s(stage, away)
 

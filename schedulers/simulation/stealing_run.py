@@ -111,7 +111,7 @@ class SimulatedWork:
                 self.tally.ended_one(sample=batch.stage is Stage.RENDER, now_s=now_s)
                 continue
             if batch.stage is not Stage.REWRITE:
-                self._painted_on[item] = device  # or read there: it has the pictures now
+                self._painted_on[item] = device  # or read there: it has the images now
             followups.append(Task(item, following, 0, _GROUP))
         self.tally.holds_pairs(len(self._painted_on))
         return followups
@@ -119,7 +119,7 @@ class SimulatedWork:
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Crashes here are never an item's own fault; nothing is kept."""
 
-    async def set_aside(self, task: Task, cause: str) -> None:
+    async def quarantine(self, task: Task, cause: str) -> None:
         """An item whose workers died three times by chance."""
         self._painted_on.pop(task.item, None)
         self.tally.ended_one(sample=False, now_s=anyio.current_time())

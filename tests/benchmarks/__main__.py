@@ -157,7 +157,7 @@ def real_costs(workshop: Workshop, profile: Profile, folder: Path) -> CostTable:
 
 
 def at_size(profile: Profile, sizes: Sizes) -> Profile:
-    """`profile` with pictures, steps and answers of the length that is measured."""
+    """`profile` with images, steps and answers of the length that is measured."""
     rewritten, described, contrasted = sizes.new_tokens
     return profile.model_copy(
         update={

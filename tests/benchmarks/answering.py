@@ -1,4 +1,4 @@
-"""Language models: one look at a picture for all its questions against one a question, rewrites at once or one by one.
+"""Language models: one look at an image for all its questions against one a question, rewrites at once or one by one.
 
 It owns the questions and captions; it does not know the clock.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.rewriter import Rewriter
-from tests.benchmarks.cropping import drawn_picture
+from tests.benchmarks.cropping import drawn_image
 from tests.benchmarks.measuring import Ratio, compare
 from tests.benchmarks.workshop import Workshop
 from tests.tiny import models as tiny_models
@@ -20,19 +20,19 @@ QUESTIONS = (
     "Please provide a clear description for this region: [0.70, 0.05, 0.90, 0.25].",
 )
 _SCENES = ("a dog lies on the grass", "a red bicycle leans on a wall", "two cats on a sofa", "a boat on the lake")
-CAPTIONS = tuple(f"{scene}, picture number {number}" for number in range(8) for scene in _SCENES)
+CAPTIONS = tuple(f"{scene}, image number {number}" for number in range(8) for scene in _SCENES)
 
 
 def captions_ratio(workshop: Workshop, *, rounds: int = 3, target: float = 1.0) -> Ratio:
-    """Captions of 5 boxes in each of 2 pictures: two looks at pictures against ten."""
+    """Captions of 5 boxes in each of 2 images: two looks at images against ten."""
     model, sizes = workshop.image_text_to_text_model(), workshop.sizes
-    pictures = [drawn_picture(sizes.picture_px, seed).to(workshop.device) for seed in (4, 5)]
+    images = [drawn_image(sizes.picture_px, seed).to(workshop.device) for seed in (4, 5)]
     count, new_tokens = len(QUESTIONS), sizes.new_tokens[1]
-    shared, each = workshop.captioner(model), workshop.captioner(model, pictures=2 * count)
-    every = [picture for picture in pictures for _ in QUESTIONS]
+    shared, each = workshop.captioner(model), workshop.captioner(model, images=2 * count)
+    every = [image for image in images for _ in QUESTIONS]
     return compare(
-        f"captions of {count} boxes in 2 pictures, one prefill a picture / a question",
-        lambda: shared.answer(pictures, [QUESTIONS] * 2, new_tokens),
+        f"captions of {count} boxes in 2 images, one prefill an image / a question",
+        lambda: shared.answer(images, [QUESTIONS] * 2, new_tokens),
         lambda: each.answer(every, [[question] for question in QUESTIONS] * 2, new_tokens),
         rounds=rounds,
         peak=workshop.device,

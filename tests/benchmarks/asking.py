@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api import app as api
-from imgdiffd.daemon.cleanup import Tidy
+from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import DaemonControl
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.reload import LiveSettings
@@ -46,10 +46,10 @@ class Asked:
 def control_of(store: Store, scheduler: Scheduler, state: Path) -> DaemonControl:
     """What the API shows of these two, of no device and of an inbox that is not run."""
     settings = Settings.model_validate({"state_folder": state})
-    fleet = Fleet({}, {}, bundle="", pictures=state, threads=1, compile=False)
+    fleet = Fleet({}, {}, bundle="", images=state, threads=1, compile=False)
     inbox, disk = Inbox(settings, store, PROFILE), DiskGuard(state, 0.0)
-    tidy = Tidy(store, state, "all")
-    return DaemonControl(LiveSettings(settings, ()), store, scheduler, fleet, inbox, disk, "a benchmark", tidy)
+    cleanup = Cleanup(store, state, "all")
+    return DaemonControl(LiveSettings(settings, ()), store, scheduler, fleet, inbox, disk, "a benchmark", cleanup)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Crops on the picture's device against the Hugging Face processors and torchvision, on the same boxes.
+"""Crops on the image's device against the Hugging Face processors and torchvision, on the same boxes.
 
 It owns the boxes; it does not know the clock.
 """
@@ -24,7 +24,7 @@ PROCESSORS = {
 
 
 def drawn_boxes(count: int, picture_px: int) -> list[Box]:
-    """Boxes of a thousandth to a quarter of the picture, as a segmenter finds them."""
+    """Boxes of a thousandth to a quarter of the image, as a segmenter finds them."""
     draw = np.random.default_rng(3)
     found = []
     for _ in range(count):
@@ -34,19 +34,19 @@ def drawn_boxes(count: int, picture_px: int) -> list[Box]:
     return found
 
 
-def drawn_picture(picture_px: int, seed: int = 4) -> Tensor:
-    """A picture of noise, uint8 [3, picture_px, picture_px]."""
+def drawn_image(picture_px: int, seed: int = 4) -> Tensor:
+    """An image of noise, uint8 [3, picture_px, picture_px]."""
     pixels = np.random.default_rng(seed).integers(0, 256, (picture_px, picture_px, 3), dtype=np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def by_torchvision(picture: Tensor, boxes: Sequence[Box], plan: CropPlan) -> Tensor:
+def by_torchvision(image: Tensor, boxes: Sequence[Box], plan: CropPlan) -> Tensor:
     """The same crops, written with torchvision's functions."""
     found = []
     for x1, y1, x2, y2 in boxes:
         size = [plan.edge] if plan.edge else [plan.height, plan.width]
         cut = vision.resized_crop(
-            picture, y1, x1, y2 - y1, x2 - x1, size, interpolation=InterpolationMode(plan.resample), antialias=True
+            image, y1, x1, y2 - y1, x2 - x1, size, interpolation=InterpolationMode(plan.resample), antialias=True
         )
         found.append(vision.center_crop(cut, [plan.height, plan.width]))
     pixels = torch.stack(found).float() * plan.rescale
@@ -58,20 +58,20 @@ def ratios(
     device: torch.device, *, count: int = 48, picture_px: int = 1024, target: float = 1.0, rounds: int = 7
 ) -> Iterator[Ratio]:
     """Ours over the processor, for CLIP's and BLIP's preprocessing, with `target`; and over torchvision."""
-    here, boxes = drawn_picture(picture_px), drawn_boxes(count, picture_px)
-    picture, image = here.to(device), Image.fromarray(here.permute(1, 2, 0).numpy())
+    here, boxes = drawn_image(picture_px), drawn_boxes(count, picture_px)
+    pixels, image = here.to(device), Image.fromarray(here.permute(1, 2, 0).numpy())
 
     for name, processor in PROCESSORS.items():
         plan = CropPlan.from_image_processor(processor)
 
         def ours(plan: CropPlan = plan) -> Tensor:
-            return crop(picture, boxes, plan)
+            return crop(pixels, boxes, plan)
 
         def theirs(processor: object = processor) -> object:
             return processor(images=[image.crop(box) for box in boxes], return_tensors="pt")  # type: ignore[operator]
 
         def torchvision(plan: CropPlan = plan) -> Tensor:
-            return by_torchvision(picture, boxes, plan)
+            return by_torchvision(pixels, boxes, plan)
 
         what = f"{count} crops for {name}"
         yield compare(f"{what} / its Hugging Face processor", ours, theirs, rounds=rounds, items=count, target=target)

@@ -1,4 +1,4 @@
-"""Paired measurements: two ways of doing one thing, in turns, in one run.
+"""Paired measurements: two ways of doing one object, in turns, in one run.
 
 It owns clocks, peaks and FLOP counts; it does not know what is measured.
 """

@@ -30,7 +30,7 @@ class Sizes:
     questions: int = 5
     new_tokens: tuple[int, int, int] = (32, 64, 128)  # of a rewrite, a region's description, a difference
     matrix: int = 8192  # rows and columns of the product that the device's rate is taken from
-    boxes: int = 160  # of one picture
+    boxes: int = 160  # of one image
     differing: int = 40  # of them, those that BLIP is asked about
 
 

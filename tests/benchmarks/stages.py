@@ -19,9 +19,9 @@ from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.schedulers.cost_table import ITEMS_PER_CAPTION, CostTable
 from imgdiffd.stages.drawing import joined, with_box
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from tests.benchmarks.answering import QUESTIONS
-from tests.benchmarks.cropping import drawn_boxes, drawn_picture
+from tests.benchmarks.cropping import drawn_boxes, drawn_image
 from tests.benchmarks.measuring import median_seconds
 
 T = TypeVar("T")
@@ -31,20 +31,20 @@ REGIONS = 3  # of a pair: 117,779 boxes in 38,533 pairs, by the paper's funnel
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of the models. `boxes` are of one picture, `differing` those of them that BLIP is asked about."""
+    """What is asked of the models. `boxes` are of one image, `differing` those of them that BLIP is asked about."""
 
     device: torch.device
     profile: Profile
-    folder: Path  # pictures are written there
+    folder: Path  # images are written there
     captions: tuple[str, ...]  # rewritten at once
     pairs: tuple[PairPrompt, ...]  # painted at once
     boxes: int
     differing: int
     rounds: int = 3
 
-    def picture(self, seed: int) -> Tensor:
+    def image(self, seed: int) -> Tensor:
         """One side of a pair."""
-        return drawn_picture(self.profile.generate.picture_px, seed).to(self.device)
+        return drawn_image(self.profile.generate.picture_px, seed).to(self.device)
 
     def drawn(self, count: int) -> list[Box]:
         """Boxes in it."""
@@ -58,60 +58,60 @@ def _rewrite(models: Models, load: Load) -> float:
 
 
 def _generate(models: Models, load: Load) -> float:
-    pictures = Pictures(load.folder, load.device)
+    images = Images(load.folder, load.device)
 
     def work() -> None:
         painted = models.need_painter.paint_pairs(load.pairs, load.profile.generate)
-        pictures.write({f"{n}-{side}.png": each for n, pair in enumerate(painted) for side, each in enumerate(pair)})
+        images.write({f"{n}-{side}.png": each for n, pair in enumerate(painted) for side, each in enumerate(pair)})
 
     return median_seconds(work, 1) / len(load.pairs)
 
 
 def _compare(models: Models, load: Load) -> float:
-    pair = [load.picture(1), load.picture(2)]
-    return median_seconds(lambda: models.need_clip.embed_pictures(pair).cpu(), load.rounds)
+    pair = [load.image(1), load.image(2)]
+    return median_seconds(lambda: models.need_clip.embed_images(pair).cpu(), load.rounds)
 
 
 def _locate(models: Models, load: Load) -> float:
-    pair, boxes = (load.picture(1), load.picture(2)), load.drawn(load.boxes)
+    pair, boxes = (load.image(1), load.image(2)), load.drawn(load.boxes)
     locate, asked = load.profile.locate, boxes[: load.differing]
 
     def work() -> None:
         models.need_segmenter.boxes(pair, locate)
-        for picture, noun in zip(pair, ("dog", "cat"), strict=True):
-            models.need_clip.embed_crops(picture, boxes).cpu()
-            models.need_blip.score(picture, asked, [noun] * len(asked), locate.noun_kind)
+        for image, noun in zip(pair, ("dog", "cat"), strict=True):
+            models.need_clip.embed_crops(image, boxes).cpu()
+            models.need_blip.score(image, asked, [noun] * len(asked), locate.noun_kind)
 
     return median_seconds(work, load.rounds)
 
 
 def _describe(models: Models, load: Load) -> float:
-    pair, boxes, describe = (load.picture(1), load.picture(2)), load.drawn(REGIONS), load.profile.describe
+    pair, boxes, describe = (load.image(1), load.image(2)), load.drawn(REGIONS), load.profile.describe
     questions = QUESTIONS[:REGIONS]
 
     def work() -> None:
         models.need_captioner.answer(pair, [questions] * 2, describe.max_new_tokens)
-        for picture in pair:
+        for image in pair:
             models.need_clip.embed_texts(questions).cpu()
-            models.need_blip.score(picture, boxes, questions, describe.match_kind)
+            models.need_blip.score(image, boxes, questions, describe.match_kind)
 
     return median_seconds(work, load.rounds)
 
 
 def _contrast(models: Models, load: Load) -> float:
     """Two samples at once, as many as the captioner reads: an item is one."""
-    both = joined(load.picture(1), load.picture(2), load.profile.contrast.bar_px)
+    both = joined(load.image(1), load.image(2), load.profile.contrast.bar_px)
     asked, new_tokens = [(load.profile.contrast.prompt,)] * 2, load.profile.contrast.max_new_tokens
     return median_seconds(lambda: models.need_captioner.answer([both] * 2, asked, new_tokens), load.rounds) / 2
 
 
 def _render(models: Models, load: Load) -> float:
-    pair, box, bar_px = (load.picture(1), load.picture(2)), load.drawn(1)[0], load.profile.contrast.bar_px
-    pictures = Pictures(load.folder, load.device)
+    pair, box, bar_px = (load.image(1), load.image(2)), load.drawn(1)[0], load.profile.contrast.bar_px
+    images = Images(load.folder, load.device)
 
     def work() -> None:
         drawn = {f"{side}.png": with_box(each, box, load.profile.render, bar_px) for side, each in enumerate(pair)}
-        pictures.write(drawn, keep=False)
+        images.write(drawn, keep=False)
 
     return median_seconds(work, load.rounds)
 

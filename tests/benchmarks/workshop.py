@@ -127,15 +127,15 @@ class Workshop:
             tiny_models.tokenizer(4096),
             patch_size=patch,
             vision_feature_select_strategy="default",
-            chat_template=tiny_models.PICTURE_CHAT,
+            chat_template=tiny_models.IMAGE_CHAT,
             image_token="<image>",
             num_additional_image_tokens=1,
         )
 
-    def captioner(self, model: Any = None, pictures: int = 2) -> Captioner:
-        """A captioner of `pictures` pictures at once."""
+    def captioner(self, model: Any = None, images: int = 2) -> Captioner:
+        """A captioner of `images` images at once."""
         chosen = self.image_text_to_text_model() if model is None else model
-        return Captioner(chosen, self.processor(), pictures, self.notes.append)
+        return Captioner(chosen, self.processor(), images, self.notes.append)
 
     def clip(self) -> Clip:
         """A CLIP with its preprocessing."""

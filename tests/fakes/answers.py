@@ -49,7 +49,7 @@ from imgdiffd.method.removal_messages import (
 
 PROFILE = load_profile("default")
 VETTED = PROFILE.model_copy(update={"natural": PROFILE.natural.model_copy(update={"enabled": True})})
-PICTURE_PX = 100
+IMAGE_PX = 100
 BOXES = ((0, 0, 40, 40), (50, 50, 90, 90), (0, 50, 40, 90))
 
 
@@ -83,7 +83,7 @@ def _answer_pair(given: RewriteInput | GenerateInput | CompareInput | VetInput, 
             return RewriteOutput(given.item, text, False, 8, 8, seed=1000 + given.attempt)
         case GenerateInput():
             stem = f"{given.item}-{given.attempt}"
-            return GenerateOutput(given.item, f"{stem}-1.png", f"{stem}-2.png", PICTURE_PX, PICTURE_PX, seed=7)
+            return GenerateOutput(given.item, f"{stem}-1.png", f"{stem}-2.png", IMAGE_PX, IMAGE_PX, seed=7)
         case CompareInput():
             return CompareOutput(given.item, {CLIP_IMAGE_COSINE: 0.95 if passes else 0.5})
         case VetInput():
@@ -121,14 +121,14 @@ def _answer_regions(
 
 
 def _answer_removal(given: EraseInput | InspectInput, passes: bool, profile: Profile) -> StageOutput:
-    """One thing of each picture, with a box beside it that has not changed."""
+    """One object of each image, with a box beside it that has not changed."""
     if isinstance(given, EraseInput):
         found = [FoundBox(image, box, {CLIP_IMAGE_COSINE: 0.99}) for image in (1, 2) for box in BOXES[1:2]]
         if not passes:
             return EraseOutput(given.item, (), tuple(found))
         found += [FoundBox(image, BOXES[0], {CLIP_IMAGE_COSINE: 0.2}) for image in (1, 2)]
         made = tuple(
-            Erasure(given.item, image, 0, BOXES[0], PICTURE_PX, 0.2, source, f"{source[:-4]}-e0.png", 70 + image)
+            Erasure(given.item, image, 0, BOXES[0], IMAGE_PX, 0.2, source, f"{source[:-4]}-e0.png", 70 + image)
             for image, source in ((1, given.image1), (2, given.image2))
         )
         return EraseOutput(given.item, made, tuple(found))
@@ -138,7 +138,7 @@ def _answer_removal(given: EraseInput | InspectInput, passes: bool, profile: Pro
     return InspectOutput(
         given.item,
         tuple(
-            Inspected(each.image, each.index, f"thing of picture {each.image}", scores, *(pair if passes else ()))
+            Inspected(each.image, each.index, f"object of image {each.image}", scores, *(pair if passes else ()))
             for each, pair in zip(given.erasures, names, strict=True)
         ),
     )

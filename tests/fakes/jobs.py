@@ -15,7 +15,7 @@ import anyio
 from imgdiffd.captions import CaptionProblem, CaptionRecord
 from imgdiffd.errors import InputError, StoreError
 from imgdiffd.inbox import Fingerprint, Inbox
-from imgdiffd.inbox.scan import Sighting
+from imgdiffd.inbox.scan import ScannedFile
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.job import JobState
 from imgdiffd.method.profile import Profile, load_profile
@@ -120,8 +120,8 @@ def reason_of(folder: Path, name: str) -> str:
     return (folder / "failed" / f"{name}.reason.txt").read_text()
 
 
-def sighting(modified_s: float) -> Sighting:
-    return Sighting("a.txt", stat.S_IFREG, Fingerprint(1, 2, 3, int(modified_s * 1e9), 5))
+def scanned(modified_s: float) -> ScannedFile:
+    return ScannedFile("a.txt", stat.S_IFREG, Fingerprint(1, 2, 3, int(modified_s * 1e9), 5))
 
 
 async def wait_until(condition: Callable[[], bool], watch: FolderWatch) -> None:

@@ -169,7 +169,7 @@ class FakeWork:
                 self.ready[task.item] = replace(row, crashes=row.crashes + 1)
                 assert self.ready[task.item].crashes == task.crashes, "the scheduler counts other crashes"
 
-    async def set_aside(self, task: Task, cause: str) -> None:
+    async def quarantine(self, task: Task, cause: str) -> None:
         await anyio.sleep(self._refill_s)
         if self.ready.pop(task.item, None):
             self.ended[task.item] = "set aside"

@@ -13,7 +13,7 @@ from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
 from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 PAIRS = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
 
@@ -29,7 +29,7 @@ def painter(checkpoint: Path) -> Painter:
 
 def generate() -> Generate:
     """Ten steps: three phases of three steps and more."""
-    changes = {"picture_px": PICTURE_PX, "steps": 10, "cross_injection": 0.7, "self_injection": 0.4}
+    changes = {"picture_px": IMAGE_PX, "steps": 10, "cross_injection": 0.7, "self_injection": 0.4}
     return load_profile("default").generate.model_copy(update=changes)
 
 
@@ -83,7 +83,7 @@ def test_answers_are_those_of_the_plain_models_token_for_token(tmp_path: Path, g
     told: list[str] = []
     rewrite = load_profile("default").rewrite.model_copy(update={"prompt": "{caption}", "max_new_tokens": 12})
     rewrite = rewrite.model_copy(update={"temperature": 0.0})
-    picture = torch.arange(3 * 32 * 32, device="cuda").remainder(251).to(torch.uint8).view(3, 32, 32)
+    image = torch.arange(3 * 32 * 32, device="cuda").remainder(251).to(torch.uint8).view(3, 32, 32)
     answers = []
     for on in (False, True):
         roles = [Role.REWRITER, Role.CAPTIONER]
@@ -96,7 +96,7 @@ def test_answers_are_those_of_the_plain_models_token_for_token(tmp_path: Path, g
         rewritten = models.need_rewriter.rewrite(
             ["a dog", "a cat on the grass", "a red ball " * 15], [1, 2, 3], rewrite
         )
-        said = models.need_captioner.answer([picture, 255 - picture], [["what is this ?"] * 3, ["a dog ?"]], 12)
+        said = models.need_captioner.answer([image, 255 - image], [["what is this ?"] * 3, ["a dog ?"]], 12)
         answers.append((rewritten, said))
     assert answers[0] == answers[1]
     assert told == []

@@ -39,7 +39,7 @@ class RunningDaemon:
             "IMGDIFFD_DEVICES": "cpu,cpu",
             "IMGDIFFD_PROFILE": "default",
             "IMGDIFFD_REMOVAL": "false",  # so that the captions' tests see captions alone
-            "IMGDIFFD_KEEP_PICTURES": "all",  # so that tests see every picture that a row names
+            "IMGDIFFD_KEEP_PICTURES": "all",  # so that tests see every image that a row names
             "IMGDIFFD_SETTLE_S": "0.2",
             "IMGDIFFD_POLL_S": "0.1",
             "IMGDIFFD_MIN_FREE_GB": "0",

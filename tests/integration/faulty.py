@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from imgdiffd.fleet.wire import Batch, Start
+from imgdiffd.fleet.wire import RunBatch, Start
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.testing import worker
 from imgdiffd.worker.serve import serve
@@ -47,7 +47,7 @@ class FaultyEngine(worker.FakeEngine):
             signal.pause()
         _wait_at(HOLD_START)
 
-    def run(self, batch: Batch) -> tuple[StageOutput, ...]:
+    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
         """As the fake engine, once the gate is open and where it fits."""
         _wait_at(HOLD_BATCH)
         _wait_at(HOLD_STAGE.format(batch.stage))

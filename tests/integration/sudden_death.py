@@ -20,10 +20,10 @@ _WRITING = ("BEGIN IMMEDIATE", "SAVEPOINT", "RELEASE", "INSERT", "UPDATE", "DELE
 class _Counter:
     """Counts events below `folder`; at number `at` (from 0) it kills the process, `children` and all if so told."""
 
-    def __init__(self, folder: str, at: int | None, *, children: bool) -> None:
+    def __init__(self, folder: str, at: int | None, *, processes: bool) -> None:
         self._folder = folder
         self._at = at
-        self._children = children
+        self._processes = processes
         self._numbers = itertools.count()
         self.events = 0
 
@@ -42,19 +42,19 @@ class _Counter:
     def _count(self) -> None:
         self.events = next(self._numbers) + 1
         if self._at is not None and self.events > self._at:
-            if self._children:
-                _kill_children()
+            if self._processes:
+                _kill_workers()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_children() -> None:
+def _kill_workers() -> None:
     for thread in Path("/proc/self/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+        for process in (thread / "children").read_text().split():
+            os.kill(int(process), signal.SIGKILL)
 
 
-def _arm(at: int | None, *, children: bool = False) -> None:
-    counter = _Counter(os.environ["IMGDIFFD_STATE_FOLDER"], at, children=children)
+def _arm(at: int | None, *, processes: bool = False) -> None:
+    counter = _Counter(os.environ["IMGDIFFD_STATE_FOLDER"], at, processes=processes)
     if tally := os.environ.get("DEATH_TALLY"):
         atexit.register(lambda: Path(f"{tally}.{os.getpid()}").write_text(str(counter.events)))
     sys.addaudithook(counter.note)
@@ -71,7 +71,7 @@ def _arm(at: int | None, *, children: bool = False) -> None:
 def arm_daemon() -> None:
     """At the event DEATH_OF_DAEMON of this process, with its workers where DEATH_OF_ALL is set."""
     at = os.environ.get("DEATH_OF_DAEMON")
-    _arm(None if at is None else int(at), children="DEATH_OF_ALL" in os.environ)
+    _arm(None if at is None else int(at), processes="DEATH_OF_ALL" in os.environ)
 
 
 def arm_worker() -> None:

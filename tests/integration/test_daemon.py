@@ -14,7 +14,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
-CAPTIONS = [f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow") for thing in ("bus", "tree", "chair")]
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for obj in ("bus", "tree", "chair")]
 
 
 def test_a_dropped_file_becomes_samples_and_a_dataset(tmp_path: Path) -> None:

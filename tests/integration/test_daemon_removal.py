@@ -25,8 +25,8 @@ SOON = {"IMGDIFFD_REMOVAL": "true", "WATCHDOG_USEC": "800000"}  # the store is a
 ONE_BY_ONE = {**SOON, "IMGDIFFD_DEVICES": "cpu", "IMGDIFFD_IN_FLIGHT": "1"}
 REAL = {"IMGDIFFD_PROFILE": "mini", "IMGDIFFD_THREADS_PER_DEVICE": "1"}
 PLACES = ("bus", "tree", "chair", "boat", "clock", "bench", "lamp", "horse")
-CAPTIONS = [f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow") for thing in PLACES]
-SAMPLES_A_PAIR = 2  # of the fake worker's three things, one does not go
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for obj in PLACES]
+SAMPLES_A_PAIR = 2  # of the fake worker's three objects, one does not go
 
 
 def removals_of(status: Status) -> RemovalView:
@@ -85,11 +85,11 @@ def test_killed_in_the_middle_every_removal_is_done_exactly_once_and_exported(
         assert job.removal.samples == SAMPLES_A_PAIR * job.removal.total
         steps = {step.name: step for step in running.client.funnel().steps}
         assert steps["pairs for object removal"].count == steps["pairs alike enough"].count == job.removal.total
-        assert steps["things erased"].count == 3 * job.removal.total
+        assert steps["objects erased"].count == 3 * job.removal.total
         assert steps["removal samples"].lost == {"still_there": job.removal.total}
         item = int(str(rows(tmp_path, "SELECT max(item_id) FROM removals")[0][0]))
         story = running.client.explain(item)["removal"]
-        assert [thing["reason"] for thing in story["erasures"]] == ["", "", "still_there"]
+        assert [obj["reason"] for obj in story["erasures"]] == ["", "", "still_there"]
         assert running.stop() == 0
     assert {device for (device,) in rows(tmp_path, "SELECT device FROM timings WHERE stage = 'erase'")} == {
         "cpu#0",
@@ -98,7 +98,7 @@ def test_killed_in_the_middle_every_removal_is_done_exactly_once_and_exported(
     named = {name for (name,) in rows(tmp_path, "SELECT erased FROM erasures UNION SELECT with_image FROM erasures")}
     on_disk = {str(path.relative_to(tmp_path / "pictures")) for path in (tmp_path / "pictures").rglob("*-e?*.png")}
     assert named - {""} <= on_disk
-    assert len(on_disk) == (3 + 2 * SAMPLES_A_PAIR) * job.removal.total, "of each thing one, of each sample two more"
+    assert len(on_disk) == (3 + 2 * SAMPLES_A_PAIR) * job.removal.total, "of each object one, of each sample two more"
 
     monkeypatch.setenv("IMGDIFFD_CONFIG", "/dev/null")
     monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path))

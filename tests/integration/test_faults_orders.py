@@ -15,9 +15,7 @@ from imgdiffd.daemon.serve import CLOSE_S, WORKER_GRACE_S
 from tests.integration.daemon_process import RunningDaemon, daemon, drop
 from tests.integration.faulty import HOLD_BATCH, answer, faulty, never, rows, until
 
-CAPTIONS = [
-    f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "hut")
-]
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow", "hen") for obj in ("bus", "tree", "hut")]
 LOUD = "import logging\nlogging.basicConfig(level='INFO')\n"
 HASTE_S = 0.5
 HASTY = f"from imgdiffd import daemon\ndaemon.WORKER_GRACE_S = {HASTE_S}\n"

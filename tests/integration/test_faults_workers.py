@@ -11,9 +11,7 @@ from imgdiffd.fleet.supervisor import PARK_AFTER_FAILURES, PARK_WINDOW_S
 from tests.integration.daemon_process import RunningDaemon, drop
 from tests.integration.faulty import HOLD_BATCH, HOLD_START, answer, faulty, rows, until, workers_started
 
-CAPTIONS = [
-    f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "hut")
-]
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow", "hen") for obj in ("bus", "tree", "hut")]
 FLOOR_S = 1.0
 LOW_FLOOR = f"""
 from imgdiffd.schedulers.costs import Costs
@@ -59,9 +57,9 @@ def test_a_late_answer_is_refused_by_its_token_and_counts_for_nobody(tmp_path: P
 
 @pytest.mark.parametrize("child", ["", "1"], ids=["alone", "with a child that holds its pipes"])
 def test_a_device_fault_restarts_that_worker_only_and_its_batch_is_done_by_another_within_five_seconds(
-    tmp_path: Path, child: str
+    tmp_path: Path, process: str
 ) -> None:
-    with faulty(tmp_path, FAULTY_HEALS="1", FAULTY_CHILD=child, FAKE_WORKER_DELAY_S="0.01") as running:
+    with faulty(tmp_path, FAULTY_HEALS="1", FAULTY_CHILD=process, FAKE_WORKER_DELAY_S="0.01") as running:
         before = ready(running)
         (tmp_path / HOLD_START).touch()
         drop(tmp_path, "captions.txt", [*CAPTIONS, "a fault-device@generate near a tree"])

@@ -16,9 +16,7 @@ from imgdiffd.daemon.disk import BALLAST_NAME
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 from tests.integration.faulty import HOLD_STAGE, answer, faulty, never, rows, until
 
-CAPTIONS = [
-    f"a {animal} beside a {thing}" for animal in ("cat", "dog", "cow", "hen") for thing in ("bus", "tree", "chair")
-]
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow", "hen") for obj in ("bus", "tree", "chair")]
 SIZE = "160m"
 RESUMES_S = 30.0
 LEAST_GB = 0.1
@@ -132,7 +130,7 @@ def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with
     assert not [name for _, _, names in os.walk(small_disk) for name in names if name.startswith(".tmp-")]
 
 
-def test_a_batch_that_finds_no_room_for_its_pictures_is_done_again_and_that_counts_against_no_caption(
+def test_a_batch_that_finds_no_room_for_its_images_is_done_again_and_that_counts_against_no_caption(
     small_disk: Path,
 ) -> None:
     gate = small_disk / HOLD_STAGE.format("generate")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.method.profile import Generate, load_profile
 from imgdiffd.mini.ground_truth import change, find, outside
-from imgdiffd.mini.scene_judge import Judge
+from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
@@ -32,7 +32,7 @@ OTHER_SEED = 1000
 
 @dataclass(frozen=True)
 class Changes:
-    """Mean absolute difference of two pictures, 0–255, within the boxes of old and new thing and beyond them."""
+    """Mean absolute difference of two images, 0–255, within the boxes of old and new object and beyond them."""
 
     inside: float
     outside: float
@@ -46,8 +46,8 @@ def painter() -> Painter:
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
-    return Judge.load(load_bundle("mini").path.parent / "judge")
+def judge() -> SceneJudge:
+    return SceneJudge.load(load_bundle("mini").path.parent / "judge")
 
 
 def painted(painter: Painter, generate: Generate) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
@@ -56,8 +56,8 @@ def painted(painter: Painter, generate: Generate) -> list[tuple[NDArray[np.uint8
     return [(as_array(one), as_array(two)) for one, two in pairs]
 
 
-def as_array(picture: torch.Tensor) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+def as_array(image: torch.Tensor) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +71,13 @@ def independent(painter: Painter) -> list[NDArray[np.uint8]]:
 def changes(
     pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
     compared: Sequence[NDArray[np.uint8]],
-    judge: Judge,
+    judge: SceneJudge,
 ) -> list[Changes]:
-    """Of each pair's first picture against `compared`, at the boxes that the pair's own things have."""
+    """Of each pair's first image against `compared`, at the boxes that the pair's own objects have."""
     found = []
     for (first, second), other, (_, _, (old, new), colour) in zip(pairs, compared, EDITS, strict=True):
-        seen = [find(judge(picture[None])[0], (noun, colour)) for picture, noun in ((first, old), (second, new))]
-        boxes = [thing.box for thing in seen if thing is not None]
+        seen = [find(judge(image[None])[0], (noun, colour)) for image, noun in ((first, old), (second, new))]
+        boxes = [obj.box for obj in seen if obj is not None]
         if boxes:
             where = outside(first.shape[:2], boxes)
             found.append(Changes(change(first, other, ~where), change(first, other, where)))
@@ -87,8 +87,8 @@ def changes(
 @pytest.mark.parametrize(
     ("edit", "little"), [("refine", True), ("replace", True), ("none", False)]
 )  # the same noise alone does not do it
-def test_a_pair_differs_inside_the_thing_and_far_less_outside_than_independent_pictures(
-    painter: Painter, judge: Judge, independent: list[NDArray[np.uint8]], edit: str, little: bool
+def test_a_pair_differs_inside_the_object_and_far_less_outside_than_independent_images(
+    painter: Painter, judge: SceneJudge, independent: list[NDArray[np.uint8]], edit: str, little: bool
 ) -> None:
     generate = load_profile("mini").generate.model_copy(update={"edit": edit})
     pairs = painted(painter, generate)

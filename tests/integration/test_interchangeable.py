@@ -25,10 +25,10 @@ from imgdiffd.method.messages import (
 )
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Role, Stage, seed_of
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from tests.tiny import other_models
-from tests.tiny.sdxl import PICTURE_PX
-from tests.tiny.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
+from tests.tiny.sdxl import IMAGE_PX
+from tests.tiny.swapped import changed, loaded, ran, save_base, save_images, swapped, with_source
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a red ball and a blue house on the grass", "a red star and a blue house on the grass")
@@ -41,8 +41,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    return save_pictures(tmp_path)
+def images(tmp_path: Path) -> Images:
+    return save_images(tmp_path)
 
 
 # Painters.
@@ -64,19 +64,19 @@ PAINTERS: dict[str, dict[str, Any]] = {
 
 
 def painted(bundle: Path, folder: Path, **generate: Any) -> list[Tensor]:
-    profile = changed("generate", picture_px=PICTURE_PX, steps=4, **generate)
+    profile = changed("generate", picture_px=IMAGE_PX, steps=4, **generate)
     (made,) = ran(bundle, Stage.GENERATE, (Role.PAINTER,), profile, folder, GenerateInput(1, *CAPTIONS, 0))
-    return [Pictures(folder, CPU).read(name).int() for name in (made.image1, made.image2)]
+    return [Images(folder, CPU).read(name).int() for name in (made.image1, made.image2)]
 
 
 def stock(folder: Path, caption: str, seed: int, **options: Any) -> Tensor:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False, **options)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
-    side = PICTURE_PX // pipeline.vae_scale_factor
+    side = IMAGE_PX // pipeline.vae_scale_factor
     latents = torch.randn(1, 4, side, side, generator=generator)
     scale = load_profile("mini").generate.guidance_scale
-    size = {"height": PICTURE_PX, "width": PICTURE_PX, "num_inference_steps": 4, "guidance_scale": scale}
+    size = {"height": IMAGE_PX, "width": IMAGE_PX, "num_inference_steps": 4, "guidance_scale": scale}
     made = pipeline(caption, latents=latents, generator=generator, output_type="np", **size).images[0]
     return torch.from_numpy((made * 255).round().astype(np.int32)).permute(2, 0, 1)
 
@@ -87,8 +87,8 @@ def test_another_sdxl_paints_as_diffusers_does_and_edits(base: Path, tmp_path: P
     bundle = with_source(base, "painter", "sdxl")
     free, edited = (painted(bundle, tmp_path / edit, edit=edit) for edit in ("none", "refine"))
     seed = seed_of(load_profile("mini").seed, CAPTIONS[0], 0, Stage.GENERATE)
-    for caption, picture in zip(CAPTIONS, free, strict=True):
-        assert (picture - stock(folder, caption, seed)).abs().max() <= 1
+    for caption, image in zip(CAPTIONS, free, strict=True):
+        assert (image - stock(folder, caption, seed)).abs().max() <= 1
     assert (edited[0] - free[0]).abs().max() <= 1
     assert (edited[1] - free[1]).abs().max() > 1
 
@@ -98,7 +98,7 @@ def test_an_autoencoder_in_the_place_of_the_checkpoints_is_a_line(base: Path, tm
     white.decoder.conv_out.bias.data.fill_(9)
     white.save_pretrained(base / "white")
     bundle = swapped(base, "painter", 'source = "painter"', 'source = "painter"\nvae = "white"')
-    assert min(picture.min() for picture in painted(bundle, tmp_path)) == 255
+    assert min(image.min() for image in painted(bundle, tmp_path)) == 255
 
 
 def test_files_in_half_precision_are_a_line(base: Path, tmp_path: Path) -> None:
@@ -121,14 +121,14 @@ CONTRASTIVE: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("name", CONTRASTIVE)
 def test_another_clip_or_a_siglip_gives_the_cosines_of_its_own_processor(
-    base: Path, pictures: Pictures, tmp_path: Path, name: str
+    base: Path, images: Images, tmp_path: Path, name: str
 ) -> None:
     folder = CONTRASTIVE[name](base / name)
     bundle = with_source(base, "clip", name)
     asked = CompareInput(1, "1.png", "2.png")
     (compared,) = ran(bundle, Stage.COMPARE, (Role.CLIP,), load_profile("mini"), tmp_path, asked)
     model, processor = AutoModel.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder, backend="pil")
-    pixels = processor(images=[pictures.read(each) for each in ("1.png", "2.png")], return_tensors="pt")
+    pixels = processor(images=[images.read(each) for each in ("1.png", "2.png")], return_tensors="pt")
     with torch.inference_mode():
         seen = functional.normalize(model.get_image_features(**pixels).pooler_output, dim=-1)
     cosine = compared.scores["clip_image_cosine"]
@@ -149,7 +149,7 @@ def test_another_clip_or_a_siglip_gives_the_cosines_of_its_own_processor(
     clip = loaded(bundle, Role.CLIP).need_clip
     torch.testing.assert_close(clip.embed_texts(texts), said, atol=1e-5, rtol=0)
     assert (said @ said.T).min() < 0.99
-    assert clip.embed_texts([]).shape == clip.embed_pictures([]).shape == (0, said.shape[1])
+    assert clip.embed_texts([]).shape == clip.embed_images([]).shape == (0, said.shape[1])
 
 
 def located(bundle: Path, folder: Path, **changes: Any) -> Any:
@@ -163,7 +163,7 @@ def located(bundle: Path, folder: Path, **changes: Any) -> Any:
 @pytest.mark.parametrize(("size", "vision", "text", "image"), [("base", 24, 24, 32), ("large", 48, 32, 40)])
 @pytest.mark.parametrize("kind", ["blip_itc_cosine", "blip_itm_probability"])
 def test_another_blip_scores_crops_as_its_own_library_does(
-    base: Path, pictures: Pictures, tmp_path: Path, size: str, vision: int, text: int, image: int, kind: Any
+    base: Path, images: Images, tmp_path: Path, size: str, vision: int, text: int, image: int, kind: Any
 ) -> None:
     folder = other_models.save_blip(base / f"blip-{size}", vision, text, image)
     bundle = with_source(base, "blip", folder.name)
@@ -177,8 +177,8 @@ def test_another_blip_scores_crops_as_its_own_library_does(
     for candidate in scored:
         x1, y1, x2, y2 = candidate.box
         for side, noun in enumerate(NOUNS, 1):
-            picture = pictures.read(f"{side}.png")[:, y1:y2, x1:x2]
-            pixels = processor(images=[picture], return_tensors="pt")["pixel_values"]
+            pixels = images.read(f"{side}.png")[:, y1:y2, x1:x2]
+            pixels = processor(images=[pixels], return_tensors="pt")["pixel_values"]
             tokens = tokenizer([noun], return_tensors="pt")
             wanted = model(tokens["input_ids"], pixels, use_itm_head=kind == "blip_itm_probability")[0].detach()
             value = wanted.softmax(-1)[0, 1] if kind == "blip_itm_probability" else wanted[0, 0]
@@ -198,7 +198,7 @@ SEGMENTERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("file", SEGMENTERS)
 def test_another_segmenter_finds_the_boxes_that_ultralytics_finds(
-    base: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+    base: Path, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     other_models.save_ultralytics(base / "segmenter", file, **SEGMENTERS[file])
     bundle = swapped(base, "segmenter", 'file = "tiny-seg.pt"', f'file = "{file}"')
@@ -208,7 +208,7 @@ def test_another_segmenter_finds_the_boxes_that_ultralytics_finds(
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # the reference would take all cores from now on
     reference = YOLO(base / "segmenter" / file, task="segment")
     for side in (1, 2):
-        bgr = np.ascontiguousarray(pictures.read(f"{side}.png").flip(0).permute(1, 2, 0).numpy())
+        bgr = np.ascontiguousarray(images.read(f"{side}.png").flip(0).permute(1, 2, 0).numpy())
         found = reference.predict(bgr, imgsz=64, conf=0.5, iou=0.5, device=CPU, verbose=False, save=False)[0]
         x1, y1, x2, y2 = found.boxes.xyxy.unbind(1)
         # FastSAM's rules: sides near the border move onto it, and a box of nearly all is all.

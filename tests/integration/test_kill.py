@@ -67,7 +67,7 @@ def _facts(sample: SampleRow) -> tuple[object, ...]:
 
 
 def _named(folder: Path) -> set[str]:
-    """Every picture that a row names."""
+    """Every image that a row names."""
     with closing(sqlite3.connect(folder / "state.db")) as connection:
         rows = connection.execute(
             "SELECT image1 FROM pairs UNION SELECT image2 FROM pairs"
@@ -78,12 +78,12 @@ def _named(folder: Path) -> set[str]:
 
 
 def _present(folder: Path) -> set[str]:
-    pictures = folder / "pictures"
-    return {str(path.relative_to(pictures)) for path in pictures.rglob("*") if path.is_file()}
+    images = folder / "pictures"
+    return {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()}
 
 
 def _check(folder: Path) -> Facts:
-    """Every caption ended once, every picture named is whole, and no other is there; returns the samples' facts."""
+    """Every caption ended once, every image named is whole, and no other is there; returns the samples' facts."""
     with Reader.open(folder / "state.db") as reader:
         samples = list(reader.samples())
         jobs = reader.jobs()
@@ -95,8 +95,8 @@ def _check(folder: Path) -> Facts:
     named = _named(folder)
     assert _present(folder) == named
     for name in named:
-        with Image.open(folder / "pictures" / name) as picture:
-            picture.load()
+        with Image.open(folder / "pictures" / name) as image:
+            image.load()
     assert [path.name for path in (folder / "inbox").iterdir() if path.is_file()] == []
     assert [path.name for path in (folder / "inbox" / "done").iterdir()] == ["captions.txt"]
     return sorted(_facts(sample) for sample in samples)
@@ -113,7 +113,7 @@ def _finish(folder: Path) -> None:
         assert running.stop() == 0
     if _unfinished(folder):
         with daemon(folder) as running:
-            running.wait(lambda status: not _unfinished(folder), "a tidy picture folder")
+            running.wait(lambda status: not _unfinished(folder), "a tidy image folder")
             assert running.stop() == 0
 
 

@@ -52,19 +52,19 @@ def _until_removed(running: RunningDaemon) -> None:
 
 
 def _check(folder: Path) -> list[RemovalSample]:
-    """Each counted once, every picture that a row names whole, and no other there; returns the samples."""
+    """Each counted once, every image that a row names whole, and no other there; returns the samples."""
     with closing(sqlite3.connect(folder / "state.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         named = {name for (name,) in connection.execute(NAMED) if name}
         ((boxes,),) = connection.execute("SELECT sum(n) FROM verdicts WHERE stage = 'erase'").fetchall()
-        ((things,),) = connection.execute("SELECT sum(n) FROM verdicts WHERE stage = 'inspect'").fetchall()
+        ((objects,),) = connection.execute("SELECT sum(n) FROM verdicts WHERE stage = 'inspect'").fetchall()
         ((pairs, erased),) = connection.execute("SELECT (SELECT count(*) FROM removals), count(*) FROM erasures")
-    assert (boxes, things, erased) == (5 * pairs, 3 * pairs, 3 * pairs)
-    pictures = folder / "pictures"
-    assert {str(path.relative_to(pictures)) for path in pictures.rglob("*") if path.is_file()} == named
+    assert (boxes, objects, erased) == (5 * pairs, 3 * pairs, 3 * pairs)
+    images = folder / "pictures"
+    assert {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()} == named
     for name in named:
-        with Image.open(pictures / name) as picture:
-            picture.load()
+        with Image.open(images / name) as image:
+            image.load()
     with Reader.open(folder / "state.db") as reader:
         return list(reader.removal_samples())
 

@@ -8,7 +8,7 @@ import pytest
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
 from imgdiffd.mini.evaluate import demo_captions
-from imgdiffd.mini.harness import Laboratory
+from imgdiffd.mini.harness import Harness
 from imgdiffd.store import ItemStory
 
 CAPTIONS = demo_captions()[:10]
@@ -19,9 +19,9 @@ REAL = (
 
 
 async def _run(folder: Path, captions: list[str]) -> list[ItemStory]:
-    laboratory = Laboratory(folder)
-    async with laboratory.store() as store:
-        return await laboratory.run(store, captions, load_profile("mini"))
+    harness = Harness(folder)
+    async with harness.store() as store:
+        return await harness.run(store, captions, load_profile("mini"))
 
 
 def _said(story: ItemStory) -> tuple[object, ...]:
@@ -61,8 +61,8 @@ def test_a_run_repeated_in_another_order_gives_the_same_files_and_texts(
     for story in again:
         before = by_caption[story.caption]
         assert _said(story) == _said(before)
-        pictures = [(story.pair, before.pair)]
-        for new, old in pictures:
+        images = [(story.pair, before.pair)]
+        for new, old in images:
             assert new is not None
             assert old is not None
             for name, old_name in ((new.image1, old.image1), (new.image2, old.image2)):

@@ -14,11 +14,11 @@ from imgdiffd.method.messages import DescribeInput, RegionInput, RewriteInput
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Role, Stage
 from imgdiffd.stages.describe import question
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from tests.tiny import captioners as tiny_captioners
 from tests.tiny import other_captioners
 from tests.tiny.chats import CHATS, save_chat, save_vicuna
-from tests.tiny.swapped import changed, loaded, ran, save_base, save_pictures, swapped, with_source
+from tests.tiny.swapped import changed, loaded, ran, save_base, save_images, swapped, with_source
 
 CAPTIONS = ("a red ball and a blue house on the grass", "a fish", "a red star and a blue house on the grass")
 BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))
@@ -30,8 +30,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    return save_pictures(tmp_path)
+def images(tmp_path: Path) -> Images:
+    return save_images(tmp_path)
 
 
 @pytest.mark.parametrize("family", CHATS)
@@ -88,7 +88,7 @@ CAPTIONERS = {
 
 @pytest.mark.parametrize("family", CAPTIONERS)
 def test_another_captioner_answers_as_its_own_library_has_it(
-    base: Path, pictures: Pictures, tmp_path: Path, family: str
+    base: Path, images: Images, tmp_path: Path, family: str
 ) -> None:
     folder = base / f"captioner-{family}"
     CAPTIONERS[family](folder)
@@ -103,7 +103,7 @@ def test_another_captioner_answers_as_its_own_library_has_it(
         content = [{"type": "image"}, {"type": "text", "text": question(profile.describe, box, 64, 48)}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         for name, answer in (("1.png", region.text1), ("2.png", region.text2)):
-            inputs = processor(images=[pictures.read(name)], text=[text], return_tensors="pt")
+            inputs = processor(images=[images.read(name)], text=[text], return_tensors="pt")
             made = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
             assert answer == processor.tokenizer.decode(made, skip_special_tokens=True).strip()
             assert answer

@@ -28,7 +28,7 @@ from imgdiffd.method.removal_messages import EraseInput, EraseOutput, InspectInp
 from imgdiffd.pipeline import Role, Stage
 from tests.tiny.judge import save_judge
 from tests.tiny.models import save_all
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 LIMIT_S = 560
 ERASER = '[eraser]\nsource = "painter"\npictures_per_pass = 3\n'
@@ -51,13 +51,13 @@ def profile() -> Profile:
     mini = load_profile("mini")
     loose = {"value": 2.0}
     changes = {
-        "generate": mini.generate.model_dump() | {"picture_px": PICTURE_PX, "steps": 2},
+        "generate": mini.generate.model_dump() | {"picture_px": IMAGE_PX, "steps": 2},
         "rewrite": mini.rewrite.model_dump() | {"max_new_tokens": 8},
         "locate": mini.locate.model_dump() | {"crop_cosine_below": loose, "min_area": 0.0},
         "describe": mini.describe.model_dump() | {"text_cosine_below": loose, "max_new_tokens": 6},
         "contrast": mini.contrast.model_dump() | {"max_new_tokens": 6},
         "removal": mini.removal.model_dump()
-        | {"crop_cosine_below": loose, "targets": 1, "picture_px": PICTURE_PX}
+        | {"crop_cosine_below": loose, "targets": 1, "picture_px": IMAGE_PX}
         | EVERYTHING,
     }
     return Profile.model_validate(mini.model_dump() | changes)
@@ -107,11 +107,11 @@ async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mat
     kinds = [output.kind for output in found[0]]
     assert {kind: kinds.count(kind) for kind in kinds} == {stage.value: len(CAPTIONS) for stage in Stage}
     files = sorted(path.relative_to(tmp_path / "0") for path in (tmp_path / "0").rglob("*.png"))
-    things = sum(len(output.erasures) for output in found[0] if isinstance(output, EraseOutput))
-    inspected = [thing for output in found[0] if isinstance(output, InspectOutput) for thing in output.things]
-    assert len(inspected) == things > 0
-    assert len(files) == 4 * len(CAPTIONS) + things + 2 * sum(bool(thing.with_image) for thing in inspected)
+    objects = sum(len(output.erasures) for output in found[0] if isinstance(output, EraseOutput))
+    inspected = [obj for output in found[0] if isinstance(output, InspectOutput) for obj in output.objects]
+    assert len(inspected) == objects > 0
+    assert len(files) == 4 * len(CAPTIONS) + objects + 2 * sum(bool(obj.with_image) for obj in inspected)
     for path in files:
         assert (tmp_path / "0" / path).read_bytes() == (tmp_path / "1" / path).read_bytes()
         with Image.open(tmp_path / "0" / path) as image:
-            assert image.size == (PICTURE_PX, PICTURE_PX)
+            assert image.size == (IMAGE_PX, IMAGE_PX)

@@ -223,8 +223,8 @@ def check(schedule: Schedule) -> None:
     assert (after.open, after.queued, after.running, after.stranded) == (0, 0, 0, 0)
     if not schedule.floods:
         assert work.most_held <= schedule.max_open + background_bound(schedule.max_open)
-    set_aside = {item for item, end in work.ended.items() if end == "set aside"}
-    assert set_aside == {item for item in work.charged if work.charged.count(item) >= 3 and item in set_aside}
+    quarantine = {item for item, end in work.ended.items() if end == "set aside"}
+    assert quarantine == {item for item in work.charged if work.charged.count(item) >= 3 and item in quarantine}
     if not schedule.kills:
         assert set(work.charged) <= set(schedule.culprits), "an innocent was charged"
     assert schedule.looks < 8 * (len(work.ran) + work.refills + 20), "the loop spins"
@@ -243,7 +243,7 @@ def test_schedules_reach_every_kind_of_event() -> None:
         seen["out_of_memory"] += after.out_of_memory
         seen["deaths"] += after.deaths
         seen["broken"] += after.broken
-        seen["set_aside"] += after.set_aside
+        seen["set_aside"] += after.quarantine
         seen["cancelled"] += sum(end == "cancelled" for end in schedule.work.ended.values())
         seen["sizes"] += sum(size > 1 for sizes in after.batch_sizes.values() for size in sizes)
     assert all(seen.values()), seen

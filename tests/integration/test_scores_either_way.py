@@ -56,15 +56,15 @@ def looks() -> list[tuple[Tensor, Tensor, list[Box]]]:
     return found
 
 
-def processed(processor: Any, picture: Tensor, boxes: list[Box]) -> Tensor:
-    whole = Image.fromarray(picture.permute(1, 2, 0).numpy())
+def processed(processor: Any, image: Tensor, boxes: list[Box]) -> Tensor:
+    whole = Image.fromarray(image.permute(1, 2, 0).numpy())
     return torch.cat(
         [torch.as_tensor(processor(images=whole.crop(box), return_tensors="pt")["pixel_values"]) for box in boxes]
     )
 
 
 @WAYS
-def test_the_cosine_of_two_pictures_crops_is_the_same_to_five_thousandths(
+def test_the_cosine_of_two_images_crops_is_the_same_to_five_thousandths(
     models: Models, looks: list[tuple[Tensor, Tensor, list[Box]]], monkeypatch: pytest.MonkeyPatch, products: bool
 ) -> None:
     monkeypatch.setattr(clip_module, "crop", partial(crop, products=products))
@@ -74,9 +74,9 @@ def test_the_cosine_of_two_pictures_crops_is_the_same_to_five_thousandths(
         ours = (clip.embed_crops(one, boxes) * clip.embed_crops(two, boxes)).sum(-1)
         seen = [
             functional.normalize(
-                clip._model.get_image_features(pixel_values=processed(processor, picture, boxes)).pooler_output, dim=-1
+                clip._model.get_image_features(pixel_values=processed(processor, image, boxes)).pooler_output, dim=-1
             )
-            for picture in (one, two)
+            for image in (one, two)
         ]
         theirs = (seen[0] * seen[1]).sum(-1)
         assert float((ours - theirs).abs().max()) < LIMIT

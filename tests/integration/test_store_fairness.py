@@ -8,7 +8,7 @@ import pytest
 
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store, TaskRow
-from imgdiffd.store.fair_share import in_turn
+from imgdiffd.store.fair_share import fair_order
 from tests.fakes.answers import captions
 from tests.fakes.store_driver import MANY, advance_to, record, submit
 
@@ -76,6 +76,6 @@ async def test_turns_read_no_more_than_they_give() -> None:
             read.append(row.item)
             yield row
 
-    turns = in_turn({1: reading(1), 2: reading(2)}, {1: 3})
+    turns = fair_order({1: reading(1), 2: reading(2)}, {1: 3})
     assert [next(turns).item for _ in range(6)] == [200, 201, 202, 100, 203, 101]
     assert len(read) == 6

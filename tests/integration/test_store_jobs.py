@@ -162,7 +162,7 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
         tasks = await advance_to(store, Stage.COMPARE)
         for task, reason in zip(tasks, ["worker_died", "worker_died", "stage_error"], strict=True):
             await store.record_crashes([task.item])
-            assert await store.set_aside(task.item, reason, "signal 11")
+            assert await store.quarantine(task.item, reason, "signal 11")
         row = await store.job(job.id)
         assert row is not None
         assert (row.state, row.states) == (JobState.DONE, {ItemState.FAILED: 3})
@@ -181,7 +181,7 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
 async def test_failed_items_of_a_cancelled_job_stay_failed(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 2)
-        await store.set_aside((await ready(store))[0].item, "worker_died", "")
+        await store.quarantine((await ready(store))[0].item, "worker_died", "")
         await store.cancel(job.id)
         assert await store.retry() == 0
 

@@ -120,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
             for task in await self.store.ready_tasks(1, ()):
                 await self.store.record_crashes([task.item])
                 if aside:
-                    assert await self.store.set_aside(task.item, "worker_died", "signal 11")
+                    assert await self.store.quarantine(task.item, "worker_died", "signal 11")
 
         self.run(blame())
 

@@ -156,7 +156,7 @@ async def main():
         await submit(store, 6)
         tasks = await ready(store)
         await record(store, tasks[:3])
-        results.complete_jobs = die  # the last thing that happens before the transaction ends
+        results.complete_jobs = die  # the last object that happens before the transaction ends
         await record(store, tasks[3:])
 
 asyncio.run(main())

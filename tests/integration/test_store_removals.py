@@ -12,7 +12,7 @@ from imgdiffd.images.sweep import folders, superfluous
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.removal_messages import EraseInput, InspectInput
 from imgdiffd.pipeline import REMOVAL_STAGES, Stage
-from imgdiffd.settings import KeepPictures
+from imgdiffd.settings import KeepImages
 from imgdiffd.store import Reader, RemovalStory, Store, TaskRow, removals
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.fakes.store_driver import advance_to, finish, ready, record, submit
@@ -20,7 +20,7 @@ from tests.integration.test_store_migration import old_database
 
 pytestmark = pytest.mark.anyio
 
-KEEPS: tuple[KeepPictures, ...] = ("all", "samples")
+KEEPS: tuple[KeepImages, ...] = ("all", "samples")
 
 
 async def story_of(store: Store, item: int) -> RemovalStory:
@@ -102,13 +102,13 @@ async def test_a_job_is_done_with_its_captions_and_its_removals_go_on_to_samples
     with Reader.open(path) as reader:
         samples = list(reader.removal_samples(job.id))
         assert [(each.erasure.image, each.original, each.erased, each.caption) for each in samples] == [
-            (1, "1-1-1-with.png", "1-1-1-without.png", "thing of picture 1"),
-            (2, "1-1-2-with.png", "1-1-2-without.png", "thing of picture 2"),
+            (1, "1-1-1-with.png", "1-1-1-without.png", "object of image 1"),
+            (2, "1-1-2-with.png", "1-1-2-without.png", "object of image 2"),
         ]
         assert list(reader.removal_samples(job.id + 1)) == []
 
 
-async def test_a_thing_that_is_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:
+async def test_a_object_that_is_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         await submit(store, 1)
         recorded = await record(store, await captions_done(store))
@@ -135,7 +135,7 @@ async def test_a_result_that_comes_twice_or_late_changes_nothing(tmp_path: Path)
         assert await give([one], attempt=2) == 1
         assert await give([one]) == 0
         assert await give([one]) == 1
-        assert await store.set_aside(other.item, "broke_erase", "boom")
+        assert await store.quarantine(other.item, "broke_erase", "boom")
         assert await give([other]) == 1
         assert len((await story_of(store, 1)).erasures) == 2
         assert (await story_of(store, 2)).erasures == ()
@@ -150,8 +150,8 @@ async def test_crashes_and_setting_aside_are_the_removals_own_and_retry_brings_i
         await store.record_crashes([task.item])
         await store.record_crashes([1, task.item])
         assert [each.crashes for each in await ready(store)] == [2]
-        assert await store.set_aside(task.item, "broke_erase", "boom")
-        assert not await store.set_aside(task.item, "broke_erase", "again")
+        assert await store.quarantine(task.item, "broke_erase", "boom")
+        assert not await store.quarantine(task.item, "broke_erase", "again")
         story = await story_of(store, 1)
         assert (story.state, story.reason, story.detail, story.crashes) == (ItemState.FAILED, "broke_erase", "boom", 2)
         assert (await store.item_story(1)).state is ItemState.SAMPLED
@@ -224,7 +224,7 @@ async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
         await record(store, await advance_to(store, Stage.COMPARE))
         await store.cancel(1)
         await submit(store, captions(6, start=10))
-        await store.adopt_pairs()
+        await store.backfill_pairs()
     async with Store.open(path) as store:
         tasks = await advance_to(store, Stage.COMPARE)
         await record(store, tasks[:1], passes=False)
@@ -232,7 +232,7 @@ async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
         await record(store, [task for task in await ready(store) if task.stage is Stage.LOCATE][:1], passes=False)
     for _ in range(2):
         async with Store.open(path, removal=True) as store:
-            await store.adopt_pairs()
+            await store.backfill_pairs()
             waiting = [-task.item for task in await ready(store) if task.stage is Stage.ERASE]
             assert waiting == [task.item for task in tasks[1:4]]
     async with Store.open(path, removal=True) as store:
@@ -240,7 +240,7 @@ async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
         assert (await store.removals())[2].in_state(ItemState.SAMPLED) == 5
 
 
-async def test_the_sweep_keeps_removal_pictures_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
+async def test_the_sweep_keeps_removal_images_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
     folder = tmp_path / "pictures" / "000000"
     folder.mkdir(parents=True)
     async with Store.open(tmp_path / "s.db", removal=True) as store:
@@ -254,7 +254,7 @@ async def test_the_sweep_keeps_removal_pictures_that_rows_name_and_all_of_unfini
         for name in (*kept, "1-1-1-e9.png", "1-1-1-with.png"):
             (folder / name).touch()
         [(found, items)] = folders(tmp_path / "pictures")
-        known = await store.pictures(items)
+        known = await store.images(items)
         for keep in KEEPS:
             doomed = superfluous(found, known, keep, asked_ns=2**63, started_ns=0)
             assert [path.name for path in doomed] == ["1-1-1-e9.png"]
@@ -267,23 +267,23 @@ async def test_what_removal_is_still_to_take_up_is_adoptable_where_there_is_remo
         tasks = await advance_to(store, Stage.COMPARE)
         await record(store, tasks[:1], passes=False)
         await record(store, tasks[1:])
-        assert not any(each.adoptable for each in (await store.pictures(range(9))).values())
+        assert not any(each.backfillable for each in (await store.images(range(9))).values())
     async with Store.open(path, removal=True) as store:
-        adoptable = {item for item, each in (await store.pictures(range(9))).items() if each.adoptable}
-        assert adoptable == {task.item for task in tasks[1:]}
-        await store.adopt_pairs()
-        assert not any(each.adoptable for each in (await store.pictures(range(9))).values())
+        backfillable = {item for item, each in (await store.images(range(9))).items() if each.backfillable}
+        assert backfillable == {task.item for task in tasks[1:]}
+        await store.backfill_pairs()
+        assert not any(each.backfillable for each in (await store.images(range(9))).values())
         assert await store.items_of(job.id) == range(1, 5)
         assert await store.items_of(99) == range(0)
 
 
-async def test_pairs_whose_pictures_were_not_kept_are_not_taken_up(tmp_path: Path) -> None:
+async def test_pairs_whose_images_were_not_kept_are_not_taken_up(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Store.open(path) as store:
         await submit(store, 3)
         await record(store, await advance_to(store, Stage.COMPARE))
     async with Store.open(path, removal=True) as store:
-        await store.adopt_pairs(lambda names: {"2-1-2.png"} & set(names))
+        await store.backfill_pairs(lambda names: {"2-1-2.png"} & set(names))
         assert [-task.item for task in await ready(store) if task.stage is Stage.ERASE] == [1, 3]
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def _mixed(store: Store) -> None:
-    """Six captions: one unfit to rewrite, one pair too different, one set aside, one without a region, two sampled."""
+    """Six captions: one unfit to rewrite, a pair too different, one quarantined, one without regions, two sampled."""
     await submit(store, 6)
     unchanged, *rest = await ready(store)
     while task := next((task for task in await ready(store) if task.item == unchanged.item), None):
@@ -26,7 +26,7 @@ async def _mixed(store: Store) -> None:
     await record(store, await ready(store))
     different, broken, *rest = await ready(store)
     await record(store, [different], passes=False)
-    await store.set_aside(broken.item, "broke_compare", "signal 11")
+    await store.quarantine(broken.item, "broke_compare", "signal 11")
     await record(store, rest)
     boxless, *rest = await ready(store)
     await record(store, [boxless], passes=False, boxes=3)

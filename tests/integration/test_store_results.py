@@ -10,7 +10,7 @@ import pytest
 
 from imgdiffd.images.retention import named, unfinished
 from imgdiffd.job import ItemState, JobState
-from imgdiffd.method.filters import left_picture
+from imgdiffd.method.filters import left_image
 from imgdiffd.method.messages import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
 from imgdiffd.store import Reader, Store
@@ -94,7 +94,7 @@ async def test_inputs_carry_what_earlier_stages_answered(tmp_path: Path) -> None
         await advance_to(store, Stage.CONTRAST)
         [contrasted] = await store.stage_inputs(Stage.CONTRAST, [task.item])
         assert isinstance(contrasted, ContrastInput)
-        sides = [left_picture(PROFILE, "a cat on mat number 1", 1, index) for index in (0, 1)]
+        sides = [left_image(PROFILE, "a cat on mat number 1", 1, index) for index in (0, 1)]
         assert [(region.text1, region.text2, region.left) for region in contrasted.regions] == [
             ("a cat", "a dog", side) for side in sides
         ]
@@ -109,7 +109,7 @@ async def test_inputs_keep_their_order_and_leave_out_items_that_are_elsewhere(tm
         await submit(store, 4)
         tasks = await ready(store)
         await record(store, [tasks[1]])
-        await store.set_aside(tasks[2].item, "worker_died", "")
+        await store.quarantine(tasks[2].item, "worker_died", "")
         wanted = [tasks[3].item, tasks[2].item, tasks[1].item, tasks[0].item, 999]
         assert [one.item for one in await store.stage_inputs(Stage.REWRITE, wanted)] == [tasks[3].item, tasks[0].item]
 
@@ -121,7 +121,7 @@ async def test_a_stale_result_changes_nothing_and_is_counted(tmp_path: Path) -> 
         inputs = await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks])
         await record(store, tasks[:1])  # moved on
         await record(store, tasks[1:2], passes=False)  # is at its second attempt
-        await store.set_aside(tasks[2].item, "worker_died", "")  # has ended
+        await store.quarantine(tasks[2].item, "worker_died", "")  # has ended
         before = [await store.item_story(task.item) for task in tasks]
         counted = await store.funnel()
         late = await store.record(Stage.REWRITE, "cpu:1", PROFILE, answers(inputs), dict.fromkeys((1, 2, 3), 1), 1.0)
@@ -241,8 +241,8 @@ async def test_crashes_are_counted_through_a_restart_and_forgotten_once_a_stage_
         assert [task.crashes for task in await ready(store)] == [2, 1]
         await record(store, [first])
         assert [(task.item, task.crashes) for task in await ready(store)] == [(first.item, 0), (second.item, 1)]
-        assert await store.set_aside(second.item, "broke_rewrite", "signal 11, three times")
-        assert not await store.set_aside(second.item, "again", "")
+        assert await store.quarantine(second.item, "broke_rewrite", "signal 11, three times")
+        assert not await store.quarantine(second.item, "again", "")
         story = await store.item_story(second.item)
         assert (story.state, story.reason, story.detail) == (
             ItemState.FAILED,
@@ -276,7 +276,7 @@ async def test_a_sample_holds_all_that_an_export_needs(tmp_path: Path) -> None:
     assert first.scores["clip_image_cosine"] == pytest.approx(0.1)
     assert first.scores["clip_text_cosine"] == 0.3
     assert (first.text1, first.text2, first.difference) == ("a cat", "a dog", "A cat became a dog.")
-    assert first.left == left_picture(PROFILE, first.caption1, 1, 0)
+    assert first.left == left_image(PROFILE, first.caption1, 1, 0)
     assert (first.left_image, first.right_image) == (f"{item}-r0-left.png", f"{item}-right.png")
     assert first.created_at == 77.0
 
@@ -297,19 +297,19 @@ async def test_a_reader_beside_the_daemon_sees_every_sample_page_by_page(
             assert reader.item_story(1) == await store.item_story(1)
 
 
-async def test_pictures_that_rows_name_and_items_that_may_yet_name_some_are_told(tmp_path: Path) -> None:
+async def test_images_that_rows_name_and_items_that_may_yet_name_some_are_told(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 3)
         tasks = await ready(store)
         await record(store, tasks[:2])
-        assert [unfinished(each) for each in (await store.pictures(range(100))).values()] == [True] * 3
-        assert list(await store.pictures(range(tasks[1].item, 3))) == [tasks[1].item]
+        assert [unfinished(each) for each in (await store.images(range(100))).values()] == [True] * 3
+        assert list(await store.images(range(tasks[1].item, 3))) == [tasks[1].item]
         await record(store, (await ready(store))[:1])
-        known = await store.pictures(range(100))
+        known = await store.images(range(100))
         assert [each.pair for each in known.values()] == [("1-1-1.png", "1-1-2.png"), (), ()]
-        await store.set_aside(2, "broke_generate", "boom")
+        await store.quarantine(2, "broke_generate", "boom")
         await finish(store)
-        known = await store.pictures(range(100))
+        known = await store.images(range(100))
         assert named(known[1]) == {"1-1-1.png", "1-1-2.png", "1-r0-left.png", "1-r1-left.png", "1-right.png"}
         assert not any(map(unfinished, known.values()))
         assert [(each.state, each.live) for each in known.values()] == [
@@ -319,4 +319,4 @@ async def test_pictures_that_rows_name_and_items_that_may_yet_name_some_are_told
         ]
         await submit(store, captions(2, start=50))
         await store.cancel(2)
-        assert {each.live for each in (await store.pictures(range(4, 6))).values()} == {False}
+        assert {each.live for each in (await store.images(range(4, 6))).values()} == {False}

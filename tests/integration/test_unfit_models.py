@@ -74,7 +74,7 @@ UNFIT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "SD 1.5": ("painter", other_models.save_sd15, "no tokenizer_2 and no text_encoder_2: SDXL has two"),
     "an inpainting UNet": ("painter", _sdxl_of(tiny_unet(in_channels=9)), "reads 9 channels and writes 4"),
     "texts of another width": ("painter", _sdxl_of(tiny_unet(cross_attention_dim=48)), "of width 48, .* write 64"),
-    "a text model": ("clip", _bert, "a BertModel does not embed pictures and texts .name a CLIP"),
+    "a text model": ("clip", _bert, "a BertModel does not embed images and texts .name a CLIP"),
     "SigLIP 2 of any shape": ("clip", other_models.save_siglip2_of_any_shape, "SigLIP 2 of fixed resolution"),
     "a BLIP that describes": ("blip", _blip_that_describes, "its weights lack"),
     "a CLIP for a BLIP": ("blip", tiny_models.save_clip, "of type clip .name a BLIP for image-text retrieval"),
@@ -82,7 +82,7 @@ UNFIT: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a network of torch": ("segmenter", _plain_network, "a Linear, which makes no masks"),
     "weights alone": ("segmenter", lambda f: torch.save({"a": torch.ones(1)}, f / "tiny-seg.pt"), "no network"),
     "a CLIP for an LLM": ("rewriter", tiny_models.save_clip, "of type clip .name a chat LLM"),
-    "no picture template": (
+    "no image template": (
         "captioner",
         _captioner_without_template,
         "no chat template .set chat_template under .captioner",

@@ -19,7 +19,7 @@ from imgdiffd.method.messages import GenerateOutput, RenderOutput, StageOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store, TaskRow
 from tests.fakes.answers import PROFILE, answers, captions
-from tests.powercut.pictures import content_of
+from tests.powercut.images import content_of
 
 DATA = Path("/data")
 HANDS = 4  # at work at once, so that commits are shared
@@ -82,23 +82,23 @@ class Guest:
 
     async def run(self) -> None:
         """Until the power goes."""
-        pictures = DATA / "pictures"
-        pictures.mkdir(exist_ok=True)
+        images = DATA / "pictures"
+        images.mkdir(exist_ok=True)
         async with Store.open(DATA / "state.db") as store:
             await store.drop_unread_jobs()
             _say("UP")
             async with anyio.create_task_group() as group:
                 for _ in range(HANDS):
-                    group.start_soon(self._work, store, pictures)
+                    group.start_soon(self._work, store, images)
 
-    async def _work(self, store: Store, pictures: Path) -> None:
+    async def _work(self, store: Store, images: Path) -> None:
         while True:
             tasks = await self._take(store)
             items = [task.item for task in tasks]
             stage = tasks[0].stage
             outputs = answers(await store.stage_inputs(stage, items), passes=True)
-            if files := {name: content_of(name) for output in outputs for name in _pictures(output)}:
-                write_whole(pictures, files)
+            if files := {name: content_of(name) for output in outputs for name in _images(output)}:
+                write_whole(images, files)
             attempts = {task.item: task.attempt for task in tasks}
             recorded = await store.record(stage, "guest", PROFILE, outputs, attempts, 0.001)
             if recorded.stale:
@@ -126,7 +126,7 @@ async def _submit(store: Store) -> None:
     _say(f"J {done.id} {done.total}")
 
 
-def _pictures(output: StageOutput) -> Sequence[str]:
+def _images(output: StageOutput) -> Sequence[str]:
     if isinstance(output, GenerateOutput):
         return output.image1, output.image2
     if isinstance(output, RenderOutput):

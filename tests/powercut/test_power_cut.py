@@ -15,8 +15,8 @@ import pytest
 
 from imgdiffd.job import TERMINAL_ITEM_STATES
 from imgdiffd.pipeline import DEPTH, Stage
+from tests.powercut.images import content_of
 from tests.powercut.machine import FOLDER, files_on, make_disk, powered
-from tests.powercut.pictures import content_of
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="`make test-powercut` builds the machine and runs this")
 CUTS = int(os.environ.get("POWER_CUTS", "20"))
@@ -55,7 +55,7 @@ def _live(disk: Path, lines: int, promised: Promised) -> None:
     raise AssertionError("\n".join(["the guest fell silent:", *said]))
 
 
-def _pictures_named(connection: sqlite3.Connection) -> set[str]:
+def _images_named(connection: sqlite3.Connection) -> set[str]:
     rows = connection.execute(
         "SELECT image1 FROM pairs UNION SELECT image2 FROM pairs"
         " UNION SELECT left_image FROM samples UNION SELECT right_image FROM samples"
@@ -78,7 +78,7 @@ def _lost(connection: sqlite3.Connection, promised: Promised) -> list[str]:
     return lost
 
 
-def test_a_power_cut_loses_nothing_acknowledged_and_leaves_no_partial_picture(tmp_path: Path) -> None:
+def test_a_power_cut_loses_nothing_acknowledged_and_leaves_no_partial_image(tmp_path: Path) -> None:
     draw, disk, promised = random.Random(SEED), tmp_path / "disk.img", Promised()
     make_disk(disk)
     for cut in range(CUTS):
@@ -89,7 +89,7 @@ def test_a_power_cut_loses_nothing_acknowledged_and_leaves_no_partial_picture(tm
             assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok", cut
             assert not connection.execute("PRAGMA foreign_key_check").fetchall(), cut
             assert _lost(connection, promised) == [], cut
-            named = _pictures_named(connection)
+            named = _images_named(connection)
         for name in named:
             assert (after / "pictures" / name).read_bytes() == content_of(name), (cut, name)
     assert len(promised.stages) > CUTS

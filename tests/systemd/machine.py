@@ -84,10 +84,10 @@ class Machine:
 
 def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
     deadline = time.monotonic() + LIMIT_S
-    children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
+    processes = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
     while True:
         assert nspawn.poll() is None, f"systemd-nspawn ended with {nspawn.returncode}"
-        for pid in children.read_text().split():
+        for pid in processes.read_text().split():
             if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
                 return int(pid)
         assert time.monotonic() < deadline, "the machine did not start"

@@ -75,9 +75,9 @@ def test_a_killed_service_comes_back_and_finishes_the_job_with_nothing_doubled(
     assert samples
     assert max(Counter((sample.item, sample.region) for sample in samples).values()) == 1
     named = {name for sample in samples for name in (sample.left_image, sample.right_image)}
-    pictures = state_folder / "pictures"
-    assert all((pictures / name).is_file() for name in named)
-    assert not list(pictures.rglob(".tmp-*"))
+    images = state_folder / "pictures"
+    assert all((images / name).is_file() for name in named)
+    assert not list(images.rglob(".tmp-*"))
 
 
 def test_members_of_the_group_use_the_socket_and_the_inbox_and_others_do_not(machine: Machine) -> None:

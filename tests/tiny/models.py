@@ -34,7 +34,7 @@ CHAT = (
     "{{ bos_token }}{% for m in messages %}USER: {{ m['content'] }} {% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-PICTURE_CHAT = (
+IMAGE_CHAT = (
     "{% for m in messages %}USER: {% for part in m['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
@@ -129,7 +129,7 @@ def save_captioner(folder: Path) -> None:
         tokenizer(256),
         patch_size=8,
         vision_feature_select_strategy="default",
-        chat_template=PICTURE_CHAT,
+        chat_template=IMAGE_CHAT,
         image_token="<image>",
         num_additional_image_tokens=1,
     ).save_pretrained(folder)
@@ -147,7 +147,7 @@ def save_segmenter(folder: Path, file: str = "tiny-seg.pt") -> None:
     head = [[[1, 2], 1, "Segment", ["nc", 4, 8]]]
     network = SegmentationModel({"nc": 1, "backbone": backbone, "head": head}, ch=3, nc=1, verbose=False)
     network.names, network.args = {0: "object"}, {}
-    for branch in network.model[-1].cv3:  # sure of things enough for some boxes
+    for branch in network.model[-1].cv3:  # sure of objects enough for some boxes
         branch[-1].bias.data.zero_()
         branch[-1].weight.data.normal_(std=0.5)
     folder.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,11 @@ from transformers import (
 )
 
 from tests.tiny import captioners as tiny_captioners
-from tests.tiny.models import PICTURE_CHAT, SPECIAL, TEXT, VISION, tokenizer
+from tests.tiny.models import IMAGE_CHAT, SPECIAL, TEXT, VISION, tokenizer
 
 
 def save_llava(folder: Path) -> None:
-    """LLaVA 1.5: one square view of the picture."""
+    """LLaVA 1.5: one square view of the image."""
     torch.manual_seed(4)
     config = LlavaConfig(
         vision_config={**VISION, "image_size": 32, "model_type": "clip_vision_model", "projection_dim": 16},
@@ -39,14 +39,14 @@ def save_llava(folder: Path) -> None:
         tokenizer(256),
         patch_size=8,
         vision_feature_select_strategy="default",
-        chat_template=PICTURE_CHAT,
+        chat_template=IMAGE_CHAT,
         image_token="<image>",
         num_additional_image_tokens=1,
     ).save_pretrained(folder)
 
 
 def save_qwen3_vl(folder: Path) -> None:
-    """Qwen3-VL: features of the picture are added to the states of several layers of the LLM."""
+    """Qwen3-VL: features of the image are added to the states of several layers of the LLM."""
     tiny_captioners.save_qwen2_vl(folder)  # for its tokenizer and its chat template
     old = Qwen2VLProcessor.from_pretrained(folder)
     marks = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

@@ -39,7 +39,7 @@ from transformers import (
 from imgdiffd.mini.tokenizer import build_tokenizer
 from tests.tiny.chats import bytes_of_sentencepiece
 from tests.tiny.models import SENTENCES, WORDS
-from tests.tiny.sdxl import PICTURE_PX, tiny_unet
+from tests.tiny.sdxl import IMAGE_PX, tiny_unet
 
 
 def save_sdxl(folder: Path, *, widths: tuple[int, int] = (32, 32), scheduler: Any = None, **save: Any) -> Path:
@@ -81,7 +81,7 @@ def vae() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=8,
-        sample_size=PICTURE_PX,
+        sample_size=IMAGE_PX,
     )
 
 
@@ -94,7 +94,7 @@ def save_sd15(folder: Path) -> Path:
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(
-            sample_size=PICTURE_PX // 2,
+            sample_size=IMAGE_PX // 2,
             block_out_channels=(16, 32),
             layers_per_block=1,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -121,7 +121,7 @@ def _towers(width: int, image: int, patch: int, **text: Any) -> dict[str, Any]:
 
 
 def save_clip(folder: Path, width: int, image: int, patch: int) -> Path:
-    """A CLIP whose towers are `width` wide and whose pictures have `image` px in patches of `patch`."""
+    """A CLIP whose towers are `width` wide and whose images have `image` px in patches of `patch`."""
     tokenizer = build_tokenizer()
     torch.manual_seed(2)
     text = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id}
@@ -170,7 +170,7 @@ def _save_siglip(folder: Path, tokenizer: Any, vocabulary: int) -> Path:
 
 
 def save_siglip2_of_any_shape(folder: Path) -> Path:
-    """A NaFlex SigLIP 2, which takes each picture in as many patches as its shape wants."""
+    """A NaFlex SigLIP 2, which takes each image in as many patches as its shape wants."""
     vocabulary = bytes_of_sentencepiece(("<pad>", "<eos>", "<bos>", "<unk>", "<mask>"))
     towers = _towers(24, 40, 8, vocab_size=len(vocabulary), max_position_embeddings=16)
     towers["vision_config"] = {**towers["vision_config"], "num_patches": 16}

@@ -18,14 +18,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from imgdiffd.mini.tokenizer import build_tokenizer
 
 TEXT_WIDTH = 32  # of each of the two encoders
-PICTURE_PX = 32
+IMAGE_PX = 32
 
 
 def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     """An SDXL-shaped UNet: both attentions over 16×16 and 8×8 latents, pooled text and sizes as conditions."""
     torch.manual_seed(11)
     config: dict[str, Any] = {
-        "sample_size": PICTURE_PX // 2,
+        "sample_size": IMAGE_PX // 2,
         "in_channels": 4,
         "out_channels": 4,
         "block_out_channels": (32, 64),
@@ -67,7 +67,7 @@ def tiny_sdxl(folder: Path, *, zero_empty_prompt: bool = True, scheduler: Any = 
     text = _text_config(tokenizer.eos_token_id, len(tokenizer), tokenizer.model_max_length)
     unet = tiny_unet()
     for name, weight in unet.named_parameters():
-        if "attn2.to_v" in name:  # and random captions hardly move the picture
+        if "attn2.to_v" in name:  # and random captions hardly move the image
             weight.data.mul_(8)
     torch.manual_seed(12)
     StableDiffusionXLPipeline(
@@ -78,7 +78,7 @@ def tiny_sdxl(folder: Path, *, zero_empty_prompt: bool = True, scheduler: Any = 
             layers_per_block=1,
             latent_channels=4,
             norm_num_groups=8,
-            sample_size=PICTURE_PX,
+            sample_size=IMAGE_PX,
         ),
         text_encoder=CLIPTextModel(text),
         text_encoder_2=CLIPTextModelWithProjection(text),

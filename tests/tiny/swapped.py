@@ -1,6 +1,6 @@
 """A bundle of tiny models of which one line is swapped for another, and what its stages answer.
 
-It owns the base bundle's folders, the text of its file and two pictures; it does not know which models take the place
+It owns the base bundle's folders, the text of its file and two images; it does not know which models take the place
 of others.
 """
 
@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.fleet.wire import Batch, Start
+from imgdiffd.fleet.wire import RunBatch, Start
 from imgdiffd.method.messages import StageInput
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.pipeline import Role, Stage
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.worker.engine import StageEngine
 from tests.tiny import models as tiny_models
 from tests.tiny.sdxl import tiny_sdxl
@@ -48,9 +48,9 @@ def loaded(bundle: Path, *roles: Role) -> Models:
     return load_models(load_bundle(bundle), roles, torch.device("cpu"), lambda _: None, compile=False)
 
 
-def save_pictures(folder: Path) -> Pictures:
+def save_images(folder: Path) -> Images:
     """1.png and 2.png, 64×48, of large and small squares of random colours."""
-    noise, written = torch.Generator().manual_seed(0), Pictures(folder, torch.device("cpu"))
+    noise, written = torch.Generator().manual_seed(0), Images(folder, torch.device("cpu"))
     for name in ("1.png", "2.png"):
         coarse = torch.rand(2, 3, 6, 8, generator=noise)
         large, small = functional.interpolate(coarse, (48, 64)), coarse.repeat(1, 1, 8, 8)
@@ -61,10 +61,10 @@ def save_pictures(folder: Path) -> Pictures:
 def ran(
     bundle: Path, stage: Stage, roles: tuple[Role, ...], profile: Profile, folder: Path, *inputs: StageInput
 ) -> Any:
-    """What a worker of `bundle` answers to one batch whose pictures are in `folder`."""
+    """What a worker of `bundle` answers to one batch whose images are in `folder`."""
     engine = StageEngine(Start(str(bundle), "cpu", roles, str(folder)), lambda _: None)
     assert set(engine.models) == set(roles)
-    answers = engine.run(Batch(1, stage, profile, inputs))
+    answers = engine.run(RunBatch(1, stage, profile, inputs))
     assert engine.report().notes == ()  # nothing is done otherwise than it should be
     return answers
 

@@ -49,7 +49,7 @@ def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
     assert {each["what"].split(",")[0].split(" for ")[0] for each in found["ratios"]} == {
         "Prompt-to-Prompt step",
         "4 crops",
-        "captions of 5 boxes in 2 pictures",
+        "captions of 5 boxes in 2 images",
         "4 rewrites",
     }
     assert [each["what"] for each in found["figures"] if each["target"]] == [
@@ -143,10 +143,10 @@ def test_the_peak_of_a_call_counts_what_is_alive_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", cropping.PROCESSORS)
-def test_torchvisions_crops_are_the_same_pictures_as_ours(name: str) -> None:
+def test_torchvisions_crops_are_the_same_images_as_ours(name: str) -> None:
     plan = CropPlan.from_image_processor(cropping.PROCESSORS[name])
-    picture, boxes = cropping.drawn_picture(128), cropping.drawn_boxes(3, 128)
-    apart = (crop(picture, boxes, plan) - cropping.by_torchvision(picture, boxes, plan)).abs()
+    image, boxes = cropping.drawn_image(128), cropping.drawn_boxes(3, 128)
+    apart = (crop(image, boxes, plan) - cropping.by_torchvision(image, boxes, plan)).abs()
     assert float(apart.mean()) < 0.01
 
 
@@ -155,7 +155,7 @@ def test_no_more_models_are_held_than_asked_for(workshop: Workshop) -> None:
     assert held == (True, True)
 
 
-def test_a_painter_of_random_weights_paints_finite_pictures(workshop: Workshop) -> None:
+def test_a_painter_of_random_weights_paints_finite_images(workshop: Workshop) -> None:
     profile = program.at_size(load_profile("default"), TINY)
     ((one, other),) = Painter(workshop.sdxl(), 1).paint_pairs([PairPrompt("a dog", "a cat", 1)], profile.generate)
     assert one.shape == other.shape == (3, TINY.picture_px, TINY.picture_px)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PARTS = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}  # ss_type of senseidx(5WN)
-# Lexicographer files of things that can be seen: animal, artifact, body, food, object, person, plant (lexnames(5WN)).
-THINGS = frozenset({5, 6, 8, 13, 17, 18, 20})
+# Lexicographer files of objects that can be seen: animal, artifact, body, food, object, person, plant (lexnames(5WN)).
+OBJECTS = frozenset({5, 6, 8, 13, 17, 18, 20})
 
 # Closed-class words are absent from WordNet as such but homographs of rare nouns ("a" the letter, "in" the inch).
 FUNCTION_WORDS = """
@@ -35,9 +35,9 @@ class Dictionary:
 
     members: dict[str, set[str]] = field(default_factory=dict)  # part of speech -> lemmas
     counts: dict[str, Counter[str]] = field(default_factory=dict)  # part of speech -> lemma -> tagged occurrences
-    things: Counter[str] = field(default_factory=Counter)  # the noun's occurrences in a sense that is a thing
-    first_is_thing: set[str] = field(default_factory=set)
-    some_is_thing: set[str] = field(default_factory=set)
+    objects: Counter[str] = field(default_factory=Counter)  # the noun's occurrences in a sense that is an object
+    first_is_object: set[str] = field(default_factory=set)
+    some_is_object: set[str] = field(default_factory=set)
     irregular_verbs: dict[str, str] = field(default_factory=dict)  # form -> lemma
 
 
@@ -56,55 +56,55 @@ def read_dictionary(folder: Path) -> Dictionary:
         words.members[part] = {entry[0] for entry in _entries(folder / f"index.{part}")}
     for entry in _entries(folder / "index.noun"):
         files = [file_of[offset] for offset in entry[-int(entry[2]) :]]
-        if files[0] in THINGS:
-            words.first_is_thing.add(entry[0])
-        if not THINGS.isdisjoint(files):
-            words.some_is_thing.add(entry[0])
+        if files[0] in OBJECTS:
+            words.first_is_object.add(entry[0])
+        if not OBJECTS.isdisjoint(files):
+            words.some_is_object.add(entry[0])
     words.irregular_verbs = {entry[0]: entry[1] for entry in _entries(folder / "verb.exc")}
     for key, _, count in _entries(folder / "cntlist.rev"):
         lemma, _, rest = key.partition("%")
         kind, file, *_ = rest.split(":")
         words.counts[PARTS[kind]][lemma] += int(count)
-        if kind == "1" and int(file) in THINGS:
-            words.things[lemma] += int(count)
+        if kind == "1" and int(file) in OBJECTS:
+            words.objects[lemma] += int(count)
     return words
 
 
 def is_noun(lemma: str, words: Dictionary) -> bool:
-    """Whether a bare `lemma` is best read as a noun: its most frequent part of speech, or a thing that verbs borrow.
+    """Whether a bare `lemma` is best read as a noun: its most frequent part of speech, or an object that verbs borrow.
 
-    "sign", "ring" and "bear" are mostly verbs in the tagged texts, which are not about pictures: a sense that is a
-    thing lets a noun win against a more frequent verb, never against an adjective.
+    "sign", "ring" and "bear" are mostly verbs in the tagged texts, which are not about images: a sense that is a
+    object lets a noun win against a more frequent verb, never against an adjective.
     """
     noun, verb = words.counts["noun"][lemma], words.counts["verb"][lemma]
     adjective = max(words.counts["adj"][lemma], words.counts["adv"][lemma])
     if noun > max(verb, adjective):
         return True
     modifies = lemma in words.members["adj"] or lemma in words.members["adv"]
-    if modifies and (adjective > noun or (adjective == noun and lemma not in words.first_is_thing)):
+    if modifies and (adjective > noun or (adjective == noun and lemma not in words.first_is_object)):
         return False
     if lemma not in words.members["verb"] or noun == verb > 0:
         return True
     if verb == 0:
-        return lemma in words.some_is_thing
-    share = 100 if lemma in words.first_is_thing else 10
+        return lemma in words.some_is_object
+    share = 100 if lemma in words.first_is_object else 10
     return (
-        verb <= share * words.things[lemma]
-        or (lemma in words.first_is_thing and verb < 10)
-        or (lemma in words.some_is_thing and verb <= 2 * noun)
+        verb <= share * words.objects[lemma]
+        or (lemma in words.first_is_object and verb < 10)
+        or (lemma in words.some_is_object and verb <= 2 * noun)
     )
 
 
 def is_participle(lemma: str, words: Dictionary) -> bool:
-    """Whether a spelling in -ing is rather a verb's form ("riding") than a thing of its own ("building")."""
+    """Whether a spelling in -ing is rather a verb's form ("riding") than an object of its own ("building")."""
     if not lemma.endswith("ing"):
         return False
     stem = lemma.removesuffix("ing")
     bases = {stem, stem + "e", stem[:-1], words.irregular_verbs.get(lemma, "")} & words.members["verb"]
     most = max((words.counts["verb"][base] for base in bases), default=-1)
-    if most < 0 or words.things[lemma] > 0:
+    if most < 0 or words.objects[lemma] > 0:
         return False
-    return words.counts["noun"][lemma] <= most and not (lemma in words.first_is_thing and most < 10)
+    return words.counts["noun"][lemma] <= most and not (lemma in words.first_is_object and most < 10)
 
 
 def derive(words: Dictionary, bases_of: Callable[[str], Iterable[str]]) -> list[str]:

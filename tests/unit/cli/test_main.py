@@ -44,7 +44,7 @@ def _run(*arguments: str) -> int:
         (("models", "plan", "--cards", "small"), 2, "'small' is no card's size in GB"),
     ],
 )
-def test_an_error_is_one_line_that_names_the_thing_and_what_to_do(
+def test_an_error_is_one_line_that_names_the_object_and_what_to_do(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], status: int, words: str
 ) -> None:
     assert _run(*arguments) == status

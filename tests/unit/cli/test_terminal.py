@@ -88,7 +88,7 @@ def test_an_idle_device_says_why_while_there_is_work() -> None:
     )  # fmt: skip
     scheduler = SchedulerView(
         devices=(load,), admission="", held_back=(), open_bytes=0, queued=0, running=0, stranded=0,
-        batches_by_items={}, out_of_memory=0, deaths=0, broken=0, set_aside=0,
+        batches_by_items={}, out_of_memory=0, deaths=0, broken=0, quarantine=0,
     )  # fmt: skip
     status = STATUS.model_copy(update={"devices": (device,), "scheduler": scheduler, "open_tasks": 5})
     assert "idle: nothing to steal" in _shown(status)

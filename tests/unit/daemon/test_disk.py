@@ -166,7 +166,7 @@ def test_a_start_on_a_full_disk_gives_up_the_ballast_and_then_waits_saying_why(d
     assert disk.dispatch.reasons == ["disk"], "it starts, and holds dispatch back"
 
 
-def test_pictures_that_found_no_room_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_found_no_room_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

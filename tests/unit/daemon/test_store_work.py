@@ -46,13 +46,13 @@ class FullStore:
     async def record_crashes(self, _items: object) -> None:
         self._change("crashes")
 
-    async def set_aside(self, *_: object) -> bool:
+    async def quarantine(self, *_: object) -> bool:
         self._change("set aside")
         return True
 
 
 class Process:
-    """A worker that answers, or has no room for its pictures."""
+    """A worker that answers, or has no room for its images."""
 
     alive = True
 
@@ -105,7 +105,7 @@ async def test_crashes_and_what_is_set_aside_wait_for_room_too(tmp_path: Path) -
     work, _ = work_of(store, Process(), tmp_path)
     await work.record_crashes([TASK])
     store.left = 1
-    await work.set_aside(TASK, "cause")
+    await work.quarantine(TASK, "cause")
     assert store.changes == ["crashes", "set aside"]
 
 
@@ -117,7 +117,7 @@ async def test_a_worker_without_room_holds_dispatch_back_before_its_batch_comes_
 
 
 @pytest.mark.parametrize(("finished", "stale", "told"), [((), 0, []), ((7, -8), 0, [[7, 8]]), ((), 1, [[7]])])
-async def test_who_looks_after_pictures_is_told_of_what_ended_and_of_batches_that_came_too_late(
+async def test_who_looks_after_images_is_told_of_what_ended_and_of_batches_that_came_too_late(
     tmp_path: Path, finished: tuple[int, ...], stale: int, told: list[list[int]]
 ) -> None:
     class Ending(FullStore):

@@ -21,7 +21,7 @@ SAMPLE = SampleRow(
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     (tmp_path / "pictures" / "000000").mkdir(parents=True)
     for name, colour in ((SAMPLE.left_image, "red"), (SAMPLE.right_image, "blue")):
         Image.new("RGB", (SAMPLE.width, SAMPLE.height), colour).save(tmp_path / "pictures" / name)
@@ -46,28 +46,28 @@ def test_a_record_is_the_published_one_to_the_letter() -> None:
     }
 
 
-def test_captions1_describes_the_left_picture_whichever_that_is() -> None:
+def test_captions1_describes_the_left_image_whichever_that_is() -> None:
     swapped = release.record(dataclasses.replace(SAMPLE, left=2))
     assert (swapped["captions1"], swapped["captions2"]) == ("a brown dog", "a grey cat")
 
 
-def test_picture_0_is_the_left_one_and_picture_1_the_right_one(tmp_path: Path, pictures: Path) -> None:
-    assert release.export_release([SAMPLE], pictures, tmp_path / "out") == 1
+def test_image_0_is_the_left_one_and_image_1_the_right_one(tmp_path: Path, images: Path) -> None:
+    assert release.export_release([SAMPLE], images, tmp_path / "out") == 1
     (entry,) = json.loads((tmp_path / "out" / release.JSON_NAME).read_text())
     for suffix, strongest in (("_0.jpg", 0), ("_1.jpg", 2)):
-        with Image.open(tmp_path / "out" / f"{entry['path']}{suffix}") as picture:
-            assert picture.size == (SAMPLE.width, SAMPLE.height)
-            pixel = picture.getpixel((5, 5))
+        with Image.open(tmp_path / "out" / f"{entry['path']}{suffix}") as image:
+            assert image.size == (SAMPLE.width, SAMPLE.height)
+            pixel = image.getpixel((5, 5))
         assert isinstance(pixel, tuple)
         assert pixel.index(max(pixel)) == strongest
 
 
-def test_an_export_that_fails_midway_leaves_the_earlier_list_whole(tmp_path: Path, pictures: Path) -> None:
-    release.export_release([SAMPLE], pictures, tmp_path / "out")
+def test_an_export_that_fails_midway_leaves_the_earlier_list_whole(tmp_path: Path, images: Path) -> None:
+    release.export_release([SAMPLE], images, tmp_path / "out")
     before = (tmp_path / "out" / release.JSON_NAME).read_text()
     lost = dataclasses.replace(SAMPLE, item=13, left_image="000000/13-1-r0-left.png")
     with pytest.raises(FileNotFoundError):
-        release.export_release([SAMPLE, lost], pictures, tmp_path / "out")
+        release.export_release([SAMPLE, lost], images, tmp_path / "out")
     assert (tmp_path / "out" / release.JSON_NAME).read_text() == before
 
 
@@ -76,10 +76,10 @@ def test_two_samples_never_share_a_name() -> None:
     assert len({release.sample_name(sample) for sample in others}) == len(others)
 
 
-def test_the_contact_sheet_shows_every_sample_and_grows_with_them(tmp_path: Path, pictures: Path) -> None:
+def test_the_contact_sheet_shows_every_sample_and_grows_with_them(tmp_path: Path, images: Path) -> None:
     sizes = []
     for count in (0, 1, 4):
-        contact_sheet.write_contact_sheet([SAMPLE] * count, pictures, tmp_path / "sheet.png")
+        contact_sheet.write_contact_sheet([SAMPLE] * count, images, tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as sheet:
             sizes.append(sheet.size)
     assert sizes[0][1] < sizes[1][1] < sizes[2][1]

@@ -291,7 +291,8 @@ async def test_what_the_worker_prints_reaches_the_log(device: DeviceProcess, cap
 async def test_answer_that_fits_other_items_breaks_the_protocol(tmp_path: Path) -> None:
     source = (
         "import sys\n"
-        "from imgdiffd import message, wire as m\n"
+        "from imgdiffd.method import messages as message\n"
+        "from imgdiffd.fleet import wire as m\n"
         "def read():\n"
         "    n = m.body_length(sys.stdin.buffer.read(4))\n"
         "    return m.unpack_to_worker(sys.stdin.buffer.read(n))\n"

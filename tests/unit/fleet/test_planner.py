@@ -6,11 +6,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from imgdiffd.bundles.bundle import Bundle, Eraser, load_bundle
+from imgdiffd.bundles.bundle import Bundle, EraserSpec, load_bundle
 from imgdiffd.fleet import planner as placing
 from imgdiffd.fleet.footprints import Measurements
 from imgdiffd.fleet.memory import imagined
-from imgdiffd.fleet.planner import Placer, resident_roles, why_no_removal
+from imgdiffd.fleet.planner import Planner, resident_roles, why_no_removal
 from imgdiffd.fleet.wire import Done, Ready
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
 from imgdiffd.schedulers.placement import PlacementError, Space
@@ -29,8 +29,8 @@ def _sized(size_gb: float) -> placing.Look:
     return look
 
 
-def _placer(folder: Path, look: placing.Look, devices: Mapping[str, str] = CARDS, bundle: str = "paper") -> Placer:
-    return Placer(load_bundle(bundle), devices, Measurements(folder / "footprints.json"), look)
+def _planner(folder: Path, look: placing.Look, devices: Mapping[str, str] = CARDS, bundle: str = "paper") -> Planner:
+    return Planner(load_bundle(bundle), devices, Measurements(folder / "footprints.json"), look)
 
 
 def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_where_removal_is_wanted_too() -> None:
@@ -48,13 +48,13 @@ def test_object_removal_needs_the_wish_an_eraser_and_room_for_it(tmp_path: Path)
 
     def said(bundle: Bundle, size_gb: float, wanted: bool) -> str:
         measured = Measurements(tmp_path / "footprints.json")
-        plan = Placer(bundle, CARDS, measured, _sized(size_gb), removal=wanted).plan_empty()
+        plan = Planner(bundle, CARDS, measured, _sized(size_gb), removal=wanted).plan_empty()
         return why_no_removal(bundle, plan, wanted=wanted)
 
     assert said(paper, 80, True) == ""
     assert said(paper, 80, False) == "removal = false"
     assert said(poor, 80, True) == "bundle paper has no eraser"
-    unfit = paper.model_copy(update={"eraser": Eraser(source="a/b", weights_gb=70.0, peak_gb=1.0)})
+    unfit = paper.model_copy(update={"eraser": EraserSpec(source="a/b", weights_gb=70.0, peak_gb=1.0)})
     assert said(unfit, 80, True) == "no device has room for the eraser of bundle paper"
 
 
@@ -63,7 +63,7 @@ def test_object_removal_needs_the_wish_an_eraser_and_room_for_it(tmp_path: Path)
 async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
     tmp_path: Path, bundle: str, size_gb: float
 ) -> None:
-    plan = await _placer(tmp_path, _sized(size_gb), bundle=bundle).plan()
+    plan = await _planner(tmp_path, _sized(size_gb), bundle=bundle).plan()
     assert all(Role.PAINTER in roles for roles in plan.roles.values())
     assert set().union(*plan.roles.values()) == set(Role) - OPTIONAL_ROLES
 
@@ -71,7 +71,7 @@ async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
 @pytest.mark.anyio
 async def test_a_card_of_24_gb_is_refused_at_once_with_the_numbers(tmp_path: Path) -> None:
     with anyio.fail_after(1.0), pytest.raises(PlacementError, match=r"To use: cuda:0 21\.5 GB"):
-        await _placer(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "small").plan()
+        await _planner(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "small").plan()
 
 
 @pytest.mark.anyio
@@ -86,7 +86,7 @@ async def test_memory_that_a_dying_worker_still_holds_is_waited_for(
         looks += 1
         return [Space(name, 80 * GB, 80 * GB if looks > 3 else GB) for name in devices]
 
-    plan = await _placer(tmp_path, look).plan()
+    plan = await _planner(tmp_path, look).plan()
     assert looks == 4
     assert set().union(*plan.roles.values()) == set(Role) - OPTIONAL_ROLES
 
@@ -100,29 +100,29 @@ async def test_memory_that_others_keep_is_a_refusal_in_the_end(tmp_path: Path, m
         return [Space(name, 80 * GB, GB) for name in devices]
 
     with pytest.raises(PlacementError, match=r"To use: cuda:0 1\.0 GB"):
-        await _placer(tmp_path, look).plan()
+        await _planner(tmp_path, look).plan()
 
 
 @pytest.mark.anyio
 async def test_what_a_lost_device_held_is_planned_for_the_others(tmp_path: Path) -> None:
-    placer = _placer(tmp_path, _sized(80))
-    first = await placer.plan()
+    planner = _planner(tmp_path, _sized(80))
+    first = await planner.plan()
     (lost,) = [name for name, roles in first.roles.items() if Role.REWRITER in roles]
-    second = placer.plan_empty([lost])
+    second = planner.plan_empty([lost])
     assert lost not in second.roles
     assert set().union(*second.roles.values()) == set(Role) - OPTIONAL_ROLES
 
 
 @pytest.mark.anyio
 async def test_what_workers_measured_makes_the_next_plan(tmp_path: Path) -> None:
-    placer = _placer(tmp_path, _sized(80))
-    placer.note_ready(Ready(1, weights_bytes={"captioner": 30 * GB}))
-    placer.note_done(Stage.DESCRIBE, Done(1, (), 1.0, peak_bytes=2 * GB))
-    again = _placer(tmp_path, _sized(80)).footprints()[Role.CAPTIONER]
+    planner = _planner(tmp_path, _sized(80))
+    planner.note_ready(Ready(1, weights_bytes={"captioner": 30 * GB}))
+    planner.note_done(Stage.DESCRIBE, Done(1, (), 1.0, peak_bytes=2 * GB))
+    again = _planner(tmp_path, _sized(80)).footprints()[Role.CAPTIONER]
     assert (again.weights_bytes, again.peak_bytes) == (30 * GB, round(2 * GB * 1.1))
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    placer = _placer(tmp_path / "none", _sized(80))
-    placer.note_ready(Ready(1, weights_bytes={"clip": GB}))
+    planner = _planner(tmp_path / "none", _sized(80))
+    planner.note_ready(Ready(1, weights_bytes={"clip": GB}))
     assert "measured footprints were not saved" in caplog.text

@@ -45,7 +45,7 @@ def test_models_are_compiled_on_gpus_unless_told_otherwise() -> None:
 def _fleet(tmp_path: Path) -> Fleet:
     devices = names_of(["cpu", "cpu"])
     roles = dict.fromkeys(devices, NEEDED)
-    return Fleet(devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND)
+    return Fleet(devices, roles, bundle="mini", images=tmp_path, threads=1, compile=False, command=COMMAND)
 
 
 def test_two_workers_of_one_kind_have_names_of_their_own(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_what_only_a_parked_device_held_is_taken_over_by_another(tmp_path:
 
     roles = {"cpu#0": NEEDED, "cpu#1": lean}
     fleet = Fleet(
-        devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
+        devices, roles, bundle="mini", images=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
     )
     fleet.processes["cpu#0"]._environment["FAKE_WORKER_START"] = "refuse"
     up: dict[str, frozenset[Role]] = {}
@@ -179,7 +179,7 @@ async def test_a_stage_that_no_device_can_run_is_said_with_what_forbids_another_
 
     roles = {"cpu#0": (Role.REWRITER,), "cpu#1": (Role.PAINTER,)}
     fleet = Fleet(
-        devices, roles, bundle="mini", pictures=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
+        devices, roles, bundle="mini", images=tmp_path, threads=1, compile=False, command=COMMAND, replan=replan
     )
     assert fleet.problems() == ()
     fleet.processes["cpu#0"]._environment["FAKE_WORKER_START"] = "refuse"

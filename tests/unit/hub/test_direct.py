@@ -44,7 +44,7 @@ def bundle(hub: FakeHub) -> Bundle:
 def with_segmenter(source: str) -> Bundle:
     """The miniature bundle with another segmenter: all but that is here."""
     mini = load_bundle("mini")
-    return mini.model_copy(update={"segmenter": bundles.Segmenter.model_validate({"source": source})})
+    return mini.model_copy(update={"segmenter": bundles.SegmenterSpec.model_validate({"source": source})})
 
 
 def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub, bundle: Bundle) -> None:
@@ -85,8 +85,8 @@ def test_a_wrong_address_is_named_with_the_file_to_correct(hub: FakeHub) -> None
 
 def test_only_one_file_may_be_an_address_and_it_names_the_file() -> None:
     source = "https://example.org/weights/FastSAM-x.pt"
-    assert bundles.Segmenter.model_validate({"source": source}).file == "FastSAM-x.pt"
+    assert bundles.SegmenterSpec.model_validate({"source": source}).file == "FastSAM-x.pt"
     with pytest.raises(ValueError, match="must be a folder or a hub id"):
         bundles.Model(source="https://example.org/clip.zip")
     with pytest.raises(ValueError, match=r"bare name of a \.pt"):
-        bundles.Segmenter.model_validate({"source": "https://example.org/weights/FastSAM-x.zip"})
+        bundles.SegmenterSpec.model_validate({"source": "https://example.org/weights/FastSAM-x.zip"})

@@ -1,9 +1,9 @@
-"""Which files of the picture folder may be deleted, and which must not."""
+"""Which files of the image folder may be deleted, and which must not."""
 
 import os
 from pathlib import Path
 
-from imgdiffd.images.retention import ItemPictures
+from imgdiffd.images.retention import ItemImages
 from imgdiffd.images.sweep import delete, folders, missing, superfluous
 from imgdiffd.job import ItemState
 
@@ -15,11 +15,11 @@ def write(path: Path, at_ns: int = START_NS - 1) -> None:
     os.utime(path, ns=(at_ns, at_ns))
 
 
-def item(number: int, state: ItemState, pair: tuple[str, ...] = ()) -> tuple[int, ItemPictures]:
-    return number, ItemPictures(number, state, True, None, False, pair, (), ())
+def item(number: int, state: ItemState, pair: tuple[str, ...] = ()) -> tuple[int, ItemImages]:
+    return number, ItemImages(number, state, True, None, False, pair, (), ())
 
 
-def test_only_temporary_files_unnamed_pictures_of_finished_items_and_unwanted_ones_go(tmp_path: Path) -> None:
+def test_only_temporary_files_unnamed_images_of_finished_items_and_unwanted_ones_go(tmp_path: Path) -> None:
     folder = tmp_path / "000000"
     folder.mkdir()
     names = {
@@ -66,6 +66,6 @@ def test_a_folder_that_does_not_exist_yet_has_nothing_to_delete(tmp_path: Path) 
     assert superfluous(tmp_path / "000001", {}, "samples", asked_ns=1, started_ns=1) == []
 
 
-def test_pictures_that_are_gone_are_told(tmp_path: Path) -> None:
+def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     assert missing(tmp_path, {"c.png", "b.png", "a.png"}) == ["b.png", "c.png"]

@@ -13,7 +13,7 @@ from imgdiffd.inbox import Inbox, Intake
 from imgdiffd.inbox.scan import look, wait_until_settled
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
-from tests.fakes.jobs import PROFILE, FakeJobs, drop, make_inbox, names, sighting
+from tests.fakes.jobs import PROFILE, FakeJobs, drop, make_inbox, names, scanned
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 def test_file_is_taken_after_its_rest_by_our_clock_or_its_own_time(
     modified_s: float, rested_s: float, wait_s: float
 ) -> None:
-    assert wait_until_settled(sighting(modified_s), rested_s, 200.0, 2.0) == pytest.approx(wait_s)
+    assert wait_until_settled(scanned(modified_s), rested_s, 200.0, 2.0) == pytest.approx(wait_s)
 
 
 async def test_growing_file_waits_until_it_rests(folder: Path, jobs: FakeJobs) -> None:

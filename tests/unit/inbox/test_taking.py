@@ -12,7 +12,7 @@ import pytest
 from imgdiffd.errors import InputError
 from imgdiffd.inbox import Fingerprint, Inbox
 from imgdiffd.inbox.intake import open_regular
-from imgdiffd.inbox.scan import Sighting, is_left_alone
+from imgdiffd.inbox.scan import ScannedFile, is_left_alone
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
 from tests.fakes.jobs import PROFILE, FakeJobs, drop, names, reason_of
@@ -133,7 +133,7 @@ async def test_link_pipe_and_socket_are_refused_and_nothing_outside_is_read(
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK, stat.S_IFIFO])
 def test_what_is_no_regular_file_is_refused_before_it_is_opened(kind: int) -> None:
     with pytest.raises(InputError) as caught:
-        Sighting("a.txt", kind, Fingerprint(0, 0, 0, 0, 0)).refuse()
+        ScannedFile("a.txt", kind, Fingerprint(0, 0, 0, 0, 0)).refuse()
     assert caught.value.code == "not_a_file"
 
 

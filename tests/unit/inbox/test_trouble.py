@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from imgdiffd.inbox import Inbox, Intake
-from imgdiffd.inbox.scan import Sighting
+from imgdiffd.inbox.scan import ScannedFile
 from imgdiffd.job import JobState
 from tests.fakes.jobs import (
     PROFILE,
@@ -16,7 +16,7 @@ from tests.fakes.jobs import (
     drop,
     make_inbox,
     names,
-    sighting,
+    scanned,
     watch_until,
 )
 
@@ -29,9 +29,9 @@ async def test_file_that_leaves_during_a_look_is_not_missed_afterwards(
     box = make_inbox(folder, jobs, settle_s=0)
     drop(folder / "a.txt")
     await box.scan_once()
-    stale = [sighting(1.0)]
+    stale = [scanned(1.0)]
 
-    def look_slowly(_: Path) -> list[Sighting]:
+    def look_slowly(_: Path) -> list[ScannedFile]:
         box._left.add("a.txt")  # as a worker does when the file has been moved meanwhile
         return stale
 

@@ -17,10 +17,10 @@ unet = tiny_unet()
 block, resnet = unet.down_blocks[0].attentions[0].transformer_blocks[0], unet.down_blocks[0].resnets[0]
 torch.manual_seed(0)
 states, text = torch.randn(2, 16, 32), torch.randn(2, 5, 64)
-picture, time = torch.randn(2, 32, 8, 8), torch.randn(2, 128)
+image, time = torch.randn(2, 32, 8, 8), torch.randn(2, 128)
 def run():
     with torch.inference_mode():
-        return block(states, encoder_hidden_states=text), resnet(picture, time)
+        return block(states, encoder_hidden_states=text), resnet(image, time)
 wanted = run()
 notes = []
 compile_blocks("the block", [block, resnet], notes.append, fixed_shapes=True)

@@ -17,7 +17,7 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 CPU = torch.device("cpu")
 PAIR = PairPrompt("a red ball", "a blue ball", 1)
@@ -58,7 +58,7 @@ def refuse(note: str) -> None:
 
 def generate(**changes: object) -> Generate:
     """Three steps: one that injects both ways, one that injects the captions alone, one free."""
-    base: dict[str, object] = {"picture_px": PICTURE_PX, "steps": 3, "cross_injection": 0.67, "self_injection": 0.34}
+    base: dict[str, object] = {"picture_px": IMAGE_PX, "steps": 3, "cross_injection": 0.67, "self_injection": 0.34}
     return load_profile("default").generate.model_copy(update=base | changes)
 
 
@@ -112,7 +112,7 @@ def latents_of(painter: Painter) -> Tensor:
     return torch.stack(found)
 
 
-PICTURE = torch.arange(3 * 32 * 32).remainder(251).to(torch.uint8).view(3, 32, 32)
+IMAGE = torch.arange(3 * 32 * 32).remainder(251).to(torch.uint8).view(3, 32, 32)
 BOXES = [(0, 0, 8 + place, 16) for place in range(8)]
 TEXTS = ["a dog", "cat", "a red ball on the grass", "a cat and a dog in sea", "a a", "ball ball ball", "sea", "on"]
 
@@ -125,9 +125,9 @@ def test_crops_of_any_number_share_kernels_after_three_numbers(tiny_bundle: Path
 
     def look(*numbers: int) -> None:
         for number in numbers:
-            clip.embed_crops(PICTURE, BOXES[:number])
-            blip.score(PICTURE, BOXES[:number], TEXTS[:number], "blip_itc_cosine")
-            blip.score(PICTURE, BOXES[:number], TEXTS[:number], "blip_itm_probability")
+            clip.embed_crops(IMAGE, BOXES[:number])
+            blip.score(IMAGE, BOXES[:number], TEXTS[:number], "blip_itc_cosine")
+            blip.score(IMAGE, BOXES[:number], TEXTS[:number], "blip_itm_probability")
 
     clip.embed_texts(TEXTS[:1])
     assert kernels_of(lambda: look(1, 2, 3)) > 0

@@ -23,16 +23,16 @@ WIDTH, HEIGHT = 120, 90
 BORDERS = (0, 0, WIDTH, HEIGHT)
 
 
-def draw_picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
+def draw_image(seed: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
     """Noise beside flat black and white: the sharp edges on which bicubic weights overshoot."""
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    picture[: height // 3] = 255
-    picture[height // 3 : height // 2, : width // 2] = 0
-    return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image[: height // 3] = 255
+    image[height // 3 : height // 2, : width // 2] = 0
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
-def processed(processor: object, picture: Tensor, box: Box) -> Tensor:
-    image = Image.fromarray(picture.permute(1, 2, 0).numpy()).crop(box)
+def processed(processor: object, pixels: Tensor, box: Box) -> Tensor:
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).crop(box)
     return torch.as_tensor(processor(images=image, return_tensors="pt")["pixel_values"][0])  # type: ignore[operator]
 
 
@@ -56,11 +56,11 @@ def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(n
         (0, 0, 2, 88),
         (0, 0, 110, 49),
     ]
-    picture, plan = draw_picture(0), CropPlan.from_image_processor(PROCESSORS[name])
-    crops = crop(picture, boxes, plan, products=products)
+    image, plan = draw_image(0), CropPlan.from_image_processor(PROCESSORS[name])
+    crops = crop(image, boxes, plan, products=products)
     assert crops.shape == (len(boxes), 3, plan.height, plan.width)
     for box, got in zip(boxes, crops, strict=True):
-        assert pixels_apart(got, processed(PROCESSORS[name], picture, box), plan) <= 2.01, box
+        assert pixels_apart(got, processed(PROCESSORS[name], image, box), plan) <= 2.01, box
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,25 +73,25 @@ def test_any_box_is_at_most_two_of_255_from_the_processors(
     # Where a side is the border's, any number of pixels beyond it are cut off.
     past = [data.draw(st.integers(0, 40)) * (side == limit) for side, limit in zip(box, BORDERS, strict=True)]
     beyond = (box[0] - past[0], box[1] - past[1], box[2] + past[2], box[3] + past[3])
-    picture, plan = draw_picture(seed), CropPlan.from_image_processor(PROCESSORS[name])
-    found = crop(picture, [beyond], plan, products=products)[0]
-    assert pixels_apart(found, processed(PROCESSORS[name], picture, box), plan) <= 2.01
+    image, plan = draw_image(seed), CropPlan.from_image_processor(PROCESSORS[name])
+    found = crop(image, [beyond], plan, products=products)[0]
+    assert pixels_apart(found, processed(PROCESSORS[name], image, box), plan) <= 2.01
 
 
 def test_a_cpu_takes_the_filters_unless_told_otherwise() -> None:
-    picture, plan = draw_picture(6), CropPlan.from_image_processor(CLIP)
+    image, plan = draw_image(6), CropPlan.from_image_processor(CLIP)
     boxes: list[Box] = [(3, 4, 90, 77)]
-    assert torch.equal(crop(picture, boxes, plan), crop(picture, boxes, plan, products=False))
-    assert not torch.equal(crop(picture, boxes, plan), crop(picture, boxes, plan, products=True))
+    assert torch.equal(crop(image, boxes, plan), crop(image, boxes, plan, products=False))
+    assert not torch.equal(crop(image, boxes, plan), crop(image, boxes, plan, products=True))
 
 
 @WAYS
 def test_bilinear_plans_match_their_processor_too(products: bool) -> None:
     processor = BlipImageProcessorPil(size={"height": 20, "width": 30}, resample=2)
-    picture, plan = draw_picture(1), CropPlan.from_image_processor(processor)
+    image, plan = draw_image(1), CropPlan.from_image_processor(processor)
     for box in [(0, 0, WIDTH, HEIGHT), (5, 5, 9, 80), (30, 30, 37, 39)]:
-        found = crop(picture, [box], plan, products=products)[0]
-        assert pixels_apart(found, processed(processor, picture, box), plan) <= 2.01
+        found = crop(image, [box], plan, products=products)[0]
+        assert pixels_apart(found, processed(processor, image, box), plan) <= 2.01
 
 
 def test_a_plan_reads_the_same_from_a_processor_and_from_its_config() -> None:
@@ -117,18 +117,18 @@ def test_a_setting_without_an_equal_is_refused(change: dict[str, object]) -> Non
 
 def test_no_boxes_give_an_empty_tensor() -> None:
     plan = CropPlan.from_image_processor(CLIP)
-    assert crop(draw_picture(0), [], plan).shape == (0, 3, 48, 48)
+    assert crop(draw_image(0), [], plan).shape == (0, 3, 48, 48)
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 9), (9, 5, 5, 9), (WIDTH, 0, WIDTH + 4, 9), (0, -9, 4, 0)])
 def test_a_box_without_a_pixel_is_an_error_that_names_it(box: Box) -> None:
     with pytest.raises(ValueError, match=str(box[0])):
-        crop(draw_picture(0), [(0, 0, 9, 9), box], CropPlan.from_image_processor(CLIP))
+        crop(draw_image(0), [(0, 0, 9, 9), box], CropPlan.from_image_processor(CLIP))
 
 
 def test_a_box_beyond_the_border_is_cut_there() -> None:
-    picture, plan = draw_picture(0), CropPlan.from_image_processor(BLIP)
-    assert torch.equal(crop(picture, [(-5, -5, 30, 40)], plan), crop(picture, [(0, 0, 30, 40)], plan))
+    image, plan = draw_image(0), CropPlan.from_image_processor(BLIP)
+    assert torch.equal(crop(image, [(-5, -5, 30, 40)], plan), crop(image, [(0, 0, 30, 40)], plan))
 
 
 def test_crops_come_in_the_order_of_their_boxes_however_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +138,11 @@ def test_crops_come_in_the_order_of_their_boxes_however_they_are_batched(monkeyp
         (int(x), int(y), int(x + w), int(y + h))
         for (x, y), (w, h) in zip(corners, random.integers(1, 21, (40, 2)), strict=True)
     ]
-    picture, plan = draw_picture(2), CropPlan.from_image_processor(CLIP)
-    together = crop(picture, boxes, plan, products=True)
-    alone = torch.cat([crop(picture, [box], plan, products=True) for box in boxes])
+    image, plan = draw_image(2), CropPlan.from_image_processor(CLIP)
+    together = crop(image, boxes, plan, products=True)
+    alone = torch.cat([crop(image, [box], plan, products=True) for box in boxes])
     assert pixels_apart(together, alone, plan) <= 1.01
     monkeypatch.setattr(module, "_BATCH_ELEMENTS", 100_000)
-    assert pixels_apart(crop(picture, boxes, plan, products=True), alone, plan) <= 1.01
-    filtered = crop(picture, boxes, plan, products=False)
-    assert torch.equal(filtered, torch.cat([crop(picture, [box], plan, products=False) for box in boxes]))
+    assert pixels_apart(crop(image, boxes, plan, products=True), alone, plan) <= 1.01
+    filtered = crop(image, boxes, plan, products=False)
+    assert torch.equal(filtered, torch.cat([crop(image, [box], plan, products=False) for box in boxes]))

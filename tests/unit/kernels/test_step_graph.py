@@ -16,7 +16,7 @@ from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Role
 from imgdiffd.worker.graph_checks import graph_steps
 from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 
 class Recorder:
@@ -170,17 +170,17 @@ def test_a_rewriter_whose_steps_are_replayed_gives_the_same_answers(language_mod
 
 def test_a_captioner_whose_steps_are_replayed_gives_the_same_answers(language_models: Models) -> None:
     captioner = language_models.need_captioner
-    pictures = [torch.arange(3 * 32 * 32).remainder(number).to(torch.uint8).view(3, 32, 32) for number in (251, 97)]
+    images = [torch.arange(3 * 32 * 32).remainder(number).to(torch.uint8).view(3, 32, 32) for number in (251, 97)]
     questions = [["what is this", "a dog ?", "in the region ?"], ["a cat on the grass ?"] * 7]
-    wanted = captioner.answer(pictures, questions, 8)
+    wanted = captioner.answer(images, questions, 8)
     recorder = recorded(captioner._steps)
-    assert captioner.answer(pictures, questions, 8) == wanted
+    assert captioner.answer(images, questions, 8) == wanted
     assert 0 < recorder.captures < recorder.replays
 
 
-def test_a_painter_whose_steps_are_replayed_paints_the_same_pictures(language_models: Models) -> None:
+def test_a_painter_whose_steps_are_replayed_paints_the_same_images(language_models: Models) -> None:
     painter = language_models.need_painter
-    changes = {"picture_px": PICTURE_PX, "steps": 9, "cross_injection": 0.67, "self_injection": 0.34}
+    changes = {"picture_px": IMAGE_PX, "steps": 9, "cross_injection": 0.67, "self_injection": 0.34}
     generate = load_profile("default").generate.model_copy(update=changes)
     pairs = [PairPrompt("a red ball", "a blue ball", 1), PairPrompt("a cat on grass", "a dog on grass", 2)]
     wanted = painter.paint_pairs(pairs, generate)
@@ -218,7 +218,7 @@ def small_profile() -> Profile:
     return profile.model_copy(
         update={
             "rewrite": profile.rewrite.model_copy(update={"prompt": "{caption}"}),
-            "generate": profile.generate.model_copy(update={"picture_px": PICTURE_PX}),
+            "generate": profile.generate.model_copy(update={"picture_px": IMAGE_PX}),
             "describe": profile.describe.model_copy(update={"prompt": "what is this"}),
         }
     )

@@ -6,7 +6,7 @@ import pytest
 
 from imgdiffd.job import ItemState
 from imgdiffd.method.advance import Subject, advance
-from imgdiffd.method.filters import left_picture
+from imgdiffd.method.filters import left_image
 from imgdiffd.method.messages import (
     CompareInput,
     CompareOutput,
@@ -137,7 +137,7 @@ def test_regions_that_fail_are_dropped_and_the_item_goes_on_with_the_rest() -> N
     step = advance(subject(Stage.DESCRIBE), output, PROFILE)
     assert (step.stage, step.state) == (Stage.CONTRAST, ItemState.READY)
     assert [verdict.passed for verdict in step.parts] == [False, True]
-    assert step.left == {1: left_picture(PROFILE, CAPTION, 1, 1)}
+    assert step.left == {1: left_image(PROFILE, CAPTION, 1, 1)}
 
 
 def test_a_region_that_a_stage_left_out_is_not_kept() -> None:

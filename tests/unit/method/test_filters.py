@@ -22,7 +22,7 @@ from imgdiffd.method.filters import (
     judge_nouns,
     judge_pair,
     judge_texts,
-    left_picture,
+    left_image,
     says_yes,
     summarise,
     suppress_overlaps,
@@ -100,12 +100,12 @@ def test_score_of_another_kind_does_not_stand_in() -> None:
         ((20, 20, 10, 30), "box_degenerate"),
     ],
 )
-def test_box_needs_a_four_hundredth_of_the_picture(box: Box, expected: str | None) -> None:
+def test_box_needs_a_four_hundredth_of_the_image(box: Box, expected: str | None) -> None:
     assert reason(judge_area(box, SIZE, SIZE, DEFAULT.locate)) == expected
 
 
 @pytest.mark.parametrize(("box", "expected"), [((0, 0, 10, 100), None), ((0, 0, 11, 100), "box_too_large")])
-def test_data_juicer_refuses_more_than_a_tenth_of_the_picture(box: Box, expected: str | None) -> None:
+def test_data_juicer_refuses_more_than_a_tenth_of_the_image(box: Box, expected: str | None) -> None:
     assert reason(judge_area(box, SIZE, SIZE, JUICER.locate)) == expected
 
 
@@ -415,19 +415,19 @@ def test_item_is_rejected_for_the_most_frequent_reason() -> None:
 
 def test_original_is_on_either_side_equally_often_so_that_no_side_gives_the_edit_away() -> None:
     """With the original always on the left, a model can learn "right = edited"."""
-    lefts = [left_picture(DEFAULT, f"caption {number}", 1, 0) for number in range(2000)]
+    lefts = [left_image(DEFAULT, f"caption {number}", 1, 0) for number in range(2000)]
     assert set(lefts) == {1, 2}
     assert 900 < lefts.count(1) < 1100
 
 
 def test_side_is_drawn_for_each_region_and_is_the_same_each_time() -> None:
-    sides = [left_picture(DEFAULT, "a dog", 1, index) for index in range(64)]
+    sides = [left_image(DEFAULT, "a dog", 1, index) for index in range(64)]
     assert set(sides) == {1, 2}
-    assert sides == [left_picture(DEFAULT, "a dog", 1, index) for index in range(64)]
+    assert sides == [left_image(DEFAULT, "a dog", 1, index) for index in range(64)]
 
 
 def test_references_keep_the_original_on_the_left() -> None:
-    assert {left_picture(SCRIPTS, f"caption {number}", 1, 0) for number in range(50)} == {1}
+    assert {left_image(SCRIPTS, f"caption {number}", 1, 0) for number in range(50)} == {1}
 
 
 def test_verdict_without_a_reason_has_passed() -> None:

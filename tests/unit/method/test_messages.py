@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from imgdiffd.fleet.wire import (
     HEADER_BYTES,
     MAX_FRAME_BYTES,
-    Batch,
     Done,
     Failed,
     Loading,
     Pulse,
     Ready,
+    RunBatch,
     Start,
     body_length,
     pack_from_worker,
@@ -96,7 +96,7 @@ OUTPUTS: tuple[StageOutput, ...] = (
 )
 
 
-def through_pipe_to_worker(sent: Start | Batch) -> Start | Batch:
+def through_pipe_to_worker(sent: Start | RunBatch) -> Start | RunBatch:
     frame = pack_to_worker(sent)
     assert body_length(frame[:HEADER_BYTES]) == len(frame) - HEADER_BYTES
     return unpack_to_worker(frame[HEADER_BYTES:])
@@ -117,7 +117,7 @@ def test_there_is_one_input_and_one_output_for_every_stage() -> None:
 
 @pytest.mark.parametrize("name", ["default", "data-juicer", "mini"])
 def test_batch_comes_out_equal_with_its_profile(name: str) -> None:
-    sent = Batch(3, Stage.LOCATE, load_profile(name), INPUTS)
+    sent = RunBatch(3, Stage.LOCATE, load_profile(name), INPUTS)
     assert through_pipe_to_worker(sent) == sent
 
 

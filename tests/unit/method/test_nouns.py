@@ -15,7 +15,7 @@ MINI_NOUNS = ["ball", "cube", "cone", "star", "ring", "heart", "tree", "house", 
 
 
 @pytest.mark.parametrize("noun", [*MINI_NOUNS, "person", "people", "bear", "watch", "sign", "skateboard", "kite", "tv"])
-def test_things_that_are_also_verbs_count_as_nouns(noun: str) -> None:
+def test_objects_that_are_also_verbs_count_as_nouns(noun: str) -> None:
     assert noun_lemma(noun) == noun
 
 
@@ -37,10 +37,10 @@ def test_singular_that_ends_in_s_keeps_it(word: str) -> None:
     assert noun_lemma(word) == word
 
 
-NOT_THINGS = ["a", "an", "in", "on", "at", "it", "us", "two", "three", "large", "old"]
+NOT_OBJECTS = ["a", "an", "in", "on", "at", "it", "us", "two", "three", "large", "old"]
 
 
-@pytest.mark.parametrize("word", [*sorted(COLOURS), *NOT_THINGS])
+@pytest.mark.parametrize("word", [*sorted(COLOURS), *NOT_OBJECTS])
 def test_colours_numbers_and_function_words_are_not_nouns(word: str) -> None:
     assert noun_lemma(word) is None
 
@@ -51,7 +51,7 @@ def test_verb_forms_are_not_nouns(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["building", "painting", "clothing", "ceiling", "ring"])
-def test_things_spelt_like_participles_are_nouns(word: str) -> None:
+def test_objects_spelt_like_participles_are_nouns(word: str) -> None:
     assert noun_lemma(word) == word
 
 
@@ -119,7 +119,7 @@ def test_splitting_keeps_inner_hyphens_only() -> None:
 
 
 def test_list_ships_with_its_licence_and_is_small() -> None:
-    folder = resources.files("imgdiffd").joinpath("data")
+    folder = resources.files("imgdiffd.method").joinpath("data")
     assert "Princeton University" in folder.joinpath("LICENSE.wordnet").read_text("utf-8")
     size = sum(len(folder.joinpath(name).read_bytes()) for name in ("nouns.txt", "noun_exceptions.txt"))
     assert size < 1_000_000

@@ -61,7 +61,7 @@ def test_rewriting_asks_with_the_table_s_words() -> None:
 
 
 @LARGE
-def test_pictures_are_painted_as_in_the_table(name: str) -> None:
+def test_images_are_painted_as_in_the_table(name: str) -> None:
     generate = load_profile(name).generate
     assert (generate.picture_px, generate.steps, generate.guidance_scale, generate.edit) == (1024, 50, 7.5, "refine")
     assert (generate.cross_injection, generate.self_injection) == (1.0, 0.4)
@@ -136,7 +136,7 @@ def test_difference_caption_and_red_boxes_are_as_in_the_table(name: str) -> None
 
 
 def test_only_the_default_draws_sides_and_widens_lines() -> None:
-    """The references put the original on the left always, with a line that is gone once the picture is made small."""
+    """The references put the original on the left always, with a line that is gone once the image is made small."""
     assert load_profile("default").contrast.sides == "random"
     assert load_profile("default").render.view_px == 336
     for name in ("paper", "scripts", "data-juicer"):
@@ -144,7 +144,7 @@ def test_only_the_default_draws_sides_and_widens_lines() -> None:
         assert load_profile(name).render.view_px == 0
 
 
-def test_small_profile_fits_small_pictures() -> None:
+def test_small_profile_fits_small_images() -> None:
     mini = load_profile("mini")
     assert mini.generate.picture_px <= 128
     assert mini.render.line_px == 1

@@ -1,4 +1,4 @@
-"""The laws of object removal: what is erased, what is kept, and a letter that cannot disagree with the pictures."""
+"""The laws of object removal: what is erased, what is kept, and a letter that cannot disagree with the images."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def spread(count: int) -> Iterator[Box]:
 # What is erased
 
 
-def test_a_box_holds_a_thing_where_the_crops_cosine_is_strictly_below_the_bound() -> None:
+def test_a_box_holds_a_object_where_the_crops_cosine_is_strictly_below_the_bound() -> None:
     boxes = list(spread(4))
     chosen = choose_targets(boxes, [0.9, math.nextafter(0.9, 0), 0.95, 0.2], REMOVAL)
     assert [(each.candidate, each.box) for each in chosen] == [(3, boxes[3]), (1, boxes[1])]
@@ -75,7 +75,7 @@ def test_of_two_boxes_that_overlap_the_more_different_one_is_erased() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), max_size=12))
-def test_at_most_three_a_picture_and_they_are_the_most_different(cosines: list[float]) -> None:
+def test_at_most_three_a_image_and_they_are_the_most_different(cosines: list[float]) -> None:
     chosen = choose_targets(list(spread(len(cosines))), cosines, REMOVAL)
     assert [each.cosine for each in chosen] == sorted(score for score in cosines if score < 0.9)[:3]
 
@@ -94,7 +94,7 @@ def test_at_most_three_a_picture_and_they_are_the_most_different(cosines: list[f
         (0.5, math.nan, "score_missing"),
     ],
 )
-def test_an_erasure_holds_only_if_the_thing_was_there_and_is_gone(
+def test_an_erasure_holds_only_if_the_object_was_there_and_is_gone(
     original: float, erased: float, reason: str | None
 ) -> None:
     assert judge_inspection("a cat", {ORIGINAL: original, ERASED: erased}, REMOVAL).reason == reason
@@ -181,7 +181,7 @@ def test_the_box_is_a_list_of_fractions_with_two_decimals(box: Box) -> None:
 
 
 @pytest.mark.parametrize("holder", SIDES)
-def test_exported_picture_0_is_the_left_one_whichever_that_is(tmp_path: Path, holder: Side) -> None:
+def test_exported_image_0_is_the_left_one_whichever_that_is(tmp_path: Path, holder: Side) -> None:
     made = sample(holder)
     (tmp_path / "000000").mkdir()
     for name, colour in ((made.original, "red"), (made.erased, "blue")):
@@ -191,12 +191,12 @@ def test_exported_picture_0_is_the_left_one_whichever_that_is(tmp_path: Path, ho
     assert set(entry) == {"bbox", "conversations", "path"}
     holding = {"A": "_0.jpg", "B": "_1.jpg"}[entry["conversations"][1]["value"]]
     for end in ("_0.jpg", "_1.jpg"):
-        with Image.open(tmp_path / "out" / f"{entry['path']}{end}") as picture:
-            red, _, blue = picture.convert("RGB").getpixel((8, 8))  # type: ignore[misc]
+        with Image.open(tmp_path / "out" / f"{entry['path']}{end}") as image:
+            red, _, blue = image.convert("RGB").getpixel((8, 8))  # type: ignore[misc]
             assert (red > blue) == (end == holding)
 
 
-def test_every_thing_of_a_pair_has_files_of_its_own() -> None:
+def test_every_object_of_a_pair_has_files_of_its_own() -> None:
     names = [
         name
         for source in (GIVEN.image1, GIVEN.image2)
@@ -204,7 +204,7 @@ def test_every_thing_of_a_pair_has_files_of_its_own() -> None:
         for name in (erased_path(source, index), *removal_paths(source, index))
     ]
     assert len(set(names)) == len(names) == 18
-    with pytest.raises(ValueError, match="not the name of a generated picture"):
+    with pytest.raises(ValueError, match="not the name of a generated image"):
         erased_path("000000/12-1-1-e0.png", 0)
 
 
@@ -212,7 +212,7 @@ def test_every_thing_of_a_pair_has_files_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "scripts", "data-juicer"])
-def test_things_are_erased_and_judged_as_in_the_table(name: str) -> None:
+def test_objects_are_erased_and_judged_as_in_the_table(name: str) -> None:
     removal = load_profile(name).removal
     assert (removal.picture_px, removal.segment_px) == (512, 512)
     assert (removal.segment_confidence, removal.segment_iou) == (0.1, 0.5)

@@ -84,7 +84,7 @@ def test_answer_of_several_lines_is_refused(answer: str) -> None:
     [
         "I'm sorry, but I cannot replace anything in this sentence.",
         "I’m sorry, I can’t do that.",
-        "As an AI language model, I do not have access to pictures.",
+        "As an AI language model, I do not have access to images.",
         "I cannot replace an entity without more context.",
         "There is no entity in this sentence to replace.",
         "I'm not sure what you mean by that.\n\nPlease give more context.",

@@ -15,8 +15,8 @@ from imgdiffd.mini.erasing import Erased, _judged, _moved
 from imgdiffd.mini.evaluate import Figure
 from imgdiffd.mini.fitting import Labelled, fit_bound
 from imgdiffd.mini.ground_truth import Edit, change, edit_of, edited, holds_replaced, names, names_both, outside, seen
-from imgdiffd.mini.harness import Laboratory
-from imgdiffd.mini.scene_judge import Detection, Verdict
+from imgdiffd.mini.harness import Harness
+from imgdiffd.mini.scene_judge import Detection, SceneVerdict
 
 BALL = Detection("ball", "red", (10, 10, 30, 30), 0.9)
 HOUSE = Detection("house", "blue", (40, 40, 60, 60), 0.8)
@@ -34,19 +34,19 @@ def test_an_edit_is_one_replaced_thing_and_nothing_else() -> None:
     assert edit_of(first, "something else entirely") is None
 
 
-def test_an_edit_worked_only_if_the_new_thing_came_and_the_old_one_went() -> None:
+def test_an_edit_worked_only_if_the_new_object_came_and_the_old_one_went() -> None:
     assert edited([BALL, HOUSE], [STAR, HOUSE], EDIT)
     assert not edited([BALL, HOUSE], [BALL, HOUSE], EDIT)
     assert not edited([BALL, HOUSE], [STAR, BALL, HOUSE], EDIT)
     assert not edited([BALL, HOUSE], [HOUSE], EDIT)
 
 
-def test_a_thing_counts_as_painted_only_with_noun_and_colour() -> None:
+def test_a_object_counts_as_painted_only_with_noun_and_colour() -> None:
     assert seen([BALL, HOUSE], [("ball", "red"), ("house", "blue")]) == 2
     assert seen([BALL, HOUSE], [("ball", "blue"), ("house", "red")]) == 0
 
 
-def test_a_box_must_lie_on_the_replaced_thing_of_its_own_picture() -> None:
+def test_a_box_must_lie_on_the_replaced_object_of_its_own_image() -> None:
     replaced = ((BALL,), (Detection("star", "red", (30, 30, 50, 50), 0.9),))
     assert holds_replaced((11, 11, 30, 30), 1, replaced)
     assert not holds_replaced((11, 11, 30, 30), 2, replaced)
@@ -96,7 +96,7 @@ def test_the_written_profile_says_what_was_fitted_and_reads_back(tmp_path: Path)
 
 
 class _Bench:
-    """Two pictures, and a judge that sees `seen[name]` in each."""
+    """Two images, and a judge that sees `seen[name]` in each."""
 
     def __init__(self, erased: NDArray[np.uint8], seen: dict[str, list[Detection]]) -> None:
         self._images = {"1.png": np.zeros((64, 64, 3), np.uint8), "1-e0.png": erased}
@@ -106,8 +106,8 @@ class _Bench:
     def pixels(self, name: str) -> NDArray[np.uint8]:
         return self._images[name]
 
-    def see(self, images: NDArray[np.uint8]) -> list[Verdict]:
-        return [Verdict("grass", tuple(things)) for things in self._seen]
+    def see(self, images: NDArray[np.uint8]) -> list[SceneVerdict]:
+        return [SceneVerdict("grass", tuple(objects)) for objects in self._seen]
 
 
 ERASURE = Erasure(1, 1, 0, (10, 10, 30, 30), 64, 0.1, "1.png", "1-e0.png", 1)
@@ -117,9 +117,9 @@ def test_one_pixel_changed_outside_an_erasure_is_counted() -> None:
     removal = load_profile("mini").removal
     erased = np.zeros((64, 64, 3), np.uint8)
     erased[8:32, 8:32] = 9  # two pixels beyond the box: inside the paste-back's reach
-    assert _moved(cast(Laboratory, _Bench(erased, {})), ERASURE, removal)[0] == 0
+    assert _moved(cast(Harness, _Bench(erased, {})), ERASURE, removal)[0] == 0
     erased[40, 40, 2] = 1
-    assert _moved(cast(Laboratory, _Bench(erased, {})), ERASURE, removal)[0] == 1
+    assert _moved(cast(Harness, _Bench(erased, {})), ERASURE, removal)[0] == 1
 
 
 @pytest.mark.parametrize(("after", "still_seen"), [([HOUSE], False), ([BALL, HOUSE], True), ([STAR], False)])
@@ -127,7 +127,7 @@ def test_an_erased_thing_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
     after: list[Detection], still_seen: bool
 ) -> None:
     removal = load_profile("mini").removal
-    bench = cast(Laboratory, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE, BALL], "after": after}))
+    bench = cast(Harness, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE, BALL], "after": after}))
     scores = {original_key(removal.match_kind): 1.0, erased_key(removal.match_kind): 0.0}
     (judged,) = _judged(bench, [Inspection(ERASURE, "a red ball", scores)], removal)
     assert judged == Erased(still_seen, passed=True)
@@ -135,7 +135,7 @@ def test_an_erased_thing_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
 
 def test_an_erasure_that_lies_on_nothing_says_nothing_about_things() -> None:
     removal = load_profile("mini").removal
-    bench = cast(Laboratory, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE], "after": []}))
+    bench = cast(Harness, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE], "after": []}))
     assert list(_judged(bench, [Inspection(ERASURE, "a red ball", {})], removal)) == []
 
 

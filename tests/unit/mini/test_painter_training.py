@@ -10,7 +10,7 @@ from torch import nn
 
 from imgdiffd.mini.parallel import MovingAverage, cosine_rate
 from imgdiffd.mini.train_painter import FOLDER, build_scheduler
-from imgdiffd.mini.train_vae import as_tensor, pictures_of, psnr_db
+from imgdiffd.mini.train_vae import as_tensor, images_of, psnr_db
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
 
 
@@ -57,10 +57,10 @@ def test_the_painter_is_small_and_safe_to_load() -> None:
 
 def test_the_autoencoder_gives_back_held_out_scenes_and_its_latents_are_standardised() -> None:
     vae = AutoencoderKL.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
-    pictures = as_tensor(pictures_of(range(HELD_OUT_SEED, HELD_OUT_SEED + 16)))
-    assert psnr_db(vae, pictures) > 29
+    images = as_tensor(images_of(range(HELD_OUT_SEED, HELD_OUT_SEED + 16)))
+    assert psnr_db(vae, images) > 29
     with torch.no_grad():
-        latents = vae.encode(pictures).latent_dist.mode()
+        latents = vae.encode(images).latent_dist.mode()
     assert latents.mean(dim=(0, 2, 3)).abs().max() < 0.35
     assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 0.35
 
@@ -80,7 +80,7 @@ def test_the_stock_pipeline_paints_the_captioned_colour(pipeline: StableDiffusio
         red, green, blue = np.moveaxis(image, -1, 0)
         return float(((red > 0.6) & (green < 0.3) & (blue < 0.35)).mean())
 
-    drawn = draw_scene(np.random.default_rng(1), things=[("ball", "red")], place="road").image / 255
+    drawn = draw_scene(np.random.default_rng(1), objects=[("ball", "red")], place="road").image / 255
     assert ((drawn[..., 0] > 0.6) & (drawn[..., 1] < 0.3)).mean() > 0.05
     assert share("red") > 0.05
     assert share("blue") < 0.01

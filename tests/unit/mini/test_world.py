@@ -13,9 +13,9 @@ from transformers import CLIPTokenizer
 from imgdiffd.mini.tokenizer import MAX_TOKENS, build_tokenizer
 from imgdiffd.mini.world import (
     COLOURS,
+    IMAGE_PX,
     NOTHING,
     NOUNS,
-    PICTURE_PX,
     PLACES,
     Scene,
     caption_of,
@@ -46,42 +46,42 @@ def test_the_same_seed_draws_the_same_scene() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_a_scenes_caption_reads_back_as_its_things_and_place(seed: int) -> None:
+def test_a_scenes_caption_reads_back_as_its_objects_and_place(seed: int) -> None:
     scene = scene_of(seed)
-    assert parse_caption(scene.caption) == ([(thing.noun, thing.colour) for thing in scene.things], scene.place)
+    assert parse_caption(scene.caption) == ([(obj.noun, obj.colour) for obj in scene.objects], scene.place)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
-    for thing in scene_of(seed, masks=True).things:
-        assert thing.mask is not None
-        x1, y1, x2, y2 = (int(edge) for edge in thing.box)
-        inside = thing.mask[y1:y2, x1:x2]
-        assert inside.sum() == thing.mask.sum()
+    for obj in scene_of(seed, masks=True).objects:
+        assert obj.mask is not None
+        x1, y1, x2, y2 = (int(edge) for edge in obj.box)
+        inside = obj.mask[y1:y2, x1:x2]
+        assert inside.sum() == obj.mask.sum()
         assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
         assert min(x2 - x1, y2 - y1) >= 10
 
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
-def test_things_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pixel(seed: int) -> None:
+def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pixel(seed: int) -> None:
     scene = scene_of(seed, count=3, masks=True)
-    assert len({thing.noun for thing in scene.things}) == 3
-    masks = [thing.mask for thing in scene.things if thing.mask is not None]
+    assert len({obj.noun for obj in scene.objects}) == 3
+    masks = [obj.mask for obj in scene.objects if obj.mask is not None]
     assert len(masks) == 3
     assert np.sum(masks, axis=0).max() == 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(seeds)
-def test_a_ground_truth_pair_differs_only_where_its_edited_thing_stands(seed: int) -> None:
+def test_a_ground_truth_pair_differs_only_where_its_edited_object_stands(seed: int) -> None:
     before, after, index = draw_pair(np.random.default_rng(seed))
-    assert before.things[index].noun != after.things[index].noun
+    assert before.objects[index].noun != after.objects[index].noun
     assert before.place == after.place
-    kept = [i for i in range(len(before.things)) if i != index]
-    assert all(before.things[i].noun == after.things[i].noun for i in kept)
-    boxes = (before.things[index].box, after.things[index].box)
+    kept = [i for i in range(len(before.objects)) if i != index]
+    assert all(before.objects[i].noun == after.objects[i].noun for i in kept)
+    boxes = (before.objects[index].box, after.objects[index].box)
     changed = np.argwhere((before.image != after.image).any(axis=2))
     assert len(changed)
     margin = 2.0  # antialiased outlines reach a little beyond the mask
@@ -91,7 +91,7 @@ def test_a_ground_truth_pair_differs_only_where_its_edited_thing_stands(seed: in
     assert changed[:, 0].max() <= max(box[3] for box in boxes) + margin
 
 
-def test_places_of_things_do_not_follow_the_captions_order() -> None:
+def test_places_of_objects_do_not_follow_the_captions_order() -> None:
     layouts = [draw_layout(np.random.default_rng(seed), 2) for seed in range(400)]
     first_is_left = np.mean([layout.poses[0].cx < layout.poses[1].cx for layout in layouts])
     first_is_larger = np.mean([layout.poses[0].half > layout.poses[1].half for layout in layouts])
@@ -99,7 +99,7 @@ def test_places_of_things_do_not_follow_the_captions_order() -> None:
     assert abs(first_is_larger - 0.5) < 0.1
 
 
-def test_a_background_without_things_differs_from_scene_to_scene() -> None:
+def test_a_background_without_objects_differs_from_scene_to_scene() -> None:
     one, other = (scene_of(seed, count=0, place="grass").image.astype(float) for seed in (1, 2))
     assert np.abs(one - other).mean() > 3
 
@@ -108,7 +108,7 @@ def test_an_empty_scene_is_captioned_with_the_removal_prompt() -> None:
     assert scene_of(3, count=0).caption == NOTHING == "background, nothing, 8k"
 
 
-def test_captions_name_an_orange_thing_with_an() -> None:
+def test_captions_name_an_orange_object_with_an() -> None:
     pairs = [("ball", "orange"), ("house", "blue"), ("fish", "green")]
     assert caption_of(pairs, "sea") == "an orange ball, a blue house and a green fish in the sea"
 
@@ -153,7 +153,7 @@ def test_the_tokenizer_survives_saving_and_spells_unknown_words(tokenizer: CLIPT
     assert loaded(text).input_ids[0] == loaded.bos_token_id
 
 
-def test_pictures_are_square_rgb_bytes() -> None:
+def test_images_are_square_rgb_bytes() -> None:
     image = scene_of(1).image
-    assert image.shape == (PICTURE_PX, PICTURE_PX, 3)
+    assert image.shape == (IMAGE_PX, IMAGE_PX, 3)
     assert image.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""The captioner's answers: greedy as the model's own, one prefill a picture, nothing that depends on batch mates."""
+"""The captioner's answers: greedy as the model's own, one prefill an image, nothing that depends on batch mates."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -58,15 +58,15 @@ def captioner(parts: tuple[Any, Any]) -> Captioner:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Tensor]:
+def images() -> list[Tensor]:
     noise = torch.Generator().manual_seed(0)
     sizes = ((48, 48), (40, 64), (48, 48), (48, 48), (48, 48))
     return [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=noise) for size in sizes]
 
 
-def generated(model: Any, processor: Any, picture: Tensor, question: str) -> str:
+def generated(model: Any, processor: Any, image: Tensor, question: str) -> str:
     """What the model itself says, by the processors' documented way."""
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+    content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=True,
@@ -81,7 +81,7 @@ def generated(model: Any, processor: Any, picture: Tensor, question: str) -> str
 
 @contextlib.contextmanager
 def counted(model: Any) -> Iterator[list[tuple[bool, Tensor]]]:
-    """Every forward pass within: whether it goes over a picture's tokens, and its token ids."""
+    """Every forward pass within: whether it goes over an image's tokens, and its token ids."""
     passes: list[tuple[bool, Tensor]] = []
 
     def note(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -96,87 +96,85 @@ def counted(model: Any) -> Iterator[list[tuple[bool, Tensor]]]:
         hook.remove()
 
 
-def test_a_caption_does_not_depend_on_batch_mates_token_for_token(captioner: Captioner, pictures: list[Tensor]) -> None:
-    together = captioner.answer(pictures, QUESTIONS, NEW_TOKENS)
+def test_a_caption_does_not_depend_on_batch_mates_token_for_token(captioner: Captioner, images: list[Tensor]) -> None:
+    together = captioner.answer(images, QUESTIONS, NEW_TOKENS)
     assert [len(answers) for answers in together] == [len(asked) for asked in QUESTIONS]
-    for picture, questions, answers in zip(pictures, QUESTIONS, together, strict=True):
-        assert captioner.answer([picture], [questions], NEW_TOKENS) == [answers]
+    for image, questions, answers in zip(images, QUESTIONS, together, strict=True):
+        assert captioner.answer([image], [questions], NEW_TOKENS) == [answers]
         for question, answer in zip(questions, answers, strict=True):
-            assert captioner.answer([picture], [[question]], NEW_TOKENS) == [[answer]]
+            assert captioner.answer([image], [[question]], NEW_TOKENS) == [[answer]]
 
 
-def test_answers_are_those_of_the_models_own_generation(
-    captioner: Captioner, parts: Any, pictures: list[Tensor]
-) -> None:
-    answers = captioner.answer(pictures, QUESTIONS, NEW_TOKENS)
+def test_answers_are_those_of_the_models_own_generation(captioner: Captioner, parts: Any, images: list[Tensor]) -> None:
+    answers = captioner.answer(images, QUESTIONS, NEW_TOKENS)
     assert len({answer for said in answers for answer in said}) > 4
-    for picture, questions, said in zip(pictures, QUESTIONS, answers, strict=True):
-        assert said == [generated(parts[0], parts[1], picture, question) for question in questions]
+    for image, questions, said in zip(images, QUESTIONS, answers, strict=True):
+        assert said == [generated(parts[0], parts[1], image, question) for question in questions]
 
 
-def test_a_picture_is_read_once_whatever_the_number_of_questions_about_it(
-    captioner: Captioner, parts: Any, pictures: list[Tensor]
+def test_a_image_is_read_once_whatever_the_number_of_questions_about_it(
+    captioner: Captioner, parts: Any, images: list[Tensor]
 ) -> None:
     with counted(parts[0]) as passes:
-        captioner.answer(pictures, QUESTIONS, 2)
+        captioner.answer(images, QUESTIONS, 2)
     looks = [tokens for look, tokens in passes if look]
-    assert len(looks) == 4  # five pictures, one of them without a question
+    assert len(looks) == 4  # five images, one of them without a question
     assert all(len(tokens) == 1 for tokens in looks)
 
 
-def test_every_pass_has_the_same_number_of_rows(captioner: Captioner, parts: Any, pictures: list[Tensor]) -> None:
+def test_every_pass_has_the_same_number_of_rows(captioner: Captioner, parts: Any, images: list[Tensor]) -> None:
     with counted(parts[0]) as passes:
-        captioner.answer(pictures, QUESTIONS, 2)
+        captioner.answer(images, QUESTIONS, 2)
     assert {len(tokens) for look, tokens in passes if not look} == {3}
 
 
-def test_passes_stop_as_soon_as_every_answer_has_ended(folders: dict[str, Path], pictures: list[Tensor]) -> None:
+def test_passes_stop_as_soon_as_every_answer_has_ended(folders: dict[str, Path], images: list[Tensor]) -> None:
     model, processor = parts_in(folders["llava_next"])
-    ((said,),) = Captioner(model, processor, 3).answer(pictures[:1], [QUESTIONS[0][:1]], NEW_TOKENS)
+    ((said,),) = Captioner(model, processor, 3).answer(images[:1], [QUESTIONS[0][:1]], NEW_TOKENS)
     words = said.split()
     last = next(place for place, word in enumerate(words) if place > 1 and word not in words[:place])
     model.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids(words[last])
     captioner = Captioner(model, processor, 3)
     with counted(model) as passes:
-        assert captioner.answer(pictures[:1], [QUESTIONS[0][:1]], NEW_TOKENS) == [[" ".join(words[: last + 1])]]
-    assert len(passes) == 1 + last + 1  # the picture, and a pass a token
+        assert captioner.answer(images[:1], [QUESTIONS[0][:1]], NEW_TOKENS) == [[" ".join(words[: last + 1])]]
+    assert len(passes) == 1 + last + 1  # the image, and a pass a token
 
 
-def test_an_answer_is_cut_at_the_number_of_new_tokens(captioner: Captioner, pictures: list[Tensor]) -> None:
-    ((long,),) = captioner.answer(pictures[:1], [["what is this ?"]], NEW_TOKENS)
+def test_an_answer_is_cut_at_the_number_of_new_tokens(captioner: Captioner, images: list[Tensor]) -> None:
+    ((long,),) = captioner.answer(images[:1], [["what is this ?"]], NEW_TOKENS)
     for most in (1, 2):
-        ((short,),) = captioner.answer(pictures[:1], [["what is this ?"]], most)
+        ((short,),) = captioner.answer(images[:1], [["what is this ?"]], most)
         assert len(long.split()) > most
         assert short.split() == long.split()[:most]
 
 
-def test_a_question_beyond_the_context_is_refused_with_numbers(captioner: Captioner, pictures: list[Tensor]) -> None:
+def test_a_question_beyond_the_context_is_refused_with_numbers(captioner: Captioner, images: list[Tensor]) -> None:
     with pytest.raises(StageError, match="reads 256 tokens"):
-        captioner.answer(pictures[:1], [["a " * 250]], NEW_TOKENS)
+        captioner.answer(images[:1], [["a " * 250]], NEW_TOKENS)
 
 
-def test_half_precision_shares_too(folders: dict[str, Path], pictures: list[Tensor]) -> None:
+def test_half_precision_shares_too(folders: dict[str, Path], images: list[Tensor]) -> None:
     captioner = Captioner(*parts_in(folders["llava_next"], torch.float16), rows_per_pass=2, note=pytest.fail)
-    together = captioner.answer(pictures, QUESTIONS, NEW_TOKENS)
-    assert captioner.answer(pictures[3:4], QUESTIONS[3:4], NEW_TOKENS) == together[3:4]
+    together = captioner.answer(images, QUESTIONS, NEW_TOKENS)
+    assert captioner.answer(images[3:4], QUESTIONS[3:4], NEW_TOKENS) == together[3:4]
 
 
 def test_a_model_that_cannot_share_is_asked_each_question_whole_and_says_so_once(
-    folders: dict[str, Path], pictures: list[Tensor]
+    folders: dict[str, Path], images: list[Tensor]
 ) -> None:
     model, processor = parts_in(folders["llava_next"])
     model.set_attn_implementation("eager")
     notes: list[str] = []
     whole = Captioner(model, processor, 3, notes.append)
     with counted(model) as passes:
-        answers = whole.answer(pictures, QUESTIONS, NEW_TOKENS)
+        answers = whole.answer(images, QUESTIONS, NEW_TOKENS)
     assert notes == [
-        "the captioner reads a picture again for each question: its attention is eager instead of torch's fused one"
+        "the captioner reads an image again for each question: its attention is eager instead of torch's fused one"
     ]
     assert sum(look for look, _ in passes) == sum(map(len, QUESTIONS))
-    assert answers[0] == [generated(model, processor, pictures[0], question) for question in QUESTIONS[0]]
+    assert answers[0] == [generated(model, processor, images[0], question) for question in QUESTIONS[0]]
     with pytest.raises(StageError, match="reads 256 tokens"):
-        whole.answer(pictures[:1], [["a " * 250]], NEW_TOKENS)
+        whole.answer(images[:1], [["a " * 250]], NEW_TOKENS)
 
 
 def _shifted(read: Callable[..., None]) -> Callable[..., None]:
@@ -208,14 +206,14 @@ def _unseen(mask_of: Callable[..., Tensor]) -> Callable[..., Tensor]:
     ],
 )
 def test_sharing_that_changes_the_logits_is_found_out_at_the_start_and_not_used(
-    wrong: Callable[..., None], parts: tuple[Any, Any], pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    wrong: Callable[..., None], parts: tuple[Any, Any], images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong(monkeypatch.setattr)
     notes: list[str] = []
     whole = Captioner(parts[0], parts[1], 3, notes.append)
     assert len(notes) == 1
     assert "of their spread" in notes[0]
-    assert whole.answer(pictures[:1], QUESTIONS[:1], 4)[0][0]
+    assert whole.answer(images[:1], QUESTIONS[:1], 4)[0][0]
 
 
 def test_loading_passes_the_note_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,4 +222,4 @@ def test_loading_passes_the_note_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("imgdiffd.models.loading._painter_tokenizer", lambda bundle: None)
     notes: list[str] = []
     load_models(bundle, [Role.CAPTIONER], torch.device("cpu"), lambda _: None, compile=False, note=notes.append)
-    assert notes == ["the captioner reads a picture again for each question: it is not to"]
+    assert notes == ["the captioner reads an image again for each question: it is not to"]

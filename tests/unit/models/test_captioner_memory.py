@@ -7,8 +7,8 @@ from imgdiffd.bundles.bundle import SHIPPED, load_bundle
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_share
 from tests.reference.real_size import SOURCES
 
-READING_BYTES = 0.6e9  # what reading a picture takes beside, as the bundles' comments have it
-DESCRIBE = {"slots": 5, "prefix": 2970, "width": 48, "new_tokens": 64}  # five regions of a picture of 1,024²
+READING_BYTES = 0.6e9  # what reading an image takes beside, as the bundles' comments have it
+DESCRIBE = {"slots": 5, "prefix": 2970, "width": 48, "new_tokens": 64}  # five regions of an image of 1,024²
 CONTRAST = {"slots": 1, "prefix": 1792, "width": 224, "new_tokens": 128}  # a joined pair, asked once
 
 
@@ -23,7 +23,7 @@ def test_the_keys_and_values_of_a_pass_are_what_the_bundle_states(name: str) -> 
         shape = PassShape(captioner.rows_per_pass, **sizes)
         shared = SharedPass(model, shape)
         with torch.inference_mode():
-            logits = shared.begin([[[1] * shape.width] * shape.slots] * shape.pictures)
+            logits = shared.begin([[[1] * shape.width] * shape.slots] * shape.images)
             shared.step(logits.argmax(-1))
         held.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in shared.cache.layers))
     assert captioner.peak_gb is not None

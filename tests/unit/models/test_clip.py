@@ -30,43 +30,43 @@ def clip(parts: tuple[Any, Any, Any]) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Tensor:
+def image() -> Tensor:
     coarse = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0))
     fine = torch.nn.functional.interpolate(coarse, (40, 60), mode="bicubic")[0]
     return (fine.clamp(0, 1) * 255).to(torch.uint8)
 
 
-def reference(parts: Any, picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+def reference(parts: Any, image: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     x1, y1, x2, y2 = box
     with torch.inference_mode():
-        pixels = parts[2](images=[picture[:, y1:y2, x1:x2]], return_tensors="pt")["pixel_values"]
+        pixels = parts[2](images=[image[:, y1:y2, x1:x2]], return_tensors="pt")["pixel_values"]
         found: Tensor = torch.nn.functional.normalize(parts[0].get_image_features(pixels).pooler_output, dim=-1)
     return found[0]
 
 
-def test_crops_are_embedded_as_the_models_own_processor_would(clip: Clip, parts: Any, picture: Tensor) -> None:
-    vectors = clip.embed_crops(picture, BOXES)
+def test_crops_are_embedded_as_the_models_own_processor_would(clip: Clip, parts: Any, image: Tensor) -> None:
+    vectors = clip.embed_crops(image, BOXES)
     assert vectors.shape == (4, 16)
     assert vectors.dtype == torch.float32
     for vector, box in zip(vectors, BOXES, strict=True):
-        assert float(vector @ reference(parts, picture, box)) > 1 - 5e-3
+        assert float(vector @ reference(parts, image, box)) > 1 - 5e-3
         assert float(vector.norm()) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_picture_is_the_crop_of_all_of_it(clip: Clip, picture: Tensor) -> None:
-    assert torch.equal(clip.embed_pictures([picture]), clip.embed_crops(picture, BOXES[:1]))
+def test_a_image_is_the_crop_of_all_of_it(clip: Clip, image: Tensor) -> None:
+    assert torch.equal(clip.embed_images([image]), clip.embed_crops(image, BOXES[:1]))
 
 
-def test_a_picture_has_the_same_vector_bit_for_bit_whatever_its_batch_mates(clip: Clip, picture: Tensor) -> None:
-    mates = clip.embed_pictures([picture.flip(2), picture, picture[:, :30]])
-    assert torch.equal(mates[1], clip.embed_pictures([picture])[0])
+def test_a_image_has_the_same_vector_bit_for_bit_whatever_its_batch_mates(clip: Clip, image: Tensor) -> None:
+    mates = clip.embed_images([image.flip(2), image, image[:, :30]])
+    assert torch.equal(mates[1], clip.embed_images([image])[0])
 
 
-def test_many_boxes_are_embedded_in_several_passes(clip: Clip, picture: Tensor) -> None:
+def test_many_boxes_are_embedded_in_several_passes(clip: Clip, image: Tensor) -> None:
     boxes = [(x, y, x + 9, y + 7) for x in range(0, 50, 5) for y in range(0, 30, 3)]
-    vectors = clip.embed_crops(picture, boxes)
+    vectors = clip.embed_crops(image, boxes)
     assert len(vectors) == 100
-    assert torch.allclose(vectors[77], clip.embed_crops(picture, boxes[77:78])[0], atol=1e-5)
+    assert torch.allclose(vectors[77], clip.embed_crops(image, boxes[77:78])[0], atol=1e-5)
 
 
 def test_texts_are_embedded_as_the_model_does_and_cut_to_its_context(clip: Clip, parts: Any) -> None:
@@ -89,7 +89,7 @@ def test_a_text_has_the_same_vector_bit_for_bit_whatever_its_batch_mates(clip: C
     assert torch.equal(many[0], many[18])
 
 
-def test_nothing_gives_no_rows(clip: Clip, picture: Tensor) -> None:
-    assert clip.embed_pictures([]).shape == (0, 16)
-    assert clip.embed_crops(picture, []).shape == (0, 16)
+def test_nothing_gives_no_rows(clip: Clip, image: Tensor) -> None:
+    assert clip.embed_images([]).shape == (0, 16)
+    assert clip.embed_crops(image, []).shape == (0, 16)
     assert clip.embed_texts([]).shape == (0, 16)

@@ -18,7 +18,7 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.pipeline import Role
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl, tiny_unet
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl, tiny_unet
 
 CPU = torch.device("cpu")
 BOX = (8, 10, 18, 22)
@@ -47,34 +47,34 @@ def load(folder: Path, pictures_per_pass: int = 1) -> Eraser:
 
 
 def numbers(**changes: Any) -> Removal:
-    small = {"picture_px": PICTURE_PX, "dilate_px": 2, "feather_px": 2, "prompt": "a ball", "steps": 4}
+    small = {"picture_px": IMAGE_PX, "dilate_px": 2, "feather_px": 2, "prompt": "a ball", "steps": 4}
     return load_profile("default").removal.model_copy(update=small | changes)
 
 
 def hole(seed: int, box: tuple[int, int, int, int] = BOX) -> Hole:
     noise = torch.Generator().manual_seed(seed % 1000)
-    picture = torch.randint(0, 256, (3, PICTURE_PX, PICTURE_PX), generator=noise, dtype=torch.uint8)
-    mask = torch.zeros(PICTURE_PX, PICTURE_PX, dtype=torch.bool)
+    image = torch.randint(0, 256, (3, IMAGE_PX, IMAGE_PX), generator=noise, dtype=torch.uint8)
+    mask = torch.zeros(IMAGE_PX, IMAGE_PX, dtype=torch.bool)
     mask[box[1] : box[3], box[0] : box[2]] = True
-    return Hole(picture, mask, seed)
+    return Hole(image, mask, seed)
 
 
 HOLES = [hole(7), hole(2**62, (0, 0, 6, 32)), hole(0, (20, 20, 32, 32))]
 
 
 def changed(made: Tensor, given: Hole) -> Tensor:
-    return (made != given.picture).any(0)
+    return (made != given.image).any(0)
 
 
 @pytest.mark.parametrize("dilate_px", [0, 3])
 @pytest.mark.parametrize("feather_px", [0, 4])
 def test_pixels_outside_the_mask_are_bit_identical(eraser: Eraser, dilate_px: int, feather_px: int) -> None:
     made = eraser.erase(HOLES, numbers(dilate_px=dilate_px, feather_px=feather_px))
-    for given, picture in zip(HOLES, made, strict=True):
+    for given, image in zip(HOLES, made, strict=True):
         outside = ~dilated(given.mask, dilate_px + feather_px)
         assert outside.any()
-        assert torch.equal(picture[:, outside], given.picture[:, outside])
-        assert changed(picture, given)[given.mask].float().mean() > 0.9
+        assert torch.equal(image[:, outside], given.image[:, outside])
+        assert changed(image, given)[given.mask].float().mean() > 0.9
 
 
 def test_the_autoencoder_alone_would_have_moved_nearly_every_pixel(eraser: Eraser) -> None:
@@ -93,19 +93,19 @@ def stock(folder: Path, given: Hole, removal: Removal) -> Tensor:
         return latents
 
     pipeline._encode_vae_image = mode
-    picture = pipeline(
+    pixels = pipeline(
         removal.prompt,
-        image=given.picture[None] / 255,
+        image=given.image[None] / 255,
         mask_image=dilated(given.mask, removal.dilate_px + removal.feather_px).float()[None, None],
-        height=PICTURE_PX,
-        width=PICTURE_PX,
+        height=IMAGE_PX,
+        width=IMAGE_PX,
         strength=removal.strength,
         num_inference_steps=removal.steps,
         guidance_scale=removal.guidance_scale,
         generator=torch.Generator().manual_seed(given.seed),
         output_type="pt",
     ).images[0]
-    return torch.as_tensor(picture)
+    return torch.as_tensor(pixels)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_inside_the_mask_the_pixels_are_those_of_diffusers_inpainting(
 
 
 def test_a_latent_that_holds_any_pixel_of_the_mask_is_painted_anew(eraser: Eraser) -> None:
-    mask = torch.zeros(PICTURE_PX, PICTURE_PX, dtype=torch.bool)
+    mask = torch.zeros(IMAGE_PX, IMAGE_PX, dtype=torch.bool)
     mask[5, 9] = True
     (found,) = eraser._open_latents(mask).nonzero().tolist()
     assert found == [0, 5 // eraser.sdxl.pixels_per_latent, 9 // eraser.sdxl.pixels_per_latent]
@@ -140,7 +140,7 @@ def test_the_mask_fades_by_equal_steps_from_its_rim_to_exactly_nothing() -> None
 
 
 @pytest.mark.parametrize("pictures_per_pass", [1, 2, 4])
-def test_an_erased_picture_does_not_depend_on_its_mates(folder: Path, pictures_per_pass: int) -> None:
+def test_an_erased_image_does_not_depend_on_its_mates(folder: Path, pictures_per_pass: int) -> None:
     eraser = load(folder, pictures_per_pass)
     together, turned = eraser.erase(HOLES, numbers()), eraser.erase(HOLES[::-1], numbers())[::-1]
     alone = [eraser.erase([each], numbers())[0] for each in HOLES]
@@ -149,7 +149,7 @@ def test_an_erased_picture_does_not_depend_on_its_mates(folder: Path, pictures_p
         assert torch.equal(one, third)
 
 
-def test_a_mask_does_not_open_its_mates_pictures(folder: Path) -> None:
+def test_a_mask_does_not_open_its_mates_images(folder: Path) -> None:
     wide, narrow = hole(7, (0, 0, 32, 32)), hole(8)
     made = load(folder, 2).erase([wide, narrow], numbers())[1]
     assert not (changed(made, narrow) & ~dilated(narrow.mask, 4)).any()
@@ -165,7 +165,7 @@ def test_every_pass_has_the_same_shape_and_as_many_steps_as_the_strength_says(fo
 
 def test_another_seed_fills_the_hole_with_something_else(eraser: Eraser) -> None:
     given = HOLES[0]
-    first, again, other = eraser.erase([given, given, Hole(given.picture, given.mask, 8)], numbers())
+    first, again, other = eraser.erase([given, given, Hole(given.image, given.mask, 8)], numbers())
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -173,7 +173,7 @@ def test_another_seed_fills_the_hole_with_something_else(eraser: Eraser) -> None
 def test_an_eraser_that_shares_its_weights_leaves_the_painter_as_it_was(folder: Path) -> None:
     painter = Painter.load(str(folder), CPU, torch.float32, 1, local_files_only=True)
     pairs, generate = [PairPrompt("a green fish", "a green cup", 1)], load_profile("mini").generate
-    generate = generate.model_copy(update={"picture_px": PICTURE_PX, "steps": 3})
+    generate = generate.model_copy(update={"picture_px": IMAGE_PX, "steps": 3})
     before = painter.paint_pairs(pairs, generate)[0]
     shared, own = (each.erase(HOLES[:1], numbers())[0] for each in (Eraser(painter.sdxl, 1), load(folder)))
     assert (shared.int() - own.int()).abs().max() <= 1
@@ -184,9 +184,9 @@ def test_an_eraser_that_shares_its_weights_leaves_the_painter_as_it_was(folder: 
 # Faults
 
 
-def test_a_picture_or_mask_of_another_size_is_refused(eraser: Eraser) -> None:
+def test_a_image_or_mask_of_another_size_is_refused(eraser: Eraser) -> None:
     given = HOLES[0]
-    for wrong in (Hole(given.picture[:, 1:], given.mask, 1), Hole(given.picture, given.mask[1:], 1)):
+    for wrong in (Hole(given.image[:, 1:], given.mask, 1), Hole(given.image, given.mask[1:], 1)):
         with pytest.raises(ValueError, match=r"removal.picture_px is 32"):
             eraser.erase([wrong], numbers())
     with pytest.raises(ProfileError, match=r"removal.picture_px is 33.*divide by 2"):
@@ -198,7 +198,7 @@ def test_a_prompt_that_is_too_long_is_an_error(eraser: Eraser) -> None:
         eraser.erase(HOLES[:1], numbers(prompt="ball " * 80))
 
 
-def test_a_picture_that_is_not_finite_is_an_error(folder: Path) -> None:
+def test_a_image_that_is_not_finite_is_an_error(folder: Path) -> None:
     eraser = load(folder)
     eraser.sdxl.vae.decoder.conv_out.bias.data.fill_(torch.inf)
     with pytest.raises(StageError, match="not finite"):

@@ -32,14 +32,14 @@ def judge(parts: tuple[Any, Any]) -> Judge:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Tensor]:
+def images() -> list[Tensor]:
     noise = torch.Generator().manual_seed(0)
     sizes = ((32, 68), (32, 68), (48, 40), (32, 68), (32, 68), (32, 68))
     return [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=noise) for size in sizes]
 
 
-def inputs_of(parts: Any, picture: Tensor) -> Any:
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": QUESTION}]
+def inputs_of(parts: Any, image: Tensor) -> Any:
+    content = [{"type": "image", "image": image}, {"type": "text", "text": QUESTION}]
     return parts[1].apply_chat_template(
         [{"role": "user", "content": content}],
         tokenize=True,
@@ -49,20 +49,20 @@ def inputs_of(parts: Any, picture: Tensor) -> Any:
     )
 
 
-def test_a_judgement_does_not_depend_on_batch_mates_to_the_last_bit(judge: Judge, pictures: list[Tensor]) -> None:
-    together = judge.judge(pictures, QUESTION, NEW_TOKENS)
-    assert len({judgement.yes_probability for judgement in together}) == len(pictures)
-    assert [judge.judge([picture], QUESTION, NEW_TOKENS)[0] for picture in pictures] == together
-    assert judge.judge(pictures[::-1], QUESTION, NEW_TOKENS) == together[::-1]
+def test_a_judgement_does_not_depend_on_batch_mates_to_the_last_bit(judge: Judge, images: list[Tensor]) -> None:
+    together = judge.judge(images, QUESTION, NEW_TOKENS)
+    assert len({judgement.yes_probability for judgement in together}) == len(images)
+    assert [judge.judge([image], QUESTION, NEW_TOKENS)[0] for image in images] == together
+    assert judge.judge(images[::-1], QUESTION, NEW_TOKENS) == together[::-1]
 
 
 def test_probability_and_answer_are_those_of_the_models_own_generation(
-    judge: Judge, parts: Any, pictures: list[Tensor]
+    judge: Judge, parts: Any, images: list[Tensor]
 ) -> None:
     model, processor = parts
     vocabulary = processor.tokenizer.get_vocab()
-    for picture, judgement in zip(pictures, judge.judge(pictures, QUESTION, NEW_TOKENS), strict=True):
-        inputs = inputs_of(parts, picture)
+    for image, judgement in zip(images, judge.judge(images, QUESTION, NEW_TOKENS), strict=True):
+        inputs = inputs_of(parts, image)
         shares = model(**inputs).logits[0, -1].detach().softmax(-1)
         yes = sum(float(shares[vocabulary[word]]) for word in ("yes", "Yes"))
         no = sum(float(shares[vocabulary[word]]) for word in ("no", "No"))
@@ -73,18 +73,18 @@ def test_probability_and_answer_are_those_of_the_models_own_generation(
 
 
 def test_what_the_checkpoint_sets_for_chats_changes_nothing_and_is_left_as_it_was(
-    judge: Judge, parts: Any, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    judge: Judge, parts: Any, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = judge.judge(pictures, QUESTION, NEW_TOKENS)
+    plain = judge.judge(images, QUESTION, NEW_TOKENS)
     config = parts[0].generation_config
     for key, value in {"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0, "min_new_tokens": 5}.items():
         monkeypatch.setattr(config, key, value)
-    assert judge.judge(pictures, QUESTION, NEW_TOKENS) == plain
+    assert judge.judge(images, QUESTION, NEW_TOKENS) == plain
     assert parts[0].generation_config is config
 
 
-def test_each_picture_is_looked_at_once_in_passes_of_the_same_number_of_rows(
-    judge: Judge, parts: Any, pictures: list[Tensor]
+def test_each_image_is_looked_at_once_in_passes_of_the_same_number_of_rows(
+    judge: Judge, parts: Any, images: list[Tensor]
 ) -> None:
     looks: list[int] = []
     passes: list[Any] = []
@@ -94,35 +94,35 @@ def test_each_picture_is_looked_at_once_in_passes_of_the_same_number_of_rows(
         tower.register_forward_hook(lambda *_: looks.append(1)),
         model.register_forward_pre_hook(lambda _, __, given: passes.append(given["input_ids"].shape), with_kwargs=True),
     ]
-    judge.judge(pictures, QUESTION, 2)
+    judge.judge(images, QUESTION, 2)
     for hook in hooks:
         hook.remove()
     assert {rows for rows, _ in passes} == {3}
-    assert len(looks) == sum(tokens > 1 for _, tokens in passes) == 3  # five pictures of one size in two passes
+    assert len(looks) == sum(tokens > 1 for _, tokens in passes) == 3  # five images of one size in two passes
 
 
-def test_an_answer_is_cut_at_the_number_of_new_tokens(judge: Judge, pictures: list[Tensor]) -> None:
-    (short,) = judge.judge(pictures[:1], QUESTION, 1)
-    (long,) = judge.judge(pictures[:1], QUESTION, NEW_TOKENS)
+def test_an_answer_is_cut_at_the_number_of_new_tokens(judge: Judge, images: list[Tensor]) -> None:
+    (short,) = judge.judge(images[:1], QUESTION, 1)
+    (long,) = judge.judge(images[:1], QUESTION, NEW_TOKENS)
     assert len(short.answer.split()) <= 1
     assert long.answer.split()[: len(short.answer.split())] == short.answer.split()
     assert short.yes_probability == long.yes_probability
 
 
-def test_no_pictures_ask_nothing(judge: Judge) -> None:
+def test_no_images_ask_nothing(judge: Judge) -> None:
     assert judge.judge([], QUESTION, NEW_TOKENS) == []
 
 
-def test_a_question_beyond_the_context_is_refused_with_numbers(judge: Judge, pictures: list[Tensor]) -> None:
+def test_a_question_beyond_the_context_is_refused_with_numbers(judge: Judge, images: list[Tensor]) -> None:
     with pytest.raises(StageError, match="the judge reads 256 tokens"):
-        judge.judge(pictures[:1], "a " * 250, NEW_TOKENS)
+        judge.judge(images[:1], "a " * 250, NEW_TOKENS)
 
 
 def test_logits_that_are_no_numbers_give_no_probability(
-    judge: Judge, parts: Any, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    judge: Judge, parts: Any, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts[0].lm_head.weight, "data", torch.full_like(parts[0].lm_head.weight, float("nan")))
-    (judgement,) = judge.judge(pictures[:1], QUESTION, NEW_TOKENS)
+    (judgement,) = judge.judge(images[:1], QUESTION, NEW_TOKENS)
     assert judgement.yes_probability != judgement.yes_probability
 
 

@@ -47,8 +47,8 @@ def test_a_judge_that_names_the_captioners_weights_shares_them(
     monkeypatch.setattr(loading, "weights_of", counted)
     models = loaded(folder, f'source = "captioner"\nrows_per_pass = 2\n{more}', Role.CAPTIONER, Role.JUDGE)
     assert len(read) == reads
-    picture = torch.zeros((3, 32, 68), dtype=torch.uint8)
-    (judgement,) = models.need_judge.judge([picture], "is this a cat ?", 2)
+    image = torch.zeros((3, 32, 68), dtype=torch.uint8)
+    (judgement,) = models.need_judge.judge([image], "is this a cat ?", 2)
     assert 0 < judgement.yes_probability < 1
     assert models.sources["judge"] == "captioner"
 
@@ -80,7 +80,7 @@ def test_the_judge_that_a_shipped_bundle_shows_is_a_whole_table_of_the_size_that
     assert judge is not None
     assert (judge.source, judge.precision) == ("OpenGVLab/InternVL3-8B-hf", "bf16")
     text = {
-        "model_type": "qwen2",  # Qwen2.5-7B's sizes, and 30 more tokens for pictures and boxes
+        "model_type": "qwen2",  # Qwen2.5-7B's sizes, and 30 more tokens for images and boxes
         "hidden_size": 3584,
         "intermediate_size": 18944,
         "num_hidden_layers": 28,

@@ -13,7 +13,7 @@ from torch import Tensor
 from imgdiffd.errors import BundleError, InputError, ProfileError, StageError
 from imgdiffd.method.profile import Generate, load_profile
 from imgdiffd.models.painter import Painter, PairPrompt
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 CPU = torch.device("cpu")
 PAIRS = [
@@ -38,7 +38,7 @@ def load(folder: Path, pairs_per_pass: int = 1) -> Painter:
 
 
 def numbers(**changes: Any) -> Generate:
-    return load_profile("mini").generate.model_copy(update={"picture_px": PICTURE_PX, "steps": 6} | changes)
+    return load_profile("mini").generate.model_copy(update={"picture_px": IMAGE_PX, "steps": 6} | changes)
 
 
 def stock(folder: Path, pair: PairPrompt, caption: str, generate: Generate) -> Tensor:
@@ -48,7 +48,7 @@ def stock(folder: Path, pair: PairPrompt, caption: str, generate: Generate) -> T
     generator = torch.Generator().manual_seed(pair.seed)
     side = generate.picture_px // pipeline.vae_scale_factor
     latents = torch.randn(1, 4, side, side, generator=generator)
-    picture = pipeline(
+    image = pipeline(
         caption,
         height=generate.picture_px,
         width=generate.picture_px,
@@ -58,12 +58,12 @@ def stock(folder: Path, pair: PairPrompt, caption: str, generate: Generate) -> T
         generator=generator,
         output_type="pt",
     ).images[0]
-    return torch.as_tensor(picture)
+    return torch.as_tensor(image)
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Fills with every picture that is decoded, in 0..1, before it is rounded to bytes."""
+    """Fills with every image that is decoded, in 0..1, before it is rounded to bytes."""
     seen: list[Tensor] = []
     from diffusers import AutoencoderKL
 
@@ -96,7 +96,7 @@ SCHEDULERS = {
     ("scheduler", "zero_empty_prompt", "guidance_scale"),
     [(name, True, 4.0) for name in SCHEDULERS] + [("euler", False, 4.0), ("euler", True, 1.0)],
 )
-def test_without_an_edit_the_pictures_are_those_of_diffusers(
+def test_without_an_edit_the_images_are_those_of_diffusers(
     tmp_path: Path, decoded: list[Tensor], scheduler: str, zero_empty_prompt: bool, guidance_scale: float
 ) -> None:
     folder = tiny_sdxl(tmp_path, zero_empty_prompt=zero_empty_prompt, scheduler=SCHEDULERS[scheduler])
@@ -149,7 +149,7 @@ def test_captions_that_replace_cannot_align_are_an_error_that_names_both(painter
     assert caught.value.code == "captions_not_aligned"
 
 
-def test_equal_captions_give_equal_pictures(painter: Painter) -> None:
+def test_equal_captions_give_equal_images(painter: Painter) -> None:
     same = PairPrompt(PAIRS[0].caption1, PAIRS[0].caption1, 3)
     for edit in ("none", "refine"):
         one, other = painter.paint_pairs([same], numbers(edit=edit))[0]
@@ -157,7 +157,7 @@ def test_equal_captions_give_equal_pictures(painter: Painter) -> None:
 
 
 @pytest.mark.parametrize("pairs_per_pass", [1, 2, 4])
-def test_a_pairs_pictures_do_not_depend_on_its_mates(folder: Path, pairs_per_pass: int) -> None:
+def test_a_pairs_images_do_not_depend_on_its_mates(folder: Path, pairs_per_pass: int) -> None:
     painter = load(folder, pairs_per_pass)
     together = painter.paint_pairs(PAIRS, numbers())
     alone = [painter.paint_pairs([pair], numbers())[0] for pair in PAIRS]
@@ -173,9 +173,9 @@ def test_every_pass_has_the_same_shape(folder: Path, monkeypatch: pytest.MonkeyP
     assert rows == [8, 8]
 
 
-def test_pictures_are_bytes_of_the_asked_size_and_another_seed_paints_another(painter: Painter) -> None:
+def test_images_are_bytes_of_the_asked_size_and_another_seed_paints_another(painter: Painter) -> None:
     first, second = painter.paint_pairs([PAIRS[1], PairPrompt(PAIRS[1].caption1, PAIRS[1].caption2, 5)], numbers())
-    assert first[0].shape == (3, PICTURE_PX, PICTURE_PX)
+    assert first[0].shape == (3, IMAGE_PX, IMAGE_PX)
     assert first[0].dtype == torch.uint8
     assert not torch.equal(first[0], second[0])
     assert painter.paint_pairs([], numbers()) == []
@@ -187,12 +187,12 @@ def test_a_caption_that_is_too_long_is_an_error_and_is_not_cut(painter: Painter)
     assert caught.value.code == "caption_too_long"
 
 
-def test_a_picture_size_that_the_autoencoder_cannot_make_is_refused(painter: Painter) -> None:
+def test_a_image_size_that_the_autoencoder_cannot_make_is_refused(painter: Painter) -> None:
     with pytest.raises(ProfileError, match=r"picture_px is 33.*divide by 2"):
         painter.paint_pairs(PAIRS[:1], numbers(picture_px=33))
 
 
-def test_a_picture_that_is_not_finite_is_an_error_and_no_black_picture(folder: Path) -> None:
+def test_a_image_that_is_not_finite_is_an_error_and_no_black_image(folder: Path) -> None:
     painter = load(folder)
     painter.sdxl.vae.decoder.conv_out.bias.data.fill_(torch.inf)
     with pytest.raises(StageError, match="a green fish"):

@@ -1,4 +1,4 @@
-"""Overflow in half precision: never a black or NaN picture, and never unsaid."""
+"""Overflow in half precision: never a black or NaN image, and never unsaid."""
 
 from pathlib import Path
 
@@ -41,9 +41,9 @@ def test_a_decode_that_overflows_in_fp16_is_repeated_in_fp32_and_counted(folder:
     assert sdxl.decodes_repeated == 0  # fp32 needs no second try
     sdxl.vae.half()
     assert not sdxl._decoded(latents[None]).isfinite().all()
-    picture = sdxl.decode(latents)
-    assert picture is not None
-    assert torch.equal(picture, wanted)
+    image = sdxl.decode(latents)
+    assert image is not None
+    assert torch.equal(image, wanted)
     assert sdxl.decodes_repeated == 1
     assert sdxl.vae.dtype == torch.float16
 

@@ -37,7 +37,7 @@ def removal() -> Removal:
 
 
 @pytest.fixture
-def pictures() -> list[Tensor]:
+def images() -> list[Tensor]:
     noise = torch.Generator().manual_seed(0)
     coarse = torch.rand(3, 3, 6, 6, generator=noise)
     fine = torch.nn.functional.interpolate(coarse, (64, 64), mode="nearest")
@@ -77,12 +77,12 @@ def test_segmenter_gives_fastsam_bgr(folder: Path, locate: Locate, monkeypatch: 
     assert into_network[0][0, :, 10, 20].tolist() == pytest.approx([200 / 255, 0, 0])
 
 
-def test_boxes_are_those_of_fastsam_itself(folder: Path, locate: Locate, pictures: list[Tensor]) -> None:
+def test_boxes_are_those_of_fastsam_itself(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     from ultralytics import FastSAM
 
     reference = FastSAM(str(folder / FILE))
-    for picture, boxes in zip(pictures, segmenter(folder, border_px=20).boxes(pictures, locate), strict=True):
-        bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).numpy())
+    for image, boxes in zip(images, segmenter(folder, border_px=20).boxes(images, locate), strict=True):
+        bgr = np.ascontiguousarray(image.flip(0).permute(1, 2, 0).numpy())
         found = reference.predict(
             bgr,
             imgsz=64,
@@ -97,67 +97,65 @@ def test_boxes_are_those_of_fastsam_itself(folder: Path, locate: Locate, picture
         assert len(boxes) > 3
 
 
-def test_boxes_do_not_depend_on_batch_mates(folder: Path, locate: Locate, pictures: list[Tensor]) -> None:
+def test_boxes_do_not_depend_on_batch_mates(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     resident = segmenter(folder)
-    together = resident.boxes(pictures, locate)
-    assert [resident.boxes([picture], locate)[0] for picture in pictures] == together
+    together = resident.boxes(images, locate)
+    assert [resident.boxes([image], locate)[0] for image in images] == together
     assert len({len(boxes) for boxes in together} | {tuple(boxes) for boxes in map(tuple, together)}) > 1
 
 
-def test_masks_are_those_of_ultralytics_in_the_pictures_own_pixels_cut_to_their_box(
-    folder: Path, removal: Removal, locate: Locate, pictures: list[Tensor]
+def test_masks_are_those_of_ultralytics_in_the_images_own_pixels_cut_to_their_box(
+    folder: Path, removal: Removal, locate: Locate, images: list[Tensor]
 ) -> None:
     from ultralytics import FastSAM
 
     reference, resident = FastSAM(str(folder / FILE)), segmenter(folder, border_px=20)
-    for picture in (pictures[0], pictures[1][:, :40]):
-        bgr = np.ascontiguousarray(picture.flip(0).permute(1, 2, 0).numpy())
+    for image in (images[0], images[1][:, :40]):
+        bgr = np.ascontiguousarray(image.flip(0).permute(1, 2, 0).numpy())
         settings = {"imgsz": 64, "conf": removal.segment_confidence, "iou": removal.segment_iou}
         cpu = torch.device("cpu")
         (found,) = reference.predict(bgr, **settings, retina_masks=True, device=cpu, verbose=False, save=False)
-        masks = resident.masks([picture], removal)[0]
-        assert {box for box, _ in masks} <= set(resident.boxes([picture], locate)[0])
+        masks = resident.masks([image], removal)[0]
+        assert {box for box, _ in masks} <= set(resident.boxes([image], locate)[0])
         assert len(masks) > 3
         expected = iter(zip(found.boxes.xyxy.round().int().tolist(), found.masks.data.bool().cpu(), strict=True))
         for (x1, y1, x2, y2), mask in masks:
             whole = next(each for box, each in expected if box == [x1, y1, x2, y2])
-            assert mask.shape == picture.shape[1:]
+            assert mask.shape == image.shape[1:]
             assert torch.equal(mask[y1:y2, x1:x2], whole[y1:y2, x1:x2])
             assert mask.any()
             assert mask.sum() == mask[y1:y2, x1:x2].sum()
 
 
-def test_an_image_in_which_nothing_is_found_has_no_masks(
-    folder: Path, removal: Removal, pictures: list[Tensor]
-) -> None:
+def test_an_image_in_which_nothing_is_found_has_no_masks(folder: Path, removal: Removal, images: list[Tensor]) -> None:
     sure = removal.model_copy(update={"segment_confidence": 1.0})
     resident = segmenter(folder)
-    assert resident.masks(pictures, sure) == [[] for _ in pictures]
-    assert all(resident.masks(pictures, removal))
+    assert resident.masks(images, sure) == [[] for _ in images]
+    assert all(resident.masks(images, removal))
 
 
 def test_boxes_are_whole_pixels_inside_the_canvas_and_never_empty(
-    folder: Path, locate: Locate, pictures: list[Tensor]
+    folder: Path, locate: Locate, images: list[Tensor]
 ) -> None:
-    for picture in (*pictures, pictures[0][:, :40, :23]):
-        height, width = picture.shape[1:]
-        for x1, y1, x2, y2 in segmenter(folder).boxes([picture], locate)[0]:
+    for image in (*images, images[0][:, :40, :23]):
+        height, width = image.shape[1:]
+        for x1, y1, x2, y2 in segmenter(folder).boxes([image], locate)[0]:
             assert 0 <= x1 < x2 <= width
             assert 0 <= y1 < y2 <= height
 
 
-def test_profiles_thresholds_reach_the_network(folder: Path, locate: Locate, pictures: list[Tensor]) -> None:
+def test_profiles_thresholds_reach_the_network(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     resident = segmenter(folder)
-    many = resident.boxes(pictures, locate)
-    none = resident.boxes(pictures, locate.model_copy(update={"segment_confidence": 0.999}))
+    many = resident.boxes(images, locate)
+    none = resident.boxes(images, locate.model_copy(update={"segment_confidence": 0.999}))
     assert sum(map(len, many)) > 0
     assert none == [[], [], []]
-    assert resident.boxes(pictures, locate) == many
+    assert resident.boxes(images, locate) == many
 
 
-def test_torchs_threads_stay_as_they_were(folder: Path, locate: Locate, pictures: list[Tensor]) -> None:
+def test_torchs_threads_stay_as_they_were(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     before = torch.get_num_threads()
-    segmenter(folder).boxes(pictures[:1], locate)
+    segmenter(folder).boxes(images[:1], locate)
     assert torch.get_num_threads() == before
 
 

@@ -1,4 +1,4 @@
-"""Questions decoded from one copy of a picture's keys and values: the plain way's logits, and no memory a question."""
+"""Questions decoded from one copy of an image's keys and values: the plain way's logits, and no memory a question."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imgdiffd.models.image_prompts import PicturePrompts, Prompt
+from imgdiffd.models.image_prompts import ImagePrompt, ImagePrompts
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_share
 from tests.tiny import captioners as tiny_captioners
 
@@ -19,7 +19,7 @@ Load = Callable[[], Any]
 
 
 @pytest.fixture(scope="module", params=tiny_captioners.FAMILIES)
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Load, PicturePrompts]:
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Load, ImagePrompts]:
     """A family's loader, for models that nothing has touched, and its prompts."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -29,7 +29,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     def load() -> Any:
         return AutoModelForImageTextToText.from_pretrained(folder).eval()
 
-    return load, PicturePrompts(AutoProcessor.from_pretrained(folder), torch.device("cpu"), torch.float32)
+    return load, ImagePrompts(AutoProcessor.from_pretrained(folder), torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -38,26 +38,26 @@ def _inference() -> Iterator[None]:
         yield
 
 
-def picture(seed: int, height: int = 48, width: int = 64) -> Tensor:
+def image(seed: int, height: int = 48, width: int = 64) -> Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def shape_of(prompt: Prompt, pictures: int, slots: int) -> PassShape:
-    return PassShape(pictures, slots, prompt.prefix, max(map(len, prompt.tokens)) + 3, STEPS)
+def shape_of(prompt: ImagePrompt, images: int, slots: int) -> PassShape:
+    return PassShape(images, slots, prompt.prefix, max(map(len, prompt.tokens)) + 3, STEPS)
 
 
-def opened(model: Any, prompts: list[Prompt], pictures: int, slots: int) -> tuple[SharedPass, Tensor]:
+def opened(model: Any, prompts: list[ImagePrompt], images: int, slots: int) -> tuple[SharedPass, Tensor]:
     """A pass that has read and been asked `prompts`, spare slots and rows included."""
-    shared = SharedPass(model, shape_of(prompts[0], pictures, slots))
+    shared = SharedPass(model, shape_of(prompts[0], images, slots))
     for row, prompt in enumerate(prompts):
         shared.read(row, prompt.inputs)
     asked = [[*prompt.tokens, *[prompt.tokens[0]] * (slots - len(prompt.tokens))] for prompt in prompts]
-    asked += [asked[0]] * (pictures - len(asked))
+    asked += [asked[0]] * (images - len(asked))
     return shared, shared.begin(asked)
 
 
 def decoded(shared: SharedPass, first: Tensor) -> Tensor:
-    """Greedy logits, [pictures, slots, steps, vocabulary]."""
+    """Greedy logits, [images, slots, steps, vocabulary]."""
     seen = [first]
     while len(seen) < STEPS:
         seen.append(shared.step(seen[-1].argmax(-1)))
@@ -65,18 +65,18 @@ def decoded(shared: SharedPass, first: Tensor) -> Tensor:
 
 
 def test_logits_and_tokens_are_those_of_the_models_own_generation_from_whole_questions(
-    family: tuple[Load, PicturePrompts],
+    family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
     plain, model = load(), load()
     assert let_share(model) == ""
-    pictures = [picture(1), picture(2)]
-    cut = [prompts.cut(pictures[0], QUESTIONS), prompts.cut(pictures[1], QUESTIONS[::-1])]
-    shared, first = opened(model, cut, pictures=3, slots=3)
+    images = [image(1), image(2)]
+    cut = [prompts.cut(images[0], QUESTIONS), prompts.cut(images[1], QUESTIONS[::-1])]
+    shared, first = opened(model, cut, images=3, slots=3)
     found = decoded(shared, first)
     for row, asked in enumerate((QUESTIONS, QUESTIONS[::-1])):
         for slot, question in enumerate(asked):
-            whole = prompts.whole(pictures[row], question)
+            whole = prompts.whole(images[row], question)
             limit = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False}
             made = plain.generate(**whole, **limit, output_logits=True, return_dict_in_generate=True)
             expected = torch.cat(made.logits)
@@ -84,24 +84,24 @@ def test_logits_and_tokens_are_those_of_the_models_own_generation_from_whole_que
             torch.testing.assert_close(found[row, slot], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_logits_are_bit_for_bit_the_same_whatever_the_other_pictures_of_the_pass(
-    family: tuple[Load, PicturePrompts],
+def test_logits_are_bit_for_bit_the_same_whatever_the_other_images_of_the_pass(
+    family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
     model = load()
     assert let_share(model) == ""
-    cut = [prompts.cut(picture(seed), QUESTIONS) for seed in (1, 2, 3)]
-    alone = decoded(*opened(model, cut[:1], pictures=3, slots=2))
-    together = decoded(*opened(model, cut, pictures=3, slots=2))
+    cut = [prompts.cut(image(seed), QUESTIONS) for seed in (1, 2, 3)]
+    alone = decoded(*opened(model, cut[:1], images=3, slots=2))
+    together = decoded(*opened(model, cut, images=3, slots=2))
     assert torch.equal(alone[0], together[0])
 
 
-def test_a_second_turn_of_questions_forgets_the_first(family: tuple[Load, PicturePrompts]) -> None:
+def test_a_second_turn_of_questions_forgets_the_first(family: tuple[Load, ImagePrompts]) -> None:
     load, prompts = family
     model = load()
     assert let_share(model) == ""
-    prompt = prompts.cut(picture(1), QUESTIONS)
-    shared, first = opened(model, [prompt], pictures=1, slots=2)
+    prompt = prompts.cut(image(1), QUESTIONS)
+    shared, first = opened(model, [prompt], images=1, slots=2)
     fresh = decoded(shared, first)
     decoded(shared, shared.begin([prompt.tokens[::-1]]))
     assert torch.equal(decoded(shared, shared.begin([prompt.tokens])), fresh)
@@ -112,15 +112,15 @@ def held_bytes(shared: SharedPass) -> int:
 
 
 def test_keys_and_values_grow_with_the_number_of_questions_by_the_questions_alone(
-    family: tuple[Load, PicturePrompts],
+    family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
     model = load()
     assert let_share(model) == ""
-    prompt = prompts.cut(picture(1), QUESTIONS[:1])
-    few, _ = opened(model, [prompt], pictures=2, slots=1)
-    many, _ = opened(model, [prompt], pictures=2, slots=9)
-    a_token = held_bytes(few) // shape_of(prompt, 2, 1).keys  # of both pictures
+    prompt = prompts.cut(image(1), QUESTIONS[:1])
+    few, _ = opened(model, [prompt], images=2, slots=1)
+    many, _ = opened(model, [prompt], images=2, slots=9)
+    a_token = held_bytes(few) // shape_of(prompt, 2, 1).keys  # of both images
     shape = shape_of(prompt, 2, 9)
     rounding = 16 * a_token
     assert abs(held_bytes(many) - held_bytes(few) - 8 * (shape.width + STEPS - 1) * a_token) <= rounding
@@ -140,12 +140,12 @@ class Largest(TorchDispatchMode):
         return made
 
 
-def test_a_step_makes_nothing_of_the_size_of_a_layers_keys(family: tuple[Load, PicturePrompts]) -> None:
+def test_a_step_makes_nothing_of_the_size_of_a_layers_keys(family: tuple[Load, ImagePrompts]) -> None:
     """Neither a copy of the prefix a question, nor one a group of heads, nor a cache that grows."""
     load, prompts = family
     model = load()
     assert let_share(model) == ""
-    prompt = prompts.cut(picture(1, 64, 64), QUESTIONS)
+    prompt = prompts.cut(image(1, 64, 64), QUESTIONS)
     shared = SharedPass(model, PassShape(1, 2, prompt.prefix, 192, STEPS))
     shared.read(0, prompt.inputs)
     chosen = shared.begin([prompt.tokens]).argmax(-1)
@@ -156,7 +156,7 @@ def test_a_step_makes_nothing_of_the_size_of_a_layers_keys(family: tuple[Load, P
     assert [layer.keys.data_ptr() for layer in shared.cache.layers] == where
 
 
-def test_a_model_with_a_sliding_window_is_refused_with_the_reason(family: tuple[Load, PicturePrompts]) -> None:
+def test_a_model_with_a_sliding_window_is_refused_with_the_reason(family: tuple[Load, ImagePrompts]) -> None:
     model = family[0]()
     text = model.config.get_text_config()
     text.layer_types = ["full_attention", "sliding_attention"]
@@ -164,7 +164,7 @@ def test_a_model_with_a_sliding_window_is_refused_with_the_reason(family: tuple[
     assert text._attn_implementation == "sdpa"
 
 
-def test_a_model_whose_attention_is_not_fused_is_refused_with_the_reason(family: tuple[Load, PicturePrompts]) -> None:
+def test_a_model_whose_attention_is_not_fused_is_refused_with_the_reason(family: tuple[Load, ImagePrompts]) -> None:
     model = family[0]()
     model.set_attn_implementation("eager")
     assert let_share(model) == "its attention is eager instead of torch's fused one"

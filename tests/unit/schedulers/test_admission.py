@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import Stage
-from imgdiffd.schedulers.admission import Entrance, Intake, admit, admit_in_order, let_in
+from imgdiffd.schedulers.admission import Demand, Entrance, admit, admit_in_order, let_in
 from imgdiffd.schedulers.work import Task
 
-USUAL = Intake(open=0, queued=0, max_open=256, exhausted=False, asking=False, held_back="")
+USUAL = Demand(open=0, queued=0, max_open=256, exhausted=False, asking=False, held_back="")
 
 
 def test_everything_that_there_is_room_for_is_asked_for() -> None:
@@ -48,7 +48,7 @@ def test_open_work_is_bounded_in_bytes() -> None:
 
 
 def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
-    def room(usual: Intake, background_open: int = 0, background_exhausted: bool = False) -> int:
+    def room(usual: Demand, background_open: int = 0, background_exhausted: bool = False) -> int:
         return admit_in_order(usual, background_open=background_open, background_exhausted=background_exhausted).room
 
     assert room(USUAL) == 256
@@ -84,7 +84,7 @@ def test_background_work_is_kept_to_its_own_room() -> None:
 
 @given(
     st.builds(
-        Intake,
+        Demand,
         open=st.integers(0, 300),
         queued=st.integers(0, 300),
         max_open=st.integers(1, 300),
@@ -93,7 +93,7 @@ def test_background_work_is_kept_to_its_own_room() -> None:
         held_back=st.sampled_from(["", "paused"]),
     )
 )
-def test_no_admission_exceeds_the_bound_and_each_says_why(intake: Intake) -> None:
+def test_no_admission_exceeds_the_bound_and_each_says_why(intake: Demand) -> None:
     decision = admit(intake)
     assert decision.reason
     assert decision.room == 0 or intake.open + decision.room <= intake.max_open

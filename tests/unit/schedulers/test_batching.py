@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import DEPTH, STAGES, Stage
-from imgdiffd.schedulers.batching import Candidate, Patience, choose_batch, find_slot
+from imgdiffd.schedulers.batching import BatchOption, Patience, choose_batch, find_slot
 
 PATIENCE = Patience(busy=20.0, idle=0.5, max_passes=128)
 
 
-def lane(stage: Stage, count: int = 4, **changes: object) -> Candidate:
-    base = Candidate(
+def lane(stage: Stage, count: int = 4, **changes: object) -> BatchOption:
+    base = BatchOption(
         stage=stage,
         group="g",
         count=count,
@@ -26,7 +26,7 @@ def lane(stage: Stage, count: int = 4, **changes: object) -> Candidate:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
-def choose(*lanes: Candidate, now_s: float = 0.0, idle: bool = True, hungry: bool = False) -> int | None:
+def choose(*lanes: BatchOption, now_s: float = 0.0, idle: bool = True, hungry: bool = False) -> int | None:
     return choose_batch(lanes, now_s=now_s, idle=idle, hungry=hungry, patience=PATIENCE).index
 
 
@@ -120,7 +120,7 @@ CANDIDATES = st.builds(
 
 @given(st.lists(CANDIDATES, min_size=1, max_size=12), st.floats(100, 200), st.booleans())
 def test_either_something_is_taken_or_the_time_of_the_next_look_is_known(
-    lanes: list[Candidate], now_s: float, hungry: bool
+    lanes: list[BatchOption], now_s: float, hungry: bool
 ) -> None:
     choice = choose_batch(lanes, now_s=now_s, idle=True, hungry=hungry, patience=PATIENCE)
     if choice.index is None:

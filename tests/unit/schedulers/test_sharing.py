@@ -5,29 +5,29 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.schedulers.sharing import Hand, share
+from imgdiffd.schedulers.sharing import DeviceLoad, share
 
 
 def test_equal_idle_devices_have_equal_parts_and_what_cannot_be_divided_is_mine() -> None:
-    others = [Hand(0.0, 8.0)] * 3
-    assert [share(count, Hand(0.0, 8.0), others) for count in (1, 3, 4, 5, 8)] == [1, 1, 1, 2, 2]
+    others = [DeviceLoad(0.0, 8.0)] * 3
+    assert [share(count, DeviceLoad(0.0, 8.0), others) for count in (1, 3, 4, 5, 8)] == [1, 1, 1, 2, 2]
 
 
 def test_slow_device_has_a_smaller_part_and_none_of_what_others_end_sooner() -> None:
-    assert share(4, Hand(0.0, 13.0), [Hand(0.0, 8.0)]) == 1
-    assert share(4, Hand(0.0, 40.0), [Hand(0.0, 8.0)]) == 0
+    assert share(4, DeviceLoad(0.0, 13.0), [DeviceLoad(0.0, 8.0)]) == 1
+    assert share(4, DeviceLoad(0.0, 40.0), [DeviceLoad(0.0, 8.0)]) == 0
 
 
 def test_device_that_is_busy_for_long_has_no_part() -> None:
-    assert share(4, Hand(0.0, 8.0), [Hand(100.0, 8.0)]) == 4
-    assert share(4, Hand(100.0, 8.0), [Hand(0.0, 8.0)]) == 0
+    assert share(4, DeviceLoad(0.0, 8.0), [DeviceLoad(100.0, 8.0)]) == 4
+    assert share(4, DeviceLoad(100.0, 8.0), [DeviceLoad(0.0, 8.0)]) == 0
 
 
-hands = st.builds(Hand, st.floats(0, 50), st.floats(0.1, 20))
+hands = st.builds(DeviceLoad, st.floats(0, 50), st.floats(0.1, 20))
 
 
 @given(st.integers(1, 6), hands, st.lists(hands, min_size=1, max_size=2))
-def test_no_other_split_ends_sooner(count: int, mine: Hand, others: list[Hand]) -> None:
+def test_no_other_split_ends_sooner(count: int, mine: DeviceLoad, others: list[DeviceLoad]) -> None:
     def end_s(parts: tuple[int, ...]) -> float:
         used = [hand.free_in_s + part * hand.item_s for hand, part in zip((mine, *others), parts, strict=True) if part]
         return max(used)

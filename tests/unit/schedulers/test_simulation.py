@@ -147,7 +147,7 @@ def test_full_batch_costs_what_the_table_says_on_average() -> None:
         assert costs_of().seconds(stage, range(limit), 0, 1.0) == pytest.approx(expected)
 
 
-def test_slow_card_takes_longer_and_pictures_on_another_card_are_read_again() -> None:
+def test_slow_card_takes_longer_and_images_on_another_card_are_read_again() -> None:
     costs = costs_of()
     at_home = costs.seconds(Stage.COMPARE, range(8), 0, 1.0)
     assert costs.seconds(Stage.COMPARE, range(8), 0, 0.5) == pytest.approx(2 * at_home)

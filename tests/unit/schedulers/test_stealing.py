@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from imgdiffd.pipeline import STAGES, Stage
-from imgdiffd.schedulers.batching import Candidate, Patience
+from imgdiffd.schedulers.batching import BatchOption, Patience
 from imgdiffd.schedulers.stealing import LEAVING_S, Theft, Victim, choose_theft, leaving_price_s
 
 
@@ -15,13 +15,13 @@ def lane(
     batch_s: float = 4.0,
     fillable: bool = False,
     priority: int = 0,
-) -> Candidate:
+) -> BatchOption:
     limit = STAGES[stage].batch_limit
-    return Candidate(stage, "g", count, priority, since_s, 0, limit, batch_s, fillable)
+    return BatchOption(stage, "g", count, priority, since_s, 0, limit, batch_s, fillable)
 
 
 def victim(
-    device: str, *lanes: Candidate, lane_s: tuple[float, ...], free_in_s: float = 10.0, backlog_s: float | None = None
+    device: str, *lanes: BatchOption, lane_s: tuple[float, ...], free_in_s: float = 10.0, backlog_s: float | None = None
 ) -> Victim:
     total_s = free_in_s + sum(lane_s) if backlog_s is None else backlog_s
     return Victim(device, lanes, lane_s, free_in_s, total_s)
@@ -59,7 +59,7 @@ def test_nothing_is_stolen_where_no_device_has_work_for_the_thiefs_models() -> N
     assert "models" in theft.reason
 
 
-def test_price_of_leaving_is_paid_only_where_there_are_pictures_to_read_again() -> None:
+def test_price_of_leaving_is_paid_only_where_there_are_images_to_read_again() -> None:
     assert leaving_price_s(Stage.GENERATE, 4) == 0.0
     assert leaving_price_s(Stage.COMPARE, 4) == 4 * LEAVING_S
 

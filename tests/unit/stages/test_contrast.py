@@ -6,7 +6,7 @@ import torch
 from imgdiffd.method.messages import ContrastInput, ContrastRegion, RenderInput, RenderRegion
 from imgdiffd.method.profile import load_profile
 from imgdiffd.stages.contrast import contrast, question
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.render import render
 from imgdiffd.testing.models import FakeCaptioner, canvas, fake_models
 
@@ -17,8 +17,8 @@ BOX = (20, 10, 50, 40)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    found = Pictures(tmp_path, torch.device("cpu"))
+def images(tmp_path: Path) -> Images:
+    found = Images(tmp_path, torch.device("cpu"))
     found.write({"7-0-1.png": canvas("green", W, H)})
     found.write({"7-0-2.png": canvas("white", W, H)})
     return found
@@ -29,10 +29,10 @@ def region(left: int, index: int = 0) -> ContrastRegion:
 
 
 @pytest.mark.parametrize("left", [1, 2])
-def test_pictures_and_descriptions_stand_on_the_same_side(pictures: Pictures, left: int) -> None:
+def test_images_and_descriptions_stand_on_the_same_side(images: Images, left: int) -> None:
     captioner = FakeCaptioner(lambda *_: "They differ.")
     entry = ContrastInput(7, "7-0-1.png", "7-0-2.png", (region(left),))
-    (output,) = contrast(fake_models(captioner=captioner), PROFILE, [entry], pictures)
+    (output,) = contrast(fake_models(captioner=captioner), PROFILE, [entry], images)
     assert [(d.index, d.text) for d in output.regions] == [(0, "They differ.")]
     ((shown, (asked,)),) = captioner.asked
     assert tuple(shown.shape) == (3, H, 2 * W + BAR)
@@ -51,18 +51,18 @@ def test_description_with_braces_is_not_taken_for_a_placeholder() -> None:
     assert asked.count("a cat") == 1
 
 
-def test_captioner_sees_exactly_what_the_sample_shows(pictures: Pictures) -> None:
+def test_captioner_sees_exactly_what_the_sample_shows(images: Images) -> None:
     captioner = FakeCaptioner(lambda *_: "They differ.")
     models = fake_models(captioner=captioner)
-    contrast(models, PROFILE, [ContrastInput(7, "7-0-1.png", "7-0-2.png", (region(2),))], pictures)
-    rendered = render(models, PROFILE, [RenderInput(7, "7-0-1.png", "7-0-2.png", (RenderRegion(0, BOX, 2),))], pictures)
+    contrast(models, PROFILE, [ContrastInput(7, "7-0-1.png", "7-0-2.png", (region(2),))], images)
+    rendered = render(models, PROFILE, [RenderInput(7, "7-0-1.png", "7-0-2.png", (RenderRegion(0, BOX, 2),))], images)
     shown = captioner.asked[0][0]
     (sample,) = rendered[0].regions
-    assert torch.equal(shown[:, :, :W], pictures.read(sample.left_image))
-    assert torch.equal(shown[:, :, W + BAR :], pictures.read(sample.right_image))
+    assert torch.equal(shown[:, :, :W], images.read(sample.left_image))
+    assert torch.equal(shown[:, :, W + BAR :], images.read(sample.right_image))
 
 
-def test_answers_return_to_their_item_and_region(pictures: Pictures) -> None:
+def test_answers_return_to_their_item_and_region(images: Images) -> None:
     captioner = FakeCaptioner(lambda _, asked: asked.split("left image is: ")[1].split(",")[0])
     regions = (ContrastRegion(4, BOX, "w", "x", 1), ContrastRegion(2, BOX, "y", "z", 2))
     inputs = [
@@ -70,7 +70,7 @@ def test_answers_return_to_their_item_and_region(pictures: Pictures) -> None:
         ContrastInput(2, "7-0-1.png", "7-0-2.png", ()),
         ContrastInput(3, "7-0-1.png", "7-0-2.png", (region(1),)),
     ]
-    outputs = contrast(fake_models(captioner=captioner), PROFILE, inputs, pictures)
+    outputs = contrast(fake_models(captioner=captioner), PROFILE, inputs, images)
     assert [(o.item, [(d.index, d.text) for d in o.regions]) for o in outputs] == [
         (1, [(4, "w"), (2, "z")]),
         (2, []),
@@ -78,7 +78,7 @@ def test_answers_return_to_their_item_and_region(pictures: Pictures) -> None:
     ]
 
 
-def test_batch_without_regions_asks_nothing(pictures: Pictures) -> None:
+def test_batch_without_regions_asks_nothing(images: Images) -> None:
     entry = ContrastInput(1, "7-0-1.png", "7-0-2.png", ())
-    (output,) = contrast(fake_models(), PROFILE, [entry], pictures)
+    (output,) = contrast(fake_models(), PROFILE, [entry], images)
     assert output.regions == ()

@@ -6,7 +6,7 @@ import torch
 from imgdiffd.method.messages import DescribeInput, DescribeOutput, RegionInput
 from imgdiffd.method.profile import load_profile
 from imgdiffd.stages.describe import describe, question
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import FakeBlip, FakeCaptioner, FakeClip, canvas, fake_models
 
 PROFILE = load_profile("default")
@@ -19,20 +19,20 @@ MATCH1, MATCH2 = "blip_itc_cosine.description1", "blip_itc_cosine.description2"
 
 
 class Scene:
-    """A pair with OBJECT red in picture 1 and blue in picture 2, and a captioner that says `texts[picture]`."""
+    """A pair with OBJECT red in image 1 and blue in image 2, and a captioner that says `texts[image]`."""
 
     def __init__(self, root: Path, texts: tuple[str, str]) -> None:
-        self.pictures = Pictures(root, torch.device("cpu"))
-        self.pictures.write({"1.png": canvas("green", W, H, ("red", OBJECT))})
-        self.pictures.write({"2.png": canvas("green", W, H, ("blue", OBJECT))})
-        picture1 = self.pictures.read("1.png")
-        self.captioner = FakeCaptioner(lambda picture, _: texts[0] if torch.equal(picture, picture1) else texts[1])
+        self.images = Images(root, torch.device("cpu"))
+        self.images.write({"1.png": canvas("green", W, H, ("red", OBJECT))})
+        self.images.write({"2.png": canvas("green", W, H, ("blue", OBJECT))})
+        image1 = self.images.read("1.png")
+        self.captioner = FakeCaptioner(lambda image, _: texts[0] if torch.equal(image, image1) else texts[1])
         self.blip = FakeBlip()
         self.models = fake_models(captioner=self.captioner, clip=FakeClip(), blip=self.blip)
 
     def describe(self, *boxes: tuple[int, int, int, int]) -> DescribeOutput:
         regions = tuple(RegionInput(index, box) for index, box in enumerate(boxes))
-        return describe(self.models, PROFILE, [DescribeInput(1, "1.png", "2.png", regions)], self.pictures)[0]
+        return describe(self.models, PROFILE, [DescribeInput(1, "1.png", "2.png", regions)], self.images)[0]
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_region_is_asked_for_in_fractions_of_four_characters(box: tuple[int, int
     assert question(PROFILE.describe, box, W, H) == f"Please provide a clear description for this region: {said}."
 
 
-def test_question_names_the_ungrown_box_of_the_whole_picture(tmp_path: Path) -> None:
+def test_question_names_the_ungrown_box_of_the_whole_image(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("red", "blue"))
     scene.describe(OBJECT, CORNER)
     wanted = [question(PROFILE.describe, box, W, H) for box in (OBJECT, CORNER)]
     assert [asked for _, asked in scene.captioner.asked] == [wanted, wanted]
-    assert [tuple(picture.shape) for picture, _ in scene.captioner.asked] == [(3, H, W)] * 2
+    assert [tuple(image.shape) for image, _ in scene.captioner.asked] == [(3, H, W)] * 2
 
 
-def test_each_description_is_matched_with_its_own_pictures_grown_crop(tmp_path: Path) -> None:
+def test_each_description_is_matched_with_its_own_images_grown_crop(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("a red ball", "a blue ball"))
     (region,) = scene.describe(OBJECT).regions
     assert (region.text1, region.text2) == ("a red ball", "a blue ball")
@@ -92,7 +92,7 @@ def test_descriptions_stay_with_their_item_in_a_batch(tmp_path: Path) -> None:
         DescribeInput(2, "2.png", "1.png", (RegionInput(3, OBJECT),)),
         DescribeInput(3, "1.png", "2.png", (RegionInput(0, CORNER), RegionInput(1, OBJECT))),
     ]
-    none, swapped, both = describe(scene.models, PROFILE, inputs, scene.pictures)
+    none, swapped, both = describe(scene.models, PROFILE, inputs, scene.images)
     assert none.regions == ()
     assert [(r.index, r.text1, r.text2) for r in swapped.regions] == [(3, "blue", "red")]
     assert [(r.index, r.scores[MATCH1]) for r in both.regions] == [(0, 0.1), (1, 0.9)]

@@ -1,4 +1,4 @@
-"""The laws of erase: which boxes of which picture are taken out, with which seed; nothing found is no fault."""
+"""The laws of erase: which boxes of which image are taken out, with which seed; nothing found is no fault."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from imgdiffd.method.profile import load_profile
 from imgdiffd.method.removal import erase_seed
 from imgdiffd.method.removal_messages import EraseInput, EraseOutput, FoundBox
 from imgdiffd.stages.erase import at_removal_size, erase
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import FakeClip, FakeEraser, FakeSegmenter, canvas, fake_models
 
 PX = 64
@@ -26,30 +26,30 @@ ENTRY = EraseInput(5, IMAGE1, IMAGE2, "a red ball", 1)
 
 
 class Scene:
-    """A pair on green with OBJECT red in picture 1 and blue in picture 2, OTHER white in picture 2 only."""
+    """A pair on green with OBJECT red in image 1 and blue in image 2, OTHER white in image 2 only."""
 
     def __init__(self, root: Path, *boxes: list[Box]) -> None:
-        self.pictures = Pictures(root, torch.device("cpu"))
+        self.images = Images(root, torch.device("cpu"))
         first = canvas("green", PX, PX, ("red", OBJECT))
         second = canvas("green", PX, PX, ("blue", OBJECT), ("white", OTHER))
-        self.pictures.write({IMAGE1: first, IMAGE2: second, "000000/6-1-1.png": first, "000000/6-1-2.png": second})
+        self.images.write({IMAGE1: first, IMAGE2: second, "000000/6-1-1.png": first, "000000/6-1-2.png": second})
         self.pair = (first, second)
         self.segmenter, self.eraser = FakeSegmenter(*boxes), FakeEraser()
         self.models = fake_models(segmenter=self.segmenter, clip=FakeClip(), eraser=self.eraser)
 
     def erase(self, *inputs: EraseInput) -> tuple[EraseOutput, ...]:
-        return erase(self.models, PROFILE, inputs or [ENTRY], self.pictures)
+        return erase(self.models, PROFILE, inputs or [ENTRY], self.images)
 
 
-def test_a_thing_found_in_picture_2_is_erased_from_picture_2(tmp_path: Path) -> None:
+def test_a_object_found_in_image_2_is_erased_from_image_2(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [OTHER])
     (made,) = scene.erase()[0].erasures
     assert (made.item, made.image, made.index, made.box, made.size_px) == (5, 2, 0, OTHER, PX)
     assert made.source == IMAGE2
     (hole,) = scene.eraser.asked
-    assert torch.equal(hole.picture, scene.pair[1])
+    assert torch.equal(hole.image, scene.pair[1])
     assert hole.mask.sum() == 20 * 20
-    assert torch.equal(scene.pictures.read(made.erased), canvas("green", PX, PX, ("blue", OBJECT)))
+    assert torch.equal(scene.images.read(made.erased), canvas("green", PX, PX, ("blue", OBJECT)))
 
 
 def test_a_box_whose_crops_are_alike_is_left_alone(tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_a_batch_without_any_thing_erases_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [SAME])
     assert scene.erase() == (EraseOutput(5, (), (FoundBox(2, SAME, {CLIP_IMAGE_COSINE: 1.0}),)),)
     assert scene.eraser.asked == []
-    assert erase(scene.models, PROFILE, [], scene.pictures) == ()
+    assert erase(scene.models, PROFILE, [], scene.images) == ()
 
 
-def test_every_thing_is_erased_alone_from_the_original_with_a_seed_of_its_own(tmp_path: Path) -> None:
+def test_every_object_is_erased_alone_from_the_original_with_a_seed_of_its_own(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [OBJECT], [OTHER, OBJECT])
     made = scene.erase()[0].erasures
     assert [(each.image, each.index) for each in made] == [(1, 0), (2, 0), (2, 1)]
@@ -82,10 +82,10 @@ def test_every_thing_is_erased_alone_from_the_original_with_a_seed_of_its_own(tm
     assert [hole.seed for hole in scene.eraser.asked] == [each.seed for each in made]
     assert len({each.seed for each in made}) == len({each.erased for each in made}) == 3
     for hole, each in zip(scene.eraser.asked, made, strict=True):
-        assert torch.equal(hole.picture, scene.pair[each.image - 1])
+        assert torch.equal(hole.image, scene.pair[each.image - 1])
 
 
-def test_the_most_different_thing_of_a_picture_comes_first_with_its_own_mask(tmp_path: Path) -> None:
+def test_the_most_different_object_of_a_image_comes_first_with_its_own_mask(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [OTHER, OBJECT])
     made = scene.erase()[0].erasures
     assert [each.box for each in made] == [OBJECT, OTHER]
@@ -93,19 +93,19 @@ def test_the_most_different_thing_of_a_picture_comes_first_with_its_own_mask(tmp
     assert [int(hole.mask.sum()) for hole in scene.eraser.asked] == [16 * 16, 20 * 20]
 
 
-def test_larger_pictures_are_segmented_and_erased_at_the_removal_size_and_boxes_are_of_that(tmp_path: Path) -> None:
+def test_larger_images_are_segmented_and_erased_at_the_removal_size_and_boxes_are_of_that(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [OBJECT], [])
     large = [each.repeat_interleave(2, 1).repeat_interleave(2, 2) for each in scene.pair]
-    scene.pictures.write({IMAGE1: large[0], IMAGE2: large[1]})
+    scene.images.write({IMAGE1: large[0], IMAGE2: large[1]})
     (made,) = scene.erase()[0].erasures
-    assert {tuple(picture.shape) for picture in scene.segmenter.shown} == {(3, PX, PX)}
+    assert {tuple(image.shape) for image in scene.segmenter.shown} == {(3, PX, PX)}
     assert (made.box, made.size_px) == (OBJECT, PX)
-    assert scene.pictures.read(made.erased).shape == (3, PX, PX)
+    assert scene.images.read(made.erased).shape == (3, PX, PX)
 
 
-def test_pictures_are_resized_as_pillow_does_it() -> None:
-    picture = torch.randint(0, 256, (3, 96, 96), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).resize((64, 64), Image.Resampling.BICUBIC)
+def test_images_are_resized_as_pillow_does_it() -> None:
+    pixels = torch.randint(0, 256, (3, 96, 96), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).resize((64, 64), Image.Resampling.BICUBIC)
     wanted = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    assert (at_removal_size(picture, 64).int() - wanted.int()).abs().max() <= 1
-    assert at_removal_size(picture, 96) is picture
+    assert (at_removal_size(pixels, 64).int() - wanted.int()).abs().max() <= 1
+    assert at_removal_size(pixels, 96) is pixels

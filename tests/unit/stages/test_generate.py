@@ -9,57 +9,57 @@ from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import seed_of
 from imgdiffd.stages.compare import compare
 from imgdiffd.stages.generate import generate
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import FakeClip, FakePainter, canvas, fake_models
 
 PROFILE = load_profile("mini")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    return Pictures(tmp_path, torch.device("cpu"))
+def images(tmp_path: Path) -> Images:
+    return Images(tmp_path, torch.device("cpu"))
 
 
-def test_noise_of_a_pair_does_not_depend_on_order_mates_or_restart(pictures: Pictures, tmp_path: Path) -> None:
+def test_noise_of_a_pair_does_not_depend_on_order_mates_or_restart(images: Images, tmp_path: Path) -> None:
     painter = FakePainter()
     models = fake_models(painter=painter)
     inputs = [GenerateInput(5, "a dog", "a cat", 0), GenerateInput(6, "a car", "a bus", 0)]
-    outputs = generate(models, PROFILE, inputs, pictures)
+    outputs = generate(models, PROFILE, inputs, images)
     first = (tmp_path / outputs[0].image1).read_bytes()
-    again = generate(models, PROFILE, inputs[::-1], Pictures(tmp_path, torch.device("cpu")))
+    again = generate(models, PROFILE, inputs[::-1], Images(tmp_path, torch.device("cpu")))
     assert again[::-1] == outputs
     assert (tmp_path / outputs[0].image1).read_bytes() == first
     assert [prompt.seed for prompt in painter.asked[:2]] == [output.seed for output in outputs]
     assert outputs[0].seed == seed_of(PROFILE.seed, "a dog", 0, "generate") != outputs[1].seed
 
 
-def test_new_attempt_gets_new_noise_and_new_files(pictures: Pictures) -> None:
+def test_new_attempt_gets_new_noise_and_new_files(images: Images) -> None:
     inputs = [GenerateInput(5, "a dog", "a cat", attempt) for attempt in (0, 1)]
-    first, second = generate(fake_models(painter=FakePainter()), PROFILE, inputs, pictures)
+    first, second = generate(fake_models(painter=FakePainter()), PROFILE, inputs, images)
     assert first.seed != second.seed
     assert {first.image1, first.image2}.isdisjoint({second.image1, second.image2})
 
 
-def test_output_names_files_that_exist_with_their_size(pictures: Pictures, tmp_path: Path) -> None:
+def test_output_names_files_that_exist_with_their_size(images: Images, tmp_path: Path) -> None:
     inputs = [GenerateInput(12_345, "a dog", "a cat", 2)]
-    (output,) = generate(fake_models(painter=FakePainter()), PROFILE, inputs, pictures)
+    (output,) = generate(fake_models(painter=FakePainter()), PROFILE, inputs, images)
     assert (output.image1, output.image2) == ("000012/12345-2-1.png", "000012/12345-2-2.png")
     for path in (output.image1, output.image2):
         with Image.open(tmp_path / path) as image:
             assert image.size == (output.width, output.height) == (PROFILE.generate.picture_px,) * 2
 
 
-def test_each_pair_is_compared_with_itself(pictures: Pictures) -> None:
+def test_each_pair_is_compared_with_itself(images: Images) -> None:
     for name, colour in (("1", "red"), ("2", "red"), ("3", "blue")):
-        pictures.write({f"{name}.png": canvas(colour, 8, 8)})
+        images.write({f"{name}.png": canvas(colour, 8, 8)})
     inputs = [CompareInput(1, "1.png", "2.png"), CompareInput(2, "1.png", "3.png")]
-    same, different = compare(fake_models(clip=FakeClip()), PROFILE, inputs, pictures)
+    same, different = compare(fake_models(clip=FakeClip()), PROFILE, inputs, images)
     assert (same.item, same.scores) == (1, {"clip_image_cosine": 1.0})
     assert (different.item, different.scores) == (2, {"clip_image_cosine": 0.0})
 
 
-def test_score_that_is_not_a_number_is_missing_not_stored(pictures: Pictures) -> None:
+def test_score_that_is_not_a_number_is_missing_not_stored(images: Images) -> None:
     for name in ("1", "2"):
-        pictures.write({f"{name}.png": canvas("black", 8, 8)})
-    (output,) = compare(fake_models(clip=FakeClip()), PROFILE, [CompareInput(1, "1.png", "2.png")], pictures)
+        images.write({f"{name}.png": canvas("black", 8, 8)})
+    (output,) = compare(fake_models(clip=FakeClip()), PROFILE, [CompareInput(1, "1.png", "2.png")], images)
     assert output.scores == {}

@@ -6,67 +6,67 @@ import torch
 
 from imgdiffd.errors import StageError
 from imgdiffd.images.files import TEMPORARY_PREFIX, pair_paths, sample_paths, write_whole
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import canvas
 
 CPU = torch.device("cpu")
 
 
-def test_picture_comes_back_from_disk_as_it_was_written(tmp_path: Path) -> None:
-    picture = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
-    Pictures(tmp_path, CPU).write({"a/b.png": picture})
-    assert torch.equal(Pictures(tmp_path, CPU).read("a/b.png"), picture)
+def test_image_comes_back_from_disk_as_it_was_written(tmp_path: Path) -> None:
+    image = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    Images(tmp_path, CPU).write({"a/b.png": image})
+    assert torch.equal(Images(tmp_path, CPU).read("a/b.png"), image)
 
 
-def test_recent_picture_is_not_read_again(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path, CPU)
-    pictures.write({"a.png": canvas("red", 8, 8)})
+def test_recent_image_is_not_read_again(tmp_path: Path) -> None:
+    images = Images(tmp_path, CPU)
+    images.write({"a.png": canvas("red", 8, 8)})
     (tmp_path / "a.png").unlink()
-    assert torch.equal(pictures.read("a.png"), canvas("red", 8, 8))
-    pictures.forget()
+    assert torch.equal(images.read("a.png"), canvas("red", 8, 8))
+    images.forget()
     with pytest.raises(StageError, match=r"a\.png"):
-        pictures.read("a.png")
+        images.read("a.png")
 
 
-@pytest.mark.parametrize("limits", [{"kept_pictures": 2}, {"kept_bytes": 2 * 3 * 64}], ids=["count", "bytes"])
-def test_least_recently_used_picture_is_dropped_first(tmp_path: Path, limits: dict[str, int]) -> None:
-    pictures = Pictures(tmp_path, CPU, **limits)
+@pytest.mark.parametrize("limits", [{"kept_images": 2}, {"kept_bytes": 2 * 3 * 64}], ids=["count", "bytes"])
+def test_least_recently_used_image_is_dropped_first(tmp_path: Path, limits: dict[str, int]) -> None:
+    images = Images(tmp_path, CPU, **limits)
     for name in ("a.png", "b.png"):
-        pictures.write({name: canvas("red", 8, 8)})
-    pictures.read("a.png")
-    pictures.write({"c.png": canvas("blue", 8, 8)})
+        images.write({name: canvas("red", 8, 8)})
+    images.read("a.png")
+    images.write({"c.png": canvas("blue", 8, 8)})
     for path in tmp_path.iterdir():
         path.unlink()
-    pictures.read("a.png")
-    pictures.read("c.png")
+    images.read("a.png")
+    images.read("c.png")
     with pytest.raises(StageError):
-        pictures.read("b.png")
+        images.read("b.png")
 
 
-def test_rewritten_picture_counts_once(tmp_path: Path) -> None:
-    pictures = Pictures(tmp_path, CPU, kept_bytes=2 * 3 * 64)
+def test_rewritten_image_counts_once(tmp_path: Path) -> None:
+    images = Images(tmp_path, CPU, kept_bytes=2 * 3 * 64)
     for colour in ("red", "blue", "green"):
-        pictures.write({"a.png": canvas(colour, 8, 8)})
-    pictures.write({"b.png": canvas("red", 8, 8)})
+        images.write({"a.png": canvas(colour, 8, 8)})
+    images.write({"b.png": canvas("red", 8, 8)})
     (tmp_path / "a.png").unlink()
-    assert torch.equal(pictures.read("a.png"), canvas("green", 8, 8))
+    assert torch.equal(images.read("a.png"), canvas("green", 8, 8))
 
 
-def test_damaged_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
-    Pictures(tmp_path, CPU).write({"a.png": canvas("red", 64, 64)})
+def test_damaged_image_is_an_error_that_names_it(tmp_path: Path) -> None:
+    Images(tmp_path, CPU).write({"a.png": canvas("red", 64, 64)})
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(StageError, match=r"picture a\.png"):
-        Pictures(tmp_path, CPU).read("a.png")
+    with pytest.raises(StageError, match=r"image a\.png"):
+        Images(tmp_path, CPU).read("a.png")
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a.png", "b/../../a.png", ""])
-def test_nothing_outside_the_picture_folder_is_read_or_written(tmp_path: Path, path: str) -> None:
-    pictures = Pictures(tmp_path / "inner", CPU)
+def test_nothing_outside_the_image_folder_is_read_or_written(tmp_path: Path, path: str) -> None:
+    images = Images(tmp_path / "inner", CPU)
     with pytest.raises(StageError):
-        pictures.read(path)
+        images.read(path)
     with pytest.raises(ValueError, match="inside"):
-        pictures.write({path: canvas("red", 8, 8)})
+        images.write({path: canvas("red", 8, 8)})
 
 
 def test_file_and_folder_are_synced_before_the_name_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_file_and_folder_are_synced_before_the_name_is_trusted(tmp_path: Path, m
     assert files == {"1-0-1.png": b"one", "1-0-2.png": b"two"}
 
 
-def test_write_that_fails_midway_leaves_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_that_fails_midway_leaves_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 

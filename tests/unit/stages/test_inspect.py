@@ -1,4 +1,4 @@
-"""The laws of inspect: what is asked of which picture, what is scored against what, and what a sample shows."""
+"""The laws of inspect: what is asked of which image, what is scored against what, and what a sample shows."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from imgdiffd.method.profile import load_profile
 from imgdiffd.method.removal import Inspection, RemovalSample, erased_key, original_key
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.stages.describe import question
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.inspect import finish, inspect
 from imgdiffd.testing.models import FakeBlip, FakeCaptioner, canvas, fake_models
 
@@ -32,21 +32,21 @@ def erasure(box: Box = OBJECT, index: int = 0) -> Erasure:
 
 
 class Scene:
-    """OBJECT and CORNER red on green in the original, nothing but green in every erased picture."""
+    """OBJECT and CORNER red on green in the original, nothing but green in every erased image."""
 
     def __init__(self, root: Path, answer: Callable[[Tensor, str], str]) -> None:
-        self.root, self.pictures = root, Pictures(root, torch.device("cpu"))
+        self.root, self.images = root, Images(root, torch.device("cpu"))
         self.original = canvas("green", PX, PX, ("red", OBJECT), ("red", CORNER))
         green = canvas("green", PX, PX)
-        self.pictures.write({SOURCE: self.original, **{erased_path(SOURCE, index): green for index in range(3)}})
+        self.images.write({SOURCE: self.original, **{erased_path(SOURCE, index): green for index in range(3)}})
         self.captioner, self.blip = FakeCaptioner(answer), FakeBlip()
         self.models = fake_models(captioner=self.captioner, blip=self.blip)
 
     def inspect(self, *erasures: Erasure) -> tuple[Inspection, ...]:
-        return inspect(self.models, PROFILE, erasures, self.pictures)
+        return inspect(self.models, PROFILE, erasures, self.images)
 
     def finish(self, *inspections: Inspection) -> tuple[RemovalSample, ...]:
-        return finish(PROFILE, inspections, self.pictures)
+        return finish(PROFILE, inspections, self.images)
 
 
 def test_removal_captions_are_asked_with_coordinates_in_0_to_1(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_side_that_the_letter_names_shows_the_object_in_its_red_box(tmp_path
     inspections = [Inspection(erasure(OBJECT, index), "a red ball", {ORIGINAL: 0.9, ERASED: 0.1}) for index in range(3)]
     samples = scene.finish(*inspections)
     for made in samples:
-        shown = {"A": scene.pictures.read(made.left), "B": scene.pictures.read(made.right)}
+        shown = {"A": scene.images.read(made.left), "B": scene.images.read(made.right)}
         assert shown.pop(made.answer)[:, 32, 24].tolist() == [255, 0, 0]
         (without,) = shown.values()
         assert without[:, 32, 24].tolist() == [0, 255, 0]
@@ -119,7 +119,7 @@ def test_the_side_that_the_letter_names_shows_the_object_in_its_red_box(tmp_path
 def test_the_red_box_is_grown_by_15_px_and_clamped_to_the_canvas(tmp_path: Path) -> None:
     scene = Scene(tmp_path, lambda *_: "a red ball")
     (made,) = scene.finish(Inspection(erasure(CORNER), "a red ball", {ORIGINAL: 0.9, ERASED: 0.1}))
-    boxed = scene.pictures.read(made.erased)
+    boxed = scene.images.read(made.erased)
     red = (boxed == torch.tensor([255, 0, 0], dtype=torch.uint8).view(3, 1, 1)).all(0)
     rows, columns = red.any(1).nonzero().flatten(), red.any(0).nonzero().flatten()
     assert (int(columns[0]), int(rows[0])) == (0, CORNER[1] - 15)

@@ -9,13 +9,13 @@ from imgdiffd.method.filters import choose_regions
 from imgdiffd.method.messages import Box, LocateInput, LocateOutput
 from imgdiffd.method.profile import load_profile
 from imgdiffd.models.loading import Models
-from imgdiffd.stages.images import Pictures
+from imgdiffd.stages.images import Images
 from imgdiffd.stages.locate import locate
 from imgdiffd.testing.models import FakeBlip, FakeClip, FakeSegmenter, canvas, fake_models
 
 PROFILE = load_profile("default")
 W, H = 60, 40
-OBJECT = (10, 10, 30, 30)  # red in picture 1, blue in picture 2
+OBJECT = (10, 10, 30, 30)  # red in image 1, blue in image 2
 SAME = (40, 10, 55, 30)  # white in both
 NOUN1, NOUN2 = "blip_itc_cosine.noun1", "blip_itc_cosine.noun2"
 CROPS = "clip_image_cosine"
@@ -25,9 +25,9 @@ class Scene:
     """A pair whose only difference is OBJECT, and fakes that find `boxes1` and `boxes2` in it."""
 
     def __init__(self, root: Path) -> None:
-        self.pictures = Pictures(root, torch.device("cpu"))
-        self.pictures.write({"1.png": canvas("green", W, H, ("red", OBJECT), ("white", SAME))})
-        self.pictures.write({"2.png": canvas("green", W, H, ("blue", OBJECT), ("white", SAME))})
+        self.images = Images(root, torch.device("cpu"))
+        self.images.write({"1.png": canvas("green", W, H, ("red", OBJECT), ("white", SAME))})
+        self.images.write({"2.png": canvas("green", W, H, ("blue", OBJECT), ("white", SAME))})
         self.clip, self.blip = FakeClip(), FakeBlip()
 
     def models(self, boxes1: Sequence[Box], boxes2: Sequence[Box]) -> Models:
@@ -41,7 +41,7 @@ class Scene:
         nouns2: tuple[str, ...] = ("blue",),
     ) -> LocateOutput:
         entry = LocateInput(1, "1.png", "2.png", nouns1, nouns2)
-        return locate(self.models(boxes1, boxes2), PROFILE, [entry], self.pictures)[0]
+        return locate(self.models(boxes1, boxes2), PROFILE, [entry], self.images)[0]
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def test_box_found_in_image_2_is_matched_with_caption_2(scene: Scene) -> None:
     assert candidate.scores == {CROPS: 0.0, NOUN1: 0.9, NOUN2: 0.9}
 
 
-def test_box_scores_the_same_whichever_picture_it_was_found_in(scene: Scene) -> None:
+def test_box_scores_the_same_whichever_image_it_was_found_in(scene: Scene) -> None:
     first, second = scene.locate([OBJECT], [OBJECT]).candidates
     assert (first.image, second.image) == (1, 2)
     assert first.scores == second.scores
     assert first.scores is not second.scores
-    assert scene.clip.crops.count(OBJECT) == 2  # once a picture, not once a candidate
+    assert scene.clip.crops.count(OBJECT) == 2  # once an image, not once a candidate
 
 
 def test_nouns_of_the_wrong_side_do_not_match(scene: Scene) -> None:
@@ -100,7 +100,7 @@ def test_degenerate_box_never_drops_its_pair(scene: Scene, degenerate: Box) -> N
     assert [region.box for region in choice.regions] == [OBJECT]
 
 
-def test_picture_without_boxes_is_no_error(scene: Scene) -> None:
+def test_image_without_boxes_is_no_error(scene: Scene) -> None:
     assert scene.locate([], []).candidates == ()
     assert scene.clip.crops == []
 
@@ -116,18 +116,18 @@ def test_boxes_are_clamped_to_the_canvas(scene: Scene) -> None:
     assert candidate.box == (0, 0, W, 30)
 
 
-def test_segmenter_sees_both_pictures_of_every_pair_in_order(scene: Scene) -> None:
+def test_segmenter_sees_both_images_of_every_pair_in_order(scene: Scene) -> None:
     segmenter = FakeSegmenter([OBJECT], [], [], [SAME])
     models = fake_models(segmenter=segmenter, clip=scene.clip, blip=scene.blip)
     entries = [LocateInput(1, "1.png", "2.png", ("red",), ()), LocateInput(2, "2.png", "1.png", ("blue",), ())]
-    first, second = locate(models, PROFILE, entries, scene.pictures)
+    first, second = locate(models, PROFILE, entries, scene.images)
     assert [(c.image, c.box) for c in first.candidates] == [(1, OBJECT)]
     assert [(c.image, c.box) for c in second.candidates] == [(2, SAME)]
-    wanted = [scene.pictures.read(name) for name in ("1.png", "2.png", "2.png", "1.png")]
+    wanted = [scene.images.read(name) for name in ("1.png", "2.png", "2.png", "1.png")]
     assert all(a is b for a, b in zip(segmenter.shown, wanted, strict=True))
 
 
 def test_pair_of_unequal_sizes_is_refused(scene: Scene) -> None:
-    scene.pictures.write({"2.png": canvas("green", W + 8, H)})
+    scene.images.write({"2.png": canvas("green", W + 8, H)})
     with pytest.raises(StageError, match="60x40 and 68x40"):
         scene.locate([OBJECT], [])

@@ -12,12 +12,12 @@ import pytest
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
-    Batch,
     Done,
     Failed,
     FromWorker,
     Pulse,
     Ready,
+    RunBatch,
     Start,
     body_length,
     pack_to_worker,
@@ -39,7 +39,7 @@ class Pipe:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self.process = process
 
-    def send(self, *batches: Batch | Start) -> None:
+    def send(self, *batches: RunBatch | Start) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(b"".join(pack_to_worker(batch) for batch in batches))
         self.process.stdin.flush()
@@ -64,8 +64,8 @@ class Pipe:
         return self.process.wait(LIMIT_S), words
 
 
-def batch(number: int, *captions: str) -> Batch:
-    return Batch(number, Stage.REWRITE, PROFILE, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
+def batch(number: int, *captions: str) -> RunBatch:
+    return RunBatch(number, Stage.REWRITE, PROFILE, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
 
 
 @contextmanager
@@ -177,8 +177,8 @@ def test_broken_message_from_the_daemon_ends_the_process(pipe: Pipe) -> None:
 
 def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     # Both pipes are held open here, so that only the death signal can end the child.
-    child_in, to_child = os.pipe()
-    from_child, child_out = os.pipe()
+    child_in, to_worker = os.pipe()
+    from_worker, child_out = os.pipe()
     source = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen({COMMAND!r}, stdin={child_in}, stdout={child_out})\n"
@@ -187,8 +187,8 @@ def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", source]
     with (
-        open(to_child, "wb") as stdin,
-        open(from_child, "rb") as stdout,
+        open(to_worker, "wb") as stdin,
+        open(from_worker, "rb") as stdout,
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(child_in, child_out)
         ) as parent,

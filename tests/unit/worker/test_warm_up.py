@@ -21,7 +21,7 @@ from imgdiffd.stages.drawing import joined
 from imgdiffd.worker.engine import StageEngine
 from imgdiffd.worker.warm_up import warm_up
 from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import PICTURE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 CPU = torch.device("cpu")
 ROLES = [role for role in Role if role not in OPTIONAL_ROLES]
@@ -30,7 +30,7 @@ PROFILE = f"""extends = "default"
 [rewrite]
 prompt = "replace {{caption}}"
 [generate]
-picture_px = {PICTURE_PX}
+picture_px = {IMAGE_PX}
 steps = 3
 [describe]
 prompt = "what is this in {{box}}"
@@ -74,17 +74,17 @@ def compiled(path: Path) -> tuple[Models, Profile]:
 def work(models: Models, profile: Profile) -> None:
     """What a pair's stages ask of the models, in the order of the stages."""
     models.need_rewriter.rewrite(["a red ball", "a cat on the sea " * 20], [1, 2], profile.rewrite)
-    pictures = models.need_painter.paint_pairs([PairPrompt("a red ball", "a blue ball", 1)], profile.generate)[0]
+    images = models.need_painter.paint_pairs([PairPrompt("a red ball", "a blue ball", 1)], profile.generate)[0]
     boxes = [(0, 0, 9 + place, 20) for place in range(7)]
     texts = ["a dog", "cat", "a red ball on the grass", "sea", "on", "a", "ball ball ball"]
-    models.need_clip.embed_pictures(pictures)
+    models.need_clip.embed_images(images)
     for number in (1, 4, 7):
-        models.need_clip.embed_crops(pictures[0], boxes[:number])
-        models.need_blip.score(pictures[1], boxes[:number], texts[:number], profile.locate.noun_kind)
-        models.need_blip.score(pictures[1], boxes[:number], texts[:number], profile.describe.match_kind)
-        models.need_captioner.answer(pictures, [["what is this"] * number] * 2, 5)
+        models.need_clip.embed_crops(images[0], boxes[:number])
+        models.need_blip.score(images[1], boxes[:number], texts[:number], profile.locate.noun_kind)
+        models.need_blip.score(images[1], boxes[:number], texts[:number], profile.describe.match_kind)
+        models.need_captioner.answer(images, [["what is this"] * number] * 2, 5)
     models.need_clip.embed_texts(texts)
-    both = joined(*pictures, profile.contrast.bar_px)
+    both = joined(*images, profile.contrast.bar_px)
     models.need_captioner.answer([both, both], [["what is this"], ["a dog " * 12]], 5)
 
 

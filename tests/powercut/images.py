@@ -1,4 +1,4 @@
-"""Picture files that tell of themselves whether they are whole: their bytes follow from their name.
+"""Image files that tell of themselves whether they are whole: their bytes follow from their name.
 
 It owns these bytes; guest and host share it.
 """

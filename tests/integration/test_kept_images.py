@@ -1,4 +1,4 @@
-"""What lies in the picture folder with `keep_pictures = "samples"`: what samples and open work name, also after -9.
+"""What lies in the image folder with `keep_pictures = "samples"`: what samples and open work name, also after -9.
 
 Points of death are counted, not timed: the n-th deletion, or the n-th event as in `test_kill`; each seed replays alone
 with `pytest -k seed137`. `KILL_POINTS=200 pytest ...` draws more.
@@ -38,12 +38,12 @@ REJECTED = [f"an empty {place}" for place in ("attic", "lane", "barn", "yard", "
 
 
 def present(folder: Path) -> set[str]:
-    pictures = folder / "pictures"
-    return {str(path.relative_to(pictures)) for path in pictures.rglob("*") if path.is_file()}
+    images = folder / "pictures"
+    return {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()}
 
 
 def of_samples(folder: Path) -> set[str]:
-    """Every picture that a sample of either product names."""
+    """Every image that a sample of either product names."""
     with Reader.open(folder / "state.db") as reader:
         names = {
             name for each in reader.samples() for name in (each.image1, each.image2, each.left_image, each.right_image)
@@ -75,8 +75,8 @@ def wait_removed(running: RunningDaemon, failed: int = 0) -> None:
     )
 
 
-def wait_tidy(running: RunningDaemon, wanted: set[str]) -> None:
-    running.wait(lambda status: present(running.folder) == wanted, "a tidy picture folder")
+def wait_clean(running: RunningDaemon, wanted: set[str]) -> None:
+    running.wait(lambda status: present(running.folder) == wanted, "a tidy image folder")
 
 
 def export(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_after_a_job_only_what_samples_name_lies_there_and_explain_says_why(
         (job,) = running.wait_done().jobs
         assert job.rejected
         wanted = of_samples(tmp_path)
-        wait_tidy(running, wanted)
+        wait_clean(running, wanted)
         ((refused,), *_) = rows(tmp_path, "SELECT id FROM items WHERE state = 'rejected' AND stage = 'compare'")
         told = running.client.explain(int(str(refused)))
         pair = told["pair"]
@@ -118,10 +118,10 @@ def test_with_removal_a_pair_stays_while_it_is_needed_and_what_was_erased_in_vai
     waiting = "SELECT erased FROM erasures JOIN removals USING (item_id) WHERE removals.state = 'failed'"
     with daemon(tmp_path, before=SOON, **BOTH) as running:
         wait_removed(running, failed=1)
-        things = {str(name) for (name,) in rows(tmp_path, waiting)}
-        wanted = of_samples(tmp_path) | painted(tmp_path, failed) | things
-        assert (len(painted(tmp_path, failed)), len(things)) == (2, 3)
-        wait_tidy(running, wanted)
+        objects = {str(name) for (name,) in rows(tmp_path, waiting)}
+        wanted = of_samples(tmp_path) | painted(tmp_path, failed) | objects
+        assert (len(painted(tmp_path, failed)), len(objects)) == (2, 3)
+        wait_clean(running, wanted)
         vain = rows(tmp_path, "SELECT erased, item_id FROM erasures WHERE reason = 'still_there'")
         assert vain
         erased, item = vain[0]
@@ -131,12 +131,12 @@ def test_with_removal_a_pair_stays_while_it_is_needed_and_what_was_erased_in_vai
         assert running.stop() == 0
     (tmp_path / "pictures" / "000000" / "1-9-1.png").touch()  # gone once the start has looked through the folder
     with daemon(tmp_path, before=SOON, **BOTH) as running:
-        wait_tidy(running, wanted)
+        wait_clean(running, wanted)
         assert running.client.retry() == 2
         wait_removed(running, failed=1)
         ((why,),) = rows(tmp_path, "SELECT detail FROM items WHERE state = 'failed'")
-        assert "asked for an error" in str(why), "its pictures were there to try it again"
-        wait_tidy(running, wanted)
+        assert "asked for an error" in str(why), "its images were there to try it again"
+        wait_clean(running, wanted)
         assert running.stop() == 0
     export(tmp_path, tmp_path / "out", monkeypatch)
     assert (tmp_path / "out" / removal.JSON_NAME).exists()
@@ -150,7 +150,7 @@ def test_what_was_kept_goes_when_the_setting_changes_and_back_again_all_is_kept_
     wanted, every = of_samples(tmp_path), painted(tmp_path, "1") | of_samples(tmp_path)
     assert present(tmp_path) == every > wanted
     with daemon(tmp_path, before=SOON, **SAMPLES) as running:
-        wait_tidy(running, wanted)
+        wait_clean(running, wanted)
         assert running.stop() == 0
     drop(tmp_path, "more.txt", [f"{caption} at night" for caption in CAPTIONS + REJECTED])
     with daemon(tmp_path, before=SOON) as running:
@@ -163,7 +163,7 @@ def test_what_was_kept_goes_when_the_setting_changes_and_back_again_all_is_kept_
     assert present(tmp_path) == kept > of_samples(tmp_path)
     with daemon(tmp_path, before=SOON, **BOTH) as running:  # takes up the pairs that still are there, and no others
         wait_removed(running)
-        wait_tidy(running, of_samples(tmp_path))
+        wait_clean(running, of_samples(tmp_path))
         assert running.stop() == 0
 
 
@@ -172,13 +172,13 @@ def gone_item(folder: Path) -> int:
     return int(str(item))
 
 
-def test_pictures_of_a_cancelled_job_go_too(tmp_path: Path) -> None:
+def test_images_of_a_cancelled_job_go_too(tmp_path: Path) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS + REJECTED)
     with daemon(tmp_path, before=SOON, **SAMPLES, FAKE_WORKER_DELAY_S="0.02") as running:
         running.wait(lambda status: bool(painted_so_far(tmp_path)), "a first pair")
         running.client.change(1, "cancel")
         running.wait(lambda status: not any(device.running for device in status.devices), "the last batch")
-        wait_tidy(running, of_samples(tmp_path))
+        wait_clean(running, of_samples(tmp_path))
         assert running.stop() == 0
 
 
@@ -194,8 +194,8 @@ def finish(folder: Path) -> set[str]:
         running.wait(lambda status: wanted == {name for name in present(folder) if "/.tmp-" not in name}, "tidiness")
         assert running.stop() == 0
     for name in wanted:
-        with Image.open(folder / "pictures" / name) as picture:
-            picture.load()
+        with Image.open(folder / "pictures" / name) as image:
+            image.load()
     return wanted
 
 
@@ -207,7 +207,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], int]:
     with daemon(folder, worker=WORKER, before=_ARM + SOON, **BOTH, DEATH_TALLY=f"{folder}.tally") as running:
         wait_removed(running)
         wanted = of_samples(folder)
-        wait_tidy(running, wanted)
+        wait_clean(running, wanted)
         assert running.stop() == 0
     return wanted, max(int(path.read_text()) for path in folder.parent.glob("state.tally.*"))
 
@@ -223,7 +223,7 @@ def test_killed_at_a_deletion_nothing_wanted_is_lost_and_the_next_start_deletes_
 
 
 @pytest.mark.parametrize("seed", range(POINTS), ids=lambda seed: f"seed{seed}")
-def test_killed_at_a_drawn_point_it_ends_with_the_same_pictures(
+def test_killed_at_a_drawn_point_it_ends_with_the_same_images(
     tmp_path: Path, seed: int, calm: tuple[set[str], int]
 ) -> None:
     at = random.Random(seed).randrange(calm[1])
