@@ -86,6 +86,38 @@ def stage_after(stage: Stage, skipped: frozenset[Stage] = frozenset()) -> Stage 
     return next((following for following in same_way if following not in skipped), None)
 
 
+LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so what has a cost and a size of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
+
+    A group is a shape: its tasks have images of one size and run with one profile, so they cost alike. `open_bytes`
+    is the most that the item takes on disk and in memory while it is open. Priorities below 0 are the background.
+
+    `crashes` counts how often the item, alone in its batch, killed or broke its worker.
+    """
+
+    item: int
+    stage: Stage
+    attempt: int
+    group: str
+    priority: int = 0
+    crashes: int = 0
+    open_bytes: int = 0
+
+    @property
+    def background(self) -> bool:
+        """Whether it runs only where nothing else is to be done."""
+        return self.priority < 0
+
+    @property
+    def key(self) -> LaneKey:
+        """Stage and group."""
+        return self.stage, self.group
+
+
 def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:
     """A 63-bit seed that depends on nothing but its arguments.
 

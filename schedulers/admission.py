@@ -6,7 +6,7 @@ It owns the decisions; it does not know where tasks come from.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imgdiffd.schedulers.work import Task
+from imgdiffd.pipeline import Task
 
 _ASK_SHARE = 8  # asking for less than an eighth of the bound would be a query for every finished batch
 _BACKGROUND_SHARE = 8  # background work has an eighth as many open tasks, beside the others' bound

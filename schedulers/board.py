@@ -5,13 +5,12 @@ It owns that each item is in exactly one place; it does not know tasks of the ev
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage, stage_after
+from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
 from imgdiffd.schedulers.recovery import Failure, Recovery
-from imgdiffd.schedulers.work import Task
 
 _SHELF_BATCHES = 2  # queued per device: one to take next, one for while the device that feeds it is busy itself
 

@@ -8,8 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgdiffd.pipeline import STAGES, Stage
-from imgdiffd.schedulers.work import LaneKey
+from imgdiffd.pipeline import STAGES, LaneKey, Stage
 
 _WINDOW = 256  # batches remembered per device and stage: p99 of them is the third slowest
 _WEIGHT = 0.25  # of the newest measurement in the running mean: follows a clock throttling within a few batches

@@ -5,11 +5,11 @@ It owns these figures; it does not know other devices, processes or models.
 
 from dataclasses import dataclass, field
 
-from imgdiffd.pipeline import STAGES, Role, Stage
+from imgdiffd.pipeline import STAGES, LaneKey, Role, Stage
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry
-from imgdiffd.schedulers.work import Batch, LaneKey
+from imgdiffd.schedulers.work import Batch
 
 
 @dataclass(slots=True)

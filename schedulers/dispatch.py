@@ -6,14 +6,14 @@ It owns the order in which devices are served; it does not know tasks of the eve
 from collections import Counter
 from itertools import product
 
-from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.pipeline import DEPTH, LaneKey, Stage
 from imgdiffd.schedulers.batching import BatchOption, Patience, choose_batch, find_slot
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
 from imgdiffd.schedulers.sharing import DeviceLoad, share
 from imgdiffd.schedulers.stealing import Victim, choose_theft, leaving_price_s
-from imgdiffd.schedulers.work import Batch, LaneKey
+from imgdiffd.schedulers.work import Batch
 
 
 class Dispatcher:

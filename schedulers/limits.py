@@ -6,8 +6,7 @@ It owns the caps per device, stage and shape; it does not know why memory ran ou
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from imgdiffd.pipeline import STAGES
-from imgdiffd.schedulers.work import LaneKey
+from imgdiffd.pipeline import STAGES, LaneKey
 
 _PROBE_AFTER = 256  # full batches at a cap before twice its size is tried again
 

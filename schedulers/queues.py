@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from imgdiffd.pipeline import Stage
-from imgdiffd.schedulers.work import LaneKey, Task
+from imgdiffd.pipeline import LaneKey, Stage, Task
 
 
 @dataclass(frozen=True, slots=True)

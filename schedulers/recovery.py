@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from imgdiffd.errors import NoRoomError, OutOfMemoryError, WorkerDiedError, WorkError
-from imgdiffd.schedulers.work import Task
+from imgdiffd.pipeline import Task
 
 
 class Failure(Enum):

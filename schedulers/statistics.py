@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import LaneKey, Stage
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs, StageCost
 from imgdiffd.schedulers.devices import Device
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.recovery import Failure
-from imgdiffd.schedulers.work import LaneKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
 from imgdiffd.fleet.device import DeviceProcess
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import REMOVAL_STAGES
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.pipeline import REMOVAL_STAGES, Task
+from imgdiffd.schedulers.work import Batch
 from imgdiffd.store import Store, TaskRow
 
 _log = logging.getLogger(__name__)

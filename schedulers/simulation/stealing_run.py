@@ -10,12 +10,12 @@ import anyio
 from anyio.abc import TaskGroup
 
 from imgdiffd.errors import WorkerDiedError
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Stage, Task
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.simulation.outcome import Outcome, Tally
 from imgdiffd.schedulers.simulation.scenario import BatchCosts, Scenario, SimulatedDevice
 from imgdiffd.schedulers.virtual_time import run_virtual
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.schedulers.work import Batch
 
 POLICY = "work stealing"
 _GROUP = "simulated"

@@ -11,10 +11,10 @@ from functools import wraps
 import anyio
 
 from imgdiffd.errors import WorkerDiedError, WorkError
-from imgdiffd.pipeline import DEPTH, Role, Stage, stage_after
+from imgdiffd.pipeline import DEPTH, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.schedulers.work import Batch
 
 ALL_ROLES = frozenset(Role)
 Failing = Callable[[str, Batch], WorkError | None]

@@ -17,12 +17,12 @@ import anyio
 import pytest
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkError
-from imgdiffd.pipeline import STAGES, Role, Stage, stage_after
+from imgdiffd.pipeline import STAGES, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.admission import background_bound
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.schedulers.work import Batch
 from tests.fakes.work import ALL_ROLES, FakeWork, Ran, running
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "300"))

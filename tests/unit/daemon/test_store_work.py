@@ -10,8 +10,8 @@ from imgdiffd.daemon.disk import REASON, DiskGuard
 from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import NoRoomError, StoreFullError
 from imgdiffd.fleet.wire import Done
-from imgdiffd.pipeline import Stage
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.pipeline import Stage, Task
+from imgdiffd.schedulers.work import Batch
 from imgdiffd.store import Recorded, Store
 
 pytestmark = pytest.mark.anyio

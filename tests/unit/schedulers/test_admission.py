@@ -5,9 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Stage, Task
 from imgdiffd.schedulers.admission import Demand, Entrance, admit, admit_in_order, let_in
-from imgdiffd.schedulers.work import Task
 
 USUAL = Demand(open=0, queued=0, max_open=256, exhausted=False, asking=False, held_back="")
 

@@ -1,8 +1,7 @@
 """The law of order within a device's deque."""
 
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Stage, Task
 from imgdiffd.schedulers.queues import Entry, Lane
-from imgdiffd.schedulers.work import Task
 
 
 def entry(item: int, priority: int) -> Entry:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from imgdiffd.pipeline import Role, Stage
+from imgdiffd.pipeline import Role, Stage, Task
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.schedulers.work import Batch, Task
+from imgdiffd.schedulers.work import Batch
 from tests.fakes.work import ALL_ROLES, FakeWork, last_stage, on_virtual_time, running, tasks
 
 NO_CAPTIONER = ALL_ROLES - {Role.CAPTIONER}
