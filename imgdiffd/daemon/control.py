@@ -228,7 +228,7 @@ class DaemonControl:
             raise
         plain = asdict(story)
         plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(item)
+        plain["pictures_gone"] = await self._cleanup.gone(story.item)
         return plain
 
 
