@@ -5,7 +5,7 @@ It owns the shape of a status and the arithmetic of progress; it does not know w
 
 from collections.abc import Collection, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
@@ -101,9 +101,10 @@ class DeviceView(_Record):
 
 
 class CostView(_Record):
-    """What was learnt of one stage and shape on one device: seconds by items in a batch, and the most items that fit.
+    """What was learnt of one stage and group on one device: mean seconds by items in a batch, and how many items fit.
 
-    `most_items` is None where memory has not run out; `group` stands for the shape, a profile's number.
+    A group is a profile's number. `p99_s` is of all sizes; None before the first batch. `most_items` is None where
+    memory has not run out.
     """
 
     stage: Stage
@@ -117,12 +118,14 @@ class CostView(_Record):
 class LoadView(_Record):
     """A device as the scheduler sees it. `reason` says why it took its last batch, or why it takes none.
 
-    `last_failure` says which batch failed there last, and what became of it.
+    `last_failure` says which batch failed there last, and what became of it. The fields at the end are not sent: a
+    status has them in the DeviceView.
     """
 
     name: str
     up: bool
     reason: str
+    reason_code: str = ""  # of imgdiffd.schedulers.reasons
     last_failure: str
     queued: dict[Stage, int]
     queued_s: float
@@ -130,23 +133,34 @@ class LoadView(_Record):
     batches: int
     steals: int
     learnt: tuple[CostView, ...]
+    running_items: int = Field(default=0, exclude=True)
+    busy_s: float = Field(default=0.0, exclude=True)
 
 
 class SchedulerView(_Record):
-    """What is where, what was done since the start, and why. `held_back` is empty while batches are sent."""
+    """What is where, what was done since the start, and why. `held_back` is empty while batches are sent.
+
+    `stranded` tasks wait for a device that has their models; `broken` batches are those whose stage raised. The fields
+    at the end are not sent: a status has them itself.
+    """
 
     devices: tuple[LoadView, ...]
     admission: str
+    admission_code: str = ""  # of imgdiffd.schedulers.reasons
     held_back: tuple[str, ...]
     open_bytes: int
     queued: int
     running: int
     stranded: int
     batches_by_items: dict[Stage, dict[int, int]]
+    batches_by_reason: dict[str, int] = {}  # codes of imgdiffd.schedulers.reasons
     out_of_memory: int
     deaths: int
     broken: int
-    quarantine: int
+    recoveries: dict[str, int] = {}  # of failed batches, by their codes
+    quarantined: int
+    open: int = Field(default=0, exclude=True)
+    steals: int = Field(default=0, exclude=True)
 
 
 class Status(_Record):

@@ -6,21 +6,12 @@ It owns the estimates and the deadlines that follow from them; it does not know 
 import math
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imgdiffd.pipeline import STAGES, LaneKey, Stage
+from imgdiffd.status import CostView
 
 _WINDOW = 256  # batches remembered per device and stage: p99 of them is the third slowest
 _WEIGHT = 0.25  # of the newest measurement in the running mean: follows a clock throttling within a few batches
-
-
-@dataclass(frozen=True, slots=True)
-class StageCost:
-    """What was learnt of a stage and shape on a device: mean seconds by batch size, and the 99th percentile of all."""
-
-    seconds_by_size: Mapping[int, float]
-    batches: int
-    p99_s: float
 
 
 class _Record:
@@ -126,11 +117,16 @@ class Costs:
         usual_s = max(self.seconds(device, key, size), STAGES[stage].cost_s * size)
         return max(self.deadline_factor * usual_s, self.deadline_floor_s) * 2.0 ** self._overdue[device, key]
 
-    def learnt(self) -> Mapping[str, Mapping[LaneKey, StageCost]]:
-        """Everything measured so far, by device, then by stage and shape."""
-        found: dict[str, dict[LaneKey, StageCost]] = {}
+    def learnt(self) -> Mapping[str, Mapping[LaneKey, CostView]]:
+        """Everything measured so far, by device, then by stage and group."""
+        found: dict[str, dict[LaneKey, CostView]] = {}
         for stage, records in self._records.items():
-            for (device, shape), record in records.items():
-                cost = StageCost(dict(record.mean_s), record.batches, record.p99_s())
-                found.setdefault(device, {})[stage, shape] = cost
+            for (device, group), record in records.items():
+                found.setdefault(device, {})[stage, group] = CostView(
+                    stage=stage,
+                    group=group,
+                    batches=record.batches,
+                    seconds_by_items=dict(record.mean_s),
+                    p99_s=record.p99_s(),
+                )
         return found

@@ -13,7 +13,7 @@ from imgdiffd.schedulers.limits import BatchLimits
 def to_text(costs: Costs, limits: BatchLimits) -> str:
     """Everything learnt so far, as JSON. The same knowledge gives the same text."""
     seconds = [
-        [device, stage, group, dict(sorted(cost.seconds_by_size.items()))]
+        [device, stage, group, dict(sorted(cost.seconds_by_items.items()))]
         for device, learnt in sorted(costs.learnt().items())
         for (stage, group), cost in sorted(learnt.items())
     ]

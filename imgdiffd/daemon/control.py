@@ -23,7 +23,6 @@ from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Stage
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.schedulers.view import scheduler_view
 from imgdiffd.status import (
     DeviceView,
     Funnel,
@@ -85,8 +84,8 @@ class DaemonControl:
         """Everything `imgdiffd status` shows."""
         statistics = self._scheduler.statistics()
         load = {
-            name: (device.running_items, sum(device.queued.values()), device.busy_s)
-            for name, device in statistics.devices.items()
+            device.name: (device.running_items, sum(device.queued.values()), device.busy_s)
+            for device in statistics.devices
         }
         devices = self._fleet.views(load)
         problems = self._all_problems(devices)
@@ -107,7 +106,7 @@ class DaemonControl:
             steals=statistics.steals,
             devices=devices,
             jobs=jobs,
-            scheduler=scheduler_view(statistics),
+            scheduler=statistics,
             no_removal=self._no_removal,
         )
 

@@ -134,7 +134,7 @@ def test_learnt_costs_are_shown_by_device_and_stage() -> None:
     costs = Costs()
     costs.record("a", DESCRIBE, 4, 2.0)
     shown = costs.learnt()["a"][DESCRIBE]
-    assert (dict(shown.seconds_by_size), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
+    assert (dict(shown.seconds_by_items), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
 
 
 def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() -> None:
