@@ -241,18 +241,19 @@ def stages_of(
     return tuple(views)
 
 
-def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
+def eta_of(stages: Sequence[StageView], devices: int, guess_s: Mapping[Stage, float]) -> float | None:
     """Seconds to the end: what is still to be done at every stage, at its measured cost, spread over the devices.
 
-    A stage that has not run yet counts with its share of the first guesses, scaled by the stages that have.
+    A stage that has not run yet costs its first guess (`guess_s`, in seconds an item), scaled by how the stages that
+    have run compare with theirs. None before the first batch, and without devices.
     """
     measured = [view for view in stages if view.seconds_per_item > 0]
     if not measured or not devices:
         return None
-    guessed = sum(STAGES[view.stage].cost_s for view in measured)
-    scale = sum(view.seconds_per_item for view in measured) / guessed
+    guessed_s = sum(guess_s[view.stage] for view in measured)
+    scale = sum(view.seconds_per_item for view in measured) / guessed_s if guessed_s else 1.0
     total = sum(
-        (view.waiting + view.upstream) * (view.seconds_per_item or scale * STAGES[view.stage].cost_s) for view in stages
+        (view.waiting + view.upstream) * (view.seconds_per_item or scale * guess_s[view.stage]) for view in stages
     )
     return total / devices
 

@@ -150,7 +150,7 @@ class Dispatcher:
         )
 
     def _share(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> int:
-        """The runner's part of a lane to which nothing more comes. The owner's is at least 1: nobody else may take it."""
+        """The runner's part of a lane to which nothing more comes. The owner's is at least 1: nobody else may come."""
         count = len(owner.queue.lanes[key])
 
         def load(device: Device) -> DeviceLoad:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
+from imgdiffd.schedulers.cost_table import guessed_seconds_per_caption
 from imgdiffd.schedulers.reasons import PlacementCode, Reason
 
 CUDA_RESERVE_BYTES = 2_500_000_000  # contexts and captured graphs of one process
-_REACH = {stage: 1.0 for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE)}
-_REACH_AFTER_GATE = 0.33  # the similarity gate stops 67 % of the pairs
 _LIGHT_SPARE = 10.0  # a unit that fits this many times more into the room it leaves may be on every device
 
 _NEEDED = Reason(PlacementCode.NEEDED, "every job needs it; balances the load")
@@ -137,7 +136,7 @@ def _needing(role: Role) -> Unit:
 def _load_s(roles: Unit) -> float:
     """The seconds that a caption costs in the stages that run with `roles`."""
     ran = (spec for spec in STAGES.values() if spec.roles and spec.roles <= roles)
-    return sum(spec.cost_s * _REACH.get(spec.stage, _REACH_AFTER_GATE) for spec in ran)
+    return sum(guessed_seconds_per_caption(spec.stage) for spec in ran)
 
 
 def _bases(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Iterator[tuple[Unit, ...]]:

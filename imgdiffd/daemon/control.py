@@ -22,6 +22,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Stage
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.status import (
     DeviceView,
@@ -169,7 +170,7 @@ class DaemonControl:
             error=row.error or None,
             duplicate_of=row.duplicate_of,
             stages=stages,
-            eta_s=eta_of(stages, len(self._fleet.processes)),
+            eta_s=eta_of(stages, len(self._fleet.processes), FIRST_GUESS_S),
             removal=_removal(removals[row.id]) if row.id in removals else RemovalView(),
         )
 
