@@ -1,7 +1,4 @@
-"""What the daemon says of itself, as plain records that the API sends and the client reads.
-
-It owns the shape of a status and the arithmetic of progress; it does not know where the counts come from.
-"""
+"""What the daemon says of itself, as records that the API sends and the client reads, and the arithmetic of progress."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -56,7 +53,7 @@ class RemovalView(_Record):
 
     @property
     def total(self) -> int:
-        """All pairs that were ever to have objects removed."""
+        """All pairs that object removal was ever to be tried on."""
         return self.done + self.waiting
 
 
@@ -81,7 +78,7 @@ class JobView(_Record):
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
     eta_s: float | None = None  # of its captions
-    removal: RemovalView = RemovalView()  # goes on when the job has ended
+    removal: RemovalView = RemovalView()  # goes on after the job has ended
 
 
 class DeviceView(_Record):
@@ -97,7 +94,7 @@ class DeviceView(_Record):
     busy_s: float
     roles: tuple[str, ...] = ()
     counters: dict[str, int] = {}  # how often something rare was done since the daemon started
-    notes: tuple[str, ...] = ()  # what its worker does otherwise than it was told
+    notes: tuple[str, ...] = ()  # what its worker does differently from what it was told
 
 
 class CostView(_Record):
@@ -198,7 +195,7 @@ class FunnelStep(_Record):
 
 
 class Funnel(_Record):
-    """The whole way of one job, or of all."""
+    """Every narrowing from captions to samples, of one job or of all."""
 
     steps: tuple[FunnelStep, ...]
 
@@ -261,7 +258,7 @@ def eta_of(stages: Sequence[StageView], devices: int, guess_s: Mapping[Stage, fl
 def stranded(jobs: Sequence[JobView], devices: Sequence[DeviceView]) -> tuple[str, ...]:
     """A sentence for each optional stage in which captions wait though no device has its models.
 
-    That is so where an earlier daemon took a job with another bundle.
+    That happens where an earlier daemon took a job while it ran another bundle.
     """
     found = []
     for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):

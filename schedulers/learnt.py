@@ -1,7 +1,4 @@
-"""What was learnt of the devices as text, so that it outlives the process: seconds of batches, and how many items fit.
-
-It owns that form; it does not know where the text is kept.
-"""
+"""What was learnt of the devices as text that outlives the process: seconds of batches, and how many items fit."""
 
 import json
 

@@ -54,7 +54,7 @@ def build_app(control: Control, version: str) -> FastAPI:
 
 
 def _daemon_routes(control: Control) -> APIRouter:
-    """Whether it lives, whether it can work, how it stands; to pause it."""
+    """The daemon: whether it answers, whether it can work, its status, pausing it."""
     router = APIRouter()
 
     @router.get("/health")
@@ -77,13 +77,13 @@ def _daemon_routes(control: Control) -> APIRouter:
 
     @router.post("/pause")
     async def pause() -> dict[str, bool]:
-        """Dispatch nothing more until resumed, across restarts too."""
+        """Send nothing more to the devices until resumed, across restarts too."""
         await control.set_paused(True)
         return {"paused": True}
 
     @router.post("/resume")
     async def resume() -> dict[str, bool]:
-        """Dispatch again."""
+        """Send work to the devices again."""
         await control.set_paused(False)
         return {"paused": False}
 
@@ -91,7 +91,7 @@ def _daemon_routes(control: Control) -> APIRouter:
 
 
 def _job_routes(control: Control) -> APIRouter:
-    """Jobs: those there are, a new one, changes to one."""
+    """Jobs: list and read them, submit one, change one."""
     router = APIRouter()
 
     @router.get("/jobs", response_model=tuple[JobView, ...])
@@ -130,7 +130,7 @@ def _job_routes(control: Control) -> APIRouter:
 
 
 def _caption_routes(control: Control) -> APIRouter:
-    """Captions of all jobs: what became of them, another try, the story of one."""
+    """Captions of all jobs: the funnel, another try for those that failed, the story of one."""
     router = APIRouter()
 
     @router.get("/funnel")
@@ -140,8 +140,8 @@ def _caption_routes(control: Control) -> APIRouter:
 
     @router.post("/retry", responses={422: {}})
     async def retry(
-        job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of it"),
-        reason: str | None = Query(None, max_length=200, description="only captions that failed for it"),
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
+        reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),
     ) -> dict[str, int]:
         """Try failed captions and removals again, of every job where none is named."""
         return {"retried": await control.retry(job, reason)}
