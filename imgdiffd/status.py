@@ -1,4 +1,4 @@
-"""What the daemon says of itself, as records that the API sends and the client reads, and the arithmetic of progress."""
+"""What the daemon says of itself: the records that the API sends and the client reads, and the progress they show."""
 
 from collections.abc import Collection, Mapping, Sequence
 
