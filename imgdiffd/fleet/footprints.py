@@ -5,14 +5,13 @@ It owns these figures and where each comes from; it does not know devices, nor w
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from imgdiffd import hub
+from imgdiffd import durable, hub
 from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import STAGES, Role, Stage
@@ -71,9 +70,8 @@ class Measurements:
         """Write the file if anything changed, whole or not at all. Raises OSError."""
         if not self._changed:
             return
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({key: asdict(figure) for key, figure in sorted(self._figures.items())}, indent=2))
-        os.replace(partial, self.path)
+        figures = {key: asdict(figure) for key, figure in sorted(self._figures.items())}
+        durable.write({self.path: json.dumps(figures, indent=2)})
         self._changed = False
 
     def _set(self, model: Model, figure: Measured) -> None:

@@ -3,12 +3,12 @@
 It owns names, temporary names and the order of syncs; it does not know pixels, stages or SQL.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-TEMPORARY_PREFIX = ".tmp-"  # whatever bears it after a start was never finished, and may be deleted
+from imgdiffd import durable
+
 ITEMS_PER_FOLDER = 1000
 _PAIR_STEM = re.compile(r"(\d+-\d+)-[12]")
 
@@ -70,42 +70,12 @@ def inside(root: Path, relative: str) -> Path:
     return root / path
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
-    """Put each file's bytes at its path under `root`: on return all survive a power cut; none is ever there in part.
+    """Put each file's bytes at its path under `root`, durably and in one go, as `durable.write` does.
 
-    Every file is synced before it is renamed into place; a folder is synced once for all its files, since a sync can
-    take as long as an image. Writing the same again is harmless. Raises OSError; nothing temporary stays behind, which
-    on a full disk would keep it full.
+    Writing the same again is harmless. Raises OSError, or ValueError for a path that leads out of `root`.
     """
-    targets = {relative: inside(root, relative) for relative in files}
-    folders = dict.fromkeys(target.parent for target in targets.values())
-    for folder in folders:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
-    try:
-        for relative, target in targets.items():
-            with open(_temporary(target), "wb") as file:
-                file.write(files[relative])
-                file.flush()
-                os.fsync(file.fileno())
-        for target in targets.values():
-            os.replace(_temporary(target), target)
-    except OSError:
-        for target in targets.values():
-            _temporary(target).unlink(missing_ok=True)
-        raise
-    for folder in folders:
-        _sync_folder(folder)
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    targets = {inside(root, relative): data for relative, data in files.items()}
+    for folder in {target.parent for target in targets}:
+        durable.make_folder(folder)
+    durable.write(targets)

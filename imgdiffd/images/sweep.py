@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from imgdiffd.images.files import TEMPORARY_PREFIX, items_of
+from imgdiffd.durable import TEMPORARY_PREFIX
+from imgdiffd.images.files import items_of
 from imgdiffd.images.retention import ItemImages, named, unfinished, wanted
 from imgdiffd.settings import KeepImages
 
