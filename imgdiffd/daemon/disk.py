@@ -96,7 +96,7 @@ class DiskGuard:
         _log.warning("disk: gave up the ballast of %d MiB", self._ballast_bytes >> 20)
         return True
 
-    async def insist(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_full(self, change: Callable[[], Awaitable[T]]) -> T:
         """`change`'s result, tried again whenever there is room as long as the database finds the disk full."""
         while True:
             try:
