@@ -45,7 +45,7 @@ class Observer(Protocol):
 
 @dataclass
 class _Member:
-    process: DeviceProcess
+    device: DeviceProcess
     state: str = "starting"
     detail: str = ""
     restarts: int = 0
@@ -67,7 +67,7 @@ class _Member:
         for note in notes:
             if note not in self.notes:
                 self.notes += (note,)
-                _log.warning("%s: %s", self.process.name, note)
+                _log.warning("%s: %s", self.device.name, note)
 
 
 def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
@@ -139,14 +139,14 @@ class Fleet:
             cache = str(compile_cache) if compiled and compile_cache is not None else ""
             start = Start(bundle, device, held, str(images), cores, compiled, attention, cache)
             member = _Member(DeviceProcess(name, start, command=command), roles=tuple(roles[name]))
-            member.process.on_done = partial(self._note_done, member)
-            member.process.on_loading = partial(setattr, member, "detail")
+            member.device.on_done = partial(self._note_done, member)
+            member.device.on_loading = partial(setattr, member, "detail")
             self._members[name] = member
 
     @property
     def processes(self) -> Mapping[str, DeviceProcess]:
         """Every device's process by name."""
-        return {name: member.process for name, member in self._members.items()}
+        return {name: member.device for name, member in self._members.items()}
 
     def problems(self) -> tuple[str, ...]:
         """A sentence for each stage that no device can run, and for a failed try to place its models anew."""
@@ -177,7 +177,7 @@ class Fleet:
         while not self._closing:
             member.moving = False
             try:
-                ready = await member.process.start()
+                ready = await member.device.start()
             except DeviceStartError as error:
                 if member.moving or self._closing:
                     continue
@@ -193,17 +193,17 @@ class Fleet:
             member.add_notes(ready.notes)
             if self._observer is not None:
                 self._observer.note_ready(ready)
-            _log.info("%s ready, process %s, holds %s", name, member.process.pid, ", ".join(member.roles))
+            _log.info("%s ready, process %s, holds %s", name, member.device.pid, ", ".join(member.roles))
             up(name, frozenset(member.roles))
-            await member.process.wait_dead()
+            await member.device.wait_dead()
             down(name)
             if self._closing:
-                member.state, member.detail = "stopped", member.process.last_words
+                member.state, member.detail = "stopped", member.device.exit_reason
                 continue
             if member.moving:
                 member.state, member.detail = "restarting", "to hold other models"
                 continue
-            member.state, member.detail = "restarting", member.process.last_words
+            member.state, member.detail = "restarting", member.device.exit_reason
             member.restarts += 1
             member.fruitless = 0 if member.worked else member.fruitless + 1
             wait_s = _FRUITLESS_S[min(member.fruitless, len(_FRUITLESS_S) - 1)]
@@ -240,8 +240,8 @@ class Fleet:
                 if set(member.roles) != set(held):
                     _log.warning("%s starts anew, to hold %s", name, ", ".join(held))
                     member.roles, member.moving = tuple(held), True
-                    member.process.hold(held)
-                    group.start_soon(member.process.stop, _MOVE_GRACE_S)
+                    member.device.hold(held)
+                    group.start_soon(member.device.stop, _MOVE_GRACE_S)
 
     def close(self) -> None:
         """Start no worker from now on: what runs may end, and is not replaced."""
@@ -251,7 +251,7 @@ class Fleet:
         """End every process: its pipe is closed, and what still runs after `grace_s` is killed."""
         async with anyio.create_task_group() as group:
             for member in self._members.values():
-                group.start_soon(member.process.stop, grace_s)
+                group.start_soon(member.device.stop, grace_s)
                 member.state = "stopped"
 
     def views(self, load: Mapping[str, tuple[int, int, float]]) -> tuple[DeviceView, ...]:
@@ -259,7 +259,7 @@ class Fleet:
         views = []
         for name, member in self._members.items():
             running, queued, busy_s = load.get(name, (0, 0, 0.0))
-            pid = member.process.pid if member.process.alive else None
+            pid = member.device.pid if member.device.alive else None
             views.append(
                 DeviceView(
                     name=name,
