@@ -124,4 +124,5 @@ def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     if not lines:
         return name
-    return lines[0] if isinstance(error, ImgdiffdError) else f"{name}: {lines[0]}"
+    first = lines[0].rstrip()
+    return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"

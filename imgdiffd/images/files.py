@@ -1,7 +1,4 @@
-"""The image folder: what its files are called, and writing them so that a crash leaves a whole file or none.
-
-It owns names, temporary names and the order of syncs; it does not know pixels, stages or SQL.
-"""
+"""The image folder: what its files are called, and writing them inside it."""
 
 import re
 from collections.abc import Mapping
@@ -20,12 +17,12 @@ def pair_paths(item: int, attempt: int) -> tuple[str, str]:
 
 
 def folder_of(item: int) -> str:
-    """The name of the folder that an item's images lie in."""
+    """The name of the folder that holds an item's images."""
     return f"{item // ITEMS_PER_FOLDER:06d}"
 
 
 def items_of(folder: str) -> range:
-    """The items whose images lie in the folder of that name; an empty range where it is none of ours."""
+    """The items whose images the folder of that name holds; an empty range if it is not one of ours."""
     if not folder.isdigit():
         return range(0)
     return range(int(folder) * ITEMS_PER_FOLDER, (int(folder) + 1) * ITEMS_PER_FOLDER)
@@ -34,7 +31,7 @@ def items_of(folder: str) -> range:
 def sample_paths(image1: str, index: int) -> tuple[str, str]:
     """Where the left and the right image of region `index` go, beside its pair's first image.
 
-    Raises ValueError where `image1` is not the name of a pair's image.
+    Raises ValueError if `image1` is not the name of a pair's image.
     """
     path = PurePosixPath(image1)
     match = _PAIR_STEM.fullmatch(path.stem)
@@ -45,17 +42,17 @@ def sample_paths(image1: str, index: int) -> tuple[str, str]:
 
 
 def erased_path(source: str, index: int) -> str:
-    """Where the image without object `index` of the pair's image `source` goes, beside it."""
+    """Where the pair's image `source` without its object `index` goes, beside it."""
     return _beside(source, f"e{index}")
 
 
 def removal_paths(source: str, index: int) -> tuple[str, str]:
-    """Where the boxed images with and without object `index` of the pair's image `source` go, beside it."""
+    """Where the pair's image `source` with and without its object `index`, both with a box, goes, beside it."""
     return _beside(source, f"e{index}-with"), _beside(source, f"e{index}-without")
 
 
 def _beside(source: str, end: str) -> str:
-    """Raises ValueError where `source` is not the name of a pair's image."""
+    """Raises ValueError if `source` is not the name of a pair's image."""
     path = PurePosixPath(source)
     if _PAIR_STEM.fullmatch(path.stem) is None:
         raise ValueError(f"{source} is not the name of a generated image")
@@ -63,7 +60,7 @@ def _beside(source: str, end: str) -> str:
 
 
 def inside(root: Path, relative: str) -> Path:
-    """The file that `relative` names under `root`. Raises ValueError where it would lie elsewhere."""
+    """The file that `relative` names under `root`. Raises ValueError if it would be elsewhere."""
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"{relative!r} does not name a file inside the image folder")
