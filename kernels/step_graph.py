@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiffd.errors import first_line
+
 Step = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
 
@@ -108,9 +110,8 @@ class StepGraph:
         except RuntimeError as error:  # CUDA's errors and running out of memory are of this type
             say, self._say = self._say, None
             self.forget()
-            reason = str(error).strip().splitlines()
             if say is not None:
-                say(f"{self._what} runs without CUDA graphs: {reason[0] if reason else type(error).__name__}")
+                say(f"{self._what} runs without CUDA graphs: {first_line(error)}")
             return None
         return _Captured(given, replay, out)
 

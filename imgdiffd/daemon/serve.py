@@ -104,7 +104,7 @@ async def serve(
     async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
         await store.drop_unread_jobs()
         cleanup = Cleanup(store, images, settings.keep_pictures)
-        backfill = partial(disk.insist, partial(store.backfill_pairs, cleanup.missing))
+        backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, cleanup.missing))
         scheduler = Scheduler(
             StoreWork(store, fleet.processes, disk, cleanup.mark),
             max_open=settings.open_tasks,

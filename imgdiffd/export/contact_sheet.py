@@ -3,13 +3,13 @@
 It owns the sheet's layout; it does not know where samples come from.
 """
 
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from imgdiffd import durable
 from imgdiffd.store import SampleRow
 
 _IMAGE_PX = 224
@@ -87,6 +87,4 @@ def write_contact_sheet(samples: Sequence[SampleRow], images: Path, path: Path) 
                 card = _card(shown[number], images, texts[number], height)
                 sheet.paste(card, (_MARGIN_PX + column * (_CARD_WIDTH + _MARGIN_PX), top))
         top += height
-    partial = path.with_name(f".{path.name}.part")
-    sheet.save(partial, "PNG")
-    os.replace(partial, path)
+    durable.write({path: lambda file: sheet.save(file, "PNG")})

@@ -4,13 +4,14 @@ It owns that layout to the letter, since third-party loaders read it; it does no
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
+from imgdiffd import durable
 from imgdiffd.store import SampleRow
 
 JSON_NAME = "img_diff_object_replacement.json"
@@ -45,25 +46,23 @@ def record(sample: SampleRow) -> dict[str, Any]:
     }
 
 
-def write_jpeg(source: Path, target: Path) -> None:
-    """`source` as JPEG at `target`, whole or not at all; left alone where `target` is no older."""
-    if target.exists() and target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
-        return
-    partial = target.with_name(f".{target.name}.part")
+def write_jpegs(files: Mapping[Path, Path]) -> None:
+    """Each target's source image as JPEG, durably; a target that is as new as its source is left alone."""
+    durable.write({target: partial(_write_jpeg, source) for target, source in files.items() if _older(target, source)})
+
+
+def _older(target: Path, source: Path) -> bool:
+    return not target.exists() or target.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
+def _write_jpeg(source: Path, file: BinaryIO) -> None:
     with Image.open(source) as image:
-        image.convert("RGB").save(partial, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    os.replace(partial, target)
+        image.convert("RGB").save(file, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def write_list(records: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """The records as one JSON list at `target`, synced, whole or not at all."""
-    partial = target.with_name(f".{target.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(records, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, target)
+    """The records as one JSON list at `target`, durably."""
+    durable.write({target: json.dumps(records, ensure_ascii=False, indent=1) + "\n"})
 
 
 def export_release(samples: Iterable[SampleRow], images: Path, folder: Path) -> int:
@@ -76,8 +75,12 @@ def export_release(samples: Iterable[SampleRow], images: Path, folder: Path) -> 
     records = []
     for sample in samples:
         name = sample_name(sample)
-        write_jpeg(images / sample.left_image, folder / f"{name}_0.jpg")
-        write_jpeg(images / sample.right_image, folder / f"{name}_1.jpg")
+        write_jpegs(
+            {
+                folder / f"{name}_0.jpg": images / sample.left_image,
+                folder / f"{name}_1.jpg": images / sample.right_image,
+            }
+        )
         records.append(record(sample))
     write_list(records, folder / JSON_NAME)
     return len(records)

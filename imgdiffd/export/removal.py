@@ -6,7 +6,7 @@ It owns where the files go; what a record says is `imgdiffd.method.removal`'s.
 from collections.abc import Iterable
 from pathlib import Path
 
-from imgdiffd.export.release import write_jpeg, write_list
+from imgdiffd.export.release import write_jpegs, write_list
 from imgdiffd.method.removal import RemovalSample, record
 
 JSON_NAME = "img_diff_object_removal.json"
@@ -29,8 +29,7 @@ def export_removals(samples: Iterable[RemovalSample], images: Path, folder: Path
     records = []
     for sample in samples:
         name = sample_name(sample)
-        write_jpeg(images / sample.left, folder / f"{name}_0.jpg")
-        write_jpeg(images / sample.right, folder / f"{name}_1.jpg")
+        write_jpegs({folder / f"{name}_0.jpg": images / sample.left, folder / f"{name}_1.jpg": images / sample.right})
         records.append(record(sample, name))
     write_list(records, folder / JSON_NAME)
     return len(records)

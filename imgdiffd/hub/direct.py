@@ -4,13 +4,13 @@ It owns their place beside the hub's cache and the resumed transfer; it does not
 """
 
 import hashlib
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from imgdiffd import durable
 from imgdiffd.bundles.bundle import is_address
 
 _ANSWER_S = 30.0
@@ -87,4 +87,4 @@ def fetch(download: Download) -> None:
     if not zipfile.is_zipfile(download.partial):
         download.partial.unlink()
         raise ArrivedDamagedError(f"{download.path.name} arrived damaged: it is no checkpoint of PyTorch's")
-    os.replace(download.partial, download.path)
+    durable.move(download.partial, download.path)

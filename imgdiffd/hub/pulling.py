@@ -5,7 +5,6 @@ It owns the plan, the room on the disk and the transfer of large files; it does 
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented names
 
+from imgdiffd import durable
 from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec, is_address
 from imgdiffd.errors import BundleError
 from imgdiffd.hub import direct
@@ -233,7 +233,7 @@ def _transfer(repository: _Repository, file: _File) -> None:
         if hashlib.file_digest(whole, "sha256").hexdigest() != file.blob:
             partial.unlink()
             raise ArrivedDamagedError(f"{file.name} arrived damaged")
-    os.replace(partial, repository.blob(file))
+    durable.move(partial, repository.blob(file))
 
 
 def _name_commit(repository: _Repository) -> None:
@@ -242,10 +242,8 @@ def _name_commit(repository: _Repository) -> None:
     if revision == repository.commit:
         return
     ref = repository.folder / "refs" / revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = ref.with_name(f"{ref.name}.{os.getpid()}")
-    unfinished.write_text(repository.commit)
-    os.replace(unfinished, ref)
+    durable.make_folder(ref.parent)
+    durable.write({ref: repository.commit})
 
 
 def _size(count_bytes: int) -> str:

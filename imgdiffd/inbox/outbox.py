@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path, PurePath
 
+from imgdiffd import durable
 from imgdiffd.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ class Outbox:
             f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
             "Move the corrected file back into the inbox to try again.\n"
         )
-        with open(self._failed / (free + REASON), "x", encoding="utf-8", errors="replace") as reason:
-            reason.write(text)
+        durable.write({self._failed / (free + REASON): text.encode("utf-8", "replace")})
         self._move(path, self._failed / free)
 
     def _move(self, path: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ It owns what is run for that, and the profile's file; how labelled scores become
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from imgdiffd import durable
 from imgdiffd.method.profile import Bound, Generate, Profile, load_profile
 from imgdiffd.mini.evaluate import judged
 from imgdiffd.mini.fitting import fit_bound, fit_jointly, label_boxes, label_texts, pair_band, rounded
@@ -188,7 +188,5 @@ def calibrate(captions: int, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix="imgdiffd-calibrate-") as folder:
         profile = anyio.run(derive, Path(folder), captions, seed)
     text = profile_text(profile, captions, seed)
-    partial = PROFILE.with_name(f".{PROFILE.name}.part")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, PROFILE)
+    durable.write({PROFILE: text})
     Console().print(text, markup=False, highlight=False)

@@ -2,13 +2,13 @@
 from images as soft as painted ones. It does not know those models."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini import scenes, training
 
 BATCH = 50
@@ -41,9 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     if path.exists() and len(np.load(path, mmap_mode="r")) >= options.count:
         return
     vae = AutoencoderKL.from_pretrained(training.BUNDLE / "painter" / "vae", torch_dtype=torch.float32).eval()
-    part = Path(f"{path}.part.npy")
-    np.save(part, decoded(vae, scenes.cached().images[: options.count]))
-    part.rename(path)
+    images = decoded(vae, scenes.cached().images[: options.count])
+    durable.write({path: lambda file: np.save(file, images)})
 
 
 if __name__ == "__main__":

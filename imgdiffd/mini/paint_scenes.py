@@ -2,7 +2,6 @@
 the models that will look at its images. It does not know those models."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini import scenes, training
 from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.mini.scenes import MOST_OBJECTS, Scenes
@@ -75,10 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     made = as_scenes(*painted(pipeline, options.count, seed=1), SceneJudge.load(training.BUNDLE / "judge"))
-    part = Path(f"{path}.part.npz")
     fields: dict[str, Any] = {key: value for key, value in vars(made).items() if isinstance(value, np.ndarray)}
-    np.savez(part, **fields)
-    part.rename(path)
+    durable.write({path: lambda file: np.savez(file, **fields)})
 
 
 if __name__ == "__main__":

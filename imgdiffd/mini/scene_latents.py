@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini.tokenizer import MAX_TOKENS, build_tokenizer
 from imgdiffd.mini.train_vae import as_tensor
 from imgdiffd.mini.world import PLACES, draw_names, draw_scene
@@ -43,11 +44,13 @@ def scene_latents(folder: Path, vae: AutoencoderKL, seeds: range) -> SceneLatent
     stem = folder / f"scenes-{seeds.start}-{seeds.stop}"
     if not stem.with_suffix(".npy").exists():
         latents, captions = _encode(vae, seeds)
-        folder.mkdir(parents=True, exist_ok=True)
-        stem.with_suffix(".txt").write_text("\n".join(captions))
-        part = stem.with_suffix(".part.npy")
-        np.save(part, latents)
-        part.rename(stem.with_suffix(".npy"))
+        durable.make_folder(folder)
+        durable.write(
+            {
+                stem.with_suffix(".txt"): "\n".join(captions),
+                stem.with_suffix(".npy"): lambda file: np.save(file, latents),
+            }
+        )
     captions = stem.with_suffix(".txt").read_text().split("\n")
     tokens = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     return SceneLatents(np.load(stem.with_suffix(".npy")), tokens.input_ids)

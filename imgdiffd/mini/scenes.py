@@ -2,7 +2,6 @@
 carry small models over to painted images. It does not know which model learns from them."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
+from imgdiffd import durable
 from imgdiffd.mini import shapes, training, world
 from imgdiffd.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_PX, NOUNS, PLACES, caption_of, draw_scene
 
@@ -123,11 +123,9 @@ def cached(count: int = COUNT) -> Scenes:
     """The training scenes, drawn once per version of the world into `build/mini/`, with the VAE's copies where made."""
     path = cache_path(count)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part.npz")
-        fields = vars(drawn(count, seed=1))
-        np.savez(part, **{key: value for key, value in fields.items() if value is not None})
-        part.rename(path)
+        durable.make_folder(path.parent)
+        fields = {key: value for key, value in vars(drawn(count, seed=1)).items() if value is not None}
+        durable.write({path: lambda file: np.savez(file, **fields)})
     with np.load(path) as stored:
         arrays = {key: stored[key] for key in stored.files}
     decoded, painted = decoded_path(count), painted_path(count)

@@ -3,7 +3,6 @@ It does not know any model, any loss or any data."""
 
 import argparse
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from imgdiffd import durable
 
 BUNDLE = Path(__file__).parent / "bundle"
 BUILD = Path("build/mini")
@@ -41,11 +42,9 @@ def start(options: argparse.Namespace) -> None:
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """Writes beside `path` and renames, so that a killed run leaves the former checkpoint whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Writes a checkpoint; a run that is killed meanwhile leaves the former one whole."""
+    durable.make_folder(path.parent)
+    durable.write({path: lambda file: torch.save(state, file)})
 
 
 @contextmanager

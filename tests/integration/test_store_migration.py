@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd import durable
 from imgdiffd.errors import StoreError
 from imgdiffd.pipeline import Stage
-from imgdiffd.store import Reader, Store, migration
+from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import APPLICATION_ID
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
 from tests.fakes.answers import captions
@@ -164,17 +165,18 @@ async def test_a_database_of_this_version_is_not_backed_up(tmp_path: Path) -> No
     assert names(tmp_path) == ["state.db", "state.db.lock"]
 
 
-# Dies at the nth call that `migration` makes: between any two of its statements, copies, syncs and renames.
+# Dies at the nth call that `migration` and `durable` make: between any two statements, copies, syncs and renames.
 DIE_AT = """
 import os, signal, sqlite3, sys
 from pathlib import Path
+from imgdiffd import durable
 from imgdiffd.store import migration
 
 calls = 0
 
 def count(frame, event, _argument):
     global calls
-    if event == "c_call" and frame.f_code.co_filename == migration.__file__:
+    if event == "c_call" and frame.f_code.co_filename in (migration.__file__, durable.__file__):
         calls += 1
         if calls == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -233,10 +235,10 @@ async def test_without_a_backup_nothing_is_changed(tmp_path: Path, monkeypatch: 
     path = old_database(tmp_path / "state.db", 1)
     before = shape(path)
 
-    def refuse(_path: Path) -> None:
+    def refuse(_finished: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(migration, "_sync", refuse)
+    monkeypatch.setattr(durable, "move", refuse)
     with pytest.raises(StoreError, match=r"cannot be backed up before it is changed.*No space left.*make room for"):
         async with Store.open(path):
             pass
