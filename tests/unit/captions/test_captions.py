@@ -16,7 +16,7 @@ from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, documents, r
 from imgdiffd.captions.records import MAX_CAPTION_BYTES, record_of
 from imgdiffd.errors import InputError
 
-COCO = Path(__file__).parents[3] / "data" / "coco_captions_6.json"
+COCO = Path(__file__).parents[2] / "data" / "coco_captions_6.json"
 COCO_2000 = Path(__file__).parents[4] / "shared" / "data" / "coco_captions_2000.json"
 
 
