@@ -1,7 +1,7 @@
 """Derives the list of nouns that `imgdiffd.method.nouns` reads from WordNet 3.0's dictionary files.
 
-It owns the rules by which a spelling counts as a noun; it does not know captions. Run it with the folder that holds
-index.noun (Debian: /usr/share/wordnet of the package wordnet-base): `python imgdiffd/data/build_nouns.py FOLDER`.
+Run it with the folder that holds index.noun (Debian: /usr/share/wordnet of the package wordnet-base):
+`python imgdiffd/method/data/build_nouns.py FOLDER`.
 """
 
 import argparse

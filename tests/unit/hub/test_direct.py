@@ -12,7 +12,7 @@ from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.errors import BundleError
 from imgdiffd.hub import folder_of, problems
-from imgdiffd.hub.direct import kept_at
+from imgdiffd.hub.direct import path_of
 from imgdiffd.hub.pulling import pull
 from tests.fakes.hub import FakeHub, fake_hub, use
 
@@ -62,19 +62,19 @@ def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub
 
 
 def test_an_interrupted_transfer_goes_on_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
-    partial = kept_at(bundle.segmenter.source).with_name("Any.pt.incomplete")
+    partial = path_of(bundle.segmenter.source).with_name("Any.pt.incomplete")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(checkpoint()[:700])
     pull(bundle, lambda _: None)
     assert hub.fetched == ["own/files/Any.pt bytes=700-"]
-    assert kept_at(bundle.segmenter.source).read_bytes() == checkpoint()
+    assert path_of(bundle.segmenter.source).read_bytes() == checkpoint()
 
 
 def test_what_is_no_checkpoint_is_thrown_away(hub: FakeHub, bundle: Bundle) -> None:
     hub.repositories["own/files"]["Any.pt"] = b"<html>sign in</html>"
     with pytest.raises(BundleError, match=r"Any\.pt arrived damaged"):
         pull(bundle, lambda _: None)
-    assert not list(kept_at(bundle.segmenter.source).parent.iterdir())
+    assert not list(path_of(bundle.segmenter.source).parent.iterdir())
 
 
 def test_a_wrong_address_is_named_with_the_file_to_correct(hub: FakeHub) -> None:

@@ -1,6 +1,7 @@
 """Fetching a bundle's models from a hub: only what is read, each byte once, and every refusal with what to do."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,9 +235,10 @@ def test_a_repository_without_readable_weights_is_refused_with_the_key_that_woul
 
 
 def test_no_network_is_one_line(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fake_hub() as gone:
-        use(gone, tmp_path / "cache", monkeypatch)
-    text = refused(bundle)
+    with socket.socket() as silent:  # bound, so that nobody else answers at its address
+        silent.bind(("127.0.0.1", 0))
+        use(FakeHub(f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "cache", monkeypatch)
+        text = refused(bundle)
     assert text.startswith("bundle tiny: rewriter: own/chat: the hub cannot be reached: ")
 
 

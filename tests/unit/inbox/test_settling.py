@@ -33,9 +33,7 @@ pytestmark = pytest.mark.anyio
         (500.0, 2.0, 0.0),
     ],
 )
-def test_file_settles_by_our_clock_or_by_its_own_time(
-    modified_s: float, unchanged_s: float, wait_s: float
-) -> None:
+def test_file_settles_by_our_clock_or_by_its_own_time(modified_s: float, unchanged_s: float, wait_s: float) -> None:
     assert seconds_until_settled(scanned(modified_s), unchanged_s, 200.0, 2.0) == pytest.approx(wait_s)
 
 

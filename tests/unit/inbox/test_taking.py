@@ -95,9 +95,7 @@ async def test_longest_name_finds_room_for_its_reason(folder: Path, inbox: Inbox
 
 
 @pytest.mark.parametrize("name", [".hidden.txt", "a.txt.part", "a.tmp", "A.PART"])
-async def test_unfinished_and_hidden_names_are_ignored(
-    name: str, folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_unfinished_and_hidden_names_are_ignored(name: str, folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     assert is_ignored(name)
     drop(folder / name)
     await scan_once(inbox)
