@@ -112,7 +112,8 @@ class Inbox:
         try:
             await spool.write(path, name, body)
             with anyio.CancelScope(shield=True):  # the caller may leave; half a job must not stay
-                return await self._take(path, name, profile or self._profile, priority, None)
+                job = await self._take(path, name, profile or self._profile, priority, None)
+            return job
         finally:
             path.unlink(missing_ok=True)
 

@@ -65,7 +65,7 @@ class Intake:
         """Read the file into a job and return it, ACTIVE or DONE; `name` tells the format.
 
         Raises InputError where the file is refused, its job, if there is one, FAILED; with the code `changed` where it
-        is not `expected` any more or changed meanwhile, and must be taken anew. Raises StoreError where the database
+        is not `expected` any more or changed meanwhile, and must be taken again. Raises StoreError where the database
         takes nothing: the file can be taken again later. Cancelled, it leaves a READING job, which a restart drops.
         """
         await self._fail_overdue()

@@ -25,7 +25,7 @@ PROFILE = load_profile("default")
 
 
 class FakeJobs:
-    """A store in memory that keeps the real one's laws on duplicates and states; `broken` makes every write fail."""
+    """A store in memory with the real one's rules on duplicates and states; `broken` makes every write fail."""
 
     def __init__(self) -> None:
         self.rows: dict[int, JobRow] = {}

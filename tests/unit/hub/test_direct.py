@@ -1,4 +1,4 @@
-"""A segmenter behind a web address: fetched once, gone on with, loaded from its place here."""
+"""A segmenter behind a web address: fetched once, resumed where it stopped, found afterwards."""
 
 import io
 import re
@@ -47,7 +47,7 @@ def with_segmenter(source: str) -> Bundle:
     return mini.model_copy(update={"segmenter": bundles.SegmenterSpec.model_validate({"source": source})})
 
 
-def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_missing_segmenter_is_fetched_once_and_found(hub: FakeHub, bundle: Bundle) -> None:
     (line,) = problems(bundle)
     assert line.startswith(f"segmenter: {bundle.segmenter.source}: not in the local cache; `imgdiffd models pull")
     said: list[str] = []
@@ -61,7 +61,7 @@ def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub
     assert len(said) == len(hub.fetched) == 1
 
 
-def test_an_interrupted_transfer_goes_on_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
+def test_an_interrupted_transfer_resumes_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
     partial = path_of(bundle.segmenter.source).with_name("Any.pt.incomplete")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(checkpoint()[:700])
@@ -70,7 +70,7 @@ def test_an_interrupted_transfer_goes_on_with_the_bytes_that_are_there(hub: Fake
     assert path_of(bundle.segmenter.source).read_bytes() == checkpoint()
 
 
-def test_what_is_no_checkpoint_is_thrown_away(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_discarded(hub: FakeHub, bundle: Bundle) -> None:
     hub.repositories["own/files"]["Any.pt"] = b"<html>sign in</html>"
     with pytest.raises(BundleError, match=r"Any\.pt arrived damaged"):
         pull(bundle, lambda _: None)

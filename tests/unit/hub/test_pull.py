@@ -120,7 +120,7 @@ def interrupt(_: float) -> None:
     raise KeyboardInterrupt
 
 
-def test_after_an_interruption_the_next_call_goes_on_with_the_bytes_that_are_there(
+def test_after_an_interruption_the_next_call_resumes(
     hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -138,7 +138,7 @@ def test_after_an_interruption_the_next_call_goes_on_with_the_bytes_that_are_the
     assert len(hub.fetched) == len({line.split()[0] for line in hub.fetched})
 
 
-def test_a_connection_that_breaks_is_taken_up_again_within_the_call(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_broken_connection_is_resumed_within_the_call(hub: FakeHub, bundle: Bundle) -> None:
     hub.cut_at = 1500
     pulled(bundle)
     assert problems(bundle) == []
@@ -165,7 +165,7 @@ def test_a_new_version_replaces_the_old_one_only_when_it_is_whole(
 
 
 @pytest.mark.parametrize("damaged", [WEIGHTS[:-100], b"\xff" * len(WEIGHTS)])
-def test_a_damaged_file_is_fetched_anew_and_it_alone(hub: FakeHub, bundle: Bundle, damaged: bytes) -> None:
+def test_a_damaged_file_alone_is_fetched_again(hub: FakeHub, bundle: Bundle, damaged: bytes) -> None:
     pulled(bundle)
     folder = cached("own/clip", None)
     assert folder is not None
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_fetched_anew_and_it_alone(hub: FakeHub, bundle: Bundl
     assert problems(bundle) == []
 
 
-def test_bytes_that_are_not_the_announced_ones_are_thrown_away(hub: FakeHub, bundle: Bundle) -> None:
+def test_bytes_with_a_wrong_hash_are_discarded(hub: FakeHub, bundle: Bundle) -> None:
     pulled(bundle)
     folder = cached("own/clip", None)
     assert folder is not None

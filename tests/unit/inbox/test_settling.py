@@ -67,7 +67,7 @@ async def test_another_time_to_settle_counts_from_the_next_scan_on(folder: Path,
 
 
 @pytest.mark.usefixtures("_long_files")
-async def test_file_that_changes_while_it_is_read_is_taken_anew(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
+async def test_file_that_changes_while_it_is_read_is_taken_again(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt", "a dog\n")
 
     def grow() -> None:
