@@ -1,6 +1,6 @@
-"""The format in which Img-Diff was published: one JSON list and two images a sample.
+"""Writes object replacement in the format in which Img-Diff was published: one JSON list, two images per sample.
 
-It owns that layout to the letter, since third-party loaders read it; it does not know where samples come from.
+The format is kept to the letter, because other people's loaders read it.
 """
 
 import json
@@ -23,14 +23,14 @@ QUESTION = (
 _JPEG_QUALITY = 95
 
 
-def bbox_text(sample: SampleRow) -> str:
+def _bbox_text(sample: SampleRow) -> str:
     """The sample's box as the release writes it: `[x1, y1, x2, y2]` in 0–1, two decimals, inside a string."""
     x1, y1, x2, y2 = sample.box
     return f"[{x1 / sample.width:.2f}, {y1 / sample.height:.2f}, {x2 / sample.width:.2f}, {y2 / sample.height:.2f}]"
 
 
 def sample_name(sample: SampleRow) -> str:
-    """The sample's `path`: unique by item and region, the same in every export."""
+    """The sample's `path`: unique by item and region, and the same in every export."""
     return f"{IMAGE_FOLDER}/{sample.item:08d}_{sample.region}"
 
 
@@ -39,7 +39,7 @@ def record(sample: SampleRow) -> dict[str, Any]:
     left, right = (sample.text1, sample.text2) if sample.left == 1 else (sample.text2, sample.text1)
     return {
         "conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": sample.difference}],
-        "bbox": bbox_text(sample),
+        "bbox": _bbox_text(sample),
         "captions1": left,
         "captions2": right,
         "path": sample_name(sample),
@@ -68,8 +68,8 @@ def write_list(records: Sequence[Mapping[str, Any]], target: Path) -> None:
 def export_release(samples: Iterable[SampleRow], images: Path, folder: Path) -> int:
     """Write the dataset to `folder` and return the number of samples.
 
-    `images` is the daemon's image folder. Images come first and the list last, each whole or not at all, so a
-    reader never sees a record without its images; running it again adds what is new.
+    `images` is the daemon's image folder. Images are written first and the list last, each whole or not at all, so
+    that a reader never sees a record without its images. Another export to the same folder adds only what is new.
     """
     (folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     records = []

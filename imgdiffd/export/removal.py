@@ -1,7 +1,4 @@
-"""Object removal in the format in which Img-Diff was published: one JSON list and two images a sample.
-
-It owns where the files go; what a record says is `imgdiffd.method.removal`'s.
-"""
+"""Writes object removal in the format in which Img-Diff was published: one JSON list, two images per sample."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +11,7 @@ IMAGE_FOLDER = "object_removal"
 
 
 def sample_name(sample: RemovalSample) -> str:
-    """The sample's `path`: unique by item, image and object, the same in every export."""
+    """The sample's `path`: unique by item, image and object, and the same in every export."""
     erasure = sample.erasure
     return f"{IMAGE_FOLDER}/{erasure.item:08d}_{erasure.image}_{erasure.index}"
 
@@ -22,8 +19,8 @@ def sample_name(sample: RemovalSample) -> str:
 def export_removals(samples: Iterable[RemovalSample], images: Path, folder: Path) -> int:
     """Write the dataset to `folder` and return the number of samples: `_0.jpg` is the left image, `_1.jpg` the right.
 
-    `images` is the folder that the samples' paths lie in. Images come first and the list last, each whole or not
-    at all; the list holds exactly `samples`.
+    `images` is the folder that the samples' paths lie in. Images are written first and the list last, each whole or
+    not at all; the list has exactly `samples`.
     """
     (folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     records = []

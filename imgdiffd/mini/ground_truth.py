@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgdiffd.method.filters import intersection_over_union
+from imgdiffd.method.overlap import intersection_over_union
 from imgdiffd.mini.scene_judge import Detection
 from imgdiffd.mini.world import NOUNS, parse_caption
 
