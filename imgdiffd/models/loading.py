@@ -12,11 +12,11 @@ import torch
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
+from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip, refuse_unfit
-from imgdiffd.models.compiling import compile_models
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
@@ -25,10 +25,10 @@ from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from imgdiffd.models.sources import (
     LOCAL,
+    chat_tokenizer,
     dtype_for,
     folder_of,
     named,
-    one_line,
     part_of,
     refuse_damaged,
     refuse_other_kinds,
@@ -40,6 +40,7 @@ from imgdiffd.pipeline import Role
 
 Say = Callable[[str], None]
 T = TypeVar("T")
+_FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,20 @@ def load_models(
     )
 
 
+def compile_models(models: Mapping[Role, Any], note: Say) -> None:
+    """Compiles the `repeated_blocks` of every model that has any, at their first calls.
+
+    What fails, now or later, runs as it did before, and `note` hears of it once.
+    """
+    done: set[int] = set()  # an eraser may share its checkpoint with the painter
+    for role, model in models.items():
+        blocks = model.repeated_blocks() if hasattr(model, "repeated_blocks") else []
+        blocks = [block for block in blocks if id(block) not in done]
+        done.update(map(id, blocks))
+        if blocks:
+            compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
+
+
 def _allocated(device: torch.device) -> int:
     """Bytes of the device's memory in use; 0 off CUDA, where nothing counts them."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
@@ -186,24 +201,10 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
 
 
 def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
-    tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
-    if bundle.rewriter.chat_template is not None:
-        tokenizer.chat_template = bundle.rewriter.chat_template
-    if not tokenizer.chat_template:
-        raise BundleError(
-            f"bundle {bundle.name}: rewriter: {bundle.rewriter.source}: its tokenizer has no chat template",
-            hint=f"set chat_template under [rewriter] in {bundle.path}",
-        )
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
-    except Exception as error:  # templates raise what they like
-        raise BundleError(
-            f"its chat template refuses a user's message: {one_line(error)}",
-            hint=f"set chat_template under [rewriter] in {bundle.path}",
-        ) from error
+    tokenizer = chat_tokenizer(bundle)
     model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
     return Rewriter(model, tokenizer, bundle.rewriter.rows_per_pass)
 

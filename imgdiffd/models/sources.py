@@ -142,6 +142,23 @@ def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
     return auto.from_pretrained(folder_of(bundle, role), **LOCAL)
 
 
+def chat_tokenizer(bundle: Bundle) -> Any:
+    """The rewriter's tokenizer, with a chat template. Raises BundleError where it has none or one that does not work."""
+    from transformers import AutoTokenizer
+
+    tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
+    hint = f"set chat_template under [rewriter] in {bundle.path}"
+    if bundle.rewriter.chat_template is not None:
+        tokenizer.chat_template = bundle.rewriter.chat_template
+    if not tokenizer.chat_template:
+        raise BundleError("its tokenizer has no chat template", hint=hint)
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
+    except Exception as error:  # templates raise what they like
+        raise BundleError(f"its chat template refuses a user's message: {one_line(error)}", hint=hint) from error
+    return tokenizer
+
+
 def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
     """The folder of a Stable Diffusion XL pipeline, and what `Sdxl.load` takes beside it."""
     model = bundle.model(role)

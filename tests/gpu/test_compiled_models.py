@@ -8,8 +8,7 @@ from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.method.profile import Generate, load_profile
-from imgdiffd.models.compiling import compile_models
-from imgdiffd.models.loading import load_models
+from imgdiffd.models.loading import compile_models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
 from tests.tiny import models as tiny_models
