@@ -2,8 +2,8 @@
 
 The paper's words, or its code's: "refine" is adding a phrase (AttentionRefine), "replace" a word swap
 (AttentionReplace), `reweight` its attention re-weighting (AttentionReweight with an equalizer); `cross_fraction` with
-`word_spans` is cross_replace_steps, `self_fraction` self_replace_steps, and the mappers go by their own name. LocalBlend
-is left out, for the reason given in `prompt_to_prompt`.
+`word_spans` is cross_replace_steps, `self_fraction` self_replace_steps; the mappers have their own name. LocalBlend is
+left out, for the reason given in `prompt_to_prompt`.
 """
 
 import math

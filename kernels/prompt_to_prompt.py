@@ -12,8 +12,8 @@ nothing is kept in any pair, the second call is left out.
 
 In the words of the paper and its code: `PairController` is the AttentionControl, `carried` and `kept` are what mapper,
 alphas and equalizer amount to, and the steps of an injection are cross_replace_steps and self_replace_steps. LocalBlend
-is left out. It confines an edit to a mask made of the attention maps of chosen words, averaged over the steps, and fused
-attention never forms those maps; nor is it needed here, where the locate stage finds what has changed wherever it is.
+is left out. It confines an edit to a mask made of the attention maps of chosen words, averaged over the steps, which
+fused attention never forms; nor is it needed here, where the locate stage finds what has changed wherever it is.
 """
 
 from collections.abc import Hashable, Iterator
@@ -54,7 +54,7 @@ class _Pass:
 
 
 class PairController:
-    """The paper's AttentionControl: its processors on a diffusers UNet, which outside `painting` attend as stock ones."""
+    """The paper's AttentionControl: the processors of a diffusers UNet, which outside `painting` are as the stock ones."""
 
     def __init__(self, unet: nn.Module) -> None:
         """Raises ValueError naming a layer of a kind that SDXL does not have."""
@@ -130,7 +130,9 @@ def _refuse_unknown(name: str, layer: Any) -> None:
     if layer.residual_connection or layer.rescale_output_factor != 1 or not layer.scale_qk:
         found.append("a rescaled output")
     if found:
-        raise ValueError(f"attention layer {name} has {', '.join(found)}, which SDXL's layers do not have; use an SDXL UNet")
+        raise ValueError(
+            f"attention layer {name} has {', '.join(found)}, which SDXL's layers do not have; use an SDXL UNet"
+        )
 
 
 def _refuse_mask(mask: Tensor | None) -> None:

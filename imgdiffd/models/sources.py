@@ -143,7 +143,7 @@ def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
 
 
 def chat_tokenizer(bundle: Bundle) -> Any:
-    """The rewriter's tokenizer, with a chat template. Raises BundleError where it has none or one that does not work."""
+    """The rewriter's tokenizer. Raises BundleError where it has no chat template or one that does not work."""
     from transformers import AutoTokenizer
 
     tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)

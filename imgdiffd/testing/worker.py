@@ -1,6 +1,6 @@
 """A worker process that speaks the real protocol without any model: `python -P -m imgdiffd.testing.worker`.
 
-It owns the mishaps that captions and the environment can order; what it answers is `imgdiffd.testing.results`' matter.
+Its answers are those of `imgdiffd.testing.stages`.
 
 A caption that holds one of these words has it happen in the rewrite stage, or in the one named after an @, such as
 "a dog near a kill-worker@locate":
@@ -31,7 +31,7 @@ from imgdiffd.fleet.wire import Report, RunBatch, Start
 from imgdiffd.method.messages import GenerateInput, RewriteInput, StageInput, StageOutput
 from imgdiffd.method.removal_messages import InspectInput
 from imgdiffd.pipeline import Stage
-from imgdiffd.testing.results import FakeStages
+from imgdiffd.testing.stages import FakeStages
 from imgdiffd.worker.serve import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")

@@ -12,13 +12,11 @@ __version__ = "0.0.0"
 BORDER_CONSTANT = INTER_LINEAR = INTER_AREA = INTER_CUBIC = INTER_NEAREST = 0
 
 
-def setNumThreads(count: int) -> None:  # noqa: N802 OpenCV's name
+def setNumThreads(count: int) -> None:
     """Does nothing: there are no threads."""
 
 
-def copyMakeBorder(  # noqa: N802, PLR0913, PLR0917 OpenCV's signature
-    image: Any, top: int, bottom: int, left: int, right: int, kind: int, value: Any = 0
-) -> Any:
+def copyMakeBorder(image: Any, top: int, bottom: int, left: int, right: int, kind: int, value: Any = 0) -> Any:
     """`image` with a border of one brightness."""
     if not any((top, bottom, left, right)):
         return image

@@ -7,7 +7,7 @@ import pytest
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.errors import DaemonError
 from imgdiffd.status import JobView
-from imgdiffd.testing.results import UNNATURAL_WORD
+from imgdiffd.testing.stages import UNNATURAL_WORD
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
 CAPTIONS = ["a cat beside a bus", "a dog beside a tree", f"an {UNNATURAL_WORD} dog beside a chair"]
