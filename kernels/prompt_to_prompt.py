@@ -54,7 +54,7 @@ class _Pass:
 
 
 class PairController:
-    """The paper's AttentionControl: the processors of a diffusers UNet, which outside `painting` are as the stock ones."""
+    """The paper's AttentionControl: a UNet's processors, which outside `painting` attend as the stock ones do."""
 
     def __init__(self, unet: nn.Module) -> None:
         """Raises ValueError naming a layer of a kind that SDXL does not have."""

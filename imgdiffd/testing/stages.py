@@ -1,6 +1,7 @@
 """The stages of the fake worker: made-up results (`imgdiffd.testing.results`) with real image files.
 
-The same input gives the same output. A generated image carries its captions in its PNG's text, so that later stages know what it was made for.
+The same input gives the same output. A generated image carries its captions in its PNG's text, so that later stages
+know what it was made for.
 """
 
 import io
