@@ -80,7 +80,7 @@ class ImagePrompts:
         return {key: value.to(self._dtype) if value.is_floating_point() else value for key, value in moved.items()}
 
     def _behind_image(self, text: str) -> list[int]:
-        """The ids after the prompt's image mark, which is a special token: the text after it is tokenized on its own."""
+        """The ids after the prompt's image mark, a special token: the text after it is tokenized on its own."""
         tokens: list[int] = self._processor.tokenizer(text, add_special_tokens=self._adds_marks(text))["input_ids"]
         mark = self._processor.tokenizer.convert_tokens_to_ids(self._processor.image_token)
         return tokens[len(tokens) - tokens[::-1].index(mark) :]

@@ -1,4 +1,4 @@
-"""erase: a pair → its images without the objects that only one of them has, one image per object (paper, section 16)."""
+"""erase: a pair → its images without the objects that only one has, one image per object (paper, section 16)."""
 
 from collections.abc import Sequence
 
