@@ -1,4 +1,4 @@
-"""inspect: an erasure → what was there, how well that fits the original and the erased crop, and the sample's images."""
+"""inspect: an erasure → what was there, how well that fits the original's and the erased crop, and the sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
