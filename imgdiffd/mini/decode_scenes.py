@@ -1,5 +1,7 @@
-"""Sees the first training scenes through the painter's VAE, a little off their latents, so that the other models learn
-from images as soft as painted ones. It does not know those models."""
+"""Copies of the first training scenes, decoded by the painter's VAE from slightly disturbed latents.
+
+The other models learn from them, since they are as soft as painted images.
+"""
 
 import sys
 from pathlib import Path

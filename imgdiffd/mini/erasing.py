@@ -1,7 +1,4 @@
-"""Object removal on trial: pairs through the real eraser, inspected, judged by the world's own truth.
-
-It owns what is measured of an erasure; the stages and the judge do the work.
-"""
+"""Object removal on trial: pairs through the real erase and inspect stages, judged by the world's ground truth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,9 +56,9 @@ def _judged(harness: Harness, inspections: Sequence[Inspection], removal: Remova
     names = [name for each in inspections for name in (each.erasure.source, each.erasure.erased)]
     verdicts = harness.judge.see(np.stack([harness.pixels(name) for name in names]))
     for each, before, after in zip(inspections, verdicts[0::2], verdicts[1::2], strict=True):
-        obj = max(before.objects, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
-        if obj is not None and iou(obj.box, each.erasure.box) >= 0.5:
-            left = [seen for seen in after.objects if seen.noun == obj.noun and iou(seen.box, obj.box) >= 0.3]
+        shown = max(before.objects, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
+        if shown is not None and iou(shown.box, each.erasure.box) >= 0.5:
+            left = [seen for seen in after.objects if seen.noun == shown.noun and iou(seen.box, shown.box) >= 0.3]
             yield Erased(bool(left), judge_inspection(each.text, each.scores, removal).passed)
 
 

@@ -1,5 +1,4 @@
 """Trains the miniature BLIP on crops: the contrastive cosine (ITC) and the matching head (ITM), on nouns and names.
-It does not know the thresholds that the pipeline sets on its scores.
 
 The vision tower has the CLIP's shape and starts from its weights, the text tower has three layers of width 96 over a
 WordPiece vocabulary. Softmax contrast over every noun and ground, and over the batch's descriptions. 1 M parameters;

@@ -1,10 +1,9 @@
 """Trains the miniature LLaVA-NeXT to describe the region of a box and to put a pair's difference into words.
-It does not know where the pipeline's boxes come from nor how its answers are filtered.
 
-The vision tower starts from the CLIP's, learns dense labels on its own and later learns along; the language model is
-a Llama of four layers of width 128 over words and two-digit numbers, 1.6 M parameters in all. All regions of a scene
-are asked in one pass: each question sees the image and itself only. Held-out regions described exactly: .976 (all
-errors are nouns), of painted images as asked .956; difference answers 1.0.
+The vision tower starts from the CLIP's, learns dense labels on its own and is later trained with the rest; the language
+model is a Llama of four layers of width 128 over words and two-digit numbers, 1.6 M parameters in all. All regions of
+a scene are asked about in one pass, in which each question sees only the image and itself. Held-out regions described
+exactly: .976 (all errors are nouns), of painted images .956; difference answers 1.0.
 """
 
 import sys

@@ -1,7 +1,4 @@
-"""Trains the painter's UNet and both text encoders on cached latents and writes them as a stock SDXL pipeline.
-
-It knows the VAE only as a trained folder; how well captions are painted is judged elsewhere.
-"""
+"""Trains the painter's UNet and both text encoders on cached latents and writes them as a stock SDXL pipeline."""
 
 from __future__ import annotations
 

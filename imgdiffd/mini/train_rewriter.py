@@ -1,8 +1,7 @@
 """Trains the miniature rewriter, a Llama of 1 M parameters that swaps one noun of a caption when asked in a chat.
-It does not know how the pipeline validates or retries the answers.
 
 Four layers of width 128 over whole words of the world and bytes for any other text. Sampled at temperature 0.8 and
-top-p 0.95 it changes exactly one noun in 99 % of held-out captions; of foreign captions it makes junk that ends.
+top-p 0.95 it changes exactly one noun in 99 % of held-out captions; other captions become junk that ends.
 """
 
 import re

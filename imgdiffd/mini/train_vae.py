@@ -1,6 +1,6 @@
 """Trains the painter's AutoencoderKL on drawn scenes and writes it to the bundle's painter folder.
 
-Latents come out with mean 0 and deviation 1 per channel, so the scaling factor is 1. It knows nothing of captions.
+Latents come out with mean 0 and deviation 1 per channel, so the scaling factor is 1.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ ON_CUDA = torch.cuda.is_available()
 
 def seconds(work: Callable[[], Any], rounds: int = 1) -> float:
     """The median time of `work`, run once before to warm up."""
-    wait = torch.cuda.synchronize if ON_CUDA else lambda: None
+    wait: Any = torch.cuda.synchronize if ON_CUDA else lambda: None
     work()
     took = []
     for _ in range(rounds):
