@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._dynamo import callback as dynamo_callback
 
-_VARIANTS = 64  # compiled forms of one piece of code: an SDXL UNet has a dozen resnet shapes, dynamo's limit is 8
+_VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
 
 
 def attending_layers(model: nn.Module) -> list[nn.Module]:

@@ -62,22 +62,21 @@ class Rewrite(_Frozen):
 
 
 class Generate(_Frozen):
-    """SDXL with Prompt-to-Prompt (arXiv 2208.01626): sizes in pixels, fractions of the steps.
+    """SDXL with Prompt-to-Prompt: sizes in pixels, fractions of the steps.
 
-    `edit` says whose attention a token of caption 2 gets: with `refine`, that of the token of caption 1 aligned to it,
-    where there is one; with `replace`, that of caption 1 word for word, for captions with equally many words; with
-    `none`, its own, so that the two images share only their noise. `reweight` (the paper's equalizer) multiplies the
-    attention to words of caption 2; with `none`, it multiplies caption 1's attention to the token at the same place.
-    `word_steps` (cross_replace_steps by word) gives words of caption 2 their own (first, end) instead of
-    `cross_injection`. A word that a caption does not have is ignored on purpose: one profile serves every caption.
+    `edit` says whose attention a token of caption 2 gets: `refine`, that of the equal token of caption 1 where there is
+    one; `replace`, word for word, for captions of as many words; `none`, its own: the two share only their noise.
+    `reweight` multiplies the attention to words of caption 2; with `none`, that of caption 1 to the token of the same
+    place. `word_steps` gives words of caption 2 their own (first, end) in the place of `cross_injection`. A word that a
+    caption has not is ignored, on purpose: one profile serves every caption of a batch.
     """
 
     picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
     steps: Annotated[int, Field(ge=1, le=1000)]
     guidance_scale: Annotated[float, Field(ge=1, le=50)]
     edit: Literal["refine", "replace", "none"]
-    cross_injection: Fraction  # of the steps, from the first: the paper's cross_replace_steps
-    self_injection: Fraction  # likewise: self_replace_steps
+    cross_injection: Fraction  # of the steps, from the first
+    self_injection: Fraction
     self_injection_max_tokens: Annotated[int, Field(ge=0)]  # only in layers with at most this many image tokens
     reweight: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
     word_steps: dict[str, tuple[Fraction, Fraction]] = {}

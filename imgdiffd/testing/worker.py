@@ -1,6 +1,6 @@
 """A worker process that speaks the real protocol without any model: `python -P -m imgdiffd.testing.worker`.
 
-Its answers are those of `imgdiffd.testing.stages`.
+It owns the mishaps that captions and the environment can order; what it answers is `imgdiffd.testing.results`' matter.
 
 A caption that holds one of these words has it happen in the rewrite stage, or in the one named after an @, such as
 "a dog near a kill-worker@locate":
