@@ -54,7 +54,7 @@ def test_graphed_steps_give_the_same_latents_bit_for_bit(checkpoint: Path) -> No
     assert told == []
 
 
-def test_a_graph_s_memory_is_given_back_after_its_pass(checkpoint: Path) -> None:
+def test_a_graphs_memory_is_given_back_after_its_pass(checkpoint: Path) -> None:
     graphed = painter(checkpoint)
     graphed.graph_steps(pytest.fail)
     latents_of(graphed)
