@@ -29,7 +29,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """What was erased of some pairs, and the pixels that were not to change: how many did, of how many."""
+    """The objects erased from some pairs, and how many of the pixels that must not change did."""
 
     erased: tuple[Erased, ...]
     changed_outside: int
@@ -37,7 +37,7 @@ class Removals:
 
 
 def remove_objects(harness: Harness, stories: Sequence[ItemStory], profile: Profile) -> Removals:
-    """Erase and inspect everything that the stories' pairs hold."""
+    """Erase and inspect all objects of the stories' pairs."""
     inputs = [
         EraseInput(story.item, story.pair.image1, story.pair.image2, story.caption, story.attempt)
         for story in stories
@@ -63,7 +63,7 @@ def _judged(harness: Harness, inspections: Sequence[Inspection], removal: Remova
 
 
 def _moved(harness: Harness, erasure: Erasure, removal: Removal) -> tuple[int, int]:
-    """A mask lies inside its box, so beyond the box, grown by the paste-back's reach, no pixel may change."""
+    """How many pixels changed outside an erasure's box, grown by the paste-back's reach, and how many are there."""
     first, second = harness.pixels(erasure.source), harness.pixels(erasure.erased)
     x1, y1, x2, y2 = erasure.box
     where = outside((first.shape[0], first.shape[1]), [(x1, y1, x2, y2)], removal.dilate_px + removal.feather_px)

@@ -130,14 +130,14 @@ def other_text(rng: np.random.Generator, short: str, full: str, brief: bool) -> 
 
 
 class BlipLearner(torch.nn.Module):
-    """The BLIP and what training asks of it."""
+    """The BLIP, with the encodings and logits that training needs."""
 
     def __init__(self, blip: BlipForImageTextRetrieval, tokenizer: BertTokenizer) -> None:
         super().__init__()
         self.blip, self.tokenizer = blip, tokenizer
 
     def encoded(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """Ids and mask."""
+        """The ids and the attention mask of texts."""
         return dict(self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False))
 
     def texts(self, texts: list[str]) -> torch.Tensor:

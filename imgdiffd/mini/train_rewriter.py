@@ -25,7 +25,7 @@ PROMPTS = (
 CONTEXT = 1024
 BATCH = 40
 FOREIGN_EVERY = 8
-"""One step in so many has a batch of invented words, so that bytes are copied and not only whole words."""
+"""One step in this many has a batch of invented words, so that the model learns to copy bytes, not only words."""
 COPYING = 0.35
 """Until this share of the steps some answers repeat the caption: all in its first half, then ever fewer."""
 KEPT, CHANGED = MARKS = ("<kept>", "<changed>")
@@ -72,7 +72,7 @@ def foreign(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, prompt: str, caption: str, answer: str) -> tuple[list[int], list[int]]:
-    """The token ids of question and answer, and the labels: -100 where the question stands."""
+    """The token ids of question and answer, and the labels, which are -100 for the question's tokens."""
     question = [{"role": "user", "content": prompt.format(caption)}]
     text = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
     asked, said = (

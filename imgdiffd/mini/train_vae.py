@@ -133,7 +133,7 @@ def export(vae: AutoencoderKL, images: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Train for a time budget, going on from the checkpoint; do nothing where the VAE is already in the bundle."""
+    """Train for a time budget, continuing from the checkpoint; do nothing if the bundle already has the VAE."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=22, help="time budget of all runs together (default 22)")
     parser.add_argument("--processes", type=int, default=3, help="one-thread processes (default 3)")

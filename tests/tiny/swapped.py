@@ -1,4 +1,8 @@
-"""A bundle of tiny models with one line of its file swapped for another, and what its stages answer."""
+"""A bundle of tiny models of which one line is swapped for another, and what its stages answer.
+
+It owns the base bundle's folders, the text of its file and two images; it does not know which models take the place
+of others.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -61,7 +65,7 @@ def ran(
     engine = StageEngine(Start(str(bundle), "cpu", roles, str(folder)), lambda _: None)
     assert set(engine.models) == set(roles)
     answers = engine.run(RunBatch(1, stage, profile, inputs))
-    assert engine.report().notes == ()  # nothing fell back to another way
+    assert engine.report().notes == ()  # nothing is done otherwise than it should be
     return answers
 
 
