@@ -1,7 +1,6 @@
-"""Owns the painter's training set: latents of drawn scenes and their captions' token ids, cached below `build/mini`.
+"""The painter's training set: latents of drawn scenes and their captions' token ids, cached below `build/mini`.
 
-Two scenes in a row share a caption but nothing else, so that a batch needs half as many texts encoded. It knows no
-UNet.
+Every two scenes share a caption and nothing else, so that a batch has half as many texts to encode.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from imgdiffd.method.messages import GenerateInput, RewriteInput, StageInput, St
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal_messages import InspectInput
 from imgdiffd.pipeline import Stage
-from imgdiffd.testing.results import FakeStages
+from imgdiffd.testing.stages import FakeStages
 from imgdiffd.worker.serve import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")

@@ -1,7 +1,4 @@
-"""The status asked for again and again, over the daemon's own socket, from a thread of its own.
-
-It owns the asking and the clock; it does not know what goes on meanwhile.
-"""
+"""The status asked for again and again, over the daemon's own socket, from a thread of its own."""
 
 import math
 import time

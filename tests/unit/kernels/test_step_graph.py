@@ -83,7 +83,7 @@ def test_the_first_step_of_a_phase_runs_and_the_others_are_replays_of_one_captur
     assert (steps.runs, steps.captures) == (2, 2)
 
 
-def test_a_step_s_result_outlives_the_next_replay() -> None:
+def test_a_steps_result_outlives_the_next_replay() -> None:
     steps = Steps(["free"] * 4)
     kept = [step(steps, value) for value in range(4)]
     assert all(torch.equal(each, expected(value)) for value, each in enumerate(kept))
