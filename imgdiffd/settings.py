@@ -1,7 +1,4 @@
-"""How one daemon runs: folders, devices and limits, read once from a TOML file and the environment.
-
-It owns every key, its default and its documentation; it does not know profiles' numbers nor what the daemon does.
-"""
+"""How one daemon runs: folders, devices and limits, read from a TOML file and the environment."""
 
 import os
 import re
