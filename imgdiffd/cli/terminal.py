@@ -1,4 +1,4 @@
-"""How status, funnel, models and plans look in a terminal; where the output is not one, plain lines replace the bars."""
+"""How status, funnel, models and plans look in a terminal; elsewhere plain lines take the place of bars."""
 
 import time
 from collections import deque
