@@ -79,7 +79,7 @@ def _table(first: str, rows: Rows) -> Iterator[str]:
 def command_page() -> str:
     """Every command in Markdown."""
     program, sections = entries()
-    lines = [_NOTE, "# Commands", "", f"```\n{program.usage}\n```", "", *program.paragraphs, ""]
+    lines = [_NOTE, "# Commands", "", f"```text\n{program.usage}\n```", "", *program.paragraphs, ""]
     lines += ["`--config` and `--help` work before and after the command. A mistyped command is answered with the"]
     lines += ["nearest one. `imgdiffd --install-completion` teaches bash, zsh or fish to complete commands, options,"]
     lines += [
@@ -90,7 +90,7 @@ def command_page() -> str:
     for heading, found in sections.items():
         lines += [f"## {heading}", ""]
         for entry in found:
-            lines += [f"### {entry.name}", "", f"```\n{entry.usage}\n```", ""]
+            lines += [f"### {entry.name}", "", f"```text\n{entry.usage}\n```", ""]
             lines += [line for paragraph in entry.paragraphs for line in (paragraph, "")]
             lines += [*_table("Argument", entry.arguments), *_table("Option", entry.options)]
     lines += ["## Exit status", "", *_table("Status", EXIT_STATUSES)]
