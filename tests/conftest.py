@@ -5,15 +5,19 @@ import os
 import pytest
 from hypothesis import settings
 
-# Set before anything imports torch. Rounding as in a worker; more than two threads get in each other's way at these
-# sizes, and one would hide what depends on them.
+# Set before anything imports torch. Rounding as in a worker; two threads show what depends on them, but beside other
+# test processes they would only wait for one another.
 os.environ.setdefault("MKL_CBWR", "AUTO")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-# A busy machine is no failure: what a property must not take in time, its test measures itself.
-settings.register_profile("imgdiffd", deadline=None)
-# At home every run draws new examples; where a change is judged, the same commit must give the same answer twice.
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "imgdiffd")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# A busy machine is not a failure, so nothing has a deadline. At home every run draws new examples; where a change is
+# judged, the same commit must give the same answer twice.
+settings.register_profile(
+    "imgdiffd",
+    deadline=None,
+    max_examples=int(os.environ.get("EXAMPLES", "30")),
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("imgdiffd")
 
 
 @pytest.fixture
