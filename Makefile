@@ -13,7 +13,7 @@ help:
 	@echo "make test   the unit tests, then the integration tests, on all cores: about $(TEST_MINUTES) here"
 	@echo "make test-long  what shows one thing slowly: real compilation, large data; and every property with 1,000 examples"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
-	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
+	@echo "make test-chaos  kill -9 at 200 points, every write of the database refused in turn, event streams cut off"
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
@@ -50,8 +50,8 @@ test-schedules: .venv/ready
 
 KILL_POINTS := 200
 test-chaos: .venv/ready
-	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 $(RUN) pytest -q tests/integration/test_kill.py \
-		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py
+	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 EVENT_CUTS=20 $(RUN) pytest -q tests/integration/test_kill.py \
+		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_event_stream.py
 
 check: .venv/ready
 	@$(RUN) ruff format --check .

@@ -19,7 +19,7 @@ from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
 from tests.integration.test_kill import ROOT, WORKER
 
-POINTS = int(os.environ.get("KILL_POINTS", "2"))
+POINTS = int(os.environ.get("KILL_POINTS", "1"))
 SOON = "import imgdiffd.daemon.cleanup\nimgdiffd.tidy.GATHER_S = 0.05\n"
 _DIE = """
 import itertools, os, signal, sys

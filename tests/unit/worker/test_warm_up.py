@@ -88,6 +88,7 @@ def work(models: Models, profile: Profile) -> None:
     models.need_captioner.answer([both, both], [["what is this"], ["a dog " * 12]], 5)
 
 
+@pytest.mark.long
 def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> None:
     models, profile = compiled(tiny_bundle)
     with torch.inference_mode():
@@ -98,6 +99,7 @@ def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> Non
     assert counters["stats"]["unique_graphs"] == warmed
 
 
+@pytest.mark.long
 def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path) -> None:
     models, profile = compiled(tiny_bundle)
     said: list[str] = []
@@ -111,6 +113,7 @@ def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path
         assert kernels
 
 
+@pytest.mark.long
 def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
