@@ -1,7 +1,8 @@
 """A daemon over workers that a test holds, heals and makes small, and looks at its rows and answers.
 
-A gate is a file in the daemon's folder that holds a worker up while it exists. As a program this is that worker. FAULTY_HEALS lets each mishap happen once, FAULTY_FITS is the largest batch that fits
-into memory, FAULTY_START makes every start fail, FAULTY_CHILD leaves a child behind that holds the worker's pipes.
+A gate is a file in the daemon's folder that holds a worker up while it exists. As a program this is that worker:
+FAULTY_HEALS lets each mishap happen once, FAULTY_FITS is the largest batch that fits into memory, FAULTY_START makes
+every start fail, FAULTY_CHILD leaves a child behind that holds the worker's pipes.
 """
 
 import os
