@@ -20,7 +20,7 @@ from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, dro
 from tests.integration.test_kill import ROOT, WORKER
 
 POINTS = int(os.environ.get("KILL_POINTS", "1"))
-SOON = "import imgdiffd.daemon.cleanup\nimgdiffd.tidy.GATHER_S = 0.05\n"
+SOON = "from imgdiffd.daemon import cleanup\ncleanup.GATHER_S = 0.05\n"
 _DIE = """
 import itertools, os, signal, sys
 def _arm(numbers):
