@@ -111,7 +111,7 @@ def test_a_stage_past_its_deadline_costs_the_worker_its_life_and_readiness_falls
         until((tmp_path / "suffered-hang-worker").exists, "the hang")
         until(lambda: answer(tmp_path, "/ready").status_code == 503, "the fall of readiness")
         (device,) = running.client.status().devices
-        assert "rewrite did not end within 1 s" in device.detail
+        assert "rewrite did not end within" in device.detail  # 1 s, or longer where a busy machine taught it so
         assert first is not None
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)

@@ -182,7 +182,7 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path, how: str
                 pass
             if stopped:
                 running.process.send_signal(signal.SIGSTOP)
-                os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+                until(lambda: " T " in Path(f"/proc/{running.process.pid}/stat").read_text(), "its standstill")
             else:
                 running.process.send_signal(signal.SIGUSR1)
                 until((tmp_path / "gate").exists, "a blocked loop")
