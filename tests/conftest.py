@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,3 +25,14 @@ settings.load_profile("imgdiffd")
 def anyio_backend() -> str:
     """The daemon runs on asyncio, and so do its tests."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a bundle of tiny models with random weights. Whoever changes what lies beside it copies it first."""
+    from tests.tiny.models import save_all
+    from tests.tiny.sdxl import tiny_sdxl
+
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_sdxl(folder / "painter")
+    return save_all(folder)

@@ -16,18 +16,10 @@ from imgdiffd.method.profile import Generate, load_profile
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX
 
 CPU = torch.device("cpu")
 PAIR = PairPrompt("a red ball", "a blue ball", 1)
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
-    return tiny_models.save_all(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Warm-up: what a profile's stages ask for is compiled before the first batch, told as it goes, and may fail."""
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,7 @@ from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from imgdiffd.stages.drawing import joined
 from imgdiffd.worker.engine import StageEngine
 from imgdiffd.worker.warm_up import warm_up
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX
 
 CPU = torch.device("cpu")
 ROLES = [role for role in Role if role not in OPTIONAL_ROLES]
@@ -41,11 +41,10 @@ bar_px = 2
 
 
 @pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(tiny_bundle.parent, tmp_path_factory.mktemp("profiled"), dirs_exist_ok=True)
     (folder / "tiny.toml").write_text(PROFILE, "utf-8")
-    path = tiny_models.save_all(folder)
+    path = folder / tiny_bundle.name
     path.write_text(f'profile = "{folder / "tiny.toml"}"\n' + path.read_text("utf-8"), "utf-8")
     return path
 
@@ -67,8 +66,8 @@ def refuse(note: str) -> None:
 
 
 def compiled(path: Path) -> tuple[Models, Profile]:
-    bundle = load_bundle(path)
-    return load_models(bundle, ROLES, CPU, lambda _: None, compile=True, note=refuse), load_profile(bundle.profile)
+    read = load_bundle(path)
+    return load_models(read, ROLES, CPU, lambda _: None, compile=True, note=refuse), load_profile(read.profile)
 
 
 def work(models: Models, profile: Profile) -> None:
@@ -89,8 +88,8 @@ def work(models: Models, profile: Profile) -> None:
 
 
 @pytest.mark.long
-def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> None:
-    models, profile = compiled(tiny_bundle)
+def test_after_the_warm_up_no_stage_waits_for_a_kernel(bundle: Path) -> None:
+    models, profile = compiled(bundle)
     with torch.inference_mode():
         warm_up(models, profile, CPU, lambda _: None, refuse)
         warmed = counters["stats"]["unique_graphs"]
@@ -100,8 +99,8 @@ def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> Non
 
 
 @pytest.mark.long
-def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path) -> None:
-    models, profile = compiled(tiny_bundle)
+def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(bundle: Path) -> None:
+    models, profile = compiled(bundle)
     said: list[str] = []
     with torch.inference_mode():
         warm_up(models, profile, CPU, said.append, refuse)
@@ -115,12 +114,12 @@ def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path
 
 @pytest.mark.long
 def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("no room\nfor this")
 
-    models, profile = compiled(tiny_bundle)
+    models, profile = compiled(bundle)
     monkeypatch.setattr(Painter, "paint_pairs", full)
     said, noted = list[str](), list[str]()
     with torch.inference_mode():
@@ -130,21 +129,21 @@ def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("on", [False, True])
-def test_an_engine_warms_up_where_compiling_is_on(tiny_bundle: Path, tmp_path: Path, on: bool) -> None:
+def test_an_engine_warms_up_where_compiling_is_on(bundle: Path, tmp_path: Path, on: bool) -> None:
     said: list[str] = []
-    engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip", "blip"), str(tmp_path), compile=on), said.append)
+    engine = StageEngine(Start(str(bundle), "cpu", ("clip", "blip"), str(tmp_path), compile=on), said.append)
     warm = ["warming up clip (1 of 2)", "warming up blip (2 of 2)"]
     assert [line for line in said if line in warm] == (warm if on else [])
     assert engine.report().notes == ()
 
 
 def test_an_engine_reports_what_could_not_be_compiled_once(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> Any:
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(compiling, "compile_blocks", partial(compile_blocks, backend=refused))
-    engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
+    engine = StageEngine(Start(str(bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
     assert engine.report().notes == ("the clip runs uncompiled: RuntimeError: no compiler",)
     assert engine.report().notes == ()
