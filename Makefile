@@ -128,7 +128,7 @@ test-systemd: .venv/ready
 POWER_CUTS := 20
 test-powercut: .venv/ready
 	@tests/powercut/prepare.sh build/powercut .venv/bin/python
-	@IMGDIFFD_POWERCUT=$(CURDIR)/build/powercut POWER_CUTS=$(POWER_CUTS) $(RUN) pytest -o faulthandler_timeout=7200 tests/powercut
+	@IMGDIFFD_POWERCUT=$(CURDIR)/build/powercut POWER_CUTS=$(POWER_CUTS) TEST_LIMIT_S=7200 $(RUN) pytest tests/powercut
 
 clean:
 	rm -rf .venv .tools demo build

@@ -1,6 +1,9 @@
 """What all tests share."""
 
+import faulthandler
 import os
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,24 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("imgdiffd")
+
+TEST_LIMIT_S = int(os.environ.get("TEST_LIMIT_S", "600"))
+
+
+def _fail(*_: object) -> None:
+    faulthandler.dump_traceback()
+    pytest.fail(f"the test did not end within {TEST_LIMIT_S} s; what every thread was at is on stderr")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """A test that hangs fails, and the next one runs."""
+    signal.signal(signal.SIGALRM, _fail)
+    signal.alarm(TEST_LIMIT_S)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
 
 
 @pytest.fixture
