@@ -2,10 +2,8 @@
 UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
-# Python is to keep its bytecode whatever the shell says: each of the tests' many daemons would compile its sources anew.
-unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long test-schedules test-chaos check format bench bench-gpu bench-store mini install install-venv install-units uninstall test-systemd test-powercut clean
+.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu bench-store mini install install-venv install-units uninstall test-systemd test-powercut clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,7 +11,7 @@ help:
 	@echo "make test   the unit tests, then the integration tests, on all cores: about $(TEST_MINUTES) here"
 	@echo "make test-long  what shows one thing slowly: real compilation, large data; and every property with 1,000 examples"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
-	@echo "make test-chaos  kill -9 at 200 points, every write of the database refused in turn, event streams cut off"
+	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
 	@echo "make check  format, lint, types"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
@@ -32,6 +30,8 @@ help:
 demo: .venv/ready
 	@$(RUN) imgdiffd demo
 
+# Python is to keep its bytecode whatever the shell says: each of the tests' many daemons would compile its sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Files go to the cores in the order of collection, unit tests first, and whole, so that their fixtures are built once.
 ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10
 CORES := $(shell nproc)
@@ -41,6 +41,7 @@ test: .venv/ready
 	@echo "the tests take about $(TEST_MINUTES)"
 	@$(RUN) pytest $(ON_ALL_CORES) -m "not long"
 
+.PHONY: test-long
 test-long: .venv/ready
 	@EXAMPLES=1000 $(RUN) pytest $(ON_ALL_CORES) -m "long or hypothesis" tests/unit tests/integration
 

@@ -41,7 +41,8 @@ bar_px = 2
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one that all share, with a profile of its own."""
     folder = shutil.copytree(tiny_bundle.parent, tmp_path_factory.mktemp("profiled"), dirs_exist_ok=True)
     (folder / "tiny.toml").write_text(PROFILE, "utf-8")
     path = folder / tiny_bundle.name
@@ -66,8 +67,8 @@ def refuse(note: str) -> None:
 
 
 def compiled(path: Path) -> tuple[Models, Profile]:
-    read = load_bundle(path)
-    return load_models(read, ROLES, CPU, lambda _: None, compile=True, note=refuse), load_profile(read.profile)
+    bundle = load_bundle(path)
+    return load_models(bundle, ROLES, CPU, lambda _: None, compile=True, note=refuse), load_profile(bundle.profile)
 
 
 def work(models: Models, profile: Profile) -> None:
@@ -88,8 +89,8 @@ def work(models: Models, profile: Profile) -> None:
 
 
 @pytest.mark.long
-def test_after_the_warm_up_no_stage_waits_for_a_kernel(bundle: Path) -> None:
-    models, profile = compiled(bundle)
+def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> None:
+    models, profile = compiled(tiny_bundle)
     with torch.inference_mode():
         warm_up(models, profile, CPU, lambda _: None, refuse)
         warmed = counters["stats"]["unique_graphs"]
@@ -99,8 +100,8 @@ def test_after_the_warm_up_no_stage_waits_for_a_kernel(bundle: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(bundle: Path) -> None:
-    models, profile = compiled(bundle)
+def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path) -> None:
+    models, profile = compiled(tiny_bundle)
     said: list[str] = []
     with torch.inference_mode():
         warm_up(models, profile, CPU, said.append, refuse)
@@ -114,12 +115,12 @@ def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(bundle: Path) -> 
 
 @pytest.mark.long
 def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("no room\nfor this")
 
-    models, profile = compiled(bundle)
+    models, profile = compiled(tiny_bundle)
     monkeypatch.setattr(Painter, "paint_pairs", full)
     said, noted = list[str](), list[str]()
     with torch.inference_mode():
@@ -129,21 +130,21 @@ def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("on", [False, True])
-def test_an_engine_warms_up_where_compiling_is_on(bundle: Path, tmp_path: Path, on: bool) -> None:
+def test_an_engine_warms_up_where_compiling_is_on(tiny_bundle: Path, tmp_path: Path, on: bool) -> None:
     said: list[str] = []
-    engine = StageEngine(Start(str(bundle), "cpu", ("clip", "blip"), str(tmp_path), compile=on), said.append)
+    engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip", "blip"), str(tmp_path), compile=on), said.append)
     warm = ["warming up clip (1 of 2)", "warming up blip (2 of 2)"]
     assert [line for line in said if line in warm] == (warm if on else [])
     assert engine.report().notes == ()
 
 
 def test_an_engine_reports_what_could_not_be_compiled_once(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> Any:
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(compiling, "compile_blocks", partial(compile_blocks, backend=refused))
-    engine = StageEngine(Start(str(bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
+    engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
     assert engine.report().notes == ("the clip runs uncompiled: RuntimeError: no compiler",)
     assert engine.report().notes == ()
