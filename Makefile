@@ -8,7 +8,8 @@ export UV_PROJECT_ENVIRONMENT := .venv
 
 help:
 	@echo "make demo   set up, run the daemon on the miniature bundle, leave a dataset in demo/"
-	@echo "make test   all tests"
+	@echo "make test   the unit tests, then the integration tests, on all cores: about $(TEST_MINUTES) here"
+	@echo "make test-long  what shows one thing slowly: real compilation, large data; and every property with 1,000 examples"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
 	@echo "make check  format, lint, types"
@@ -30,8 +31,20 @@ help:
 demo: .venv/ready
 	@$(RUN) imgdiffd demo
 
+# Python is to keep its bytecode whatever the shell says: each of the tests' many daemons would compile its sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Files go to the cores in the order of collection, unit tests first, and whole, so that their fixtures are built once.
+ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10
+CORES := $(shell nproc)
+TEST_MINUTES := $(shell expr 1 + 9 / $(CORES)) minutes on $(CORES) cores
+
 test: .venv/ready
-	@$(RUN) pytest
+	@echo "the tests take about $(TEST_MINUTES)"
+	@$(RUN) pytest $(ON_ALL_CORES) -m "not long"
+
+.PHONY: test-long
+test-long: .venv/ready
+	@EXAMPLES=1000 $(RUN) pytest $(ON_ALL_CORES) -m "long or hypothesis" tests/unit tests/integration
 
 SCHEDULES := 10000
 test-schedules: .venv/ready
@@ -39,8 +52,9 @@ test-schedules: .venv/ready
 
 KILL_POINTS := 200
 test-chaos: .venv/ready
-	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 $(RUN) pytest -q tests/integration/test_kill.py \
-		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_store_migration.py
+	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 EVENT_CUTS=20 $(RUN) pytest -q tests/integration/test_kill.py \
+		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_event_stream.py \
+		tests/integration/test_store_migration.py
 
 check: .venv/ready
 	@$(RUN) ruff format --check .
@@ -122,7 +136,7 @@ test-systemd: .venv/ready
 POWER_CUTS := 20
 test-powercut: .venv/ready
 	@tests/powercut/prepare.sh build/powercut .venv/bin/python
-	@IMGDIFFD_POWERCUT=$(CURDIR)/build/powercut POWER_CUTS=$(POWER_CUTS) $(RUN) pytest tests/powercut
+	@IMGDIFFD_POWERCUT=$(CURDIR)/build/powercut POWER_CUTS=$(POWER_CUTS) TEST_LIMIT_S=7200 $(RUN) pytest tests/powercut
 
 clean:
 	rm -rf .venv .tools demo build

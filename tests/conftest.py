@@ -1,22 +1,59 @@
 """What all tests share."""
 
+import faulthandler
 import os
+import signal
+from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-# Set before anything imports torch. Rounding as in a worker; more than two threads get in each other's way at these
-# sizes, and one would hide what depends on them.
+# Set before anything imports torch. Rounding as in a worker; two threads show what depends on them, but beside other
+# test processes they would only wait for one another.
 os.environ.setdefault("MKL_CBWR", "AUTO")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-# A busy machine is no failure: what a property must not take in time, its test measures itself.
-settings.register_profile("imgdiffd", deadline=None)
-# At home every run draws new examples; where a change is judged, the same commit must give the same answer twice.
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "imgdiffd")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# A busy machine is not a failure, so nothing has a deadline. At home every run draws new examples; where a change is
+# judged, the same commit must give the same answer twice.
+settings.register_profile(
+    "imgdiffd",
+    deadline=None,
+    max_examples=int(os.environ.get("EXAMPLES", "30")),
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("imgdiffd")
+
+TEST_LIMIT_S = int(os.environ.get("TEST_LIMIT_S", "600"))
+
+
+def _fail(*_: object) -> None:
+    faulthandler.dump_traceback()
+    pytest.fail(f"the test did not end within {TEST_LIMIT_S} s; what every thread was at is on stderr")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """A test that hangs fails, and the next one runs."""
+    signal.signal(signal.SIGALRM, _fail)
+    signal.alarm(TEST_LIMIT_S)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The daemon runs on asyncio, and so do its tests."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a bundle of tiny models with random weights. Whoever changes what lies beside it copies it first."""
+    from tests.tiny.models import save_all
+    from tests.tiny.sdxl import tiny_sdxl
+
+    folder = tmp_path_factory.mktemp("bundle")
+    tiny_sdxl(folder / "painter")
+    return save_all(folder)

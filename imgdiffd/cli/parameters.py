@@ -37,7 +37,7 @@ def share(text: str) -> float:
 
 def profile_names() -> list[str]:
     """The profiles that come with imgdiffd, for shell completion."""
-    from imgdiffd.method.profile import BUILT_IN
+    from imgdiffd.method.profile_files import BUILT_IN
 
     return list(BUILT_IN)
 

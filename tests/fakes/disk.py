@@ -1,6 +1,6 @@
 """A disk that fails on order: SQLite's own VFS, with every write, sync and truncate counted and one of them refused.
 
-It wraps the functions of the library that Python's sqlite3 uses, through ctypes; it does not know any database.
+It wraps, through ctypes, the functions of the library that Python's sqlite3 uses.
 """
 
 import _sqlite3

@@ -1,29 +1,78 @@
-"""A real daemon process over fake workers, for tests that kill it."""
+"""A real daemon process over fake workers, for tests that kill it.
 
-import json
+Daemons are forked from one process that has imported everything, since that takes far longer than what most tests do.
+"""
+
+import atexit
+import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
+
 from imgdiffd.api.client import Client
 from imgdiffd.job import TERMINAL_JOB_STATES
+from imgdiffd.settings import load_settings
 from imgdiffd.status import Status
 from imgdiffd.testing.worker import COMMAND
 
-_SERVE = """
-import json, sys
-import anyio
-from imgdiffd.daemon.serve import serve
-from imgdiffd.settings import load_settings
-run = lambda: serve(load_settings(), command=json.loads(sys.argv[1]), reread=load_settings)
-anyio.run(run, backend_options={"use_uvloop": True})
-"""
-LIMIT_S = 60.0
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["imgdiffd.daemon.serve", "tests.integration.daemon_process", "uvloop"])
+LIMIT_S = 120.0
+
+
+def _serve(log: str, environment: dict[str, str], worker: Sequence[str], before: str) -> None:
+    """The forked process: a daemon that sees of the tests only its settings and what it runs before."""
+    from imgdiffd.daemon.serve import serve
+
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    exec(before, {})
+    try:
+        anyio.run(
+            lambda: serve(load_settings(), command=worker, reread=load_settings), backend_options={"use_uvloop": True}
+        )
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
+
+
+class DaemonProcess:
+    """What tests use of `subprocess.Popen`, over a forked daemon."""
+
+    def __init__(self, log: Path, environment: dict[str, str], worker: Sequence[str], before: str) -> None:
+        self._process = _FORKS.Process(target=_serve, args=(str(log), environment, tuple(worker), before))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, limit_s: float = LIMIT_S) -> int:
+        """The exit status at its end, which must come within `limit_s`."""
+        self._process.join(limit_s)
+        status = self.poll()
+        if status is None:
+            raise subprocess.TimeoutExpired("the daemon", limit_s)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens to a process that has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel does it when memory runs out."""
+        self.send_signal(signal.SIGKILL)
 
 
 class RunningDaemon:
@@ -44,13 +93,7 @@ class RunningDaemon:
             "IMGDIFFD_POLL_S": "0.1",
             "IMGDIFFD_MIN_FREE_GB": "0",
         }
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", before + _SERVE, json.dumps(worker)],
-                env={**os.environ, **settings, **environment},
-                stdout=log,
-                stderr=log,
-            )
+        self.process = DaemonProcess(self.log, {**os.environ, **settings, **environment}, worker, before)
         self.client = Client(folder / "s")
 
     def wait(self, condition: Callable[[Status], bool], what: str) -> Status:

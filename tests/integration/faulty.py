@@ -1,8 +1,8 @@
 """A daemon over workers that a test holds, heals and makes small, and looks at its rows and answers.
 
-It owns the gates: files in the daemon's folder that hold a worker up while they exist; it does not know what is tested.
-As a program it is that worker. FAULTY_HEALS lets each mishap happen once, FAULTY_FITS is the largest batch that fits
-into memory, FAULTY_START makes every start fail, FAULTY_CHILD leaves a child behind that holds the worker's pipes.
+A gate is a file in the daemon's folder that holds a worker up while it exists. As a program this is that worker:
+FAULTY_HEALS lets each mishap happen once, FAULTY_FITS is the largest batch that fits into memory, FAULTY_START makes
+every start fail, FAULTY_CHILD leaves a child behind that holds the worker's pipes.
 """
 
 import os
@@ -78,13 +78,12 @@ def workers_started(folder: Path) -> set[int]:
     return {int(path.name.removeprefix("started-")) for path in folder.glob("started-*")}
 
 
-def until(condition: Callable[[], bool], what: str, within_s: float = LIMIT_S) -> float:
-    """Wait for `condition`; returns the seconds that it took."""
-    began = time.monotonic()
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for `condition`."""
+    ends = time.monotonic() + LIMIT_S
     while not condition():
-        assert time.monotonic() < began + within_s, f"{what} did not come within {within_s:g} s"
+        assert time.monotonic() < ends, f"{what} did not come within {LIMIT_S:g} s"
         time.sleep(_GATE_S)
-    return time.monotonic() - began
 
 
 def never(condition: Callable[[], bool], what: str, for_s: float) -> None:

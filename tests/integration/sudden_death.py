@@ -1,6 +1,6 @@
 """A process kills itself with SIGKILL at its n-th event: a statement that writes to a database, a file that it touches.
 
-It owns the counting, which makes a moment of death one that replays; it does not know what the process does.
+Events are counted, not timed, so that a moment of death replays.
 """
 
 import atexit

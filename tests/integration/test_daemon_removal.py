@@ -175,6 +175,7 @@ def test_a_bundle_without_an_eraser_makes_samples_all_the_same_and_status_says_w
         assert status.no_removal == f"bundle {load_bundle(bundle).name} has no eraser"
 
 
+@pytest.mark.long
 def test_the_miniature_bundle_takes_a_thing_out_and_nothing_else_changes(tmp_path: Path) -> None:
     with daemon(tmp_path, worker=WORKER_COMMAND, **ONE_BY_ONE, **REAL) as running:
         drop(tmp_path, "captions.txt", demo_captions()[:3])

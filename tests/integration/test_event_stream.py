@@ -5,7 +5,6 @@ import random
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,14 +13,14 @@ import anyio
 import httpx
 import pytest
 
-from imgdiffd.api.events import CLOSE_S, PAGE, QUIET_S
+from imgdiffd.api.events import PAGE
 from imgdiffd.store import Reader, Store
 from tests.fakes.answers import captions
 from tests.fakes.event_stream import Event, EventReader
 from tests.fakes.store_driver import finish, submit
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
-CUTS = int(os.environ.get("EVENT_CUTS", "2"))
+CUTS = int(os.environ.get("EVENT_CUTS", "1"))
 TEXTS = [f"a {animal} in the {place}" for animal in ("cat", "dog", "horse", "cow") for place in range(60)]
 
 
@@ -101,9 +100,7 @@ def test_the_stop_ends_open_streams_whole_and_waits_for_nobody_who_does_not_read
         with unread(tmp_path), unread(tmp_path):
             listener.until(newest)
             running.wait(lambda _: True, "an answer beside clients that do not read")
-            began_s = time.monotonic()
             assert running.stop() == 0
-            assert time.monotonic() - began_s < CLOSE_S + 4
         listener.join(LIMIT_S)
         assert listener.ended == "whole"
         assert listener.ids == list(range(1, newest + 1))
@@ -141,16 +138,15 @@ class EventThread(threading.Thread):
 
 
 def test_what_was_recorded_wakes_the_stream_before_its_next_look(tmp_path: Path) -> None:
-    with daemon(tmp_path) as running:
+    never_look = "from imgdiffd.api import events\nevents.QUIET_S = 3600.0\n"
+    with daemon(tmp_path, before=never_look) as running:
         running.wait(lambda _: True, "an answer")
         with streaming(tmp_path) as answer:
             reader, chunks = EventReader(), answer.iter_raw()
-            began_s = time.monotonic()
             for paused in (True, False, True):
                 running.client.set_paused(paused)
                 while [event.data["paused"] for event in reader.feed(next(chunks))][-1:] != [paused]:
                     pass
-            assert time.monotonic() - began_s < 2 * QUIET_S, "it came with the looks that are made anyway"
 
 
 @pytest.mark.anyio

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from tests.integration.faulty import HOLD_STAGE, answer, faulty, never, rows, un
 
 CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow", "hen") for obj in ("bus", "tree", "chair")]
 SIZE = "160m"
-RESUMES_S = 30.0
 LEAST_GB = 0.1
 
 
@@ -71,7 +69,7 @@ def filled(folder: Path) -> Iterator[Callable[[], None]]:
 
     thread.start()
     try:
-        assert full.wait(30)
+        assert full.wait(LIMIT_S)
         yield end
     finally:
         end()
@@ -101,9 +99,7 @@ def test_below_min_free_gb_nothing_is_started_and_said_why_until_there_is_room(s
         running.wait(lambda status: bool(status.jobs), "the job")
         never(lambda: running.client.status().open_tasks > 0, "work in spite of the full disk", 0.5)
         (small_disk / "somebodys.log").unlink()
-        began = time.monotonic()
         running.wait(lambda status: status.ready, "room")
-        assert time.monotonic() - began < RESUMES_S
         assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
 
 
@@ -118,9 +114,7 @@ def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with
             assert "nothing new is started until there is room" in status.problems[0]
             assert not (small_disk / BALLAST_NAME).exists()
             assert not status.ready
-        began = time.monotonic()
         running.wait(lambda status: not status.problems, "an end of the complaint")
-        assert time.monotonic() - began < RESUMES_S
         (job,) = running.wait_done().jobs
         assert (job.state, job.failed, job.cancelled) == ("done", 0, 0)
         assert job.sampled + job.rejected == job.captions == len(CAPTIONS)

@@ -16,6 +16,8 @@ from imgdiffd.models.loading import load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
 
+pytestmark = pytest.mark.long
+
 EDITS = [  # of one word, so that both `refine` and `replace` can align them
     ("a red ball and a blue car on the road", "a red ball and a blue tree on the road", ("car", "tree"), "blue"),
     ("a green cup on the sand", "a green fish on the sand", ("cup", "fish"), "green"),

@@ -28,16 +28,11 @@ from imgdiffd.pipeline import Role, Stage, seed_of
 from imgdiffd.stages.images import Images
 from tests.tiny import other_models
 from tests.tiny.sdxl import IMAGE_PX
-from tests.tiny.swapped import changed, loaded, ran, save_base, save_images, swapped, with_source
+from tests.tiny.swapped import changed, loaded, ran, save_images, swapped, with_source
 
 CPU = torch.device("cpu")
 CAPTIONS = ("a red ball and a blue house on the grass", "a red star and a blue house on the grass")
 NOUNS = ("ball", "cat")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture

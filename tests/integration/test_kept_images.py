@@ -19,8 +19,8 @@ from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
 from tests.integration.test_kill import ROOT, WORKER
 
-POINTS = int(os.environ.get("KILL_POINTS", "2"))
-SOON = "import imgdiffd.daemon.cleanup\nimgdiffd.tidy.GATHER_S = 0.05\n"
+POINTS = int(os.environ.get("KILL_POINTS", "1"))
+SOON = "from imgdiffd.daemon import cleanup\ncleanup.GATHER_S = 0.05\n"
 _DIE = """
 import itertools, os, signal, sys
 def _arm(numbers):

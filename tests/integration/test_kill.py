@@ -21,7 +21,7 @@ from imgdiffd.job import TERMINAL_ITEM_STATES
 from imgdiffd.store import Reader, SampleRow
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
-POINTS = int(os.environ.get("KILL_POINTS", "4"))
+POINTS = int(os.environ.get("KILL_POINTS", "3"))
 ANIMALS = ("cat", "dog", "horse", "cow", "sheep", "bear")
 PLACES = ("park", "kitchen", "street", "field")
 CAPTIONS = [f"a {animal} in the {place}" for animal in ANIMALS for place in PLACES]

@@ -18,15 +18,10 @@ from imgdiffd.stages.images import Images
 from tests.tiny import captioners as tiny_captioners
 from tests.tiny import other_captioners
 from tests.tiny.chats import CHATS, save_chat, save_vicuna
-from tests.tiny.swapped import changed, loaded, ran, save_base, save_images, swapped, with_source
+from tests.tiny.swapped import changed, loaded, ran, save_images, swapped, with_source
 
 CAPTIONS = ("a red ball and a blue house on the grass", "a fish", "a red star and a blue house on the grass")
 BOXES = ((0, 0, 64, 48), (5, 6, 30, 38))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.schedulers.work import Batch
 from tests.fakes.work import ALL_ROLES, FakeWork, Ran, running
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "300"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "100"))
 MOST_LOOKS = 100_000  # a loop that spins at one moment of virtual time would never end
 PATIENCE_S = 20_000.0  # far above what any schedule needs; a lost wake-up or a starved item exceeds it
 NEVER_S = 1e9  # a poll so late that only a wake-up can help

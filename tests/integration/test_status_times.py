@@ -11,7 +11,7 @@ from imgdiffd.store import Store
 from tests.benchmarks.asking import Asked, asking
 from tests.benchmarks.mill import Mill, fill
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # times mean something on a quiet machine only
 ITEMS = 100_000
 ROUND, ROUNDS = 40, 4  # answers; one round is enough, since what else a machine does only adds to a time
 P99_S = 0.1

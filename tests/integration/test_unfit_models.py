@@ -14,12 +14,7 @@ from imgdiffd.pipeline import Role
 from tests.tiny import models as tiny_models
 from tests.tiny import other_models
 from tests.tiny.sdxl import tiny_unet
-from tests.tiny.swapped import loaded, save_base, with_source
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_base(tmp_path_factory.mktemp("bundle"))
+from tests.tiny.swapped import loaded, with_source
 
 
 def _sdxl_of(unet: Any) -> Callable[[Path], object]:

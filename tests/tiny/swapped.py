@@ -1,7 +1,6 @@
 """A bundle of tiny models of which one line is swapped for another, and what its stages answer.
 
-It owns the base bundle's folders, the text of its file and two images; it does not know which models take the place
-of others.
+`base` is the folder of the fixture of that name.
 """
 
 from pathlib import Path
@@ -18,15 +17,6 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.pipeline import Role, Stage
 from imgdiffd.stages.images import Images
 from imgdiffd.worker.engine import StageEngine
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import tiny_sdxl
-
-
-def save_base(folder: Path) -> Path:
-    """A bundle file and a folder for each role, in `folder`, which it returns: other models may join them there."""
-    tiny_sdxl(folder / "painter")
-    tiny_models.save_all(folder)
-    return folder
 
 
 def swapped(base: Path, role: str, old: str, new: str) -> Path:

@@ -22,8 +22,8 @@ from imgdiffd.testing.worker import COMMAND
 pytestmark = pytest.mark.anyio
 
 PROFILE = load_profile("default")
-LIMIT_S = 30
-DEADLINE_S = 20.0
+LIMIT_S = 120
+DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -183,20 +183,20 @@ async def test_device_fault_is_named_in_the_error(device: DeviceProcess) -> None
 async def test_stage_past_its_deadline_is_killed_although_its_pulse_goes_on(device: DeviceProcess) -> None:
     await device.start()
     pid = device.pid
-    with pytest.raises(WorkerDiedError, match=r"rewrite did not end within 0\.5 s") as caught:
-        await rewrite(device, "a hang-worker dog", deadline_s=0.5)
+    with pytest.raises(WorkerDiedError, match=r"rewrite did not end within 2 s") as caught:
+        await rewrite(device, "a hang-worker dog", deadline_s=2.0)
     assert caught.value.begun
     assert not alive(pid)
 
 
 async def test_deadline_of_a_queued_batch_does_not_run(tmp_path: Path) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
-    device = DeviceProcess("cpu", start, command=COMMAND, environment={"FAKE_WORKER_DELAY_S": "0.9"})
+    device = DeviceProcess("cpu", start, command=COMMAND, environment={"FAKE_WORKER_DELAY_S": "1.2"})
     with anyio.fail_after(LIMIT_S):
         await device.start()
         async with anyio.create_task_group() as tasks:
             for caption in ("a dog", "a cat", "a horse"):
-                tasks.start_soon(partial(rewrite, device, caption, deadline_s=2.0))
+                tasks.start_soon(partial(rewrite, device, caption, deadline_s=3.0))
     assert device.alive
     await device.stop(0)
 
@@ -213,10 +213,10 @@ async def test_silent_worker_is_killed(tmp_path: Path) -> None:
 
 async def test_daemon_that_was_held_up_itself_blames_no_worker(tmp_path: Path) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
-    device = DeviceProcess("cpu", start, command=COMMAND, pulse_timeout_s=1.0)
+    device = DeviceProcess("cpu", start, command=COMMAND, pulse_timeout_s=2.0)
     with anyio.fail_after(LIMIT_S):
         await device.start()
-        time.sleep(2)  # noqa: ASYNC251 the event loop is to stand still for two pulse timeouts
+        time.sleep(3)  # noqa: ASYNC251 the event loop is to stand still for more than a pulse timeout
         assert len((await rewrite(device, "a dog")).outputs) == 1
     await device.stop(0)
 

@@ -70,7 +70,7 @@ async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
 
 @pytest.mark.anyio
 async def test_a_card_of_24_gb_is_refused_at_once_with_the_numbers(tmp_path: Path) -> None:
-    with anyio.fail_after(1.0), pytest.raises(PlacementError, match=r"To use: cuda:0 21\.5 GB"):
+    with anyio.fail_after(placing.FREE_WAIT_S / 2), pytest.raises(PlacementError, match=r"To use: cuda:0 21\.5 GB"):
         await _planner(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "small").plan()
 
 

@@ -16,18 +16,10 @@ from imgdiffd.method.profile import Generate, load_profile
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX
 
 CPU = torch.device("cpu")
 PAIR = PairPrompt("a red ball", "a blue ball", 1)
-
-
-@pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
-    return tiny_models.save_all(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +69,7 @@ def shapes_of_blocks(painter: Painter, work: Callable[[], object]) -> set[tuple[
     return seen
 
 
+@pytest.mark.long
 def test_a_painter_is_compiled_once_a_class_and_shape_and_never_again(tiny_bundle: Path) -> None:
     painter = loaded(tiny_bundle, Role.PAINTER).need_painter
     shapes = shapes_of_blocks(painter, lambda: painter.paint_pairs([PAIR], generate()))
@@ -95,6 +88,7 @@ def test_a_painter_is_compiled_once_a_class_and_shape_and_never_again(tiny_bundl
     assert kernels_of(lambda: painter.paint_pairs(two, generate(steps=5, cross_injection=1.0))) == 0
 
 
+@pytest.mark.long
 def test_a_painter_paints_the_same_through_compiled_graphs(tiny_bundle: Path) -> None:
     painter = loaded(tiny_bundle, Role.PAINTER).need_painter
     wanted = latents_of(painter)
@@ -117,6 +111,7 @@ BOXES = [(0, 0, 8 + place, 16) for place in range(8)]
 TEXTS = ["a dog", "cat", "a red ball on the grass", "a cat and a dog in sea", "a a", "ball ball ball", "sea", "on"]
 
 
+@pytest.mark.long
 def test_crops_of_any_number_share_kernels_after_three_numbers(tiny_bundle: Path) -> None:
     models = loaded(tiny_bundle, Role.CLIP, Role.BLIP)
     clip, blip = models.need_clip, models.need_blip
@@ -135,6 +130,7 @@ def test_crops_of_any_number_share_kernels_after_three_numbers(tiny_bundle: Path
     assert kernels_of(lambda: clip.embed_texts(TEXTS)) == 0
 
 
+@pytest.mark.long
 def test_captions_of_any_length_share_kernels_after_two_lengths(tiny_bundle: Path) -> None:
     rewriter = loaded(tiny_bundle, Role.REWRITER).need_rewriter
     rewrite = load_profile("default").rewrite.model_copy(update={"prompt": "{caption}", "max_new_tokens": 4})

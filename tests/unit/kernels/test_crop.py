@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -63,7 +63,6 @@ def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(n
         assert pixels_apart(got, processed(PROCESSORS[name], image, box), plan) <= 2.01, box
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(sorted(PROCESSORS)), st.integers(0, 5), st.booleans())
 def test_any_box_is_at_most_two_of_255_from_the_processors(
     data: st.DataObject, name: str, seed: int, products: bool

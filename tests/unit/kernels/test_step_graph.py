@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,7 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Role
 from imgdiffd.worker.graph_checks import graph_steps
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX
 
 
 class Recorder:
@@ -143,10 +143,8 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
 
 
 @pytest.fixture(scope="module")
-def language_models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
-    bundle = load_bundle(tiny_models.save_all(folder))
+def language_models(tiny_bundle: Path) -> Models:
+    bundle = load_bundle(tiny_bundle)
     roles = [Role.REWRITER, Role.CAPTIONER, Role.PAINTER]
     return load_models(bundle, roles, torch.device("cpu"), lambda _: None, compile=False)
 

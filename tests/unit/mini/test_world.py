@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
@@ -44,14 +44,12 @@ def test_the_same_seed_draws_the_same_scene() -> None:
     assert not np.array_equal(one.image, scene_of(6).image)
 
 
-@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_a_scenes_caption_reads_back_as_its_objects_and_place(seed: int) -> None:
     scene = scene_of(seed)
     assert parse_caption(scene.caption) == ([(each.noun, each.colour) for each in scene.objects], scene.place)
 
 
-@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
     for each in scene_of(seed, masks=True).objects:
@@ -63,7 +61,6 @@ def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
         assert min(x2 - x1, y2 - y1) >= 10
 
 
-@settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pixel(seed: int) -> None:
     scene = scene_of(seed, count=3, masks=True)
@@ -73,7 +70,6 @@ def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pi
     assert np.sum(masks, axis=0).max() == 1
 
 
-@settings(max_examples=25, deadline=None)
 @given(seeds)
 def test_a_ground_truth_pair_differs_only_where_its_edited_object_stands(seed: int) -> None:
     before, after, index = draw_pair(np.random.default_rng(seed))

@@ -1,5 +1,6 @@
 """Loading a judge: from its table, with the captioner's weights where both name the same, refused with its name."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,13 @@ from imgdiffd.models import loading
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.sources import weights_of
 from imgdiffd.pipeline import Role
-from tests.tiny import models as tiny_models
 from tests.tiny.judge import save_judge
-from tests.tiny.sdxl import tiny_sdxl
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle's folder whose captioner knows yes and no; `mute` is one that does not."""
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
-    tiny_models.save_all(folder)
+    folder = shutil.copytree(tiny_bundle.parent, tmp_path_factory.mktemp("judged"), dirs_exist_ok=True)
     (folder / "captioner").rename(folder / "mute")
     save_judge(folder / "captioner")
     return folder

@@ -16,17 +16,9 @@ from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.sources import dtype_for
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import tiny_sdxl
 
 CPU = torch.device("cpu")
 NEEDED = [role for role in Role if role not in OPTIONAL_ROLES]
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
-    return tiny_models.save_all(folder)
 
 
 @pytest.fixture

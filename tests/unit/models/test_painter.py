@@ -24,8 +24,8 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_sdxl(tmp_path_factory.mktemp("sdxl"))
+def folder(tiny_bundle: Path) -> Path:
+    return tiny_bundle.parent / "painter"
 
 
 @pytest.fixture(scope="module")

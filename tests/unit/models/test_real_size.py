@@ -19,6 +19,8 @@ from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.pipeline import Role
 from tests.reference.real_size import SOURCES
 
+pytestmark = pytest.mark.long
+
 CLASSES = {
     Role.REWRITER: {"model": "LlamaForCausalLM"},
     Role.SEGMENTER: {"model": "SegmentationModel"},

@@ -7,15 +7,14 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from imgdiffd.models.sdxl import Sdxl
-from tests.tiny.sdxl import tiny_sdxl
 
 CPU = torch.device("cpu")
 LARGE = 3e4  # fp16 ends at 65,504
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_sdxl(tmp_path_factory.mktemp("sdxl"))
+def folder(tiny_bundle: Path) -> Path:
+    return tiny_bundle.parent / "painter"
 
 
 def overflowing(folder: Path) -> Sdxl:

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
@@ -115,7 +115,6 @@ def test_models_that_are_light_beside_the_memory_are_on_every_device() -> None:
 sizes = st.integers(0, 8)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(0, 30), max_size=3),
     st.fixed_dictionaries({role: st.builds(Footprint, st.sampled_from("abcdef"), sizes, sizes) for role in Role}),

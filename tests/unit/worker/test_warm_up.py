@@ -1,5 +1,6 @@
 """Warm-up: what a profile's stages ask for is compiled before the first batch, told as it goes, and may fail."""
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,7 @@ from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 from imgdiffd.stages.drawing import joined
 from imgdiffd.worker.engine import StageEngine
 from imgdiffd.worker.warm_up import warm_up
-from tests.tiny import models as tiny_models
-from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
+from tests.tiny.sdxl import IMAGE_PX
 
 CPU = torch.device("cpu")
 ROLES = [role for role in Role if role not in OPTIONAL_ROLES]
@@ -41,11 +41,11 @@ bar_px = 2
 
 
 @pytest.fixture(scope="module")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    tiny_sdxl(folder / "painter")
+def tiny_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one that all share, with a profile of its own."""
+    folder = shutil.copytree(tiny_bundle.parent, tmp_path_factory.mktemp("profiled"), dirs_exist_ok=True)
     (folder / "tiny.toml").write_text(PROFILE, "utf-8")
-    path = tiny_models.save_all(folder)
+    path = folder / tiny_bundle.name
     path.write_text(f'profile = "{folder / "tiny.toml"}"\n' + path.read_text("utf-8"), "utf-8")
     return path
 
@@ -88,6 +88,7 @@ def work(models: Models, profile: Profile) -> None:
     models.need_captioner.answer([both, both], [["what is this"], ["a dog " * 12]], 5)
 
 
+@pytest.mark.long
 def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> None:
     models, profile = compiled(tiny_bundle)
     with torch.inference_mode():
@@ -98,6 +99,7 @@ def test_after_the_warm_up_no_stage_waits_for_a_kernel(tiny_bundle: Path) -> Non
     assert counters["stats"]["unique_graphs"] == warmed
 
 
+@pytest.mark.long
 def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path) -> None:
     models, profile = compiled(tiny_bundle)
     said: list[str] = []
@@ -111,6 +113,7 @@ def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path
         assert kernels
 
 
+@pytest.mark.long
 def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
