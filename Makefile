@@ -98,7 +98,8 @@ install-units:
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
 	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
 	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
-	@umask 022 && install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/README.md
+	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f); do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/$$page || exit; done
 	@umask 022 && test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
 
 uninstall:

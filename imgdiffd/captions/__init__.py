@@ -95,7 +95,7 @@ def read_open(file: BinaryIO, name: str) -> Iterator[Entry]:
 
 def _useless(code: str, what: str, first: CaptionProblem | None) -> InputError:
     example = f"; the first: record {first.line}, {first.message}" if first else ""
-    return InputError(what + example, code=code, hint="the README lists the formats")
+    return InputError(what + example, code=code, hint="docs/captions.md lists the formats")
 
 
 def read_captions(path: Path) -> Iterator[Entry]:

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.cli.main import build_parser, main
+from imgdiffd.cli.main import main
 from imgdiffd.cli.models import spelled_out
 from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.mini.world import parse_caption
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -130,16 +128,6 @@ def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]
     assert "IMGDIFFD_DEVICES" in capsys.readouterr().out
     main(("profile", "paper"))
     assert '"name": "paper"' in capsys.readouterr().out
-
-
-def test_every_command_is_in_the_readme_and_every_command_of_the_readme_exists() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    actions = [action for action in build_parser()._actions if action.dest == "command"]
-    commands = set(actions[0].choices or ())
-    shown = set(re.findall(r"\bimgdiffd ([a-z]+)\b", readme))
-    assert commands <= shown
-    typed = "\n".join(re.findall(r"^```sh\n(.*?)^```", readme, re.MULTILINE | re.DOTALL))
-    assert set(re.findall(r"^imgdiffd ([a-z]+)\b", typed, re.MULTILINE)) <= commands
 
 
 def test_the_demo_has_at_least_48_captions_and_its_models_know_them_all() -> None:
