@@ -1,7 +1,4 @@
-"""The stage graph as data: names, order, models needed, batch limits, and every random seed.
-
-It owns what a stage is called and what it needs; it does not know how a stage is computed or who runs it.
-"""
+"""The pipelines as data: their stages in order, the models and batch limits of each stage, and every random seed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them,
 
 
 class Stage(StrEnum):
-    """One verb of a caption's way through, in order, and after them the two of object removal (REMOVAL_STAGES)."""
+    """One verb that a model or several apply to a batch of work items."""
 
     REWRITE = "rewrite"  # caption -> caption with one object replaced
     GENERATE = "generate"  # two captions -> two images from the same noise
@@ -39,6 +36,13 @@ class Stage(StrEnum):
     RENDER = "render"  # boxes burnt in: the sample's images
     ERASE = "erase"  # a pair that passed compare -> its images without one object each
     INSPECT = "inspect"  # what was erased -> descriptions with scores, and the removal samples' images
+
+
+class Pipeline(StrEnum):
+    """One product: the stages that a work item passes on its way to samples."""
+
+    REPLACEMENT = "replacement"  # captions -> pairs of images that differ in an object (paper, sections 3-5)
+    REMOVAL = "removal"  # pairs -> images with and without an object (paper, section 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +73,64 @@ _SPECS = (
 )
 STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
 DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})
-FIRST_STAGE = _SPECS[0].stage
 OPTIONAL_STAGES = frozenset({Stage.VET})  # a profile may leave them out
-REMOVAL_STAGES = frozenset({Stage.ERASE, Stage.INSPECT})  # a way of its own, in the background: no caption enters them
-CAPTION_STAGES = tuple(spec.stage for spec in _SPECS if spec.stage not in REMOVAL_STAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """What sets one pipeline apart from the others; everything else is the same for all.
+
+    Its work items begin as captions, or, where `starts_after` names a stage, as derived items: one for each item that
+    passes that stage, their origin. `priority` replaces the job's; below 0 is the background. Where `holds_job`, a job
+    is not DONE before the pipeline's items have ended.
+    """
+
+    stages: tuple[Stage, ...]
+    starts_after: Stage | None = None
+    priority: int | None = None
+    holds_job: bool = True
+
+
+PIPELINES: MappingProxyType[Pipeline, PipelineSpec] = MappingProxyType(
+    {
+        Pipeline.REPLACEMENT: PipelineSpec(
+            (
+                Stage.REWRITE,
+                Stage.GENERATE,
+                Stage.COMPARE,
+                Stage.VET,
+                Stage.LOCATE,
+                Stage.DESCRIBE,
+                Stage.CONTRAST,
+                Stage.RENDER,
+            )
+        ),
+        Pipeline.REMOVAL: PipelineSpec(
+            (Stage.ERASE, Stage.INSPECT), starts_after=Stage.COMPARE, priority=-1_000_000, holds_job=False
+        ),
+    }
+)
+CAPTION_STAGES = PIPELINES[Pipeline.REPLACEMENT].stages
+PIPELINE_OF: MappingProxyType[Stage, Pipeline] = MappingProxyType(
+    {stage: pipeline for pipeline, spec in PIPELINES.items() for stage in spec.stages}
+)
 
 
 @cache
 def stage_after(stage: Stage, skipped: frozenset[Stage] = frozenset()) -> Stage | None:
-    """The stage that an item enters when `stage` lets it pass, those in `skipped` left out; None after the last.
+    """The stage of the same pipeline that an item enters when `stage` lets it pass, without those in `skipped`.
 
-    A caption's way ends with render, that of a removal begins with erase.
+    None after the last.
     """
-    later = (spec.stage for spec in _SPECS[DEPTH[stage] + 1 :])
-    same_way = (following for following in later if (following in REMOVAL_STAGES) is (stage in REMOVAL_STAGES))
-    return next((following for following in same_way if following not in skipped), None)
+    stages = PIPELINES[PIPELINE_OF[stage]].stages
+    later = stages[stages.index(stage) + 1 :]
+    return next((following for following in later if following not in skipped), None)
+
+
+def priority_in(stage: Stage, priority: int) -> int:
+    """The priority of a task in `stage`: that of its pipeline, or else of its job, `priority`."""
+    own = PIPELINES[PIPELINE_OF[stage]].priority
+    return priority if own is None else own
 
 
 LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so what has a cost and a size of its own
@@ -91,7 +138,7 @@ LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so w
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
+    """A work item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
 
     A group is a shape: its tasks have images of one size and run with one profile, so they cost alike. `open_bytes`
     is the most that the item takes on disk and in memory while it is open. Priorities below 0 are the background.

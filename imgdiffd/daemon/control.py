@@ -1,7 +1,4 @@
-"""What the API may see and do, put together from the store, the scheduler, the fleet and the inbox.
-
-It owns the translation of their records into `status`'s; it does not know HTTP.
-"""
+"""What the API may see and do, put together from the store, the scheduler, the fleet and the inbox."""
 
 import os
 import time
@@ -21,7 +18,7 @@ from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.view import scheduler_view
 from imgdiffd.status import (
@@ -36,10 +33,10 @@ from imgdiffd.status import (
     stages_of,
     stranded,
 )
-from imgdiffd.store import FunnelCounts, JobRow, Progress, RemovalProgress, Store
+from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Store
 
 PAUSED = "paused by a person"
-_NONE = Progress({}, {}, 0)  # of a job without captions
+_NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # of a job without captions
 _Stages = dict[Hashable, tuple[StageView, ...]]
 
 
@@ -121,11 +118,11 @@ class DaemonControl:
 
     async def jobs(self) -> tuple[JobView, ...]:
         """Every job, newest first."""
-        costs, removals = await self._seconds_per_item(), await self._store.removals()
+        costs = await self._seconds_per_item()
         rows = sorted(await self._store.jobs(), key=lambda row: -row.id)
         progress = await self._store.progress_of([row.id for row in rows])
         stages: _Stages = {}
-        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, removals, stages) for row in rows])
+        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, stages) for row in rows])
 
     async def job(self, job: int) -> JobView | None:
         """One job; None where there is none."""
@@ -133,17 +130,17 @@ class DaemonControl:
         if row is None:
             return None
         progress = await self._store.progress(job)
-        return await self._view(row, progress, await self._seconds_per_item(), await self._store.removals(), {})
+        return await self._view(row, progress, await self._seconds_per_item(), {})
 
     async def _view(
         self,
         row: JobRow,
-        progress: Progress,
+        counted: ProgressOf,
         costs: Mapping[Stage, float],
-        removals: Mapping[int, RemovalProgress],
         known: _Stages,
     ) -> JobView:
         """`known` are the stages shown by group and counts: of a thousand small jobs most stand alike."""
+        progress = counted[Pipeline.REPLACEMENT]
         key = (row.group, tuple((stage, *states.items()) for stage, states in progress.stages.items()))
         if (stages := known.get(key)) is None:
             counts = {
@@ -171,7 +168,7 @@ class DaemonControl:
             duplicate_of=row.duplicate_of,
             stages=stages,
             eta_s=eta_of(stages, len(self._fleet.processes)),
-            removal=_removal(removals[row.id]) if row.id in removals else RemovalView(),
+            removal=_removal(counted[Pipeline.REMOVAL]),
         )
 
     async def funnel(self, job: int | None) -> Funnel:
@@ -208,7 +205,7 @@ class DaemonControl:
         return view
 
     async def retry(self, job: int | None, reason: str | None) -> int:
-        """Try failed captions and removals again, of one job or reason where given; returns how many."""
+        """Try failed items again, of one job or reason where given; returns how many."""
         count = await self._store.retry(job, reason)
         self._scheduler.wake()
         return count
@@ -235,7 +232,7 @@ class DaemonControl:
         return plain
 
 
-def _removal(progress: RemovalProgress) -> RemovalView:
+def _removal(progress: Progress) -> RemovalView:
     return RemovalView(
         waiting=progress.in_state(ItemState.READY),
         sampled=progress.in_state(ItemState.SAMPLED),
@@ -247,48 +244,49 @@ def _removal(progress: RemovalProgress) -> RemovalView:
 
 
 def _funnel(row: FunnelCounts) -> Funnel:
+    progress, passed = row.progress[Pipeline.REPLACEMENT], row.progress[Pipeline.REPLACEMENT].passed
+
     def lost(stage: Stage) -> dict[str, int]:
-        reasons: dict[str, int] = {}
-        for source in (row.rejected, row.failed):
-            for reason, number in source.get(stage, {}).items():
-                reasons[reason] = reasons.get(reason, 0) + number
-        return reasons
+        return dict(progress.lost.get(stage, {}))
 
     def parts(stage: Stage) -> dict[str, int]:
         return {reason: number for reason, number in row.verdicts.get(stage, {}).items() if reason}
 
-    vetted = FunnelStep(name="pairs that look natural", count=row.natural, base=row.vetted, lost=lost(Stage.VET))
+    vetted = FunnelStep(
+        name="pairs that look natural", count=row.passed(Stage.VET), base=row.judged(Stage.VET), lost=lost(Stage.VET)
+    )
+    sampled = progress.in_state(ItemState.SAMPLED)
     steps = (
-        FunnelStep(name="captions", count=row.captions, lost=_unread(row)),
-        FunnelStep(name="rewritten", count=row.rewritten, lost=lost(Stage.REWRITE)),
-        FunnelStep(name="pairs painted", count=row.painted, lost=lost(Stage.GENERATE)),
-        FunnelStep(name="pairs alike enough", count=row.alike, lost=lost(Stage.COMPARE)),
-        *((vetted,) if row.vetted or vetted.lost else ()),
-        FunnelStep(name="boxes found", count=row.boxes, base=0),
-        FunnelStep(name="regions that differ", count=row.regions, lost=parts(Stage.LOCATE)),
-        FunnelStep(name="regions described", count=row.described, lost=parts(Stage.DESCRIBE)),
-        FunnelStep(name="samples", count=row.samples, lost=parts(Stage.CONTRAST)),
-        FunnelStep(name="captions with a sample", count=row.items_sampled, base=row.captions),
+        FunnelStep(name="captions", count=progress.total, lost=_unread(row)),
+        FunnelStep(name="rewritten", count=passed(Stage.REWRITE), lost=lost(Stage.REWRITE)),
+        FunnelStep(name="pairs painted", count=passed(Stage.GENERATE), lost=lost(Stage.GENERATE)),
+        FunnelStep(name="pairs alike enough", count=passed(Stage.COMPARE), lost=lost(Stage.COMPARE)),
+        *((vetted,) if vetted.base or vetted.lost else ()),
+        FunnelStep(name="boxes found", count=row.judged(Stage.LOCATE), base=0),
+        FunnelStep(name="regions that differ", count=row.passed(Stage.LOCATE), lost=parts(Stage.LOCATE)),
+        FunnelStep(name="regions described", count=row.passed(Stage.DESCRIBE), lost=parts(Stage.DESCRIBE)),
+        FunnelStep(name="samples", count=progress.samples, lost=parts(Stage.CONTRAST)),
+        FunnelStep(name="captions with a sample", count=sampled, base=progress.total),
         *_removal_steps(row),
     )
     return Funnel(steps=steps)
 
 
 def _removal_steps(row: FunnelCounts) -> tuple[FunnelStep, ...]:
-    """The second product's own way, from the pairs that are alike enough."""
-    removals = row.removals
-    if not removals.total:
+    """The second product's own steps, from the pairs that are alike enough."""
+    progress = row.progress[Pipeline.REMOVAL]
+    if not progress.total:
         return ()
-    erased = sum(removals.stages.get(Stage.INSPECT, {}).values())
-    tried = removals.total - removals.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
-    empty = dict(removals.lost.get(Stage.ERASE, {}))
+    alike = row.progress[Pipeline.REPLACEMENT].passed(Stage.COMPARE)
+    erased = sum(progress.stages.get(Stage.INSPECT, {}).values())
+    tried = progress.total - progress.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
+    empty = dict(progress.lost.get(Stage.ERASE, {}))
     refused = {reason: number for reason, number in row.verdicts.get(Stage.INSPECT, {}).items() if reason}
-    objects = row.verdicts.get(Stage.ERASE, {}).get("", 0)
     return (
-        FunnelStep(name="pairs for object removal", count=removals.total, base=row.alike),
+        FunnelStep(name="pairs for object removal", count=progress.total, base=alike),
         FunnelStep(name="pairs with an object erased", count=erased, base=tried, lost=empty),
-        FunnelStep(name="objects erased", count=objects, base=0),
-        FunnelStep(name="removal samples", count=removals.samples, lost=refused),
+        FunnelStep(name="objects erased", count=row.passed(Stage.ERASE), base=0),
+        FunnelStep(name="removal samples", count=progress.samples, lost=refused),
     )
 
 

@@ -1,7 +1,4 @@
-"""Joins the scheduler's decisions to the store and the devices: one batch out, one transaction back.
-
-It owns the order "read inputs, run, record"; it decides nothing and does not know when a batch is due.
-"""
+"""Joins the scheduler's decisions to the store and the devices: one batch out, one transaction back."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,18 +7,11 @@ from functools import partial
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
 from imgdiffd.fleet.device import DeviceProcess
-from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import REMOVAL_STAGES, Task
+from imgdiffd.pipeline import Task
 from imgdiffd.schedulers.work import Batch
-from imgdiffd.store import Store, TaskRow
+from imgdiffd.store import Store
 
 _log = logging.getLogger(__name__)
-
-
-def task_of(row: TaskRow, profile: Profile) -> Task:
-    """The scheduler's view of a row. While it is open, an item's two images lie on the disk and in caches."""
-    open_bytes = 2 * 3 * profile.generate.picture_px**2  # uncompressed, so never too few
-    return Task(row.item, row.stage, row.attempt, row.group, row.priority, row.crashes, open_bytes)
 
 
 class StoreWork:
@@ -36,18 +26,17 @@ class StoreWork:
         store: Store,
         devices: Mapping[str, DeviceProcess],
         disk: DiskGuard,
-        on_ended: Callable[[Collection[int]], None] = lambda items: None,
+        on_settled: Callable[[Collection[int]], None] = lambda items: None,
     ) -> None:
-        """`on_ended` is told of items that ended, or whose removal did, once that is on disk."""
-        self._on_ended = on_ended
+        """`on_settled` is told of captions whose images may no longer be wanted, once that is on disk."""
+        self._on_settled = on_settled
         self._store = store
         self._devices = devices
         self._disk = disk
 
     async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
         """READY items that nobody holds, the most downstream first."""
-        rows = await self._store.ready_tasks(room, held)
-        return [task_of(row, await self._store.profile_of(row.group)) for row in rows]
+        return await self._store.ready_tasks(room, held)
 
     async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
         """Run `batch` on `device`, record it, and return what its items need next.
@@ -73,9 +62,9 @@ class StoreWork:
         recorded = await self._disk.insist(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
-        if ended := attempts if recorded.stale else recorded.finished:  # images of what came too late are nobody's
-            self._on_ended([abs(item) for item in ended])
-        return [task_of(row, profile) for row in recorded.tasks]
+        if recorded.settled:
+            self._on_settled(recorded.settled)
+        return recorded.tasks
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Count a lone crash against each item."""
@@ -83,6 +72,5 @@ class StoreWork:
 
     async def quarantine(self, task: Task, cause: str) -> None:
         """Give an item up, with its cause."""
-        what = "removal" if task.stage in REMOVAL_STAGES else "item"
-        _log.error("%s %d set aside at %s: %s", what, abs(task.item), task.stage, cause)
+        _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
         await self._disk.insist(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))

@@ -1,7 +1,4 @@
-"""What a stage's output means for its item: where it goes next, and why, as one frozen `Step`.
-
-It owns how the filters' verdicts move an item along the stage graph; it does not know where items and outputs are kept.
-"""
+"""What a stage's output means for its item: where it goes next, and why, as one frozen `Step`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +29,7 @@ from imgdiffd.method.messages import (
 )
 from imgdiffd.method.nouns import changed_nouns
 from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import judge_erased, judge_inspections
 from imgdiffd.method.removal_messages import EraseOutput, InspectOutput
 from imgdiffd.method.rewriting import clean_answer, judge_answer
 from imgdiffd.pipeline import Stage, stage_after
@@ -42,7 +40,10 @@ FIRST_ATTEMPT = 1
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a decision must know of the item beside the output: sizes in pixels, and the regions still in, in order."""
+    """What a decision must know of the item beside the output.
+
+    Sizes are in pixels; `regions` are those still in, `objects` the erased ones as (image, index), both in order.
+    """
 
     item: int
     stage: Stage
@@ -51,6 +52,7 @@ class Subject:
     width: int = 0
     height: int = 0
     regions: tuple[int, ...] = ()
+    objects: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Step:
     """Where the item goes.
 
     A READY item waits in `stage`; any other ended there with `verdict`. `parts` has a verdict for each of the
-    output's parts: the answer, the vetted pair, every candidate box in order, or every region of the subject in order.
+    output's parts: the answer, the vetted pair, every box found, or every region or object of the subject, in order.
     `rewritten` is the second caption with the nouns that only caption 1 and only caption 2 have; `regions` are the
     boxes chosen; `left` is the image that stands on the left, for each region of the subject that passed.
     """
@@ -134,7 +136,7 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
 
     A rejected rewrite is tried again under the next attempt while the profile allows; every other rejection is final.
     A region without its text or image is rejected like one that failed a filter: what is missing never counts as
-    kept. Raises ValueError where the output is another stage's or another item's.
+    kept. Raises ValueError for the output of another stage or item.
     """
     if output.item != subject.item or output.kind != subject.stage.value:
         raise ValueError(f"item {subject.item} in {subject.stage}: got {output.kind}'s output of item {output.item}")
@@ -159,6 +161,9 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
             rendered = (region.index for region in output.regions)
             parts = _present(subject.regions, rendered, "picture_missing")
             step = _judged(subject, profile, summarise(parts), parts)
-        case EraseOutput() | InspectOutput():
-            raise ValueError(f"item {subject.item}: {output.kind} is no stage of a caption")
+        case EraseOutput():
+            step = _judged(subject, profile, *judge_erased(output, profile.removal))
+        case InspectOutput():
+            verdicts = judge_inspections(subject.objects, output, profile.removal)
+            step = _judged(subject, profile, summarise(verdicts), verdicts)
     return step

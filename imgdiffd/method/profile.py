@@ -224,6 +224,11 @@ class Profile(_Frozen):
     removal: Removal
 
     @property
+    def open_bytes(self) -> int:
+        """The most that an open item's two images take, uncompressed, on disk and in memory."""
+        return 2 * 3 * self.generate.picture_px**2
+
+    @property
     def skipped_stages(self) -> frozenset[Stage]:
         """The optional stages that no item of this profile enters."""
         return frozenset() if self.natural.enabled else OPTIONAL_STAGES  # vetting is the only one

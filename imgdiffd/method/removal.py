@@ -1,19 +1,15 @@
-"""Object removal (paper, section 16): which objects to erase, which erasures hold, and the question about each.
-
-It owns these decisions and records; it does not know how an object is found, erased or described.
-"""
+"""Object removal (paper, section 16): which objects to erase, which erasures hold, and the question about each."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from imgdiffd.job import ItemState
 from imgdiffd.method.filters import PASSED, Verdict, summarise, suppress_overlaps
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.profile import Profile, Removal
 from imgdiffd.method.removal_messages import EraseInput, EraseOutput, Erasure, InspectOutput
-from imgdiffd.pipeline import Stage, seed_of
+from imgdiffd.pipeline import seed_of
 
 Side = Literal["left", "right"]
 
@@ -156,52 +152,39 @@ def judge_inspection(text: str, scores: Mapping[str, float], removal: Removal) -
     return PASSED
 
 
-@dataclass(frozen=True, slots=True)
-class RemovalStep:
-    """Where a pair's removal goes: it waits in `stage` where `state` is READY, else it ended there with `verdict`.
-
-    `parts` has a verdict for each found box, or for each erasure, in order.
-    """
-
-    stage: Stage
-    state: ItemState
-    verdict: Verdict
-    parts: tuple[Verdict, ...]
-
-
-def after_erase(output: EraseOutput, profile: Profile) -> RemovalStep:
-    """On to inspect, where anything was erased; pure, so a replay decides the same."""
+def judge_erased(output: EraseOutput, removal: Removal) -> tuple[Verdict, tuple[Verdict, ...]]:
+    """Whether anything was erased from a pair, and what is held against each box found, in order."""
     verdicts = [PASSED for _ in output.found]
     for image in (1, 2):
         places = [place for place, each in enumerate(output.found) if each.image == image]
         boxes = [output.found[place].box for place in places]
         cosines = [output.found[place].scores.get(CLIP_IMAGE_COSINE) for place in places]
-        for place, verdict in zip(places, judge_found(boxes, cosines, profile.removal), strict=True):
+        for place, verdict in zip(places, judge_found(boxes, cosines, removal), strict=True):
             verdicts[place] = verdict
     if output.erasures:
-        return RemovalStep(Stage.INSPECT, ItemState.READY, PASSED, tuple(verdicts))
+        return PASSED, tuple(verdicts)
     why = summarise(verdicts).reason if verdicts else "the segmenter found nothing in either image"
-    return RemovalStep(Stage.ERASE, ItemState.REJECTED, Verdict("nothing_to_erase", why or ""), tuple(verdicts))
+    return Verdict("nothing_to_erase", why or ""), tuple(verdicts)
 
 
-def after_inspect(objects: Collection[tuple[int, int]], output: InspectOutput, profile: Profile) -> RemovalStep:
-    """The end: sampled if any of the pair's `objects`, (image, index) in order, was there and is gone.
+def judge_inspections(
+    objects: Iterable[tuple[int, int]], output: InspectOutput, removal: Removal
+) -> tuple[Verdict, ...]:
+    """Whether each of the `objects` erased, (image, index), was there and is gone.
 
     An object without its record or its images is rejected: what is missing never counts as kept.
     """
     inspected = {(each.image, each.index): each for each in output.objects}
     verdicts: list[Verdict] = []
-    for obj in objects:
-        each = inspected.get(obj)
+    for key in objects:
+        each = inspected.get(key)
         if each is None:
             verdicts.append(Verdict("inspection_missing"))
             continue
-        verdict = judge_inspection(each.text, each.scores, profile.removal)
-        imaged = bool(each.with_image and each.without_image)
-        verdicts.append(verdict if imaged or not verdict.passed else Verdict("picture_missing"))
-    verdict = summarise(verdicts)
-    state = ItemState.SAMPLED if verdict.passed else ItemState.REJECTED
-    return RemovalStep(Stage.INSPECT, state, verdict, tuple(verdicts))
+        verdict = judge_inspection(each.text, each.scores, removal)
+        drawn = bool(each.with_image and each.without_image)
+        verdicts.append(verdict if drawn or not verdict.passed else Verdict("picture_missing"))
+    return tuple(verdicts)
 
 
 def erase_seed(profile: Profile, given: EraseInput, image: int, index: int) -> int:

@@ -1,23 +1,21 @@
-"""Every SQL statement of the project: one database, one writer, questions answered beside it.
-
-It owns state on disk; it does not know devices, scheduling or HTTP.
-"""
+"""Every SQL statement of the project: one database, one writer, questions answered beside it."""
 
 from imgdiffd.store.reader import Reader
-from imgdiffd.store.removal_rows import ErasureRow, RemovalProgress, RemovalStory
 from imgdiffd.store.rows import (
     CandidateRow,
+    ErasureRow,
     FunnelCounts,
     ItemStory,
     JobRow,
     PairRow,
     ProblemRow,
     Progress,
+    ProgressOf,
     Recorded,
     RegionRow,
+    RemovalStory,
     RewriteRow,
     SampleRow,
-    TaskRow,
     Timing,
 )
 from imgdiffd.store.store import Store
@@ -31,14 +29,13 @@ __all__ = [
     "PairRow",
     "ProblemRow",
     "Progress",
+    "ProgressOf",
     "Reader",
     "Recorded",
     "RegionRow",
-    "RemovalProgress",
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
     "Store",
-    "TaskRow",
     "Timing",
 ]

@@ -1,15 +1,12 @@
-"""Whose turn it is: jobs of equal priority get equal shares of what is under way, however large they are.
-
-It owns the order among jobs; it does not know SQL.
-"""
+"""Fair share: jobs of equal priority have equally many tasks under way, however large they are."""
 
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
 
-from imgdiffd.store.rows import TaskRow
+from imgdiffd.pipeline import Task
 
 
-def fair_order(waiting: Mapping[int, Iterator[TaskRow]], under_way: Mapping[int, int]) -> Iterator[TaskRow]:
+def fair_order(waiting: Mapping[int, Iterator[Task]], under_way: Mapping[int, int]) -> Iterator[Task]:
     """The waiting tasks of all jobs, each time of the job that has the fewest under way, then of the oldest job.
 
     Lazy: a caller that takes a few reads a few. What it has taken counts as under way.

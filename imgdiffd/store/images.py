@@ -1,20 +1,19 @@
-"""The images that rows name, with what says whether they are still wanted; and the pairs that removal has missed.
-
-It owns these questions; what is wanted is decided in `imgdiffd.images.retention`.
-"""
+"""The images that rows name, with what says whether they are still wanted; and the pairs that removal has missed."""
 
 import sqlite3
 from collections.abc import Mapping
 
 from imgdiffd.images.retention import ItemImages, ObjectImages
 from imgdiffd.job import ItemState
-from imgdiffd.store.removals import BEYOND_THE_GATE
+from imgdiffd.pipeline import PIPELINES, Pipeline, Stage
+from imgdiffd.store.items import beyond
 
 _LIVE = "jobs.state NOT IN ('cancelled', 'failed')"
+_PASSED = beyond(PIPELINES[Pipeline.REMOVAL].starts_after or Stage.COMPARE)
 
 
 def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Mapping[int, ItemImages]:
-    """Those of `items` that exist. With `removal`, pairs that it has not taken up yet are adoptable."""
+    """Those of `items` that are captions. With `removal`, pairs that it has not begun with are backfillable."""
     bounds = (items.start, items.stop)
     samples: dict[int, list[str]] = {}
     for row in connection.execute(
@@ -23,15 +22,17 @@ def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Ma
         samples.setdefault(row["item_id"], []).extend((row["left_image"], row["right_image"]))
     objects: dict[int, list[ObjectImages]] = {}
     for row in connection.execute(
-        "SELECT item_id, source, erased, with_image, without_image FROM erasures WHERE item_id >= ? AND item_id < ?",
+        "SELECT origin, source, erased, with_image, without_image FROM items JOIN erasures ON item_id = id"
+        " WHERE origin >= ? AND origin < ?",
         bounds,
     ):
-        objects.setdefault(row["item_id"], []).append(ObjectImages(*row[1:]))
+        objects.setdefault(row["origin"], []).append(ObjectImages(*row[1:]))
     rows = connection.execute(
-        f"SELECT items.id, items.state, {_LIVE} AS live, items.stage IN ({BEYOND_THE_GATE}) AS passed,"
-        " removals.state AS removal, pairs.image1, pairs.image2"
+        f"SELECT items.id, items.state, {_LIVE} AS live, {_PASSED} AS passed,"
+        " removal.state AS removal, pairs.image1, pairs.image2"
         " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
-        " LEFT JOIN removals ON removals.item_id = items.id WHERE items.id >= ? AND items.id < ?",
+        " LEFT JOIN items AS removal ON removal.origin = items.id AND removal.pipeline = 'removal'"
+        " WHERE items.id >= ? AND items.id < ? AND items.origin IS NULL",
         bounds,
     )
     return {
@@ -50,8 +51,9 @@ def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Ma
 
 
 def items_of(connection: sqlite3.Connection, job: int) -> range:
-    """The items of a job from the first to the last, others among them where it was read beside another."""
-    first, last = connection.execute("SELECT min(id), max(id) FROM items WHERE job_id = ?", (job,)).fetchone()
+    """The captions of a job from the first to the last, others among them where it was read beside another."""
+    query = "SELECT min(id), max(id) FROM items WHERE job_id = ? AND origin IS NULL"
+    first, last = connection.execute(query, (job,)).fetchone()
     return range(0) if first is None else range(first, last + 1)
 
 
@@ -60,8 +62,9 @@ def missed_pairs(connection: sqlite3.Connection, after: int, limit: int) -> list
     rows = connection.execute(
         "SELECT items.id, pairs.image1, pairs.image2 FROM items JOIN jobs ON jobs.id = items.job_id"
         " JOIN pairs ON pairs.item_id = items.id"
-        f" WHERE items.id > ? AND items.stage IN ({BEYOND_THE_GATE}) AND {_LIVE}"
-        " AND NOT EXISTS (SELECT 1 FROM removals WHERE removals.item_id = items.id) ORDER BY items.id LIMIT ?",
+        f" WHERE items.id > ? AND {_PASSED} AND {_LIVE} AND NOT EXISTS"
+        " (SELECT 1 FROM items AS removal WHERE removal.origin = items.id AND removal.pipeline = 'removal')"
+        " ORDER BY items.id LIMIT ?",
         (after, limit),
     )
     return [(row["id"], row["image1"], row["image2"]) for row in rows]

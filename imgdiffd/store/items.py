@@ -1,12 +1,9 @@
-"""Items on their way: which are ready, what their stage needs to know of them, and those that break it.
-
-It owns how rows become tasks and stage inputs; it does not know what the stages answer.
-"""
+"""Work items on their way: which are ready, what their stage must know of them, and those that break it."""
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import groupby, islice, product
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
 from types import MappingProxyType
 
 from imgdiffd.job import ItemState
@@ -24,21 +21,19 @@ from imgdiffd.method.messages import (
     StageInput,
     VetInput,
 )
-from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.method.removal_messages import EraseInput, InspectInput
+from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, Pipeline, Stage, Task, priority_in
+from imgdiffd.store.erasures import erasure_of
 from imgdiffd.store.fair_share import fair_order
 from imgdiffd.store.jobs import complete_jobs
-from imgdiffd.store.moves import JOB_UNDER_WAY, move_items
-from imgdiffd.store.rows import TaskRow
+from imgdiffd.store.moves import MAY_MOVE, MAY_RUN, move_items
 from imgdiffd.store.values import load_words
-
-DOWNSTREAM_FIRST = tuple(sorted(Stage, key=DEPTH.__getitem__, reverse=True))
-
 
 # Both answered by an index alone, in its order, however many items there are.
 READY_JOBS = (
     "SELECT DISTINCT jobs.id, jobs.priority, jobs.profile_id FROM counts INDEXED BY counts_ready"
     " JOIN jobs ON jobs.id = counts.job_id"
-    " WHERE counts.stage = ? AND counts.state = 'ready' AND counts.n > 0 AND jobs.state = 'active'"
+    f" WHERE counts.stage = ? AND counts.state = 'ready' AND counts.n > 0 AND {MAY_RUN}"
     " ORDER BY jobs.priority DESC, jobs.id"
 )
 READY_ITEMS = (
@@ -47,10 +42,11 @@ READY_ITEMS = (
 )
 
 
-def _ready_of(connection: sqlite3.Connection, stage: Stage, job: sqlite3.Row) -> Iterator[TaskRow]:
+def _ready_of(connection: sqlite3.Connection, stage: Stage, job: sqlite3.Row) -> Iterator[Task]:
     """Lazily, so that a caller who takes a few reads a few."""
+    priority = priority_in(stage, job["priority"])
     for row in connection.execute(READY_ITEMS, (stage, job["id"])):
-        yield TaskRow(row["id"], stage, row["attempt"], str(job["profile_id"]), job["priority"], row["crashes"])
+        yield Task(row["id"], stage, row["attempt"], str(job["profile_id"]), priority, row["crashes"])
 
 
 def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping[int, int]:
@@ -60,9 +56,10 @@ def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping
 
 
 def _ready_in(
-    connection: sqlite3.Connection, stage: Stage, held: Collection[int], *, background: bool
-) -> Iterator[TaskRow]:
-    jobs = [job for job in connection.execute(READY_JOBS, (stage,)) if (job["priority"] < 0) == background]
+    connection: sqlite3.Connection, stage: Stage, held: Collection[int], wanted: Callable[[int], bool]
+) -> Iterator[Task]:
+    """The tasks of one stage, of the jobs whose priority is `wanted`."""
+    jobs = [job for job in connection.execute(READY_JOBS, (stage,)) if wanted(job["priority"])]
     under_way = _under_way(connection, held) if len(jobs) > 1 else {}
     for _, equals in groupby(jobs, key=lambda job: int(job["priority"])):
         waiting = {
@@ -71,103 +68,129 @@ def _ready_in(
         yield from fair_order(waiting, under_way)
 
 
-def ready_tasks(connection: sqlite3.Connection, room: int, held: Collection[int]) -> list[TaskRow]:
-    """At most `room` READY items of ACTIVE jobs that are not `held`.
+def _classes(pipelines: Collection[Pipeline]) -> Iterator[tuple[Stage, Callable[[int], bool]]]:
+    """The order in which tasks are taken: stages, each with a test of the job's priority."""
+    specs = [spec for pipeline, spec in PIPELINES.items() if pipeline in pipelines]
+    by_job = [spec for spec in specs if spec.priority is None]
+    by_pipeline = sorted((spec for spec in specs if spec.priority is not None), key=lambda spec: -(spec.priority or 0))
+    for wanted in (lambda priority: priority >= 0, lambda priority: priority < 0):
+        yield from ((stage, wanted) for spec in by_job for stage in reversed(spec.stages))
+    yield from ((stage, lambda _: True) for spec in by_pipeline for stage in reversed(spec.stages))
 
-    Background jobs, those with a priority below 0, after all others. The most downstream stage first, then the highest
-    priority; jobs of equal priority in turn, so that each has its
-    share of what is under way; of a job the oldest item.
+
+def ready_tasks(
+    connection: sqlite3.Connection, room: int, held: Collection[int], pipelines: Collection[Pipeline]
+) -> list[Task]:
+    """At most `room` READY items of these pipelines, of jobs that run, that are not `held`.
+
+    Pipelines with a priority of their own come after all others, and background jobs, those with a priority below 0,
+    after other jobs. The most downstream stage first, then the highest priority; jobs of equal priority take turns, so
+    that each has its share of what is under way; of a job the oldest item.
     """
-    tasks: list[TaskRow] = []
+    tasks: list[Task] = []
     taken = frozenset(held)
-    for background, stage in product((False, True), DOWNSTREAM_FIRST):
+    for stage, wanted in _classes(pipelines):
         if len(tasks) < room:
-            tasks += islice(_ready_in(connection, stage, taken, background=background), room - len(tasks))
+            tasks += islice(_ready_in(connection, stage, taken, wanted), room - len(tasks))
     return tasks
 
 
-_PAIRS = (
+_INPUTS = (
     "SELECT items.id, caption, attempt, pairs.* FROM json_each(?) AS asked"
     " CROSS JOIN items ON items.id = asked.value JOIN jobs ON jobs.id = items.job_id"
-    " LEFT JOIN pairs ON pairs.item_id = items.id"
-    f" WHERE items.stage = ? AND items.state = 'ready' AND {JOB_UNDER_WAY} ORDER BY asked.key"
+    " LEFT JOIN pairs ON pairs.item_id = coalesce(items.origin, items.id)"
+    f" WHERE items.stage = ? AND items.state = 'ready' AND {MAY_MOVE} ORDER BY asked.key"
 )
-_REGIONS = (
-    "SELECT regions.* FROM json_each(?) AS asked CROSS JOIN regions ON regions.item_id = asked.value"
-    " WHERE reason = '' ORDER BY asked.key, number"
+_PARTS = (  # what earlier stages found in an item and nothing was held against since
+    "SELECT {0}.* FROM json_each(?) AS asked CROSS JOIN {0} ON {0}.item_id = asked.value"
+    " WHERE reason = '' ORDER BY asked.key, {1}"
 )
-_Regions = Mapping[int, Sequence[sqlite3.Row]]
+_REGIONS = _PARTS.format("regions", "number")
+_ERASURES = _PARTS.format("erasures", "image, number")
+_Parts = Sequence[sqlite3.Row]
 
 
 def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
     return row["x1"], row["y1"], row["x2"], row["y2"]
 
 
-def _rewrite(row: sqlite3.Row, _: _Regions) -> StageInput:
+def _rewrite(row: sqlite3.Row, _: _Parts) -> StageInput:
     return RewriteInput(row["id"], row["caption"], row["attempt"])
 
 
-def _generate(row: sqlite3.Row, _: _Regions) -> StageInput:
+def _generate(row: sqlite3.Row, _: _Parts) -> StageInput:
     return GenerateInput(row["id"], row["caption"], row["caption2"], row["attempt"])
 
 
-def _compare(row: sqlite3.Row, _: _Regions) -> StageInput:
+def _compare(row: sqlite3.Row, _: _Parts) -> StageInput:
     return CompareInput(row["id"], row["image1"], row["image2"])
 
 
-def _vet(row: sqlite3.Row, _: _Regions) -> StageInput:
+def _vet(row: sqlite3.Row, _: _Parts) -> StageInput:
     return VetInput(row["id"], row["image1"], row["image2"])
 
 
-def _locate(row: sqlite3.Row, _: _Regions) -> StageInput:
+def _locate(row: sqlite3.Row, _: _Parts) -> StageInput:
     nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
     return LocateInput(row["id"], row["image1"], row["image2"], nouns1, nouns2)
 
 
-def _describe(row: sqlite3.Row, kept: _Regions) -> StageInput:
-    regions = tuple(RegionInput(region["number"], _box(region)) for region in kept.get(row["id"], ()))
+def _describe(row: sqlite3.Row, kept: _Parts) -> StageInput:
+    regions = tuple(RegionInput(region["number"], _box(region)) for region in kept)
     return DescribeInput(row["id"], row["image1"], row["image2"], regions)
 
 
-def _contrast(row: sqlite3.Row, kept: _Regions) -> StageInput:
+def _contrast(row: sqlite3.Row, kept: _Parts) -> StageInput:
     regions = tuple(
         ContrastRegion(region["number"], _box(region), region["text1"], region["text2"], region["left_side"])
-        for region in kept.get(row["id"], ())
+        for region in kept
     )
     return ContrastInput(row["id"], row["image1"], row["image2"], regions)
 
 
-def _render(row: sqlite3.Row, kept: _Regions) -> StageInput:
-    regions = tuple(
-        RenderRegion(region["number"], _box(region), region["left_side"]) for region in kept.get(row["id"], ())
-    )
+def _render(row: sqlite3.Row, kept: _Parts) -> StageInput:
+    regions = tuple(RenderRegion(region["number"], _box(region), region["left_side"]) for region in kept)
     return RenderInput(row["id"], row["image1"], row["image2"], regions)
 
 
-_INPUTS: Mapping[Stage, Callable[[sqlite3.Row, _Regions], StageInput]] = MappingProxyType(
+def _erase(row: sqlite3.Row, _: _Parts) -> StageInput:
+    return EraseInput(row["id"], row["image1"], row["image2"], row["caption"], row["attempt"])
+
+
+def _inspect(row: sqlite3.Row, kept: _Parts) -> StageInput:
+    return InspectInput(row["id"], tuple(erasure_of(each, row["id"]) for each in kept))
+
+
+_READS: Mapping[Stage, tuple[Callable[[sqlite3.Row, _Parts], StageInput], str | None]] = MappingProxyType(
     {
-        Stage.REWRITE: _rewrite,
-        Stage.GENERATE: _generate,
-        Stage.COMPARE: _compare,
-        Stage.VET: _vet,
-        Stage.LOCATE: _locate,
-        Stage.DESCRIBE: _describe,
-        Stage.CONTRAST: _contrast,
-        Stage.RENDER: _render,
+        Stage.REWRITE: (_rewrite, None),
+        Stage.GENERATE: (_generate, None),
+        Stage.COMPARE: (_compare, None),
+        Stage.VET: (_vet, None),
+        Stage.LOCATE: (_locate, None),
+        Stage.DESCRIBE: (_describe, _REGIONS),
+        Stage.CONTRAST: (_contrast, _REGIONS),
+        Stage.RENDER: (_render, _REGIONS),
+        Stage.ERASE: (_erase, None),
+        Stage.INSPECT: (_inspect, _ERASURES),
     }
 )
-_OF_REGIONS = frozenset({Stage.DESCRIBE, Stage.CONTRAST, Stage.RENDER})
 
 
 def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[int]) -> list[StageInput]:
     """What `stage` needs of each item, in order; items that are no longer READY in it are left out."""
     asked = json.dumps(list(items))
-    regions: dict[int, list[sqlite3.Row]] = {}
-    if stage in _OF_REGIONS:
-        for row in connection.execute(_REGIONS, (asked,)):
-            regions.setdefault(row["item_id"], []).append(row)
-    rows = connection.execute(_PAIRS, (asked, stage))
-    return [_INPUTS[stage](row, regions) for row in rows]
+    make, query = _READS[stage]
+    parts = parts_by_item(connection.execute(query, (asked,))) if query else {}
+    return [make(row, parts.get(row["id"], ())) for row in connection.execute(_INPUTS, (asked, stage)).fetchall()]
+
+
+def parts_by_item(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
+    """Rows with an `item_id`, by that, in their order."""
+    parts: dict[int, list[sqlite3.Row]] = {}
+    for row in rows:
+        parts.setdefault(row["item_id"], []).append(row)
+    return parts
 
 
 def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
@@ -183,3 +206,29 @@ def quarantine(connection: sqlite3.Connection, item: int, reason: str, detail: s
         job = connection.execute("SELECT job_id FROM items WHERE id = ?", (item,)).fetchone()[0]
         complete_jobs(connection, [job], now)
     return moved > 0
+
+
+def derive(connection: sqlite3.Connection, pipeline: Pipeline, origins: Collection[int], now: float) -> None:
+    """Let an item of `pipeline` begin with each of these captions, unless one already did.
+
+    Only where the caption has passed the stage after which the pipeline starts and its job was not given up.
+    """
+    spec = PIPELINES[pipeline]
+    if spec.starts_after is None:
+        raise ValueError(f"{pipeline}: its items are not derived from others")
+    connection.execute(
+        "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
+        " created_at, updated_at, pipeline, origin)"
+        " SELECT items.job_id, items.profile_id, line, source_id, caption, caption_sha, ?, ?, attempt, ?, ?, ?,"
+        " items.id FROM json_each(?) AS asked CROSS JOIN items ON items.id = asked.value"
+        " JOIN jobs ON jobs.id = items.job_id"
+        f" WHERE {beyond(spec.starts_after)} AND {MAY_MOVE}"
+        " ON CONFLICT (origin, pipeline) WHERE origin IS NOT NULL DO NOTHING",
+        (spec.stages[0], ItemState.READY, now, now, pipeline, json.dumps(list(origins))),
+    )
+
+
+def beyond(stage: Stage) -> str:
+    """The SQL condition that an item passed `stage`, one of a caption's: it waits or ended further on."""
+    later = CAPTION_STAGES[CAPTION_STAGES.index(stage) + 1 :]
+    return f"items.stage IN ({', '.join(repr(str(each)) for each in later)})"

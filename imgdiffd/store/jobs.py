@@ -1,7 +1,4 @@
-"""Jobs and their captions: coming in, being paused, cancelled, retried, and ending.
-
-It owns the statements on jobs; it does not know what happens to an item in its stages.
-"""
+"""Jobs and their captions: coming in, being paused, cancelled, retried, and ending."""
 
 import hashlib
 import json
@@ -12,8 +9,8 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import FIRST_STAGE
-from imgdiffd.store.moves import move_items, move_job
+from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
+from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow, Whole
 
 CANCEL_CHUNK = 2000  # items in one operation
@@ -21,7 +18,8 @@ CANCEL_CHUNK = 2000  # items in one operation
 _JOB = """
     SELECT jobs.*, profiles.name AS profile,
         (SELECT json_group_object(state, n) FROM
-            (SELECT state, sum(n) AS n FROM counts WHERE counts.job_id = jobs.id GROUP BY state)) AS states
+            (SELECT state, sum(n) AS n FROM counts WHERE counts.job_id = jobs.id AND pipeline = 'replacement'
+                GROUP BY state)) AS states
     FROM jobs JOIN profiles ON profiles.id = jobs.profile_id
 """
 
@@ -155,7 +153,7 @@ def add_captions(
     cursor = connection.executemany(
         "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
         " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (profile_id, caption_sha) WHERE state <> 'cancelled' DO NOTHING",
+        " ON CONFLICT (profile_id, caption_sha) WHERE state <> 'cancelled' AND origin IS NULL DO NOTHING",
         (
             (
                 job,
@@ -164,7 +162,7 @@ def add_captions(
                 "" if record.source_id is None else str(record.source_id),
                 record.text,
                 hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(),
-                FIRST_STAGE,
+                CAPTION_STAGES[0],
                 ItemState.READY,
                 FIRST_ATTEMPT,
                 now,
@@ -186,26 +184,30 @@ def add_captions(
     return accepted, duplicates
 
 
-def _has_ready(connection: sqlite3.Connection, job: int) -> bool:
-    found = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM counts WHERE job_id = ? AND state = 'ready' AND n > 0)", (job,)
-    ).fetchone()
-    return bool(found[0])
+_HOLDING = ", ".join(f"'{pipeline}'" for pipeline, spec in PIPELINES.items() if spec.holds_job)
+_HELD_OPEN = (
+    f"SELECT EXISTS (SELECT 1 FROM counts WHERE job_id = ? AND pipeline IN ({_HOLDING}) AND state = 'ready' AND n > 0)"
+)
+
+
+def _held_open(connection: sqlite3.Connection, job: int) -> bool:
+    """Whether an item is READY of a pipeline that keeps the job from being DONE."""
+    return bool(connection.execute(_HELD_OPEN, (job,)).fetchone()[0])
 
 
 def complete_jobs(connection: sqlite3.Connection, jobs: Iterable[int], now: float) -> list[int]:
-    """End those ACTIVE jobs whose last item is terminal. Returns them."""
+    """End those ACTIVE jobs that no item holds open any more. Returns them."""
     return [
         job
         for job in jobs
-        if not _has_ready(connection, job) and move_job(connection, job, JobState.DONE, now, among={JobState.ACTIVE})
+        if not _held_open(connection, job) and move_job(connection, job, JobState.DONE, now, among={JobState.ACTIVE})
     ]
 
 
 def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
     """The whole file is in: the job is ACTIVE, or DONE where it brought nothing new."""
     _in_state(connection, job, JobState.READING, "finish reading")
-    target = JobState.ACTIVE if _has_ready(connection, job) else JobState.DONE
+    target = JobState.ACTIVE if _held_open(connection, job) else JobState.DONE
     move_job(connection, job, target, now, among={JobState.READING})
     return known_job(connection, job)
 
@@ -217,16 +219,15 @@ def fail_job(connection: sqlite3.Connection, job: int, error: str, now: float) -
     return known_job(connection, job)
 
 
-def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
-    """Cancel some READY items of jobs that are CANCELLED or FAILED; returns how many, 0 when none is left.
+def _cancel_ready(connection: sqlite3.Connection, jobs: str, values: Sequence[object], now: float) -> int:
+    """Cancel up to CANCEL_CHUNK READY items of one of the jobs that match; returns how many, 0 when none is left.
 
-    In chunks, since a job of a million captions would take longer than its neighbours can wait. A daemon that was
-    killed in between goes on with them at its next start.
+    In chunks, since a job of a million captions would take longer than its neighbours can wait.
     """
     for job, stage in connection.execute(
         "SELECT counts.job_id, counts.stage FROM jobs JOIN counts ON counts.job_id = jobs.id"
-        " WHERE jobs.state IN (?, ?) AND counts.state = 'ready' AND counts.n > 0 LIMIT 1",
-        (JobState.CANCELLED, JobState.FAILED),
+        f" WHERE {jobs} AND counts.state = 'ready' AND counts.n > 0 LIMIT 1",
+        values,
     ).fetchall():
         chunk = (
             "id IN (SELECT id FROM items INDEXED BY items_ready"
@@ -234,6 +235,19 @@ def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
         )
         return move_items(connection, ItemState.CANCELLED, now, chunk, (stage, job, CANCEL_CHUNK))
     return 0
+
+
+def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
+    """Cancel some READY items of jobs that are CANCELLED or FAILED; returns how many, 0 when none is left.
+
+    A daemon that was killed in between goes on with them at its next start.
+    """
+    return _cancel_ready(connection, "jobs.state IN (?, ?)", (JobState.CANCELLED, JobState.FAILED), now)
+
+
+def cancel_rest(connection: sqlite3.Connection, job: int, now: float) -> int:
+    """Cancel some of the READY items that a job left behind when it was DONE; returns how many, 0 when none is left."""
+    return _cancel_ready(connection, "jobs.id = ? AND jobs.state = ?", (job, JobState.DONE), now)
 
 
 def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
@@ -274,8 +288,8 @@ def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
     """Make FAILED items READY again, where they failed and without their crashes. Returns how many.
 
-    Narrowed to one job or one reason where given. A job that is DONE becomes ACTIVE again; items of cancelled jobs
-    stay as they are.
+    Narrowed to one job or one reason where given. A job that is DONE becomes ACTIVE again where one of them holds it
+    open; items of cancelled jobs stay as they are.
     """
     if job is not None:
         known_job(connection, job)
@@ -287,8 +301,9 @@ def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, n
     if job is not None:
         where += " AND job_id = ?"
         values.append(job)
-    where += " AND job_id IN (SELECT id FROM jobs WHERE state IN ('active', 'paused', 'done'))"
-    jobs = [row[0] for row in connection.execute(f"SELECT DISTINCT job_id FROM items WHERE {where}", values).fetchall()]
+    where += f" AND job_id IN (SELECT id FROM jobs WHERE {MAY_MOVE})"
+    reopened = f"SELECT DISTINCT job_id FROM items WHERE {where} AND pipeline IN ({_HOLDING})"
+    jobs = [row[0] for row in connection.execute(reopened, values).fetchall()]
     moved = move_items(connection, ItemState.READY, now, where, values, "crashes = 0, reason = '', detail = ''")
     for each in jobs:
         move_job(connection, each, JobState.ACTIVE, now, among={JobState.DONE})

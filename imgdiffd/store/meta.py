@@ -1,12 +1,9 @@
-"""What the database remembers of itself, by name: which one it is, whether dispatch is paused, what was made up for.
-
-It owns that table; it does not know what the values mean to the daemon.
-"""
+"""What the database remembers of itself, by name: which one it is, whether dispatch is paused, what was backfilled."""
 
 import sqlite3
 import uuid
 
-ADOPTED = "pairs_adopted"  # for object removal, all of them; "no" once a daemon ran without it
+BACKFILLED = "backfilled"  # "yes": every pair that passed the gate has its object removal item
 
 
 def get(connection: sqlite3.Connection, key: str) -> str | None:
@@ -26,7 +23,7 @@ def instance(connection: sqlite3.Connection) -> str:
     return str(get(connection, "instance"))
 
 
-def miss_pairs(connection: sqlite3.Connection) -> None:
-    """From now on pairs may pass that do not wait for object removal."""
-    if get(connection, ADOPTED) == "yes":
-        put(connection, ADOPTED, "no")
+def need_backfill(connection: sqlite3.Connection) -> None:
+    """From now on pairs may pass the gate without an object removal item."""
+    if get(connection, BACKFILLED) == "yes":
+        put(connection, BACKFILLED, "no")

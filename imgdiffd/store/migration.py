@@ -1,7 +1,4 @@
-"""Bringing an older database up to date: a backup first, then every step in one transaction.
-
-It owns the steps and the backup; it does not know who may open the database, nor what is done with it.
-"""
+"""Bringing an older database up to date: a backup first, then every step in one transaction."""
 
 import logging
 import os
@@ -13,8 +10,8 @@ from imgdiffd.errors import StoreError
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
-OLDEST_READABLE = 1  # a reader takes it as it is; the writer brings it up to date
+SCHEMA_VERSION = 4
+OLDEST_READABLE = 1  # a reader takes a copy that was brought up to date, the writer brings up to date the database
 # From that version to the next. A step is never changed once it was released: it is what old databases went through.
 STEPS: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''",),
@@ -79,6 +76,85 @@ END""",
     PRIMARY KEY (item_id, image, number)
 ) STRICT, WITHOUT ROWID""",
     ),
+    3: (  # object removal's items join the others, under ids of their own
+        "ALTER TABLE items ADD COLUMN pipeline TEXT NOT NULL DEFAULT 'replacement'",
+        "ALTER TABLE items ADD COLUMN origin INTEGER REFERENCES items ON DELETE CASCADE",
+        "DROP TRIGGER items_inserted",
+        "DROP TRIGGER items_moved",
+        "DROP TRIGGER items_deleted",
+        "DROP INDEX items_caption",
+        "DROP INDEX items_job",
+        "DROP INDEX counts_ready",
+        """INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt, crashes,
+    reason, detail, created_at, updated_at, pipeline, origin)
+    SELECT items.job_id, profile_id, line, source_id, caption, caption_sha, removals.stage, removals.state,
+        removals.attempt, removals.crashes, removals.reason, removals.detail, removals.created_at, removals.updated_at,
+        'removal', items.id FROM removals JOIN items ON items.id = removals.item_id ORDER BY items.id""",
+        "CREATE UNIQUE INDEX items_caption ON items (profile_id, caption_sha)"
+        " WHERE state <> 'cancelled' AND origin IS NULL",
+        "CREATE INDEX items_job ON items (job_id, origin)",
+        "CREATE UNIQUE INDEX items_origin ON items (origin, pipeline) WHERE origin IS NOT NULL",
+        """INSERT INTO candidates SELECT items.id, removals.boxes FROM removals
+    JOIN items ON items.origin = removals.item_id WHERE removals.boxes <> '[]'""",
+        "ALTER TABLE erasures RENAME TO erasures_3",
+        """CREATE TABLE erasures (
+    item_id       INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
+    image         INTEGER NOT NULL,
+    number        INTEGER NOT NULL,
+    x1            INTEGER NOT NULL,
+    y1            INTEGER NOT NULL,
+    x2            INTEGER NOT NULL,
+    y2            INTEGER NOT NULL,
+    size_px       INTEGER NOT NULL,
+    cosine        REAL NOT NULL,
+    source        TEXT NOT NULL,
+    erased        TEXT NOT NULL,
+    seed          INTEGER NOT NULL,
+    text          TEXT NOT NULL DEFAULT '',
+    scores        TEXT NOT NULL DEFAULT '{}',
+    with_image    TEXT NOT NULL DEFAULT '',
+    without_image TEXT NOT NULL DEFAULT '',
+    reason        TEXT NOT NULL DEFAULT '',
+    detail        TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (item_id, image, number)
+) STRICT, WITHOUT ROWID""",
+        """INSERT INTO erasures SELECT items.id, image, number, x1, y1, x2, y2, size_px, cosine, source, erased, seed,
+    text, scores, with_image, without_image, erasures_3.reason, erasures_3.detail
+    FROM erasures_3 JOIN items ON items.origin = erasures_3.item_id""",
+        "DROP TABLE erasures_3",
+        "ALTER TABLE counts RENAME TO counts_3",
+        """CREATE TABLE counts (
+    job_id   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    pipeline TEXT NOT NULL,
+    stage    TEXT NOT NULL,
+    state    TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    n        INTEGER NOT NULL,
+    PRIMARY KEY (job_id, pipeline, stage, state, reason)
+) STRICT, WITHOUT ROWID""",
+        "INSERT INTO counts SELECT job_id, 'replacement', stage, state, reason, n FROM counts_3",
+        "INSERT INTO counts SELECT job_id, 'removal', stage, state, reason, n FROM removal_counts",
+        "DROP TABLE counts_3",
+        "CREATE INDEX counts_ready ON counts (stage, job_id, pipeline) WHERE state = 'ready' AND n > 0",
+        """CREATE TRIGGER items_inserted AFTER INSERT ON items BEGIN
+    INSERT INTO counts VALUES (NEW.job_id, NEW.pipeline, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END""",
+        """CREATE TRIGGER items_moved AFTER UPDATE OF stage, state, reason ON items
+WHEN (OLD.stage, OLD.state, OLD.reason) <> (NEW.stage, NEW.state, NEW.reason) BEGIN
+    UPDATE counts SET n = n - 1 WHERE job_id = OLD.job_id AND pipeline = OLD.pipeline
+        AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+    INSERT INTO counts VALUES (NEW.job_id, NEW.pipeline, NEW.stage, NEW.state, NEW.reason, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END""",
+        """CREATE TRIGGER items_deleted AFTER DELETE ON items BEGIN
+    UPDATE counts SET n = n - 1 WHERE job_id = OLD.job_id AND pipeline = OLD.pipeline
+        AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+END""",
+        "DROP TABLE removals",
+        "DROP TABLE removal_counts",
+        "UPDATE meta SET key = 'backfilled' WHERE key = 'pairs_adopted'",
+    ),
 }
 
 
@@ -109,9 +185,15 @@ def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
             f"{database}: has schema {version} and cannot be backed up before it is changed: {error}",
             hint=f"make room for another {database.stat().st_size >> 20} MiB, or check the folder",
         ) from error
+    migrate(connection)
+    _log.info("%s: schema %d is now %d; as it was, it is kept in %s", database, version, SCHEMA_VERSION, kept.name)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the database through all steps to SCHEMA_VERSION in one transaction. Raises sqlite3.Error."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in range(version, SCHEMA_VERSION):
+        for step in range(version_of(connection), SCHEMA_VERSION):
             for statement in STEPS[step]:
                 connection.execute(statement)
         if connection.execute("PRAGMA foreign_key_check").fetchone():
@@ -121,7 +203,6 @@ def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    _log.info("%s: schema %d is now %d; as it was, it is kept in %s", database, version, SCHEMA_VERSION, kept.name)
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:

@@ -1,7 +1,4 @@
-"""The only statements that change a state: each takes its sources from the table of legal moves.
-
-It owns the WHERE clauses that enforce `imgdiffd.job`; it does not know why something moves.
-"""
+"""The only statements that change a state: each takes its sources from the table of legal moves in `imgdiffd.job`."""
 
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -15,7 +12,9 @@ def _states(states: Collection[str]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states)) or "NULL"
 
 
-JOB_UNDER_WAY = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED})})"  # its items may still move
+# A job that is DONE may have items left of pipelines that do not hold it open.
+MAY_MOVE = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED, JobState.DONE})})"
+MAY_RUN = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.DONE})})"
 
 
 @cache
@@ -52,7 +51,12 @@ def move_items(
     changed: Sequence[object] = (),
 ) -> int:
     """Move the items that match `where` and may go to `target`; `changes` sets further columns. Returns how many."""
-    return _move(connection, "items", target, now, where, values, changes, changed)
+    cursor = connection.execute(
+        f"UPDATE items SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
+        f" WHERE state IN ({_sources(target)}) AND {where}",
+        (target, now, *changed, *values),
+    )
+    return cursor.rowcount
 
 
 def pass_on(
@@ -65,36 +69,5 @@ def pass_on(
     cursor = connection.execute(
         f"UPDATE items SET updated_at = ?, stage = ?, attempt = ?, crashes = 0 WHERE +state = 'ready' AND {where}",
         (now, stage, attempt, *values),
-    )
-    return cursor.rowcount
-
-
-def move_removals(
-    connection: sqlite3.Connection,
-    target: ItemState,
-    now: float,
-    where: str,
-    values: Sequence[object],
-    changes: str = "",
-    changed: Sequence[object] = (),
-) -> int:
-    """As `move_items`, of removals, which know the same moves."""
-    return _move(connection, "removals", target, now, where, values, changes, changed)
-
-
-def _move(
-    connection: sqlite3.Connection,
-    table: str,
-    target: ItemState,
-    now: float,
-    where: str,
-    values: Sequence[object],
-    changes: str,
-    changed: Sequence[object],
-) -> int:
-    cursor = connection.execute(
-        f"UPDATE {table} SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
-        f" WHERE state IN ({_sources(target)}) AND {where}",
-        (target, now, *changed, *values),
     )
     return cursor.rowcount

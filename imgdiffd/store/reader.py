@@ -1,7 +1,4 @@
-"""The database for programs that only read it: exports, the contact sheet, a look at a finished run.
-
-It owns a plain connection of its own; it does not know the daemon, and needs none.
-"""
+"""The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,8 +8,10 @@ from pathlib import Path
 
 from imgdiffd.errors import StoreError
 from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import jobs, removal_reports, reports, samples
+from imgdiffd.store import jobs, reports, samples
 from imgdiffd.store.connection import check, configure
+from imgdiffd.store.erasures import removal_samples
+from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, SampleRow
 
@@ -34,8 +33,9 @@ class Reader:
         try:
             with closing(sqlite3.connect(path, isolation_level=None)) as connection:
                 check(connection, path)
-                configure(connection, writer=False)
-                yield cls(connection)
+                with closing(_up_to_date(connection)) as current:
+                    configure(current, writer=False)
+                    yield cls(current)
         except sqlite3.Error as error:
             raise StoreError(
                 f"{path}: cannot be read: {error}", hint="start the daemon, or read it as its owner"
@@ -51,12 +51,10 @@ class Reader:
     def removal_samples(self, job: int | None = None) -> Iterator[RemovalSample]:
         """All samples of object removal by item, image and object, read page by page."""
         after = 0
-        while page := snapshot(
-            self._connection, partial(removal_reports.sampled_items, job=job, after=after, limit=PAGE)
-        ):
-            for item in page:
-                yield from removal_reports.samples_of(self._connection, item)
-            after = page[-1]
+        while page := snapshot(self._connection, partial(removal_samples, job=job, after=after, limit=PAGE)):
+            for _, found in page:
+                yield from found
+            after, _ = page[-1]
 
     def jobs(self, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""
@@ -69,3 +67,13 @@ class Reader:
     def item_story(self, item: int) -> ItemStory:
         """Everything known of an item. Raises InputError with code `unknown_item`."""
         return snapshot(self._connection, lambda c: samples.item_story(c, item))
+
+
+def _up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The database itself, or a temporary copy that SQLite deletes with its connection where the schema is older."""
+    if version_of(connection) == SCHEMA_VERSION:
+        return connection
+    copy = sqlite3.connect("", isolation_level=None)
+    connection.backup(copy)
+    migrate(copy)
+    return copy

@@ -1,16 +1,15 @@
-"""Results coming in: raw scores, texts and paths are kept, and items move as `imgdiffd.method.advance` decides.
-
-It owns what of a stage's output goes where, and the fence against stale results; it decides nothing itself.
-"""
+"""Results coming in: raw scores, texts and paths are kept, and items move as `imgdiffd.method.advance` decides."""
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.advance import Step, Subject, advance
 from imgdiffd.method.filters import Verdict
 from imgdiffd.method.messages import (
+    Candidate,
     CompareOutput,
     ContrastOutput,
     DescribeOutput,
@@ -22,11 +21,13 @@ from imgdiffd.method.messages import (
     VetOutput,
 )
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.store import removals
+from imgdiffd.method.removal_messages import EraseOutput, FoundBox, InspectOutput
+from imgdiffd.pipeline import PIPELINES, Pipeline, Stage, Task, priority_in
+from imgdiffd.store.erasures import keep_erasures, keep_inspections
+from imgdiffd.store.items import derive, parts_by_item
 from imgdiffd.store.jobs import complete_jobs
-from imgdiffd.store.moves import JOB_UNDER_WAY, move_items, pass_on
-from imgdiffd.store.rows import Recorded, TaskRow
+from imgdiffd.store.moves import MAY_MOVE, move_items, pass_on
+from imgdiffd.store.rows import Recorded
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
 from imgdiffd.store.values import dump_boxes, dump_scores, dump_words, load_scores
 
@@ -70,12 +71,16 @@ def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
     )
 
 
-def _keep_boxes(connection: sqlite3.Connection, output: LocateOutput, step: Step) -> None:
+def _keep_boxes(connection: sqlite3.Connection, output: LocateOutput | EraseOutput, step: Step) -> None:
+    found: Sequence[Candidate | FoundBox] = output.candidates if isinstance(output, LocateOutput) else output.found
     boxes = dump_boxes(
-        (candidate.image, candidate.box, candidate.scores, code_of(verdict), verdict.detail)
-        for candidate, verdict in zip(output.candidates, step.parts, strict=True)
+        (each.image, each.box, each.scores, code_of(verdict), verdict.detail)
+        for each, verdict in zip(found, step.parts, strict=True)
     )
     connection.execute("INSERT INTO candidates VALUES (?, ?)", (output.item, boxes))
+
+
+def _keep_regions(connection: sqlite3.Connection, output: LocateOutput, step: Step) -> None:
     connection.executemany(
         "INSERT INTO regions (item_id, number, candidate, image, x1, y1, x2, y2, scores)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -137,6 +142,7 @@ def _keep(
             _keep_judgement(connection, output)
         case LocateOutput():
             _keep_boxes(connection, output, step)
+            _keep_regions(connection, output, step)
         case DescribeOutput():
             _keep_descriptions(connection, output, step)
             _keep_verdicts_on_regions(connection, subject, step)
@@ -149,18 +155,36 @@ def _keep(
         case RenderOutput():
             _keep_samples(connection, output, job, subject, now)
             _keep_verdicts_on_regions(connection, subject, step)
+        case EraseOutput():
+            _keep_boxes(connection, output, step)
+            keep_erasures(connection, output)
+        case InspectOutput():
+            keep_inspections(connection, output, dict(zip(subject.objects, step.parts, strict=True)))
 
 
 _FENCED = (
-    "SELECT items.id, items.caption, items.job_id, items.profile_id, items.attempt, jobs.state AS job_state,"
-    " jobs.priority, pairs.width, pairs.height"
+    "SELECT items.id, coalesce(items.origin, items.id) AS caption_item, items.caption, items.job_id, items.profile_id,"
+    " items.attempt, jobs.state AS job_state, jobs.priority, pairs.width, pairs.height"
     " FROM json_each(?) AS batch CROSS JOIN items ON items.id = batch.value JOIN jobs ON jobs.id = items.job_id"
-    " LEFT JOIN pairs ON pairs.item_id = items.id"
-    f" WHERE items.state = 'ready' AND items.stage = ? AND {JOB_UNDER_WAY}"
+    " LEFT JOIN pairs ON pairs.item_id = coalesce(items.origin, items.id)"
+    f" WHERE items.state = 'ready' AND items.stage = ? AND {MAY_MOVE}"
 )
 _KEPT_REGIONS = (
     "SELECT item_id, number FROM regions WHERE item_id IN (SELECT value FROM json_each(?)) AND reason = ''"
     " ORDER BY item_id, number"
+)
+_ERASED = (
+    "SELECT item_id, image, number FROM erasures WHERE item_id IN (SELECT value FROM json_each(?))"
+    " ORDER BY item_id, image, number"
+)
+# What a stage's verdicts are about, where an earlier stage found it.
+_PARTS: Mapping[Stage, str] = MappingProxyType(
+    {
+        Stage.DESCRIBE: _KEPT_REGIONS,
+        Stage.CONTRAST: _KEPT_REGIONS,
+        Stage.RENDER: _KEPT_REGIONS,
+        Stage.INSPECT: _ERASED,
+    }
 )
 
 
@@ -169,19 +193,19 @@ def _subjects(
 ) -> dict[int, tuple[Subject, sqlite3.Row]]:
     """Those of the batch that are still where it found them, by item."""
     items = json.dumps(list(attempts))
-    regions: dict[int, list[int]] = {}
-    if DEPTH[stage] > DEPTH[Stage.LOCATE]:  # which finds them
-        for item, number in connection.execute(_KEPT_REGIONS, (items,)).fetchall():
-            regions.setdefault(item, []).append(number)
+    parts = parts_by_item(connection.execute(_PARTS[stage], (items,))) if stage in _PARTS else {}
     return {
-        row["id"]: (_subject(row, stage, tuple(regions.get(row["id"], ()))), row)
+        row["id"]: (_subject(row, stage, parts.get(row["id"], ())), row)
         for row in connection.execute(_FENCED, (items, stage)).fetchall()
         if row["attempt"] == attempts[row["id"]]
     }
 
 
-def _subject(row: sqlite3.Row, stage: Stage, regions: tuple[int, ...]) -> Subject:
-    return Subject(row["id"], stage, row["attempt"], row["caption"], row["width"] or 0, row["height"] or 0, regions)
+def _subject(row: sqlite3.Row, stage: Stage, parts: Sequence[sqlite3.Row]) -> Subject:
+    regions = () if stage is Stage.INSPECT else tuple(part["number"] for part in parts)
+    objects = tuple((part["image"], part["number"]) for part in parts) if stage is Stage.INSPECT else ()
+    size = row["width"] or 0, row["height"] or 0
+    return Subject(row["id"], stage, row["attempt"], row["caption"], *size, regions, objects)
 
 
 def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], now: float) -> None:
@@ -203,6 +227,12 @@ def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], n
             raise AssertionError(f"items {items} moved under their own transaction")
 
 
+def _captions_of(connection: sqlite3.Connection, items: Collection[int]) -> set[int]:
+    """The captions that these items are or were derived from."""
+    query = "SELECT coalesce(origin, id) FROM items WHERE id IN (SELECT value FROM json_each(?))"
+    return {row[0] for row in connection.execute(query, (json.dumps(list(items)),))} if items else set()
+
+
 def record(
     connection: sqlite3.Connection,
     stage: Stage,
@@ -212,36 +242,46 @@ def record(
     attempts: Mapping[int, int],
     seconds: float,
     now: float,
-    *,
-    removal: bool = False,
+    pipelines: Collection[Pipeline],
 ) -> Recorded:
     """Keep a batch's outputs and move its items. A result whose item is elsewhere by now is dropped and counted.
 
-    With `removal`, a pair that passes the similarity gate also waits for objects to be removed from it.
+    Items of those `pipelines` that start after this stage begin with the items that passed it.
     """
-    tasks: list[TaskRow] = []
+    tasks: list[Task] = []
     steps: list[Step] = []
     parts: list[tuple[int, Verdict]] = []  # with their job
     ended_in: dict[int, None] = {}
+    settled: set[int] = set()
     subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
+    stale = [output.item for output in outputs if output.item not in subjects]
     for output in outputs:
         if output.item not in subjects:
             continue
         subject, row = subjects.pop(output.item)  # its second result would be stale
         step = advance(subject, output, profile)
         _keep(connection, output, subject, step, row["job_id"], now)
-        if removal and stage is Stage.COMPARE and step.verdict.passed:
-            removals.create(connection, step.item, row["job_id"], subject.attempt, now)
         steps.append(step)
         parts += ((row["job_id"], verdict) for verdict in step.parts)
         if step.state is not ItemState.READY:
             ended_in[row["job_id"]] = None
-        elif row["job_state"] == JobState.ACTIVE:
-            group = str(row["profile_id"])
-            tasks.append(TaskRow(step.item, step.stage, step.attempt, group, row["priority"], 0))
+            settled.add(row["caption_item"])
+        elif row["job_state"] != JobState.PAUSED:
+            tasks.append(_task(step, row, profile))
     _move(connection, stage, steps, now)
+    for pipeline in pipelines:
+        if PIPELINES[pipeline].starts_after is stage and (
+            passed := [step.item for step in steps if step.verdict.passed]
+        ):
+            derive(connection, pipeline, passed, now)
     count_verdicts(connection, stage, parts)
     note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
     finished = tuple(step.item for step in steps if step.state is not ItemState.READY)
-    return Recorded(tuple(tasks), finished, len(outputs) - len(steps), tuple(done_jobs))
+    settled |= _captions_of(connection, stale)
+    return Recorded(tuple(tasks), finished, len(outputs) - len(steps), tuple(done_jobs), tuple(sorted(settled)))
+
+
+def _task(step: Step, row: sqlite3.Row, profile: Profile) -> Task:
+    priority = priority_in(step.stage, row["priority"])
+    return Task(step.item, step.stage, step.attempt, str(row["profile_id"]), priority, 0, profile.open_bytes)

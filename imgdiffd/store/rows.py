@@ -1,7 +1,4 @@
-"""What the store answers with: frozen records, one per object a caller may ask for.
-
-It owns the names of the fields; it does not know the tables behind them.
-"""
+"""What the store answers with: frozen records, one for each kind of answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +7,8 @@ from typing import Protocol
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import DEPTH, Stage
-from imgdiffd.store.removal_rows import RemovalProgress, RemovalStory
-from imgdiffd.store.stage_counts import StageCounts
+from imgdiffd.method.removal_messages import Erasure
+from imgdiffd.pipeline import DEPTH, Pipeline, Stage, Task
 
 
 class CaptionLike(Protocol):
@@ -46,7 +42,7 @@ Whole = tuple[Sequence[CaptionLike], Sequence[ProblemLike]]  # everything that a
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job. `states` counts its items; `duplicate_of` is the job that already did the same content and profile."""
+    """A job. `states` counts its captions; `duplicate_of` is the job that already did the same content and profile."""
 
     id: int
     name: str
@@ -76,45 +72,40 @@ class ProblemRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRow:
-    """An item that is READY in `stage`; only tasks of one `group` (a profile) may share a batch."""
-
-    item: int
-    stage: Stage
-    attempt: int
-    group: str
-    priority: int
-    crashes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of a batch's results.
 
-    `tasks` are the follow-ups of items whose job is ACTIVE, `finished` the items that ended, `stale` how many results
-    no longer matched their item and were dropped, `done_jobs` the jobs that ended with this batch.
+    `tasks` are the follow-ups of items whose job runs, `finished` the items that ended, `stale` how many results no
+    longer matched their item and were dropped, `done_jobs` the jobs that ended with this batch. `settled` are the
+    captions (origins of derived items) whose images may no longer be wanted: of all that ended or came too late.
     """
 
-    tasks: tuple[TaskRow, ...]
+    tasks: tuple[Task, ...]
     finished: tuple[int, ...]
     stale: int
     done_jobs: tuple[int, ...]
+    settled: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress(StageCounts):
-    """How many items are in which stage and state; an item's stage is where it waits or where it ended."""
+class Progress:
+    """How far the items of one pipeline are: counts by stage and state, where an item's stage is where it ended.
 
-    reasons: Mapping[str, int]
+    `lost` counts those that were rejected or failed, by stage and reason.
+    """
+
+    stages: Mapping[Stage, Mapping[ItemState, int]]
+    lost: Mapping[Stage, Mapping[str, int]]
     samples: int
 
-    def entered(self, stage: Stage) -> int:
-        """Items that reached `stage`, wherever they are now."""
-        return sum(sum(states.values()) for other, states in self.stages.items() if DEPTH[other] >= DEPTH[stage])
+    @property
+    def total(self) -> int:
+        """All items, wherever they are."""
+        return sum(sum(states.values()) for states in self.stages.values())
 
-    def waiting(self, stage: Stage) -> int:
-        """Items that are READY in `stage`."""
-        return self.stages.get(stage, {}).get(ItemState.READY, 0)
+    def in_state(self, state: ItemState) -> int:
+        """Items in `state`, whatever their stage."""
+        return sum(states.get(state, 0) for states in self.stages.values())
 
     def passed(self, stage: Stage) -> int:
         """Items that `stage` let through."""
@@ -122,32 +113,29 @@ class Progress(StageCounts):
         return beyond + self.stages.get(stage, {}).get(ItemState.SAMPLED, 0)
 
 
+ProgressOf = Mapping[Pipeline, Progress]
+
+
 @dataclass(frozen=True, slots=True)
 class FunnelCounts:
     """From captions to samples, with what was lost where.
 
-    `rejected` and `failed` count items by stage and reason; `verdicts` count parts of items by stage and reason, ''
-    being those that passed: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
-    render), objects (inspect).
+    `verdicts` count parts of items by stage and reason, '' being those that passed: answers (rewrite), pairs (vet),
+    boxes (locate, erase), regions (describe, contrast, render), objects (inspect).
     """
 
-    captions: int
     duplicates: int
     problems: int
-    rewritten: int
-    painted: int
-    alike: int
-    vetted: int
-    natural: int
-    boxes: int
-    regions: int
-    described: int
-    samples: int
-    items_sampled: int
-    rejected: Mapping[Stage, Mapping[str, int]]
-    failed: Mapping[Stage, Mapping[str, int]]
+    progress: ProgressOf
     verdicts: Mapping[Stage, Mapping[str, int]]
-    removals: RemovalProgress
+
+    def passed(self, stage: Stage) -> int:
+        """Parts that passed in `stage`."""
+        return self.verdicts.get(stage, {}).get("", 0)
+
+    def judged(self, stage: Stage) -> int:
+        """Parts that got a verdict in `stage`."""
+        return sum(self.verdicts.get(stage, {}).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +247,43 @@ class RegionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureRow:
+    """An erased object; texts, scores and images are empty before it was inspected, `reason` is '' while it is in.
+
+    `holder` is the side of the sample that still holds the object, `letter` its answer.
+    """
+
+    erasure: Erasure
+    text: str
+    scores: Scores
+    holder: str
+    letter: str
+    with_image: str
+    without_image: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalStory:
+    """Everything known of the item that object removal derived from a caption. `found` are all boxes it found."""
+
+    item: int
+    stage: Stage
+    state: ItemState
+    attempt: int
+    crashes: int
+    reason: str
+    detail: str
+    created_at: float
+    updated_at: float
+    found: tuple[CandidateRow, ...]
+    erasures: tuple[ErasureRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ItemStory:
-    """Everything known of one item."""
+    """Everything known of one caption and of what was derived from it."""
 
     item: int
     job: JobRow
@@ -281,4 +304,4 @@ class ItemStory:
     candidates: tuple[CandidateRow, ...]
     regions: tuple[RegionRow, ...]
     samples: tuple[SampleRow, ...]
-    removal: RemovalStory | None = None  # None: nothing was ever to be removed from its pair
+    removal: RemovalStory | None = None  # None: object removal never began with its pair

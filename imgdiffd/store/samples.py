@@ -1,9 +1,5 @@
-"""Finished samples, and the story of one item.
+"""Finished samples, and the story of one item."""
 
-It owns how rows of many tables become one record; it does not know the formats that they are exported to.
-"""
-
-import json
 import sqlite3
 from collections.abc import Iterable
 
@@ -11,9 +7,9 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Stage
-from imgdiffd.store import removal_reports
+from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import CandidateRow, ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
+from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
 from imgdiffd.store.values import load_scores, load_words
 
 _SAMPLES = """
@@ -123,15 +119,8 @@ def _pair(connection: sqlite3.Connection, item: int) -> PairRow | None:
         row["height"],
         row["seed"],
         load_scores(row["scores"]),
-        row["answer"] if "answer" in row.keys() else "",  # noqa: SIM118 - not there in version 1, which readers take
+        row["answer"],
     )
-
-
-def _candidates(connection: sqlite3.Connection, item: int) -> Iterable[CandidateRow]:
-    row = connection.execute("SELECT boxes FROM candidates WHERE item_id = ?", (item,)).fetchone()
-    for box in [] if row is None else json.loads(row["boxes"]):
-        x1, y1, x2, y2 = box["box"]
-        yield CandidateRow(box["image"], (x1, y1, x2, y2), box["scores"], box["reason"], box["detail"])
 
 
 def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
@@ -152,10 +141,16 @@ def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
 
 
 def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
-    """Everything known of the item. Raises InputError where there is none of that number."""
-    row = connection.execute("SELECT * FROM items WHERE id = ?", (item,)).fetchone()
+    """Everything known of the item; of a derived one, its origin's story, which holds it.
+
+    Raises InputError where there is none of that number.
+    """
+    row = connection.execute(
+        "SELECT * FROM items WHERE id = (SELECT coalesce(origin, id) FROM items WHERE id = ?)", (item,)
+    ).fetchone()
     if row is None:
         raise InputError(f"item {item}: unknown", code="unknown_item")
+    item = row["id"]
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
     return ItemStory(
         item=item,
@@ -174,8 +169,8 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         updated_at=row["updated_at"],
         rewrites=tuple(_rewrites(connection, item)),
         pair=_pair(connection, item),
-        candidates=tuple(_candidates(connection, item)),
+        candidates=candidates(connection, item),
         regions=tuple(_regions(connection, item)),
         samples=tuple(_sample(sample) for sample in samples),
-        removal=removal_reports.story(connection, item),
+        removal=removal_story(connection, item),
     )

@@ -1,4 +1,4 @@
--- Version 3. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
+-- Version 4. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -39,8 +39,10 @@ CREATE TABLE problems (
 ) STRICT;
 CREATE INDEX problems_job ON problems (job_id, line);
 
+-- A work item goes through the stages of one pipeline. It begins as a caption, or is derived from the item that began
+-- as one, its origin, whose caption and attempt it shares and whose pair it works on.
 CREATE TABLE items (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: picture names are made of it
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: image names are made of it
     job_id      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     profile_id  INTEGER NOT NULL REFERENCES profiles,
     line        INTEGER NOT NULL,
@@ -54,38 +56,42 @@ CREATE TABLE items (
     reason      TEXT NOT NULL DEFAULT '',
     detail      TEXT NOT NULL DEFAULT '',
     created_at  REAL NOT NULL,
-    updated_at  REAL NOT NULL
+    updated_at  REAL NOT NULL,
+    pipeline    TEXT NOT NULL DEFAULT 'replacement',
+    origin      INTEGER REFERENCES items ON DELETE CASCADE  -- NULL: it is a caption
 ) STRICT;
-CREATE UNIQUE INDEX items_caption ON items (profile_id, caption_sha) WHERE state <> 'cancelled';
+CREATE UNIQUE INDEX items_caption ON items (profile_id, caption_sha) WHERE state <> 'cancelled' AND origin IS NULL;
 CREATE INDEX items_ready ON items (stage, job_id, id, attempt, crashes, state) WHERE state = 'ready';  -- covers READY_ITEMS
 CREATE INDEX items_failed ON items (reason, job_id) WHERE state = 'failed';
-CREATE INDEX items_job ON items (job_id);
+CREATE INDEX items_job ON items (job_id, origin);
+CREATE UNIQUE INDEX items_origin ON items (origin, pipeline) WHERE origin IS NOT NULL;
 
--- How many items of each job are where: kept by triggers, so that status never counts rows.
+-- How many items of each job and pipeline are where: kept by triggers, so that status never counts rows.
 CREATE TABLE counts (
-    job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
-    stage  TEXT NOT NULL,
-    state  TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    n      INTEGER NOT NULL,
-    PRIMARY KEY (job_id, stage, state, reason)
+    job_id   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    pipeline TEXT NOT NULL,
+    stage    TEXT NOT NULL,
+    state    TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    n        INTEGER NOT NULL,
+    PRIMARY KEY (job_id, pipeline, stage, state, reason)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX counts_ready ON counts (stage, job_id) WHERE state = 'ready' AND n > 0;
+CREATE INDEX counts_ready ON counts (stage, job_id, pipeline) WHERE state = 'ready' AND n > 0;
 
 CREATE TRIGGER items_inserted AFTER INSERT ON items BEGIN
-    INSERT INTO counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+    INSERT INTO counts VALUES (NEW.job_id, NEW.pipeline, NEW.stage, NEW.state, NEW.reason, 1)
         ON CONFLICT DO UPDATE SET n = n + 1;
 END;
 CREATE TRIGGER items_moved AFTER UPDATE OF stage, state, reason ON items
 WHEN (OLD.stage, OLD.state, OLD.reason) <> (NEW.stage, NEW.state, NEW.reason) BEGIN
-    UPDATE counts SET n = n - 1
-        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
-    INSERT INTO counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
+    UPDATE counts SET n = n - 1 WHERE job_id = OLD.job_id AND pipeline = OLD.pipeline
+        AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+    INSERT INTO counts VALUES (NEW.job_id, NEW.pipeline, NEW.stage, NEW.state, NEW.reason, 1)
         ON CONFLICT DO UPDATE SET n = n + 1;
 END;
 CREATE TRIGGER items_deleted AFTER DELETE ON items BEGIN
-    UPDATE counts SET n = n - 1
-        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
+    UPDATE counts SET n = n - 1 WHERE job_id = OLD.job_id AND pipeline = OLD.pipeline
+        AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
 END;
 
 CREATE TABLE rewrites (
@@ -125,7 +131,7 @@ CREATE TABLE regions (
     item_id    INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
     number     INTEGER NOT NULL,  -- from 0, the most different first
     candidate  INTEGER NOT NULL,  -- its place in candidates.boxes
-    image      INTEGER NOT NULL,  -- 1 or 2: the picture in which the box was found
+    image      INTEGER NOT NULL,  -- 1 or 2: the image in which the box was found
     x1         INTEGER NOT NULL,
     y1         INTEGER NOT NULL,
     x2         INTEGER NOT NULL,
@@ -133,7 +139,7 @@ CREATE TABLE regions (
     scores     TEXT NOT NULL,
     text1      TEXT NOT NULL DEFAULT '',
     text2      TEXT NOT NULL DEFAULT '',
-    left_side  INTEGER NOT NULL DEFAULT 0,  -- 1 or 2: the picture that stands on the left
+    left_side  INTEGER NOT NULL DEFAULT 0,  -- 1 or 2: the image that stands on the left
     difference TEXT NOT NULL DEFAULT '',
     reason     TEXT NOT NULL DEFAULT '',  -- '': still in
     detail     TEXT NOT NULL DEFAULT '',
@@ -153,52 +159,10 @@ CREATE TABLE samples (
 ) STRICT;
 CREATE INDEX samples_job ON samples (job_id, id);
 
--- Object removal: what becomes of a pair that passed the similarity gate, beside its caption's own way.
-CREATE TABLE removals (
-    item_id    INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
-    job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
-    attempt    INTEGER NOT NULL,  -- the item's when it passed
-    stage      TEXT NOT NULL,
-    state      TEXT NOT NULL,
-    crashes    INTEGER NOT NULL DEFAULT 0,
-    reason     TEXT NOT NULL DEFAULT '',
-    detail     TEXT NOT NULL DEFAULT '',
-    boxes      TEXT NOT NULL DEFAULT '[]',  -- as in candidates: every box that was found, in the removal's pixels
-    created_at REAL NOT NULL,
-    updated_at REAL NOT NULL
-) STRICT;
-CREATE INDEX removals_ready ON removals (stage, job_id, item_id, attempt, crashes) WHERE state = 'ready';
-CREATE INDEX removals_job ON removals (job_id, state, item_id);
-
-CREATE TABLE removal_counts (
-    job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
-    stage  TEXT NOT NULL,
-    state  TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    n      INTEGER NOT NULL,
-    PRIMARY KEY (job_id, stage, state, reason)
-) STRICT, WITHOUT ROWID;
-
-CREATE TRIGGER removals_inserted AFTER INSERT ON removals BEGIN
-    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
-        ON CONFLICT DO UPDATE SET n = n + 1;
-END;
-CREATE TRIGGER removals_moved AFTER UPDATE OF stage, state, reason ON removals
-WHEN (OLD.stage, OLD.state, OLD.reason) <> (NEW.stage, NEW.state, NEW.reason) BEGIN
-    UPDATE removal_counts SET n = n - 1
-        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
-    INSERT INTO removal_counts VALUES (NEW.job_id, NEW.stage, NEW.state, NEW.reason, 1)
-        ON CONFLICT DO UPDATE SET n = n + 1;
-END;
-CREATE TRIGGER removals_deleted AFTER DELETE ON removals BEGIN
-    UPDATE removal_counts SET n = n - 1
-        WHERE job_id = OLD.job_id AND stage = OLD.stage AND state = OLD.state AND reason = OLD.reason;
-END;
-
--- One thing taken out of one picture of a pair. Sides and letter follow from the seed.
+-- An object erased from an image of the origin's pair. Sides and letter follow from the seed.
 CREATE TABLE erasures (
-    item_id       INTEGER NOT NULL REFERENCES removals ON DELETE CASCADE,
-    image         INTEGER NOT NULL,  -- 1 or 2: the picture that it was taken out of
+    item_id       INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,  -- of pipeline removal
+    image         INTEGER NOT NULL,  -- 1 or 2: the image that it was erased from
     number        INTEGER NOT NULL,  -- from 0, the most different first
     x1            INTEGER NOT NULL,
     y1            INTEGER NOT NULL,
@@ -219,7 +183,7 @@ CREATE TABLE erasures (
 ) STRICT, WITHOUT ROWID;
 
 -- Verdicts on the parts of items: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
--- render), things (inspect).
+-- render), objects (inspect).
 CREATE TABLE verdicts (
     job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     stage  TEXT NOT NULL,

@@ -1,12 +1,9 @@
-"""The database as the rest of the daemon sees it: questions and changes, each one call.
+"""The database as the rest of the daemon sees it: questions and changes, each one call."""
 
-It owns which calls read and which write; the statements are in the modules beside it.
-"""
-
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +12,10 @@ from anyio import CancelScope, to_thread
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import REMOVAL_STAGES, Stage
-from imgdiffd.store import images, items, jobs, meta, removal_reports, removals, reports, results, samples
+from imgdiffd.pipeline import Pipeline, Stage, Task
+from imgdiffd.store import images, items, jobs, meta, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.read_pool import ReadPool
-from imgdiffd.store.removal_rows import RemovalProgress
 from imgdiffd.store.rows import (
     CaptionLike,
     FunnelCounts,
@@ -27,16 +23,16 @@ from imgdiffd.store.rows import (
     JobRow,
     ProblemLike,
     ProblemRow,
-    Progress,
+    ProgressOf,
     Recorded,
     SampleRow,
-    TaskRow,
     Timing,
     Whole,
 )
 from imgdiffd.store.writer import Writer
 
 PAGE = 500  # samples a question when they are streamed
+BACKFILL_CHUNK = 5000  # pairs in one operation
 
 Clock = Callable[[], float]
 Missing = Callable[[Collection[str]], Collection[str]]  # those of these images that are gone
@@ -45,8 +41,7 @@ Missing = Callable[[Collection[str]], Collection[str]]  # those of these images 
 class Store:
     """One open database. Changes return once they are durable; cancelling the caller does not undo them.
 
-    With `removal`, pairs that pass the similarity gate also wait for objects to be removed from them; to whoever takes
-    tasks, such a removal is its item's number negated. Without, those that wait go on waiting. Every call may raise
+    Without `removal`, items of object removal do not begin, and those that wait go on waiting. Every call may raise
     StoreError. A change that names an unknown job, or one that is not in a state for it, raises InputError with code
     `unknown_job` or `wrong_job_state` and changes nothing.
     """
@@ -58,7 +53,7 @@ class Store:
         self._read = readers.ask
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
-        self._removal = removal
+        self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
         self.instance = instance  # of this database, for ever
 
     @classmethod
@@ -84,7 +79,7 @@ class Store:
                 ReadPool.open(path) as readers,
             ):
                 if not removal:
-                    await writer.submit(meta.miss_pairs)
+                    await writer.submit(meta.need_backfill)
                 yield cls(writer, readers, clock, await writer.submit(meta.instance), removal=removal)
 
     # Jobs coming in
@@ -138,26 +133,26 @@ class Store:
         return await self._write(lambda c: jobs.resume(c, job, now))
 
     async def cancel(self, job: int) -> JobRow:
-        """The job and its READY items and removals are CANCELLED; of a job that is DONE, just the READY removals."""
+        """The job and its READY items are CANCELLED; of a job that is DONE, just the items that it left behind."""
         now = self._clock()
         with CancelScope(shield=True):
-            abandoned = 0
-            while count := await self._write(lambda c: removals.abandon(c, job, now)):
-                abandoned += count
-            if not abandoned:
+            rest = 0
+            while count := await self._write(lambda c: jobs.cancel_rest(c, job, now)):
+                rest += count
+            if not rest:
                 await self._write(lambda c: jobs.cancel(c, job, now))
             await self._cancel_leftovers()
         return await self._read(lambda c: jobs.known_job(c, job))
 
     async def _cancel_leftovers(self) -> None:
         now = self._clock()
-        while await self._write(lambda c: jobs.cancel_leftovers(c, now) + removals.cancel_leftovers(c, now)):
+        while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
             pass
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
-        """FAILED items and removals READY again, of one job or reason where given; returns how many."""
+        """FAILED items READY again, of one job or reason where given; returns how many."""
         now = self._clock()
-        return await self._write(lambda c: jobs.retry(c, job, reason, now) + removals.retry(c, job, reason, now))
+        return await self._write(lambda c: jobs.retry(c, job, reason, now))
 
     async def jobs(self, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""
@@ -173,23 +168,18 @@ class Store:
 
     # Work
 
-    async def ready_tasks(self, room: int, held: Collection[int]) -> list[TaskRow]:
-        """At most `room` READY items of ACTIVE jobs not `held`: downstream first, then priority, jobs in turn, age.
+    async def ready_tasks(self, room: int, held: Collection[int]) -> list[Task]:
+        """At most `room` READY items of jobs that run, not `held`.
 
-        Behind them, with `removal`, the READY removals.
+        In this order: the background last, downstream stages first, priority, fair shares of jobs, age.
         """
-        taken = frozenset(held)
-
-        def ask(connection: sqlite3.Connection) -> list[TaskRow]:
-            found = items.ready_tasks(connection, room, taken)
-            return found + (removals.ready_tasks(connection, room - len(found), taken) if self._removal else [])
-
-        return await self._read(ask)
+        taken, pipelines = frozenset(held), self._pipelines
+        tasks = await self._read(lambda c: items.ready_tasks(c, room, taken, pipelines))
+        return [replace(task, open_bytes=(await self.profile_of(task.group)).open_bytes) for task in tasks]
 
     async def stage_inputs(self, stage: Stage, wanted: Sequence[int]) -> list[StageInput]:
         """The stage's inputs in order, without items that are no longer READY in it."""
-        way = removals if stage in REMOVAL_STAGES else items
-        return await self._read(lambda c: way.stage_inputs(c, stage, wanted))
+        return await self._read(lambda c: items.stage_inputs(c, stage, wanted))
 
     async def profile_of(self, group: str) -> Profile:
         """The profile that a task's group stands for."""
@@ -208,40 +198,33 @@ class Store:
     ) -> Recorded:
         """Keep a batch's results and move its items, in one transaction; stale results are dropped and counted."""
         now = self._clock()
-        way = removals.record if stage in REMOVAL_STAGES else partial(results.record, removal=self._removal)
-        return await self._write(lambda c: way(c, stage, device, profile, outputs, attempts, seconds, now))
+        batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines)
+        return await self._write(lambda c: results.record(c, *batch))
 
     async def record_crashes(self, crashed: Collection[int]) -> None:
         """Each of these killed or broke a worker alone."""
         now = self._clock()
-        of_items, of_removals = [item for item in crashed if item >= 0], [item for item in crashed if item < 0]
-
-        def count(connection: sqlite3.Connection) -> None:
-            items.record_crashes(connection, of_items, now)
-            removals.record_crashes(connection, of_removals, now)
-
-        await self._write(count)
+        await self._write(lambda c: items.record_crashes(c, crashed, now))
 
     async def quarantine(self, item: int, reason: str, detail: str) -> bool:
         """The item is FAILED; False where it had ended already."""
         now = self._clock()
-        way = removals if item < 0 else items
-        return await self._write(lambda c: way.quarantine(c, item, reason, detail, now))
+        return await self._write(lambda c: items.quarantine(c, item, reason, detail, now))
 
     async def backfill_pairs(self, missing: Missing = lambda names: ()) -> None:
-        """Have the pairs wait for object removal that passed the similarity gate while there was none.
+        """Begin object removal with the pairs that passed the similarity gate while the daemon ran without it.
 
-        Not those of whose images `missing`, called in a thread, names one: they were not kept.
+        Not with those of whose images `missing`, called in a thread, names one: they were not kept.
         """
         now, after = self._clock(), 0
-        if await self._read(lambda c: meta.get(c, meta.ADOPTED) == "yes"):
+        if await self._read(lambda c: meta.get(c, meta.BACKFILLED) == "yes"):
             return
-        while pairs := await self._read(partial(images.missed_pairs, after=after, limit=removals.ADOPT_CHUNK)):
+        while pairs := await self._read(partial(images.missed_pairs, after=after, limit=BACKFILL_CHUNK)):
             gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
             there = [item for item, *pair in pairs if not gone.intersection(pair)]
-            await self._write(partial(removals.backfill, items=there, now=now))
+            await self._write(partial(items.derive, pipeline=Pipeline.REMOVAL, origins=there, now=now))
             after = pairs[-1][0]
-        await self._write(lambda c: meta.put(c, meta.ADOPTED, "yes"))
+        await self._write(lambda c: meta.put(c, meta.BACKFILLED, "yes"))
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole was paused; survives a restart."""
@@ -253,17 +236,13 @@ class Store:
 
     # Reports
 
-    async def progress(self, job: int | None = None) -> Progress:
-        """Counts per stage and state."""
+    async def progress(self, job: int | None = None) -> ProgressOf:
+        """Counts per pipeline, stage and state."""
         return await self._read(lambda c: reports.progress(c, job))
 
-    async def progress_of(self, wanted: Collection[int]) -> dict[int, Progress]:
+    async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The same of each of these jobs that has captions, in one question."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
-
-    async def removals(self) -> Mapping[int, RemovalProgress]:
-        """Where the removals of each job are that has any, and what came of them."""
-        return await self._read(removal_reports.progress_of_jobs)
 
     async def funnel(self, job: int | None = None) -> FunnelCounts:
         """From captions to samples, with reasons."""
@@ -287,7 +266,7 @@ class Store:
 
     async def images(self, of: range) -> Mapping[int, ItemImages]:
         """The images of the items `of` that rows name, by item, with what says whether they are wanted."""
-        return await self._read(lambda c: images.images(c, of, removal=self._removal))
+        return await self._read(lambda c: images.images(c, of, removal=Pipeline.REMOVAL in self._pipelines))
 
     async def items_of(self, job: int) -> range:
         """The job's items, others perhaps among them."""

@@ -1,11 +1,8 @@
-"""How lists and scores are kept in a column: JSON that SQLite's own functions can read.
-
-It owns that format; it does not know the tables.
-"""
+"""How lists and scores are kept in a column: JSON that SQLite's own functions can read."""
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from imgdiffd.method.messages import Box, Scores
 
@@ -30,6 +27,13 @@ def dump_boxes(boxes: Iterable[tuple[int, Box, Mapping[str, float], str, str]]) 
             for image, box, scores, reason, detail in boxes
         ]
     )
+
+
+def load_boxes(text: str) -> Iterator[tuple[int, Box, Scores, str, str]]:
+    """The boxes kept as `text`, each as `dump_boxes` took it."""
+    for kept in json.loads(text):
+        x1, y1, x2, y2 = kept["box"]
+        yield kept["image"], (x1, y1, x2, y2), kept["scores"], kept["reason"], kept["detail"]
 
 
 def load_scores(text: str) -> Scores:

@@ -1,14 +1,11 @@
-"""Drives a real store as the daemon would: submits captions, takes tasks, records made-up answers.
-
-It owns the order of the calls; it does not know what they must lead to.
-"""
+"""Drives a real store as the daemon would: submits captions, takes tasks, records made-up answers."""
 
 import hashlib
 from collections.abc import Sequence
 
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import Stage
-from imgdiffd.store import JobRow, Recorded, Store, TaskRow
+from imgdiffd.pipeline import Pipeline, Stage, Task
+from imgdiffd.store import JobRow, Progress, Recorded, Store
 from tests.fakes.answers import PROFILE, Caption, answers, captions
 
 MANY = 100_000
@@ -31,7 +28,7 @@ async def submit(
 
 
 async def record(
-    store: Store, tasks: Sequence[TaskRow], *, passes: bool = True, boxes: int = 2, profile: Profile = PROFILE
+    store: Store, tasks: Sequence[Task], *, passes: bool = True, boxes: int = 2, profile: Profile = PROFILE
 ) -> Recorded:
     """Run one batch of tasks that are all in the same stage."""
     stage = tasks[0].stage
@@ -40,12 +37,12 @@ async def record(
     return await store.record(stage, "cpu:0", profile, outputs, {task.item: task.attempt for task in tasks}, 0.5)
 
 
-async def ready(store: Store) -> list[TaskRow]:
+async def ready(store: Store) -> list[Task]:
     """Every task that could be taken now."""
     return await store.ready_tasks(MANY, ())
 
 
-async def advance_to(store: Store, stage: Stage) -> list[TaskRow]:
+async def advance_to(store: Store, stage: Stage) -> list[Task]:
     """Let every ready item pass until all of them wait in `stage`."""
     while tasks := [task for task in await ready(store) if task.stage is not stage]:
         await record(store, [task for task in tasks if task.stage is tasks[0].stage])
@@ -56,3 +53,8 @@ async def finish(store: Store) -> None:
     """Let every ready item pass to its end."""
     while tasks := await ready(store):
         await record(store, [task for task in tasks if task.stage is tasks[0].stage])
+
+
+async def progress_of(store: Store, job: int | None = None, pipeline: Pipeline = Pipeline.REPLACEMENT) -> Progress:
+    """Where the items of one pipeline are, of `job` or of all jobs."""
+    return (await store.progress(job))[pipeline]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.pipeline import Stage
-from imgdiffd.store import Store, TaskRow
+from imgdiffd.pipeline import Stage, Task
+from imgdiffd.store import Store
 from imgdiffd.store.fair_share import fair_order
 from tests.fakes.answers import captions
 from tests.fakes.store_driver import MANY, advance_to, record, submit
@@ -15,7 +15,7 @@ from tests.fakes.store_driver import MANY, advance_to, record, submit
 pytestmark = pytest.mark.anyio
 
 
-def jobs(tasks: list[TaskRow], last_of_first: int) -> list[int]:
+def jobs(tasks: list[Task], last_of_first: int) -> list[int]:
     return [1 if task.item <= last_of_first else 2 for task in tasks]
 
 
@@ -68,10 +68,10 @@ async def test_what_a_job_has_under_way_in_any_stage_counts(tmp_path: Path) -> N
 async def test_turns_read_no_more_than_they_give() -> None:
     read: list[int] = []
 
-    def rows(job: int) -> list[TaskRow]:
-        return [TaskRow(100 * job + number, Stage.REWRITE, 0, "g", 0, 0) for number in range(50)]
+    def rows(job: int) -> list[Task]:
+        return [Task(100 * job + number, Stage.REWRITE, 0, "g", 0, 0) for number in range(50)]
 
-    def reading(job: int) -> Iterator[TaskRow]:
+    def reading(job: int) -> Iterator[Task]:
         for row in rows(job):
             read.append(row.item)
             yield row

@@ -13,7 +13,7 @@ from imgdiffd.job import TERMINAL_ITEM_STATES, JobState
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.store import Store
 from tests.fakes.disk import FaultyDisk, available, faulty_disk
-from tests.fakes.store_driver import finish, ready, record, submit
+from tests.fakes.store_driver import finish, progress_of, ready, record, submit
 
 pytestmark = [
     pytest.mark.anyio,
@@ -89,7 +89,7 @@ async def test_a_refused_call_loses_nothing_acknowledged_and_the_next_start_fini
                 if job.state is JobState.PAUSED:
                     await store.resume(job.id)
             await finish(store)
-            progress = await store.progress()
+            progress = await progress_of(store)
             ended = sum(progress.in_state(state) for state in TERMINAL_ITEM_STATES)
             assert ended == CAPTIONS, number
         assert _is_whole(path), number

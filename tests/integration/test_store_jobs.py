@@ -10,7 +10,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store
 from imgdiffd.store import jobs as statements
 from tests.fakes.answers import PROFILE, Caption, Problem, captions
-from tests.fakes.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -166,7 +166,7 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
         row = await store.job(job.id)
         assert row is not None
         assert (row.state, row.states) == (JobState.DONE, {ItemState.FAILED: 3})
-        assert (await store.progress()).reasons == {"worker_died": 2, "stage_error": 1}
+        assert (await progress_of(store)).lost == {Stage.REWRITE: {"worker_died": 2, "stage_error": 1}}
         assert await store.retry(reason="worker_died") == 2
         row = await store.job(job.id)
         assert row is not None

@@ -16,8 +16,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from imgdiffd.errors import InputError
 from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
 from imgdiffd.method.messages import StageOutput
-from imgdiffd.pipeline import Stage
-from imgdiffd.store import Store, TaskRow
+from imgdiffd.pipeline import Stage, Task
+from imgdiffd.store import Store
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.fakes.store_driver import MANY, finish
 
@@ -31,7 +31,7 @@ class StoreMachine(RuleBasedStateMachine):
     `batches` are results that a worker still owes: by the time that they are recorded, anything may have happened.
     """
 
-    batches: Bundle[tuple[Stage, list[TaskRow], list[StageOutput]]] = Bundle("batches")
+    batches: Bundle[tuple[Stage, list[Task], list[StageOutput]]] = Bundle("batches")
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=batches, room=st.integers(1, 5), passes=st.integers(0, 3), hold=st.booleans())
     def take(self, room: int, passes: int, hold: bool) -> Any:
-        async def work() -> tuple[Stage, list[TaskRow], list[StageOutput]] | None:
+        async def work() -> tuple[Stage, list[Task], list[StageOutput]] | None:
             tasks = await self.store.ready_tasks(room, ())
             if not tasks:
                 return None
@@ -100,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
         return multiple(batch, batch) if hold else batch  # held twice: a late worker answers again
 
     @rule(batch=consumes(batches))
-    def record(self, batch: tuple[Stage, list[TaskRow], list[StageOutput]]) -> None:
+    def record(self, batch: tuple[Stage, list[Task], list[StageOutput]]) -> None:
         stage, tasks, outputs = batch
         attempts = {task.item: task.attempt for task in tasks}
         recorded = self.run(self.store.record(stage, "cpu:0", PROFILE, outputs, attempts, 0.1))

@@ -16,7 +16,7 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import connected, run_on
 from tests.fakes.answers import PROFILE, captions
-from tests.fakes.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -117,7 +117,7 @@ async def test_a_restart_drops_half_read_jobs_and_their_file_is_read_anew(tmp_pa
     async with Store.open(path) as store:
         assert [job.id for job in await store.drop_unread_jobs()] == [half.id]
         assert await store.job(half.id) is None
-        assert (await store.progress()).total == 3
+        assert (await progress_of(store)).total == 3
         again = await store.add_job("half", "/inbox/half", "hash", PROFILE)
         assert again.duplicate_of is None
         assert await store.add_captions(again.id, captions(3, start=100)) == (3, 0)
@@ -136,7 +136,7 @@ async def test_interrupted_work_keeps_earlier_results_and_is_taken_up_where_it_s
         tasks = await ready(store)
         assert [task.stage for task in tasks] == [Stage.DESCRIBE] * 2 + [Stage.LOCATE] * 2
         await finish(store)
-        assert (await store.progress()).in_state(ItemState.SAMPLED) == 4
+        assert (await progress_of(store)).in_state(ItemState.SAMPLED) == 4
         assert len({(row.item, row.region) for row in await store.samples()}) == len(await store.samples()) == 8
 
 
@@ -173,7 +173,7 @@ async def test_a_process_killed_in_a_transaction_leaves_exactly_what_was_committ
         assert [task.stage for task in await ready(store)] == [Stage.GENERATE] * 3 + [Stage.REWRITE] * 3
         await finish(store)
         assert [job.state for job in await store.jobs()] == [JobState.DONE]
-        assert (await store.progress()).in_state(ItemState.SAMPLED) == 6
+        assert (await progress_of(store)).in_state(ItemState.SAMPLED) == 6
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -11,11 +11,12 @@ from imgdiffd.errors import InputError
 from imgdiffd.images.sweep import folders, superfluous
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.removal_messages import EraseInput, InspectInput
-from imgdiffd.pipeline import REMOVAL_STAGES, Stage
+from imgdiffd.pipeline import PIPELINES, Pipeline, Stage, Task
 from imgdiffd.settings import KeepImages
-from imgdiffd.store import Reader, RemovalStory, Store, TaskRow, removals
+from imgdiffd.store import Progress, Reader, RemovalStory, Store, jobs
+from imgdiffd.store import store as store_module
 from tests.fakes.answers import PROFILE, answers, captions
-from tests.fakes.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
 from tests.integration.test_store_migration import old_database
 
 pytestmark = pytest.mark.anyio
@@ -29,9 +30,20 @@ async def story_of(store: Store, item: int) -> RemovalStory:
     return story
 
 
-async def captions_done(store: Store) -> list[TaskRow]:
+async def removal_of(store: Store, job: int | None = None) -> Progress:
+    return await progress_of(store, job, Pipeline.REMOVAL)
+
+
+def origins(path: Path, tasks: list[Task]) -> list[int]:
+    """The captions that the tasks' items are derived from."""
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT origin FROM items WHERE id = ?"
+        return [connection.execute(query, (task.item,)).fetchone()[0] for task in tasks]
+
+
+async def captions_done(store: Store) -> list[Task]:
     """Let every caption pass to its end; what is ready then."""
-    while tasks := [task for task in await ready(store) if task.item > 0]:
+    while tasks := [task for task in await ready(store) if task.stage not in PIPELINES[Pipeline.REMOVAL].stages]:
         await record(store, [task for task in tasks if task.stage is tasks[0].stage])
     return await ready(store)
 
@@ -45,11 +57,11 @@ async def test_only_a_pair_that_passes_the_similarity_gate_waits_for_removal_and
             tasks = await advance_to(store, Stage.COMPARE)
             await record(store, tasks[:1], passes=False)
             await record(store, tasks[1:])
-            removal = [task for task in await ready(store) if task.stage in REMOVAL_STAGES]
+            removal = [task for task in await ready(store) if task.stage in PIPELINES[Pipeline.REMOVAL].stages]
             wanted = [task.item for task in tasks[1:]] if asked else []
-            assert [-task.item for task in removal] == wanted
-            assert [progress.total for progress in (await store.removals()).values()] == ([2] if asked else [])
-            assert set(await store.removals()) <= {job.id}
+            assert origins(tmp_path / name, removal) == wanted
+            assert all(task.item > 3 for task in removal)
+            assert (await removal_of(store, job.id)).total == (2 if asked else 0)
 
 
 async def test_removals_come_behind_every_caption_also_of_a_background_job(tmp_path: Path) -> None:
@@ -75,30 +87,31 @@ async def test_a_job_is_done_with_its_captions_and_its_removals_go_on_to_samples
         first, second = await captions_done(store)
         assert (await store.jobs())[0].state is JobState.DONE
         [given] = await store.stage_inputs(Stage.ERASE, [first.item])
-        assert given == EraseInput(1, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1)
+        assert given == EraseInput(first.item, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1)
         recorded = await record(store, [first])
-        assert [(task.item, task.stage) for task in recorded.tasks] == [(-1, Stage.INSPECT)]
-        assert (await record(store, [second], passes=False)).finished == (-2,)
-        [given] = await store.stage_inputs(Stage.INSPECT, [-1])
+        assert [(task.item, task.stage) for task in recorded.tasks] == [(first.item, Stage.INSPECT)]
+        rejected = await record(store, [second], passes=False)
+        assert (rejected.finished, rejected.settled) == ((second.item,), (2,))
+        [given] = await store.stage_inputs(Stage.INSPECT, [first.item])
         assert isinstance(given, InspectInput)
         assert [(each.image, each.index, each.erased) for each in given.erasures] == [
             (1, 0, "1-1-1-e0.png"),
             (2, 0, "1-1-2-e0.png"),
         ]
         recorded = await record(store, list(recorded.tasks))
-        assert (recorded.tasks, recorded.finished, recorded.stale) == ((), (-1,), 0)
+        assert (recorded.tasks, recorded.finished, recorded.stale) == ((), (first.item,), 0)
         assert await ready(store) == []
-        progress = (await store.removals())[job.id]
+        progress = await removal_of(store, job.id)
         assert (progress.total, progress.samples) == (2, 2)
         assert progress.stages == {Stage.INSPECT: {ItemState.SAMPLED: 1}, Stage.ERASE: {ItemState.REJECTED: 1}}
         assert progress.lost == {Stage.ERASE: {"nothing_to_erase": 1}}
-        assert (await store.funnel(job.id)).removals == progress
+        assert (await store.funnel(job.id)).progress[Pipeline.REMOVAL] == progress
         assert (await store.funnel()).verdicts[Stage.INSPECT] == {"": 2}
         story = await story_of(store, 1)
         assert [(row.letter, row.reason, row.with_image) for row in story.erasures] == [
             ({"left": "A", "right": "B"}[row.holder], "", f"1-1-{row.erasure.image}-with.png") for row in story.erasures
         ]
-        assert Counter(reason for _, reason in story.found) == {"crops_too_similar": 2, "": 2}
+        assert Counter(box.reason for box in story.found) == {"crops_too_similar": 2, "": 2}
     with Reader.open(path) as reader:
         samples = list(reader.removal_samples(job.id))
         assert [(each.erasure.image, each.original, each.erased, each.caption) for each in samples] == [
@@ -127,8 +140,8 @@ async def test_a_result_that_comes_twice_or_late_changes_nothing(tmp_path: Path)
         one, other = await captions_done(store)
         inputs = await store.stage_inputs(Stage.ERASE, [one.item, other.item])
 
-        async def give(tasks: list[TaskRow], attempt: int = 1) -> int:
-            outputs = [each for each in answers(inputs) if -each.item in {task.item for task in tasks}]
+        async def give(tasks: list[Task], attempt: int = 1) -> int:
+            outputs = [each for each in answers(inputs) if each.item in {task.item for task in tasks}]
             attempts = {task.item: attempt for task in tasks}
             return (await store.record(Stage.ERASE, "cpu:0", PROFILE, outputs, attempts, 0.5)).stale
 
@@ -155,13 +168,13 @@ async def test_crashes_and_setting_aside_are_the_removals_own_and_retry_brings_i
         story = await story_of(store, 1)
         assert (story.state, story.reason, story.detail, story.crashes) == (ItemState.FAILED, "broke_erase", "boom", 2)
         assert (await store.item_story(1)).state is ItemState.SAMPLED
-        assert (await store.removals())[job.id].lost == {Stage.ERASE: {"broke_erase": 1}}
+        assert (await removal_of(store, job.id)).lost == {Stage.ERASE: {"broke_erase": 1}}
         assert [await store.retry(job.id, "broke_inspect"), await store.retry(job.id, "broke_erase")] == [0, 1]
         assert await store.retry() == 0
         assert [(each.item, each.crashes) for each in await ready(store)] == [(task.item, 0)]
         assert (await store.jobs())[0].state is JobState.DONE
         await finish(store)
-        assert (await store.removals())[job.id].samples == 2
+        assert (await removal_of(store, job.id)).samples == 2
 
 
 async def test_a_paused_job_offers_no_removals_and_keeps_what_comes_back(tmp_path: Path) -> None:
@@ -183,18 +196,18 @@ async def test_a_paused_job_offers_no_removals_and_keeps_what_comes_back(tmp_pat
 async def test_cancelling_ends_a_jobs_removals_too_and_those_alone_once_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "CANCEL_CHUNK", 2)
+    monkeypatch.setattr(jobs, "CANCEL_CHUNK", 2)
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         job = await submit(store, 5)
         await record(store, await advance_to(store, Stage.COMPARE))
         assert (await store.cancel(job.id)).state is JobState.CANCELLED
         assert await ready(store) == []
-        assert (await store.removals())[job.id].in_state(ItemState.CANCELLED) == 5
+        assert (await removal_of(store, job.id)).in_state(ItemState.CANCELLED) == 5
         again = await submit(store, 5, name="again")
         assert len(await captions_done(store)) == 5
         assert (await store.cancel(again.id)).state is JobState.DONE
         assert await ready(store) == []
-        assert (await store.removals())[again.id].in_state(ItemState.CANCELLED) == 5
+        assert (await removal_of(store, again.id)).in_state(ItemState.CANCELLED) == 5
         with pytest.raises(InputError, match="cannot be cancelled"):
             await store.cancel(again.id)
 
@@ -208,16 +221,16 @@ async def test_removals_wait_while_a_daemon_runs_without_and_go_on_with_the_next
         await captions_done(store)
     async with Store.open(path) as store:
         assert await ready(store) == []
-        assert sum(each.in_state(ItemState.READY) for each in (await store.removals()).values()) == 2
+        assert (await removal_of(store)).in_state(ItemState.READY) == 2
     async with Store.open(path, removal=True) as store:
         await finish(store)
-        assert sum(each.samples for each in (await store.removals()).values()) == 4
+        assert (await removal_of(store)).samples == 4
 
 
 async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removals, "ADOPT_CHUNK", 2)
+    monkeypatch.setattr(store_module, "BACKFILL_CHUNK", 2)
     path = tmp_path / "s.db"
     async with Store.open(path, removal=True) as store:
         await submit(store, 3, name="gone")
@@ -233,11 +246,11 @@ async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
     for _ in range(2):
         async with Store.open(path, removal=True) as store:
             await store.backfill_pairs()
-            waiting = [-task.item for task in await ready(store) if task.stage is Stage.ERASE]
-            assert waiting == [task.item for task in tasks[1:4]]
+            waiting = [task for task in await ready(store) if task.stage is Stage.ERASE]
+            assert origins(path, waiting) == [task.item for task in tasks[1:4]]
     async with Store.open(path, removal=True) as store:
         await finish(store)
-        assert (await store.removals())[2].in_state(ItemState.SAMPLED) == 5
+        assert (await removal_of(store, 2)).in_state(ItemState.SAMPLED) == 5
 
 
 async def test_the_sweep_keeps_removal_images_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
@@ -284,7 +297,8 @@ async def test_pairs_whose_images_were_not_kept_are_not_taken_up(tmp_path: Path)
         await record(store, await advance_to(store, Stage.COMPARE))
     async with Store.open(path, removal=True) as store:
         await store.backfill_pairs(lambda names: {"2-1-2.png"} & set(names))
-        assert [-task.item for task in await ready(store) if task.stage is Stage.ERASE] == [1, 3]
+        waiting = [task for task in await ready(store) if task.stage is Stage.ERASE]
+        assert origins(path, waiting) == [1, 3]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -295,7 +309,7 @@ async def test_a_database_of_before_object_removal_is_read_as_one_without_and_ta
     with Reader.open(path) as reader:
         assert list(reader.removal_samples()) == []
         assert reader.item_story(1).removal is None
-        assert (reader.funnel().removals.total, reader.funnel().removals.samples) == (0, 0)
+        assert reader.funnel().progress[Pipeline.REMOVAL].total == 0
     async with Store.open(path, removal=True) as store:
         await finish(store)
-        assert (await store.removals())[1].in_state(ItemState.SAMPLED) == 3
+        assert (await removal_of(store, 1)).in_state(ItemState.SAMPLED) == 3

@@ -8,10 +8,10 @@ import pytest
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
-from imgdiffd.pipeline import CAPTION_STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, Pipeline, Stage
 from imgdiffd.store import Store, Timing
 from tests.fakes.answers import captions
-from tests.fakes.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -39,19 +39,20 @@ async def test_the_funnel_tells_how_far_everything_came_and_why_not_further(tmp_
         await _mixed(store)
         await submit(store, captions(1), name="again")
         funnel = await store.funnel()
-        assert (funnel.captions, funnel.duplicates, funnel.problems) == (6, 1, 0)
-        assert (funnel.rewritten, funnel.painted, funnel.alike) == (5, 5, 3)
-        assert (funnel.boxes, funnel.regions, funnel.described) == (3 + 2 * 2, 4, 4)
-        assert (funnel.samples, funnel.items_sampled) == (4, 2)
-        assert funnel.rejected == {
+        captioned = funnel.progress[Pipeline.REPLACEMENT]
+        assert (captioned.total, funnel.duplicates, funnel.problems) == (6, 1, 0)
+        assert [captioned.passed(stage) for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE)] == [5, 5, 3]
+        assert (funnel.judged(Stage.LOCATE), funnel.passed(Stage.LOCATE)) == (3 + 2 * 2, 4)
+        assert funnel.passed(Stage.DESCRIBE) == 4
+        assert (captioned.samples, captioned.in_state(ItemState.SAMPLED)) == (4, 2)
+        assert captioned.lost == {
             Stage.REWRITE: {"unchanged": 1},
-            Stage.COMPARE: {"pair_too_different": 1},
+            Stage.COMPARE: {"pair_too_different": 1, "broke_compare": 1},
             Stage.LOCATE: {"no_region": 1},
         }
-        assert funnel.failed == {Stage.COMPARE: {"broke_compare": 1}}
         assert funnel.verdicts[Stage.LOCATE] == {"": 4, "crops_too_similar": 3}
         assert (await store.funnel(1)).duplicates == 0
-        assert (await store.funnel(2)).captions == 0
+        assert (await store.funnel(2)).progress[Pipeline.REPLACEMENT].total == 0
 
 
 async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
         await _mixed(store)
         await submit(store, captions(2, start=70), name="more")
         await record(store, (await ready(store))[:1])
-        progress = await store.progress()
+        progress = await progress_of(store)
         assert progress.total == 8
         assert progress.samples == 4
         assert {state: progress.in_state(state) for state in ItemState} == {
@@ -69,16 +70,18 @@ async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
             ItemState.FAILED: 1,
             ItemState.CANCELLED: 0,
         }
-        assert [progress.entered(stage) for stage in CAPTION_STAGES] == [8, 6, 5, 3, 3, 2, 2, 2]
         assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2]
-        assert [progress.waiting(stage) for stage in CAPTION_STAGES] == [1, 1, 0, 0, 0, 0, 0, 0]
-        assert progress.reasons == {"unchanged": 1, "pair_too_different": 1, "no_region": 1, "broke_compare": 1}
-        assert (await store.progress(2)).total == 2
-        assert (await store.progress(2)).samples == 0
+        waiting = {
+            stage: states[ItemState.READY] for stage, states in progress.stages.items() if ItemState.READY in states
+        }
+        assert waiting == {Stage.REWRITE: 1, Stage.GENERATE: 1}
+        assert (await progress_of(store, 2)).total == 2
+        assert (await progress_of(store, 2)).samples == 0
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
-        kept = connection.execute("SELECT * FROM counts WHERE n > 0 ORDER BY 1, 2, 3, 4").fetchall()
+        kept = connection.execute("SELECT * FROM counts WHERE n > 0 ORDER BY 1, 2, 3, 4, 5").fetchall()
         counted = connection.execute(
-            "SELECT job_id, stage, state, reason, count(*) FROM items GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+            "SELECT job_id, pipeline, stage, state, reason, count(*) FROM items"
+            " GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5"
         ).fetchall()
     assert kept == counted
 
@@ -91,8 +94,8 @@ async def test_status_never_reads_the_items(tmp_path: Path) -> None:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("DROP TABLE items")
     async with Store.open(tmp_path / "s.db") as store:
-        assert (await store.progress()).waiting(Stage.COMPARE) == 2
-        assert (await store.funnel()).painted == 2
+        assert (await progress_of(store)).stages[Stage.COMPARE][ItemState.READY] == 2
+        assert (await store.funnel()).progress[Pipeline.REPLACEMENT].passed(Stage.GENERATE) == 2
         assert [job.states for job in await store.jobs()] == [{ItemState.READY: 2}]
 
 

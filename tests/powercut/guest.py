@@ -16,8 +16,8 @@ import anyio
 
 from imgdiffd.images.files import write_whole
 from imgdiffd.method.messages import GenerateOutput, RenderOutput, StageOutput
-from imgdiffd.pipeline import Stage
-from imgdiffd.store import Store, TaskRow
+from imgdiffd.pipeline import Stage, Task
+from imgdiffd.store import Store
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.powercut.images import content_of
 
@@ -106,7 +106,7 @@ class Guest:
             _say(f"R {stage} {' '.join(map(str, items))}")
             self._held.difference_update(items)
 
-    async def _take(self, store: Store) -> Sequence[TaskRow]:
+    async def _take(self, store: Store) -> Sequence[Task]:
         """A batch of one stage that nobody else holds; a new job where nothing is ready."""
         async with self._taking:
             while not (tasks := await store.ready_tasks(TAKEN, self._held)):

@@ -9,34 +9,43 @@ from hypothesis import strategies as st
 from imgdiffd.pipeline import (
     CAPTION_STAGES,
     DEPTH,
-    FIRST_STAGE,
     OPTIONAL_STAGES,
-    REMOVAL_STAGES,
+    PIPELINE_OF,
+    PIPELINES,
     STAGES,
+    Pipeline,
     Role,
     Stage,
+    priority_in,
     seed_of,
     stage_after,
 )
 
 
 def test_stages_follow_one_another_from_rewrite_to_render() -> None:
-    order = [FIRST_STAGE]
+    order = [CAPTION_STAGES[0]]
     while (following := stage_after(order[-1])) is not None:
         order.append(following)
     assert tuple(order) == CAPTION_STAGES
     assert [DEPTH[stage] for stage in Stage] == list(range(len(Stage)))
 
 
-def test_a_removal_is_erased_and_inspected_and_never_meets_a_captions_stages() -> None:
-    assert stage_after(Stage.ERASE) is Stage.INSPECT
-    assert stage_after(Stage.INSPECT) is None
-    assert set(Stage) == set(CAPTION_STAGES) | REMOVAL_STAGES
-    assert not set(CAPTION_STAGES) & REMOVAL_STAGES
+def test_every_stage_belongs_to_one_pipeline() -> None:
+    assert sorted(stage for spec in PIPELINES.values() for stage in spec.stages) == sorted(Stage)
+    assert set(PIPELINES) == set(Pipeline)
+    for pipeline, spec in PIPELINES.items():
+        assert {PIPELINE_OF[stage] for stage in spec.stages} == {pipeline}
+        assert [stage_after(stage) for stage in spec.stages] == [*spec.stages[1:], None]
+
+
+def test_an_item_is_derived_from_a_caption_and_waits_behind_every_job() -> None:
+    assert PIPELINES[Pipeline.REPLACEMENT].starts_after is None
+    assert PIPELINES[Pipeline.REMOVAL].starts_after in CAPTION_STAGES
+    assert priority_in(Stage.ERASE, 7) < priority_in(Stage.REWRITE, -1000) == -1000
 
 
 def test_a_skipped_stage_is_passed_by_and_the_rest_keep_their_order() -> None:
-    order = [FIRST_STAGE]
+    order = [CAPTION_STAGES[0]]
     while (following := stage_after(order[-1], OPTIONAL_STAGES)) is not None:
         order.append(following)
     assert order == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]

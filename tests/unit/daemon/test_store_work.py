@@ -41,7 +41,7 @@ class FullStore:
 
     async def record(self, *_: object) -> Recorded:
         self._change("record")
-        return Recorded(tasks=(), finished=(), stale=0, done_jobs=())
+        return Recorded(tasks=(), finished=(), stale=0, done_jobs=(), settled=())
 
     async def record_crashes(self, _items: object) -> None:
         self._change("crashes")
@@ -116,17 +116,15 @@ async def test_a_worker_without_room_holds_dispatch_back_before_its_batch_comes_
     assert held.reasons == [REASON]
 
 
-@pytest.mark.parametrize(("finished", "stale", "told"), [((), 0, []), ((7, -8), 0, [[7, 8]]), ((), 1, [[7]])])
-async def test_who_looks_after_images_is_told_of_what_ended_and_of_batches_that_came_too_late(
-    tmp_path: Path, finished: tuple[int, ...], stale: int, told: list[list[int]]
-) -> None:
+@pytest.mark.parametrize("settled", [(), (7, 8)])
+async def test_cleanup_is_told_of_captions_whose_images_may_go(tmp_path: Path, settled: tuple[int, ...]) -> None:
     class Ending(FullStore):
         async def record(self, *_: object) -> Recorded:
-            return Recorded(tasks=(), finished=finished, stale=stale, done_jobs=())
+            return Recorded(tasks=(), finished=(), stale=0, done_jobs=(), settled=settled)
 
-    heard: list[list[int]] = []
+    heard: list[tuple[int, ...]] = []
     devices = cast(Any, {"cpu": Process()})
     guard = DiskGuard(tmp_path, 0.0, ballast_bytes=0)
-    work = StoreWork(cast(Store, Ending(0)), devices, guard, lambda items: heard.append(list(items)))
+    work = StoreWork(cast(Store, Ending(0)), devices, guard, lambda items: heard.append(tuple(items)))
     await work.execute("cpu", BATCH)
-    assert heard == told
+    assert heard == ([settled] if settled else [])

@@ -1,0 +1,128 @@
+"""Objects erased from images: what the stages of object removal found of them, and the samples that came of it."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from imgdiffd.job import ItemState
+from imgdiffd.method.filters import Verdict
+from imgdiffd.method.removal import RemovalSample, holder_of
+from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
+from imgdiffd.pipeline import Stage
+from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalStory
+from imgdiffd.store.tallies import code_of
+from imgdiffd.store.values import dump_scores, load_boxes, load_scores
+
+
+def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
+    """The record that a row of `erasures` holds, as one of `item`."""
+    box = (row["x1"], row["y1"], row["x2"], row["y2"])
+    return Erasure(
+        item,
+        row["image"],
+        row["number"],
+        box,
+        row["size_px"],
+        row["cosine"],
+        row["source"],
+        row["erased"],
+        row["seed"],
+    )
+
+
+def keep_erasures(connection: sqlite3.Connection, output: EraseOutput) -> None:
+    """Insert what was erased."""
+    connection.executemany(
+        "INSERT INTO erasures (item_id, image, number, x1, y1, x2, y2, size_px, cosine, source, erased, seed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (*key, *each.box, each.size_px, each.cosine, each.source, each.erased, each.seed)
+            for each in output.erasures
+            for key in [(output.item, each.image, each.index)]
+        ),
+    )
+
+
+def keep_inspections(
+    connection: sqlite3.Connection, output: InspectOutput, verdicts: Mapping[tuple[int, int], Verdict]
+) -> None:
+    """Update the erasures with their `verdicts`, by image and number, and with what the stage said of them."""
+    told = {(each.image, each.index): each for each in output.objects}
+    for key, verdict in verdicts.items():
+        connection.execute(
+            "UPDATE erasures SET reason = ?, detail = ? WHERE item_id = ? AND image = ? AND number = ?",
+            (code_of(verdict), verdict.detail, output.item, *key),
+        )
+        if each := told.get(key):
+            images = (each.with_image, each.without_image) if verdict.passed else ("", "")
+            connection.execute(
+                "UPDATE erasures SET text = ?, scores = ?, with_image = ?, without_image = ?"
+                " WHERE item_id = ? AND image = ? AND number = ?",
+                (each.text, dump_scores(each.scores), *images, output.item, *key),
+            )
+
+
+def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
+    erasure = erasure_of(row, origin)
+    return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"])
+
+
+def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
+    return connection.execute("SELECT * FROM erasures WHERE item_id = ? ORDER BY image, number", (item,)).fetchall()
+
+
+def removal_samples(
+    connection: sqlite3.Connection, job: int | None, after: int, limit: int
+) -> list[tuple[int, list[RemovalSample]]]:
+    """The next `limit` captions above `after` whose pairs gave removal samples, each with those, in order."""
+    only = "" if job is None else " AND job_id = ?"
+    values = (after, limit) if job is None else (after, job, limit)
+    derived = connection.execute(
+        "SELECT id, origin FROM items WHERE pipeline = 'removal' AND state = 'sampled' AND origin > ?"
+        f"{only} ORDER BY origin LIMIT ?",
+        values,
+    ).fetchall()
+    return [
+        (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])
+        for item, origin in derived
+    ]
+
+
+def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory | None:
+    """Everything known of what was erased from this caption's pair; None where object removal never began with it."""
+    row = connection.execute("SELECT * FROM items WHERE origin = ? AND pipeline = 'removal'", (origin,)).fetchone()
+    if row is None:
+        return None
+    return RemovalStory(
+        row["id"],
+        Stage(row["stage"]),
+        ItemState(row["state"]),
+        row["attempt"],
+        row["crashes"],
+        row["reason"],
+        row["detail"],
+        row["created_at"],
+        row["updated_at"],
+        candidates(connection, row["id"]),
+        tuple(_erasure(each, origin) for each in _rows(connection, row["id"])),
+    )
+
+
+def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
+    sample = _sample(row, origin)
+    return ErasureRow(
+        sample.erasure,
+        row["text"],
+        load_scores(row["scores"]),
+        sample.holder,
+        sample.answer,
+        row["with_image"],
+        row["without_image"],
+        row["reason"],
+        row["detail"],
+    )
+
+
+def candidates(connection: sqlite3.Connection, item: int) -> tuple[CandidateRow, ...]:
+    """Every box that was found for the item."""
+    row = connection.execute("SELECT boxes FROM candidates WHERE item_id = ?", (item,)).fetchone()
+    return () if row is None else tuple(CandidateRow(*each) for each in load_boxes(row["boxes"]))
