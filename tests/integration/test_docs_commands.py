@@ -33,13 +33,19 @@ class Shell:
         """What one command line printed; it must end well. `imgdiffd` runs in this process, which saves its start."""
         words = shlex.split(self.here(line), comments=True)
         if words[:1] != ["imgdiffd"]:
-            return subprocess.run(["sh", "-ec", self.here(line)], check=True, capture_output=True, text=True).stdout
+            return self.run("sh", "-ec", line)
         try:
             main(words[1:])
         except SystemExit as end:
             if end.code:
                 pytest.fail(f"{line}\n{capsys.readouterr().err}")
         return capsys.readouterr().out
+
+    def run(self, *command: str) -> str:
+        """What a program printed; it must end well."""
+        done = subprocess.run([self.here(word) for word in command], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def here(self, text: str) -> str:
         """The page's paths as this shell has them."""
@@ -87,7 +93,7 @@ def words(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_of_the_page_works_and_prints_what_the_page_shows(
+def test_the_commands_of_a_page_work_and_print_what_it_shows(
     page: Path, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for block in blocks(page):
@@ -97,7 +103,7 @@ def test_every_command_of_the_page_works_and_prints_what_the_page_shows(
             for line in block.text.splitlines():
                 shell.type(line, capsys)
         elif block.language == "python":
-            subprocess.run([sys.executable, "-P", "-c", shell.here(block.text)], check=True, capture_output=True)
+            shell.run(sys.executable, "-P", "-c", block.text)
         else:
             for command, shown in steps(block):
                 assert words(shell.type(command, capsys)) == words(shown), block.where

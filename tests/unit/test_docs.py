@@ -63,7 +63,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [str(page) for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in readme] == []
 
 
-def test_every_block_has_a_language_that_a_test_knows_and_every_mark_a_block() -> None:
+def test_every_block_has_a_known_language_and_every_mark_a_block() -> None:
     known = {*RUN, "toml", "json", "text"}
     assert [block.where for block in BLOCKS if block.language not in known] == []
     marks = sum(page.read_text("utf-8").count("<!-- not run") for page in PAGES)
@@ -100,7 +100,7 @@ def test_every_json_example_of_the_captions_page_is_read_whole(tmp_path: Path) -
         assert all(isinstance(entry, CaptionRecord) for entry in read_captions(path)), block.where
 
 
-def test_the_samples_shown_have_the_fields_and_the_question_of_the_export() -> None:
+def test_the_samples_shown_are_as_the_export_writes_them() -> None:
     sample, erased = (json.loads(block.text) for block in of("json") if block.page.name == "output.md")
     assert list(sample) == list(release.record(SAMPLE))
     assert sample["conversations"][0]["value"] == release.QUESTION
