@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules test-chaos check format bench bench-gpu bench-store mini install install-venv install-units uninstall test-systemd test-powercut clean
+.PHONY: help demo test test-schedules test-chaos check format reference bench bench-gpu bench-store mini install install-venv install-units uninstall test-systemd test-powercut clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
 	@echo "make check  format, lint, types"
+	@echo "make reference  the man page and the pages of docs/reference: commands, settings and HTTP"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
 	@echo "make bench-store  results recorded a second, start and status with a million captions, files dropped at once"
@@ -49,6 +50,10 @@ check: .venv/ready
 format: .venv/ready
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
+
+reference: .venv/ready
+	@$(RUN) python -m imgdiffd.cli.manual
+	@$(RUN) python -m tests.reference.http_page
 
 bench: .venv/ready
 	@$(RUN) python -m tests.benchmarks
@@ -98,15 +103,17 @@ install-units:
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
 	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
 	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
-	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f); do \
+	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f ! -name imgdiffd.1); do \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/$$page || exit; done
+	@umask 022 && install -D -m 644 docs/reference/imgdiffd.1 $(DESTDIR)$(PREFIX)/share/man/man1/imgdiffd.1
 	@umask 022 && test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
 
 uninstall:
 	@test -n "$(DESTDIR)" || systemctl disable --now imgdiffd.service imgdiffd.socket
 	@rm -rf $(LIB)/imgdiffd $(DESTDIR)$(PREFIX)/share/doc/imgdiffd
 	@rm -f $(LIB)/systemd/system/imgdiffd.service $(LIB)/systemd/system/imgdiffd.socket \
-		$(LIB)/sysusers.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf $(DESTDIR)$(PREFIX)/bin/imgdiffd
+		$(LIB)/sysusers.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf $(DESTDIR)$(PREFIX)/bin/imgdiffd \
+		$(DESTDIR)$(PREFIX)/share/man/man1/imgdiffd.1
 	@test -n "$(DESTDIR)" || systemctl daemon-reload
 	@echo "removed; /etc/imgdiffd, /var/lib/imgdiffd, /var/cache/imgdiffd and the user imgdiffd are still there"
 

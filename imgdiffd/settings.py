@@ -1,7 +1,4 @@
-"""How one daemon runs: folders, devices and limits, read once from a TOML file and the environment.
-
-It owns every key, its default and its documentation; it does not know profiles' numbers nor what the daemon does.
-"""
+"""How one daemon runs: folders, devices and limits, read from a TOML file and the environment."""
 
 import os
 import re
@@ -36,12 +33,15 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    state_folder: Annotated[Path, Field(description="database, images and socket; made if it is not there")] = Path(
-        "/var/lib/imgdiffd"
+    state_folder: Annotated[Path, Field(description="database, images and socket; created where it does not exist")] = (
+        Path("/var/lib/imgdiffd")
     )
     inbox_folder: Annotated[Path, Field(description="caption files dropped here become jobs")] = Path()
     socket_path: Annotated[Path, Field(description="the Unix socket of the HTTP endpoint, at most 107 bytes")] = Path()
-    bundle: Annotated[str, Field(min_length=1, description="the models: `mini`, a folder or a bundle's .toml")] = "mini"
+    bundle: Annotated[
+        str,
+        Field(min_length=1, description="the models: mini, small, paper, a folder with a bundle.toml, or a .toml file"),
+    ] = "mini"
     profile: Annotated[
         str, Field(description="the profile of jobs that name none; empty: the one that the bundle asks for")
     ] = ""
@@ -53,11 +53,13 @@ class Settings(BaseModel):
         ),
     ] = ("auto",)
     threads_per_device: Annotated[
-        int, Field(ge=0, le=1024, description="CPU threads of a worker; 0: the cores shared out among the devices")
+        int, Field(ge=0, le=1024, description="CPU threads of a worker; 0: the cores divided among the devices")
     ] = 0
     compile: Annotated[
         CompileChoice,
-        Field(description='torch.compile the models, warmed up at the start; "auto": on GPUs, since CPUs gain nothing'),
+        Field(
+            description='compile the models with torch.compile when they load; "auto": on GPUs, since CPUs gain nothing'
+        ),
     ] = "auto"
     compile_cache_folder: Annotated[
         Path, Field(description="compiled kernels are kept here, so that a restart need not compile again")
@@ -69,7 +71,7 @@ class Settings(BaseModel):
     removal: Annotated[
         bool,
         Field(
-            description="object removal too, of every pair that is alike enough, in the time that captions leave; "
+            description="object removal too, of every pair that is similar enough, while no captions are waiting; "
             "where the bundle has no eraser it is left out, and `imgdiffd status` says so"
         ),
     ] = True
@@ -96,7 +98,7 @@ class Settings(BaseModel):
         KeepImages,
         Field(
             description="samples: images of rejected pairs are deleted, their scores, texts and seeds kept; "
-            "all: every image is kept, several times the room"
+            "all: every image is kept, which takes several times the space"
         ),
     ] = "samples"
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
@@ -240,7 +242,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
 
 
 def documented() -> list[tuple[str, str, str, str]]:
-    """Key, environment variable, default (TOML) and meaning of each setting, for `imgdiffd settings` and the README."""
+    """Key, environment variable, default (TOML) and meaning of each setting, for `imgdiffd settings` and its page."""
     shown = Settings()
     rows = []
     for key, field in Settings.model_fields.items():

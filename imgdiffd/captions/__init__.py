@@ -1,13 +1,10 @@
-"""Reads caption files of every supported format as a stream of captions and problems, in constant memory.
-
-It owns recognising the format and refusing files that are none; it does not know jobs or the database.
-"""
+"""Reads caption files of every supported format as a stream of captions and problems, in constant memory."""
 
 import json
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import BinaryIO
 
 from imgdiffd.captions.documents import read_document
@@ -16,24 +13,24 @@ from imgdiffd.captions.records import CaptionProblem, CaptionRecord, Entry
 from imgdiffd.captions.tables import read_table
 from imgdiffd.errors import InputError
 
-__all__ = ["DEMO_CAPTIONS", "CaptionProblem", "CaptionRecord", "Entry", "read_captions", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "CaptionProblem", "CaptionRecord", "Entry", "read_open"]
 
-DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: what the demo runs on and the miniature models are judged by
+DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: the demo runs on it, the miniature models are judged by it
 
 Reader = Callable[[BinaryIO], Iterator[Entry]]
 
-PATIENCE = 100  # a file with this many more problems than captions is not a caption file
+MAX_EXCESS_PROBLEMS = 100  # a file with more than this many more problems than captions is not a caption file
 _PEEK_BYTES = 1 << 16
 
 
 def _read_parquet(file: BinaryIO) -> Iterator[Entry]:
-    from imgdiffd.captions.parquet import read_parquet  # a second's import that only Parquet files cost
+    from imgdiffd.captions.parquet import read_parquet  # its import takes a second: only Parquet files pay for it
 
     return read_parquet(file)
 
 
 def _read_json(file: BinaryIO) -> Iterator[Entry]:
-    """A document or, as many write under the same ending, JSON Lines."""
+    """A JSON document or JSON Lines, which often have the same ending."""
     first, _, rest = file.read(_PEEK_BYTES).removeprefix(BOM).strip().partition(b"\n")
     file.seek(0)
     try:
@@ -55,7 +52,7 @@ _BY_ENDING: dict[str, Reader] = {
 
 
 def _reader_of(name: str, start: bytes) -> Reader:
-    """By the name's ending, else by how the content starts."""
+    """The reader for the ending of `name`, else for how the content starts."""
     known = _BY_ENDING.get(PurePath(name).suffix.lower())
     if known is not None:
         return known
@@ -67,16 +64,17 @@ def _reader_of(name: str, start: bytes) -> Reader:
 def read_open(file: BinaryIO, name: str) -> Iterator[Entry]:
     """The captions of an open, seekable file; `name` tells the format where its ending is known.
 
-    A record that cannot be a caption comes as a CaptionProblem and the rest goes on. Raises InputError where the file
-    as a whole is of no use: empty, not UTF-8, NUL bytes, broken JSON, an unknown shape, or hardly any caption in it.
+    A record that cannot be a caption is yielded as a CaptionProblem, and reading goes on. Raises InputError where the
+    whole file is unusable: empty, not UTF-8, NUL bytes, broken JSON, an unknown shape, or hardly any caption in it;
+    OSError where it cannot be read.
     """
     file.seek(0)
     start = file.read(_PEEK_BYTES)
     if not start.removeprefix(BOM).strip():
         if file.seek(0, os.SEEK_END) <= _PEEK_BYTES:
-            raise InputError("the file is empty", code="empty_file")
+            raise InputError("the file is empty", code="empty_file", hint="write the captions into it, one a line")
     elif start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("UTF-16, not UTF-8", code="not_utf8", hint="save it as UTF-8")
+        raise InputError("the file is UTF-16, not UTF-8", code="not_utf8", hint="save it as UTF-8")
     file.seek(0)
     captions = problems = 0
     first = None
@@ -87,21 +85,14 @@ def read_open(file: BinaryIO, name: str) -> Iterator[Entry]:
         else:
             captions += 1
         yield entry
-        if problems > captions + PATIENCE:
-            raise _useless("mostly_unusable", f"{problems} problems in {captions + problems} records", first)
+        if problems > captions + MAX_EXCESS_PROBLEMS:
+            raise _unusable(
+                "mostly_unusable", f"{problems} of {captions + problems} records have no usable caption", first
+            )
     if not captions:
-        raise _useless("no_captions", "no caption in the file", first)
+        raise _unusable("no_captions", "no caption in the file", first)
 
 
-def _useless(code: str, what: str, first: CaptionProblem | None) -> InputError:
+def _unusable(code: str, what: str, first: CaptionProblem | None) -> InputError:
     example = f"; the first: record {first.line}, {first.message}" if first else ""
-    return InputError(what + example, code=code, hint="docs/captions.md lists the formats")
-
-
-def read_captions(path: Path) -> Iterator[Entry]:
-    """As `read_open`, of a file by its path. Raises InputError also where it cannot be opened or read."""
-    try:
-        with path.open("rb") as file:
-            yield from read_open(file, path.name)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", code="unreadable") from error
+    return InputError(what + example, code=code, hint="write one caption a line, or a key `caption` in each record")

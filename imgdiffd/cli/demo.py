@@ -1,7 +1,4 @@
-"""`imgdiffd demo`: the real daemon on the miniature bundle, from a caption file to a dataset, in one folder.
-
-It owns the folder's layout and the order of events; the daemon, the client and the exporters do the work.
-"""
+"""`imgdiffd demo`: the real daemon on the miniature bundle, from a caption file to a dataset, in one folder."""
 
 import os
 import shutil

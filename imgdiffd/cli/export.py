@@ -1,37 +1,44 @@
-"""`imgdiffd export`: the finished samples of both products into one folder, as the dataset was published.
+"""`imgdiffd export`: the finished samples of both products into one folder, as the dataset was published."""
 
-It owns the words after `export` and what lies beside the dataset; the formats are `imgdiffd.export`'s.
-"""
-
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from imgdiffd.settings import load_settings
+import typer
+
+from imgdiffd.cli.parameters import positive, settings_of
 
 if TYPE_CHECKING:
     from imgdiffd.store import Reader
 
-FORMATS = ("release",)
-REPLACEMENT, REMOVAL = "replacement", "removal"
 CONTACT_SHEET = "contact-sheet.png"
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Write what `arguments` name. Without a product, removal samples only where there are any, or were before."""
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the dataset goes.")],
+    _format: Annotated[Literal["release"], typer.Option("--format", help="The layout of the dataset.")] = "release",
+    product: Annotated[
+        Literal["replacement", "removal"] | None, typer.Option(help="Only this product; both where none is given.")
+    ] = None,
+    job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only this job.")] = None,
+) -> None:
+    """Write the dataset, with or without a running daemon.
+
+    Without --product, samples of object removal are written where there are any, or were before.
+    """
     from imgdiffd.store import Reader
 
-    folder = load_settings(arguments.config).state_folder
-    images = folder / "pictures"
+    state = settings_of(context).state_folder
+    images = state / "pictures"
     said = []
-    with Reader.open(folder / "state.db") as reader:
-        if arguments.product in {None, REPLACEMENT}:
-            said.append(f"{_replacements(reader, arguments.job, images, arguments.folder)} samples")
-        if arguments.product in {None, REMOVAL}:
-            wanted = arguments.product == REMOVAL
-            count = _removals(reader, arguments.job, images, arguments.folder, even_none=wanted)
+    with Reader.open(state / "state.db") as reader:
+        if product != "removal":
+            said.append(f"{_replacements(reader, job, images, folder)} samples")
+        if product != "replacement":
+            wanted = product == "removal"
+            count = _removals(reader, job, images, folder, even_none=wanted)
             said += [f"{count} removal samples"] if count or wanted else []
-    print(f"{' and '.join(said)} in {arguments.folder}")
+    print(f"{' and '.join(said)} in {folder}")
 
 
 def _replacements(reader: "Reader", job: int | None, images: Path, folder: Path) -> int:
@@ -51,10 +58,3 @@ def _removals(reader: "Reader", job: int | None, images: Path, folder: Path, *, 
     if not (samples or even_none or (folder / JSON_NAME).exists()):
         return 0
     return export_removals(samples, images, folder)
-
-
-def add_arguments(export: argparse.ArgumentParser) -> None:
-    """The words after `export`."""
-    export.add_argument("folder", type=Path)
-    export.add_argument("--format", choices=FORMATS, default=FORMATS[0])
-    export.add_argument("--product", choices=(REPLACEMENT, REMOVAL), help="only this one (default: both)")

@@ -1,54 +1,53 @@
-"""`imgdiffd models`: a bundle's models on this machine: listed, fetched, placed.
+"""`imgdiffd models`: a bundle's models on this machine: listed, fetched, placed."""
 
-It owns the words after `models`, of which the first decides; it does not know how anything is done.
-"""
-
-import argparse
 import sys
-from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from imgdiffd.cli.parameters import BundleName, bundle_names, settings_of
+from imgdiffd.cli.usage import Command, CompletionItem, Context, Group, SomeCommand, new_group
 from imgdiffd.errors import BundleError, ConfigurationError
-from imgdiffd.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from imgdiffd.bundles.bundle import Bundle
-    from imgdiffd.fleet.footprints import Measurements
     from imgdiffd.fleet.planner import Planner
+    from imgdiffd.settings import Settings
 
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-LIST, PLAN = "list", "plan"
-_OPTION_WITH_VALUE = "--config"
-
-
-def add_models(commands: "_Commands") -> None:
-    """Add `models` with its words to the command line; `spelled_out` puts in the word that may be left out."""
-    summary = "what a bundle's models are, their licences, and whether they are here; fetch them"
-    models = commands.add_parser("models", help=summary, description=summary)
-    words = models.add_subparsers(dest="word", required=True, metavar="WORD")
-    for word, (run, meaning) in _WORDS.items():
-        added = words.add_parser(word, help=meaning, description=meaning)
-        added.set_defaults(run=run)
-        help_text = "a bundle's name or file (default: the settings'); one called like a word: ./pull"
-        added.add_argument("bundle", nargs="?", help=help_text)
-        if word == PLAN:
-            cards_help = "plan for empty cards of these sizes (10⁹ bytes) instead of this machine's devices"
-            added.add_argument("--cards", nargs="+", type=_gigabytes, metavar="GB", help=cards_help)
+CARDS = "--cards"
+LIST = "list"
 
 
-def spelled_out(words: Sequence[str]) -> list[str]:
-    """The command line with `models` followed by one of its words: `models paper` becomes `models list paper`."""
-    at = 0
-    while at < len(words) and words[at].startswith("-"):
-        at += 2 if len(words[at]) > 2 and _OPTION_WITH_VALUE.startswith(words[at]) else 1
-    if at == len(words) or words[at] != "models":
-        return list(words)
-    after = words[at + 1 : at + 2]
-    if after and after[0] in {*_WORDS, "-h", "--help"}:
-        return list(words)
-    return [*words[: at + 1], LIST, *words[at + 1 :]]
+class _Models(Group):
+    """The word `list` may be left out: a word that is not a command is a bundle."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, SomeCommand | None, list[str]]:
+        """The command that the first word names, else `list` with it. Raises UsageError for a slip of a command."""
+        word = args[0]
+        is_bundle = word in bundle_names() or "/" in word or Path(word).exists()
+        if word not in self.commands and (is_bundle or not self.nearest(word)):
+            args = [LIST, *args]
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and what may stand after `list`."""
+        (bundle, *_) = self.commands[LIST].params
+        return [*super().shell_complete(ctx, incomplete), *bundle.shell_complete(ctx, incomplete)]
+
+
+class _SeveralCards(Command):
+    """`--cards 80 80` means `--cards 80 --cards 80`."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read the arguments, with an option for each of the sizes that follow the first."""
+        if CARDS in args:
+            second = args.index(CARDS) + 2
+            more = list(takewhile(lambda word: not word.startswith("-"), args[second:]))
+            spread = [word for size in more for word in (CARDS, size)]
+            args = [*args[:second], *spread, *args[second + len(more) :]]
+        return super().parse_args(ctx, args)
 
 
 def _gigabytes(text: str) -> float:
@@ -57,29 +56,90 @@ def _gigabytes(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no card's size in GB")
+        raise ValueError(f"{text!r} is not a card size in GB; give a number such as 80")
     return value
 
 
-def _bundle(arguments: argparse.Namespace) -> "Bundle":
-    from imgdiffd.bundles.bundle import load_bundle
-
-    config: Path | None = arguments.config
-    return load_bundle(arguments.bundle or load_settings(config).bundle)
+models = new_group(
+    _Models, name="models", invoke_without_command=True, help="List, fetch and place the models of a bundle."
+)
 
 
-def _list(arguments: argparse.Namespace) -> None:
+@models.callback()
+def _alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_models(context)
+
+
+@models.command(LIST, cls=Command)
+def list_models(context: typer.Context, bundle: BundleName = None) -> None:
+    """Show which models a bundle needs and which are here.
+
+    It lists their licences and sizes too, and says whether they fit this machine. The word `list` may be left out.
+    """
     from imgdiffd.cli.terminal import models_table, wide_console
     from imgdiffd.hub import presences
 
-    bundle = _bundle(arguments)
+    chosen = _bundle(context, bundle)
     console = wide_console()
-    console.print(models_table((each.role, each.model, not each.problems) for each in presences(bundle)))
-    console.print(_fit(bundle, load_settings(arguments.config)), markup=False, soft_wrap=True)
-    _refuse_lacking(bundle)
+    console.print(models_table((each.role, each.model, not each.problems) for each in presences(chosen)))
+    console.print(_fit(chosen, settings_of(context)), markup=False, soft_wrap=True)
+    _refuse_lacking(chosen)
 
 
-def _fit(bundle: "Bundle", settings: Settings) -> str:
+@models.command(cls=_SeveralCards)
+def plan(
+    context: typer.Context,
+    bundle: BundleName = None,
+    cards: Annotated[
+        list[float] | None,
+        typer.Option(
+            CARDS,
+            metavar="GB...",
+            parser=_gigabytes,
+            help="Plan for empty cards of these sizes (10⁹ bytes) instead of this machine's devices.",
+        ),
+    ] = None,
+) -> None:
+    """Show which device would hold which models, and why."""
+    from imgdiffd.api.client import Client
+    from imgdiffd.cli.terminal import plan_table, wide_console
+
+    settings = settings_of(context)
+    planner = _planner(_bundle(context, bundle), settings, cards)
+    with Client(settings.socket_path) as client:
+        busy = not cards and client.alive()
+    found = planner.plan_empty() if busy else planner.plan_now()
+    wide_console().print(plan_table(found, planner.footprints()))
+    if busy:
+        print("a daemon is running, so its memory counts as free here")
+
+
+@models.command(cls=Command)
+def pull(context: typer.Context, bundle: BundleName = None) -> None:
+    """Fetch the models that a bundle names by hub id.
+
+    Interrupted, the same command continues where it stopped.
+    """
+    from imgdiffd.hub.pulling import pull as run
+
+    chosen = _bundle(context, bundle)
+    try:
+        run(chosen, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    _refuse_lacking(chosen)
+    print(f"bundle {chosen.name} is whole on this machine")
+
+
+def _bundle(context: typer.Context, name: str | None) -> "Bundle":
+    from imgdiffd.bundles.bundle import load_bundle
+
+    return load_bundle(name or settings_of(context).bundle)
+
+
+def _fit(bundle: "Bundle", settings: "Settings") -> str:
     """Whether the bundle fits this machine when nothing else is on it, as a sentence."""
     from imgdiffd.schedulers.placement import PlacementError
 
@@ -92,53 +152,19 @@ def _fit(bundle: "Bundle", settings: Settings) -> str:
     return "It fits this machine; `imgdiffd models plan` shows how."
 
 
-def _pull(arguments: argparse.Namespace) -> None:
-    from imgdiffd.hub.pulling import pull
-
-    bundle = _bundle(arguments)
-    try:
-        pull(bundle, lambda line: print(line, flush=True))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        raise
-    _refuse_lacking(bundle)
-    print(f"bundle {bundle.name} is whole on this machine")
-
-
-def _plan(arguments: argparse.Namespace) -> None:
-    from imgdiffd.api.client import Client
-    from imgdiffd.cli.terminal import plan_table, wide_console
-    from imgdiffd.fleet.memory import imagined
-    from imgdiffd.fleet.planner import Planner
-
-    settings = load_settings(arguments.config)
-    bundle = _bundle(arguments)
-    if arguments.cards:
-        cards = imagined(arguments.cards)
-        planner = Planner(
-            bundle, {c.device: c.device for c in cards}, _measured(settings), lambda _: cards, removal=settings.removal
-        )
-    else:
-        planner = _planner(bundle, settings)
-    with Client(settings.socket_path) as client:
-        busy = not arguments.cards and client.alive()
-    plan = planner.plan_empty() if busy else planner.plan_now()
-    wide_console().print(plan_table(plan, planner.footprints()))
-    if busy:
-        print("a daemon is running, so its memory counts as free here")
-
-
-def _measured(settings: Settings) -> "Measurements":
+def _planner(bundle: "Bundle", settings: "Settings", cards: list[float] | None = None) -> "Planner":
+    """The planner for empty cards of these sizes in GB, or for this machine's devices."""
     from imgdiffd.fleet.footprints import Measurements
-
-    return Measurements.of_folder(settings.state_folder)
-
-
-def _planner(bundle: "Bundle", settings: Settings) -> "Planner":
+    from imgdiffd.fleet.memory import imagined
     from imgdiffd.fleet.planner import Planner
     from imgdiffd.fleet.supervisor import names_of, resolve_devices
 
-    return Planner(bundle, names_of(resolve_devices(settings.devices)), _measured(settings), removal=settings.removal)
+    measured = Measurements.of_folder(settings.state_folder)
+    if cards:
+        empty = imagined(cards)
+        names = {card.device: card.device for card in empty}
+        return Planner(bundle, names, measured, lambda _: empty, removal=settings.removal)
+    return Planner(bundle, names_of(resolve_devices(settings.devices)), measured, removal=settings.removal)
 
 
 def _refuse_lacking(bundle: "Bundle") -> None:
@@ -149,11 +175,4 @@ def _refuse_lacking(bundle: "Bundle") -> None:
     for line in lacking:
         print(line)
     if lacking:
-        raise BundleError(f"bundle {bundle.name} is not whole on this machine", hint="mend what is listed above")
-
-
-_WORDS = {
-    LIST: (_list, "what a bundle needs and what of it is here; the word may be left out"),
-    PLAN: (_plan, "which device would hold which models, what that takes, and why"),
-    "pull": (_pull, "fetch what a bundle names by hub id; interrupted, it goes on where it stopped"),
-}
+        raise BundleError(f"bundle {bundle.name} is not whole on this machine", hint="fix the problems above")

@@ -1,7 +1,4 @@
-"""How status and funnel look in a terminal: bars, rates, ETA.
-
-It owns the layout; it does not know the socket. Where the output is no terminal, plain lines take the bars' place.
-"""
+"""How status, funnel, models and plans look in a terminal; elsewhere plain lines take the place of bars."""
 
 import time
 from collections import deque

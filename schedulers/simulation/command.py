@@ -1,7 +1,4 @@
-"""`imgdiffd simulate`: a scenario from options, every policy's run, tables to read and charts to look at.
-
-It owns the order of these; it does not know how any policy decides.
-"""
+"""`imgdiffd simulate`: a scenario from options, every policy's run, tables to read and charts to look at."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""`docs/reference/http.md`, written from the API's own schema: `python -m tests.reference.http_page`."""
+"""`docs/reference/http.md`, written from the API's own schema by `make reference`."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from imgdiffd.api.app import build_app
 from imgdiffd.api.events import ProgressEvent, SampleEvent, routes
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
-COMMAND = ".venv/bin/python -m tests.reference.http_page"
+COMMAND = "make reference"
 _HEAD = f"""\
 <!-- Generated from the API's OpenAPI schema by `{COMMAND}`; not edited by hand. -->
 # HTTP reference

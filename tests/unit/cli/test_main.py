@@ -1,5 +1,6 @@
 """The command line: what it says when something is wrong, and with which status."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.cli.main import main
-from imgdiffd.cli.models import spelled_out
+from imgdiffd.cli.main import build, main
+from imgdiffd.cli.parameters import CONFIG
+from imgdiffd.cli.usage import commands_below
 from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.mini.world import parse_caption
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +41,25 @@ def _run(*arguments: str) -> int:
         (("demo", "--captions", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("export", "/tmp/never"), 1, "no such database"),
         (("status", "0"), 2, "must be 1 or more"),
-        (("fly",), 2, "invalid choice"),
+        (("status", "one"), 2, "JOB: 'one' is not a whole number"),
+        (("submit", "a.txt", "--priority", "high"), 2, "--priority: 'high' is not a whole number; give one such as 7"),
+        (("simulate", "--placement", "odd"), 2, "--placement: 'odd' is not one of 'equal', 'mixed'"),
+        (("simulate", "--slow-card", "half"), 2, "--slow-card: 'half' is not a number; give a share such as 0.5"),
+        (("submit",), 2, "FILE is missing (see `imgdiffd submit --help`)"),
+        (("status", "--config"), 2, "--config requires an argument"),
+        (("status", "--json=yes"), 2, "--json does not take a value"),
+        (("explain", "1", "2"), 2, "extra argument(s) (2)"),
+        (("retry",), 2, "either a job's number or --failed"),
+        (("retry", "1", "--failed"), 2, "either a job's number or --failed"),
+        (("demo", "--foldr", "x"), 2, "there is no option '--foldr'; did you mean '--folder'?"),
+        (("--json", "status"), 2, "there is no option '--json' (see `imgdiffd --help`)"),
+        (("statsu",), 2, "there is no command 'statsu'; did you mean 'status'? (see `imgdiffd --help`)"),
+        (("fly",), 2, "there is no command 'fly' (see `imgdiffd --help`)"),
+        (("mini", "evaluat"), 2, "there is no command 'mini evaluat'; did you mean 'mini evaluate'?"),
+        (("models", "plann"), 2, "there is no command 'models plann'; did you mean 'models plan'?"),
+        (("models", "papr"), 78, "use one of mini, paper, small"),
         (("models", "plan", "small", "--cards", "24"), 78, "To use: cuda:0 21.5 GB"),
-        (("models", "plan", "--cards", "small"), 2, "'small' is no card's size in GB"),
+        (("models", "plan", "--cards", "small"), 2, "--cards: 'small' is not a card size in GB"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_object_and_what_to_do(
@@ -48,9 +68,10 @@ def test_an_error_is_one_line_that_names_the_object_and_what_to_do(
     assert _run(*arguments) == status
     message = capsys.readouterr().err.strip()
     assert words in message
-    if status != 2:  # argparse prints the usage first
-        assert len(message.splitlines()) == 1
-        assert message.startswith("imgdiffd: ")
+    assert len(message.splitlines()) == 1
+    assert message.startswith("imgdiffd: ")
+    if status == 2:
+        assert re.search(r" \(see `imgdiffd( \w+)* --help`\)$", message)
 
 
 def test_a_wrong_setting_ends_serve_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,37 +101,43 @@ def test_the_listing_says_whether_a_bundle_fits_this_machine(
     assert "Whether it fits this machine is not known" in capsys.readouterr().out
 
 
-def test_output_that_nobody_reads_on_is_no_error() -> None:
+@pytest.mark.parametrize("words", ["settings", "--help"])
+def test_output_that_nobody_reads_ends_quietly(words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
     piped = subprocess.run(
-        f"{sys.executable} -P -m imgdiffd settings | true; exit ${{PIPESTATUS[0]}}",
-        shell=True,
-        executable="/bin/bash",
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-P", "-m", "imgdiffd", words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
     )
-    assert piped.stderr == ""
+    os.close(writer)
+    assert (piped.returncode, piped.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("words", ["", "list", "mini", "list mini", "../mini", "--config {} mini", "mini --config {}"])
+def test_the_word_list_may_be_left_out_after_models(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(load_bundle("mini").path.parent, tmp_path / "mini")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    main(["models", *words.format("/dev/null").split()])
+    assert "captioner" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("models", "models list"),
-        ("models paper", "models list paper"),
-        ("models ./pull", "models list ./pull"),
-        ("models pull", "models pull"),
-        ("models pull ./pull", "models pull ./pull"),
-        ("models --help", "models --help"),
-        ("--config own.toml models", "--config own.toml models list"),
-        ("--con models models", "--con models models list"),
-        ("--config=own.toml models paper", "--config=own.toml models list paper"),
-        ("submit models", "submit models"),
-        ("--version", "--version"),
-        ("", ""),
-    ],
+    "order", ["--config {} settings", "settings --config {}", "--config /gone settings --config {}"]
 )
-def test_the_first_word_after_models_decides_and_list_may_be_left_out(typed: str, meant: str) -> None:
-    assert spelled_out(typed.split()) == meant.split()
+def test_the_settings_file_may_be_named_before_and_after_the_command(
+    order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("poll_s = 7.5\n")
+    main(order.format(file).split())
+    assert "poll_s = 7.5\n" in capsys.readouterr().out
+
+
+def test_every_command_takes_the_settings_file_once() -> None:
+    for path, command in commands_below(build()):
+        assert [param.name for param in command.params].count(CONFIG) == 1, path
 
 
 def test_a_bundle_called_like_a_word_is_given_as_a_path(
@@ -128,6 +155,50 @@ def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]
     assert "IMGDIFFD_DEVICES" in capsys.readouterr().out
     main(("profile", "paper"))
     assert '"name": "paper"' in capsys.readouterr().out
+
+
+def test_every_command_that_a_page_types_exists() -> None:
+    commands = {path[0] for path, _ in commands_below(build())}
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    typed = "\n".join(
+        block for page in pages for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    )
+    found = set(re.findall(r"^imgdiffd ([a-z]+)\b", typed, re.MULTILINE))
+    assert len(found) > 3
+    assert found <= commands
+
+
+@pytest.mark.parametrize(("words", "heading"), [("", "Daemon:"), ("mini", "Commands:")])
+def test_a_group_without_a_command_shows_its_help_as_an_error(
+    words: str, heading: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*words.split()) == 2
+    printed = capsys.readouterr()
+    assert heading in printed.err
+    assert printed.out == ""
+
+
+def test_every_help_fits_80_columns_and_leaves_nothing_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # as in a pipe
+    for path, command in [((), build()), *commands_below(build())]:
+        for option in ("-h", "--help"):
+            main([*path, option])
+            shown = capsys.readouterr().out
+            assert max(map(len, shown.splitlines())) <= 80, path
+            assert "..." not in re.sub(r"[]A-Z]\.\.\.", "", shown), path  # but for `FILE...`
+            assert all(param.opts[0] in shown for param in command.params if param.param_type_name == "option")
+
+
+def test_help_and_version_load_neither_torch_nor_the_settings() -> None:
+    code = (
+        "import sys; from imgdiffd.cli.main import main; main([sys.argv[1]]);"
+        "print(sorted({'torch', 'transformers', 'pydantic', 'rich', 'httpx'} & set(sys.modules)))"
+    )
+    for option in ("--help", "--version"):
+        done = subprocess.run([sys.executable, "-P", "-c", code, option], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_demo_has_at_least_48_captions_and_its_models_know_them_all() -> None:

@@ -1,0 +1,85 @@
+"""The arguments and options that several commands share: how they are read, checked and completed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from imgdiffd.settings import Settings
+
+CONFIG = "config"
+
+
+def whole(text: str) -> int:
+    """A whole number. Raises ValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number; give one such as 7") from None
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on. Raises ValueError."""
+    number = whole(text)
+    if number < 1:
+        raise ValueError(f"{number} is too small; it must be 1 or more")
+    return number
+
+
+def share(text: str) -> float:
+    """A number such as 0.5. Raises ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number; give a share such as 0.5") from None
+
+
+def profile_names() -> list[str]:
+    """The profiles that come with imgdiffd, for shell completion."""
+    from imgdiffd.method.profile import BUILT_IN
+
+    return list(BUILT_IN)
+
+
+def bundle_names() -> list[str]:
+    """The bundles that come with imgdiffd, for shell completion."""
+    from imgdiffd.bundles.bundle import BUILT_IN
+
+    return list(BUILT_IN)
+
+
+def _remember(context: typer.Context, value: Path | None) -> Path | None:
+    if value is not None:  # before and after the command: the later one counts
+        context.meta[CONFIG] = value
+    return value
+
+
+def settings_of(context: typer.Context) -> "Settings":
+    """The settings that the command line asks for. Raises SettingsError."""
+    from imgdiffd.settings import load_settings
+
+    return load_settings(context.meta.get(CONFIG))
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        callback=_remember,
+        expose_value=False,
+        help="Settings file (TOML); $IMGDIFFD_CONFIG where none is given, else /etc/imgdiffd/imgdiffd.toml.",
+    ),
+]
+Job = Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")]
+OnlyJob = Annotated[int | None, typer.Argument(metavar="JOB", parser=positive, help="Only this job.")]
+BundleName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BUNDLE",
+        autocompletion=bundle_names,
+        help="A bundle's name, folder or .toml file; that of the settings where none is given. "
+        "A folder called like a command is given as a path: ./pull.",
+    ),
+]
+Seed = Annotated[int, typer.Option(metavar="N", parser=whole, help="Draw other captions.")]

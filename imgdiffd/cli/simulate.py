@@ -1,0 +1,51 @@
+"""`imgdiffd simulate`: a planned run's hours, utilisation and charts."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from imgdiffd.cli.parameters import positive, share, whole
+
+
+def simulate(
+    captions: Annotated[
+        int, typer.Option(metavar="N", parser=positive, help="Captions of the run; the default is the paper's number.")
+    ] = 118_000,
+    devices: Annotated[int, typer.Option(metavar="N", parser=positive, help="Number of cards.")] = 4,
+    placement: Annotated[
+        Literal["equal", "mixed"],
+        typer.Option(help="equal: every card holds every model; mixed: only half of the cards caption."),
+    ] = "equal",
+    slow_card: Annotated[
+        float, typer.Option(metavar="SHARE", parser=share, help="Speed of the last card, as a share of the others'.")
+    ] = 1.0,
+    failure_rate: Annotated[
+        float, typer.Option(metavar="SHARE", parser=share, help="Share of batches that kill their worker.")
+    ] = 0.0,
+    costs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A cost table (JSON) instead of an A100's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", parser=whole, help="Draw other outcomes of the captions.")] = 1,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the charts go.")] = Path("simulation"),
+) -> None:
+    """Estimate hours and utilisation of a run on any devices.
+
+    It plans a run ahead, on virtual time, for devices that you may not have. It prints tables and leaves charts.
+    """
+    from imgdiffd.schedulers.simulation.command import Options
+    from imgdiffd.schedulers.simulation.command import simulate as run
+
+    run(
+        Options(
+            captions=captions,
+            devices=devices,
+            placement=placement,
+            slow_card=slow_card,
+            failure_rate=failure_rate,
+            costs=costs,
+            seed=seed,
+            out=out,
+        ),
+        print,
+    )
