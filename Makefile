@@ -40,7 +40,7 @@ test-schedules: .venv/ready
 KILL_POINTS := 200
 test-chaos: .venv/ready
 	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 $(RUN) pytest -q tests/integration/test_kill.py \
-		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py
+		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_store_migration.py
 
 check: .venv/ready
 	@$(RUN) ruff format --check .

@@ -1,22 +1,20 @@
-"""Everything imgdiffd raises on purpose, in one small tree.
+"""Every error that imgdiffd raises on purpose.
 
-It owns the names and the wording rules; it knows nothing of where the errors are shown.
-
-    ImgdiffdError                 what went wrong, why, and what to do next
-    ├── ConfigurationError        exit status 78: starting again will not help
-    │   ├── SettingsError         a key or value in the settings, with file and line where known
-    │   ├── ProfileError          an unknown profile or a wrong threshold
-    │   └── BundleError           a model is missing, damaged or in a format that is not allowed
-    ├── InputError                a caption file or record that cannot be used
-    ├── StoreError                the database: wrong version, in use by another daemon, damaged
-    │   └── StoreFullError        the disk has no room for a change, which may succeed later
-    ├── DaemonError               the client's side: no daemon, a refused request
-    └── WorkError                 carries device, stage and items
-        ├── OutOfMemoryError      the batch did not fit; a smaller one may
-        ├── StageError            the stage raised on this batch
-        │   └── NoRoomError       it could not write its images: the disk is full
-        ├── WorkerDiedError       the process ended, hung or broke the protocol
-        └── DeviceStartError      the process never became ready
+ImgdiffdError                 what went wrong, why, and what to do next
+├── ConfigurationError        exit status 78: starting again will not help
+│   ├── SettingsError         a key or value in the settings, with file and line where known
+│   ├── ProfileError          an unknown profile or a wrong threshold
+│   └── BundleError           a model that is missing, damaged or in a format that is not allowed
+├── InputError                a caption file or record that cannot be used
+├── StoreError                the database: of another version, in use by another daemon, damaged
+│   └── StoreFullError        the disk has no room for a change, which may succeed later
+├── DaemonError               on the client's side: no daemon, or a refused request
+└── WorkError                 a batch or a worker, with device, stage and items
+    ├── OutOfMemoryError      the batch did not fit; a smaller one may
+    ├── StageError            the stage raised on this batch
+    │   └── NoRoomError       the disk was too full for the images that it made
+    ├── WorkerDiedError       the worker process ended, hung or broke the protocol
+    └── DeviceStartError      the worker process never became ready
 """
 
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd 
 
 
 class ImgdiffdError(Exception):
-    """Base of the tree. `str()` is one line for people: the object, the reason, and `hint`, what to do next."""
+    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next."""
 
     exit_status = 1
 
@@ -45,7 +43,7 @@ class ConfigurationError(ImgdiffdError):
 
 
 class SettingsError(ConfigurationError):
-    """A settings key or value is wrong."""
+    """A key or value in the settings is wrong."""
 
 
 class ProfileError(ConfigurationError):
@@ -77,7 +75,7 @@ class DaemonError(ImgdiffdError):
 
 
 class WorkError(ImgdiffdError):
-    """A batch failed. `device`, `stage` and `items` say where; the cause is chained."""
+    """A batch or a worker failed. `device`, `stage` and `items` say where; the cause is chained."""
 
     def __init__(
         self,
@@ -95,26 +93,36 @@ class WorkError(ImgdiffdError):
 
 
 class OutOfMemoryError(WorkError):
-    """The device had no memory for this batch; the worker lives on."""
+    """The device had too little memory for this batch; the worker goes on."""
 
 
 class StageError(WorkError):
-    """The stage raised on this batch; the worker lives on."""
+    """The stage raised on this batch; the worker goes on."""
 
 
 class NoRoomError(StageError):
-    """There was no room on the disk for what the stage made. Nothing is held against its items."""
+    """The disk had no room for what the stage made. This does not count against its items."""
 
 
 class WorkerDiedError(WorkError):
-    """The worker process ended, stopped answering or broke the protocol while it held this batch.
+    """The worker process ended, stopped answering or broke the protocol while it had this batch.
 
-    `begun` is False where the batch cannot be the cause: it was still queued behind another, the worker was told to
-    stop, or none was running. Then nothing is held against its items.
+    `begun` is False where the batch cannot be the cause: it was queued behind another, the worker had been asked to
+    end, or none was running. Then it does not count against its items.
     """
 
     begun = True
 
 
 class DeviceStartError(WorkError):
-    """The worker process did not become ready: models not loaded, device not found."""
+    """The worker process did not become ready: its models could not be loaded, or its device was not found."""
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, in one line: the first of its message, after its type's name where it is not one of ours."""
+    name = type(error).__name__
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return name
+    first = lines[0].rstrip()
+    return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"

@@ -49,27 +49,26 @@ class Pipeline(StrEnum):
 class StageSpec:
     """What the scheduler must know of a stage.
 
-    `batch_limit` is in items: the most that one call may get; the scheduler learns smaller ones. `cost_s` is the first
-    guess of the seconds an item takes on an A100 (performance model of the method), replaced by measurement.
+    `batch_limit` is in items: the most that one call may get; the scheduler learns smaller ones. What an item costs is
+    estimated in imgdiffd.schedulers.cost_table.
     """
 
     stage: Stage
     roles: frozenset[Role]
     batch_limit: int
-    cost_s: float
 
 
 _SPECS = (
-    StageSpec(Stage.REWRITE, frozenset({Role.REWRITER}), 64, 0.025),
-    StageSpec(Stage.GENERATE, frozenset({Role.PAINTER}), 4, 7.75),
-    StageSpec(Stage.COMPARE, frozenset({Role.CLIP}), 32, 0.002),
-    StageSpec(Stage.VET, frozenset({Role.JUDGE}), 8, 0.35),
-    StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4, 0.26),
-    StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4, 0.83),
-    StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4, 0.1),
-    StageSpec(Stage.RENDER, frozenset(), 8, 0.05),
-    StageSpec(Stage.ERASE, frozenset({Role.SEGMENTER, Role.CLIP, Role.ERASER}), 4, 1.2),
-    StageSpec(Stage.INSPECT, frozenset({Role.CAPTIONER, Role.BLIP}), 4, 0.9),
+    StageSpec(Stage.REWRITE, frozenset({Role.REWRITER}), 64),
+    StageSpec(Stage.GENERATE, frozenset({Role.PAINTER}), 4),
+    StageSpec(Stage.COMPARE, frozenset({Role.CLIP}), 32),
+    StageSpec(Stage.VET, frozenset({Role.JUDGE}), 8),
+    StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4),
+    StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4),
+    StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4),
+    StageSpec(Stage.RENDER, frozenset(), 8),
+    StageSpec(Stage.ERASE, frozenset({Role.SEGMENTER, Role.CLIP, Role.ERASER}), 4),
+    StageSpec(Stage.INSPECT, frozenset({Role.CAPTIONER, Role.BLIP}), 4),
 )
 STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
 DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})

@@ -1,11 +1,8 @@
-"""What the daemon says of itself, as plain records that the API sends and the client reads.
-
-It owns the shape of a status and the arithmetic of progress; it does not know where the counts come from.
-"""
+"""What the daemon says of itself: the records that the API sends and the client reads, and the progress they show."""
 
 from collections.abc import Collection, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
@@ -56,7 +53,7 @@ class RemovalView(_Record):
 
     @property
     def total(self) -> int:
-        """All pairs that were ever to have objects removed."""
+        """All pairs that object removal was ever to be tried on."""
         return self.done + self.waiting
 
 
@@ -81,7 +78,7 @@ class JobView(_Record):
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
     eta_s: float | None = None  # of its captions
-    removal: RemovalView = RemovalView()  # goes on when the job has ended
+    removal: RemovalView = RemovalView()  # goes on after the job has ended
 
 
 class DeviceView(_Record):
@@ -97,13 +94,14 @@ class DeviceView(_Record):
     busy_s: float
     roles: tuple[str, ...] = ()
     counters: dict[str, int] = {}  # how often something rare was done since the daemon started
-    notes: tuple[str, ...] = ()  # what its worker does otherwise than it was told
+    notes: tuple[str, ...] = ()  # what its worker does differently from what it was told
 
 
 class CostView(_Record):
-    """What was learnt of one stage and shape on one device: seconds by items in a batch, and the most items that fit.
+    """What was learnt of one stage and group on one device: mean seconds by items in a batch, and how many items fit.
 
-    `most_items` is None where memory has not run out; `group` stands for the shape, a profile's number.
+    A group is a profile's number. `p99_s` is of all sizes; None before the first batch. `most_items` is None where
+    memory has not run out.
     """
 
     stage: Stage
@@ -117,12 +115,14 @@ class CostView(_Record):
 class LoadView(_Record):
     """A device as the scheduler sees it. `reason` says why it took its last batch, or why it takes none.
 
-    `last_failure` says which batch failed there last, and what became of it.
+    `last_failure` says which batch failed there last, and what became of it. The fields at the end are not sent: a
+    status has them in the DeviceView.
     """
 
     name: str
     up: bool
     reason: str
+    reason_code: str = ""  # of imgdiffd.schedulers.reasons
     last_failure: str
     queued: dict[Stage, int]
     queued_s: float
@@ -130,23 +130,34 @@ class LoadView(_Record):
     batches: int
     steals: int
     learnt: tuple[CostView, ...]
+    running_items: int = Field(default=0, exclude=True)
+    busy_s: float = Field(default=0.0, exclude=True)
 
 
 class SchedulerView(_Record):
-    """What is where, what was done since the start, and why. `held_back` is empty while batches are sent."""
+    """What is where, what was done since the start, and why. `held_back` is empty while batches are sent.
+
+    `stranded` tasks wait for a device that has their models; `broken` batches are those whose stage raised. The fields
+    at the end are not sent: a status has them itself.
+    """
 
     devices: tuple[LoadView, ...]
     admission: str
+    admission_code: str = ""  # of imgdiffd.schedulers.reasons
     held_back: tuple[str, ...]
     open_bytes: int
     queued: int
     running: int
     stranded: int
     batches_by_items: dict[Stage, dict[int, int]]
+    batches_by_reason: dict[str, int] = {}  # codes of imgdiffd.schedulers.reasons
     out_of_memory: int
     deaths: int
     broken: int
-    quarantine: int
+    recoveries: dict[str, int] = {}  # of failed batches, by their codes
+    quarantined: int
+    open: int = Field(default=0, exclude=True)
+    steals: int = Field(default=0, exclude=True)
 
 
 class Status(_Record):
@@ -184,7 +195,7 @@ class FunnelStep(_Record):
 
 
 class Funnel(_Record):
-    """The whole way of one job, or of all."""
+    """Every narrowing from captions to samples, of one job or of all."""
 
     steps: tuple[FunnelStep, ...]
 
@@ -227,18 +238,19 @@ def stages_of(
     return tuple(views)
 
 
-def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
+def eta_of(stages: Sequence[StageView], devices: int, guess_s: Mapping[Stage, float]) -> float | None:
     """Seconds to the end: what is still to be done at every stage, at its measured cost, spread over the devices.
 
-    A stage that has not run yet counts with its share of the first guesses, scaled by the stages that have.
+    A stage that has not run yet costs its first guess (`guess_s`, in seconds an item), scaled by how the stages that
+    have run compare with theirs. None before the first batch, and without devices.
     """
     measured = [view for view in stages if view.seconds_per_item > 0]
     if not measured or not devices:
         return None
-    guessed = sum(STAGES[view.stage].cost_s for view in measured)
-    scale = sum(view.seconds_per_item for view in measured) / guessed
+    guessed_s = sum(guess_s[view.stage] for view in measured)
+    scale = sum(view.seconds_per_item for view in measured) / guessed_s if guessed_s else 1.0
     total = sum(
-        (view.waiting + view.upstream) * (view.seconds_per_item or scale * STAGES[view.stage].cost_s) for view in stages
+        (view.waiting + view.upstream) * (view.seconds_per_item or scale * guess_s[view.stage]) for view in stages
     )
     return total / devices
 
@@ -246,7 +258,7 @@ def eta_of(stages: Sequence[StageView], devices: int) -> float | None:
 def stranded(jobs: Sequence[JobView], devices: Sequence[DeviceView]) -> tuple[str, ...]:
     """A sentence for each optional stage in which captions wait though no device has its models.
 
-    That is so where an earlier daemon took a job with another bundle.
+    That happens where an earlier daemon took a job while it ran another bundle.
     """
     found = []
     for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):

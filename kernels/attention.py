@@ -1,7 +1,4 @@
-"""Fused attention behind one function: xformers where it works, torch's own everywhere else.
-
-It owns the choice of backend and the tensor layouts; it does not know what attends to what.
-"""
+"""Fused attention behind one function: xformers where it works, torch's own everywhere else."""
 
 import functools
 import logging
@@ -20,11 +17,11 @@ _chosen: AttentionChoice = "auto"
 
 
 def choose(backend: AttentionChoice) -> None:
-    """Settles the backend of this process; "auto" leaves it to device and dtype, as `backend_for` says.
+    """Sets the backend of this process; "auto" chooses by device and dtype, as `backend_for` says.
 
     Raises RuntimeError with the reason where "xformers" is asked for by name and cannot run here.
     """
-    global _chosen  # noqa: PLW0603 one choice a process, made at its start
+    global _chosen  # noqa: PLW0603 one choice per process, made at its start
     if backend == "xformers":
         reason = _refusal("cuda", torch.float16) if torch.cuda.is_available() else "there is no CUDA device"
         if reason:
@@ -37,11 +34,11 @@ def _unfit(reason: str) -> RuntimeError:
 
 
 def backend_for(device_type: str, dtype: torch.dtype) -> Backend:
-    """The backend for tensors on `device_type` ("cuda", "cpu") of `dtype`; tried once, then remembered.
+    """The backend for tensors of `dtype` on `device_type` ("cuda", "cpu"); tried once, then remembered.
 
-    Left to choose, xformers serves half precision on CUDA, if it imports and one small call of it succeeds; whatever
-    it fails with is logged once, and all else goes through `scaled_dot_product_attention`. Raises RuntimeError where
-    xformers was chosen by name and fails on these.
+    With "auto", xformers serves half precision on CUDA if it imports and a small call of it succeeds; a failure is
+    logged once, and everything else goes through `scaled_dot_product_attention`. Raises RuntimeError where xformers
+    was chosen by name and does not serve these tensors.
     """
     if _chosen == "sdpa":
         return "sdpa"
@@ -56,7 +53,7 @@ def backend_for(device_type: str, dtype: torch.dtype) -> Backend:
 
 @functools.cache
 def _refusal(device_type: str, dtype: torch.dtype, value_dim: int = 64) -> str:
-    """Why xformers does not take values of `value_dim` under queries and keys of 64; empty where it does."""
+    """Why xformers does not take values of `value_dim` with queries and keys of 64 dims; empty where it does."""
     probe = torch.ones(1, 8, 1, 64, device=device_type, dtype=dtype)
     values = torch.ones(1, 8, 1, value_dim, device=device_type, dtype=dtype)
     try:
@@ -75,13 +72,13 @@ def _xformers() -> Any:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-    """softmax(scale · q kᵀ) v, without the map between them ever being stored.
+    """softmax(scale · q kᵀ) v, without ever storing the attention map.
 
     q is [batch, heads, queries, dim], k [batch, heads, keys, dim], v [batch, heads, keys, value dim]; the result is
     [batch, heads, queries, value dim]. `scale` is dim ** -0.5 unless given. xformers has a kernel for values wider than
-    the queries (two values that share a softmax); where that one refuses, and in torch's, which want one dim for all
-    three, the narrower are padded with zeros. That changes no product, and was faster than two calls (65 % of their
-    time at 1,024 tokens of 64 dims on a CPU core) or an unfused one.
+    the queries (two values that share a softmax). Where that kernel refuses, and in torch's, which want one dim for all
+    three, the narrower tensors are padded with zeros. That changes no product, and was faster than two calls (65 % of
+    their time at 1,024 tokens of 64 dims on a CPU core) and than unfused attention.
     """
     if scale is None:
         scale = q.shape[-1] ** -0.5

@@ -1,7 +1,4 @@
-"""Regional torch.compile that may fail: then the blocks run as they are, and it is said once.
-
-It owns which parts of a model repeat, how they are compiled and the way back; it does not know what they compute.
-"""
+"""torch.compile for a model's repeated blocks; where compiling fails they run uncompiled, which is reported once."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +9,13 @@ import torch
 from torch import nn
 from torch._dynamo import callback as dynamo_callback
 
+from imgdiffd.errors import first_line
+
 _VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
 
 
 def attending_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers that `model` repeats: the members of every list of modules that are of one class and attend."""
+    """The layers that `model` repeats: the members of each module list whose members are of one class and attend."""
     return [
         layer
         for stack in model.modules()
@@ -26,7 +25,7 @@ def attending_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def parts_beside_attention(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """What `layers` hold beside their attention, but for torch's own modules, which are one kernel each already.
+    """The parts of `layers` except their attention and torch's own modules, which are one kernel each already.
 
     For layers whose attention writes into a cache: a block whose compilation fails is run again from its beginning, so
     it must not have written anything.
@@ -49,25 +48,23 @@ def compile_blocks(
 ) -> None:
     """Compiles each block's forward at its first call; one kernel serves all blocks of the same class and shape.
 
-    Attention inside a block stays as it is: it is fused already, and what it attends to changes from call to call, the
-    injected steps of a painter among it. With `fixed_shapes` each shape is compiled for itself; without, a side that
-    was seen to change is compiled once for all its lengths. A block must be pure. Where its own forward works and the
-    compiled one does not, all of `blocks` go back to their own, for good, and `say` gets the reason. Errors of the
-    computation itself, torch's OutOfMemoryError among them, pass through.
+    Attention inside a block is left alone: it is fused already, and what it attends to changes from call to call, as in
+    the injected steps of a painter. With `fixed_shapes` each shape is compiled separately; without, a dimension that
+    was seen to change is compiled once for all its lengths. A block must be pure. Where a block's own forward works and
+    the compiled one does not, all of `blocks` return to their own for good, and `say` gets the reason. Errors of the
+    computation itself, including torch's OutOfMemoryError, pass through.
     """
     chosen = list(blocks)
     attentions = [part for block in chosen for part in _attentions(block)]
     eager = [(module, module.forward) for module in (*attentions, *chosen)]
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _VARIANTS)
-    config.fail_on_recompile_limit_hit = True  # instead of a line in a log and blocks that are slow for ever
+    config.fail_on_recompile_limit_hit = True  # instead of a line in a log and blocks that stay slow
 
     def give_up(error: Exception) -> None:
         for module, forward in eager:
             module.forward = forward
-        cause = getattr(error, "inner_exception", error)
-        reason = str(cause).strip().splitlines()
-        say(f"{what} runs uncompiled: {type(cause).__name__}: {reason[0] if reason else 'no reason given'}")
+        say(f"{what} runs uncompiled: {first_line(getattr(error, 'inner_exception', error))}")
 
     compiled = {
         kind: torch.compile(_own_forward(kind), dynamic=False if fixed_shapes else None, backend=backend)
@@ -106,8 +103,8 @@ def _guarded(
             return compiled(*args, **kwargs)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # kernels that were built may still lack a compiler or a driver when they first run
-            result = forward(*args, **kwargs)  # where the computation is to blame, this raises as well
+        except Exception as error:  # of any type: a compiler or a driver may turn out to be missing only now
+            result = forward(*args, **kwargs)  # raises too if the computation itself is to blame
             give_up(error)
             return result
 
@@ -116,7 +113,7 @@ def _guarded(
 
 @contextmanager
 def compilations_told(tell: Callable[[int], None]) -> Iterator[None]:
-    """Calls `tell` at the beginning of each compilation inside, with how many there were, this one included."""
+    """Calls `tell` as each compilation inside the block begins, with its number, counted from 1."""
     count = 0
 
     def began(_: object) -> None:

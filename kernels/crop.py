@@ -1,7 +1,6 @@
 """Crop, antialiased resize, rescale and normalise, on the image's device: on a GPU as batched matrix products.
 
-It owns Pillow's resampling weights and the two preprocessing shapes (CLIP's, BLIP's); it does not know which model
-reads the result.
+Pixels agree with Pillow's, with which the models' own image processors resize.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, x2 and y2 outside
+Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels; x2 and y2 are excluded
 Mode = Literal["squash", "shortest_edge_center"]
 Resample = Literal["bilinear", "bicubic"]
 
@@ -41,12 +40,12 @@ class CropPlan:
     def from_image_processor(cls, processor: Any) -> "CropPlan":
         """Reads a Hugging Face image processor, or its preprocessor config as a dict.
 
-        Raises ValueError naming a setting that has no equal here.
+        Raises ValueError naming a setting that a plan cannot express.
         """
         config: Mapping[str, Any] = processor if isinstance(processor, Mapping) else processor.to_dict()
         size, resample = config["size"], int(config["resample"])
         if not config.get("do_resize", True) or resample not in _PILLOW_RESAMPLE:
-            raise ValueError(f"resample {resample}: only bilinear (2) and bicubic (3) resizing are known")
+            raise ValueError(f"resample {resample}: only bilinear (2) and bicubic (3) resizing are supported")
         rescale = float(config["rescale_factor"]) if config.get("do_rescale", True) else 1.0
         mean, std = config["image_mean"], config["image_std"]
         if not config.get("do_normalize", True):
@@ -71,7 +70,7 @@ class CropPlan:
         )
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of a crop after resizing, before the middle is cut out."""
+        """(height, width) of a `height` × `width` crop after resizing, before the middle is cut out."""
         if self.mode == "squash":
             return self.height, self.width
         if height <= width:
@@ -79,7 +78,7 @@ class CropPlan:
         return int(self.edge * height / width), self.edge
 
     def rows_first(self, height: int, width: int) -> bool:
-        """Whether Pillow (13) resizes the height before the width: it shows where bytes are clamped in between."""
+        """Whether Pillow 13 resizes the height before the width; the order shows where bytes are clamped in between."""
         tall, wide = self.resized(height, width)
         return height > tall and height - tall > 2 * (width - wide)
 
@@ -94,10 +93,10 @@ def _three(values: Sequence[float] | float) -> tuple[float, float, float]:
 def crop(image: Tensor, boxes: Sequence[Box], plan: CropPlan, *, products: bool | None = None) -> Tensor:
     """The boxes of `image` [3, H, W] uint8 as the model wants them: [boxes, 3, height, width], fp32, on its device.
 
-    Pixel values before normalising are Pillow's to within two steps of 255: one direction, then the other, each rounded
-    and clamped to bytes. `products` multiplies batches of boxes by matrices of weights, which is what a GPU is good at;
-    otherwise torch's filters take box by box, in whole numbers. None leaves it to the device. A box that reaches beyond
-    the image is cut at its border. Raises ValueError naming a box with no pixel inside the image.
+    Before normalising, pixel values are Pillow's to within two of 255 levels: resized in one direction, then in the
+    other, each time rounded and clamped to bytes. With `products`, batches of boxes are multiplied by weight matrices,
+    which suits a GPU; without, torch's filters resize box by box in integers; None chooses by device. A box that
+    reaches beyond the image is cut at its border. Raises ValueError naming a box with no pixel inside the image.
     """
     height, width = image.shape[-2:]
     inside = [_inside(box, height, width) for box in boxes]
@@ -106,7 +105,9 @@ def crop(image: Tensor, boxes: Sequence[Box], plan: CropPlan, *, products: bool 
         for rows_first, chosen in _batches(inside, plan):
             out[chosen] = _multiplied(image, [inside[each] for each in chosen], plan, rows_first)
     else:
-        interleaved = image[None].contiguous(memory_format=torch.channels_last)  # as those filters read fastest
+        interleaved = image[None].contiguous(
+            memory_format=torch.channels_last
+        )  # the layout that those filters read fastest
         for index, box in enumerate(inside):
             out[index] = _filtered(interleaved, box, plan)
     mean, std = (torch.tensor(each, device=image.device).view(3, 1, 1) for each in (plan.mean, plan.std))
@@ -121,7 +122,7 @@ def _inside(box: Box, height: int, width: int) -> Box:
 
 
 def _filtered(images: Tensor, box: Box, plan: CropPlan) -> Tensor:
-    """[3, height, width] uint8, of `images` [1, 3, H, W]."""
+    """The box of `images` [1, 3, H, W], resized and cut: uint8 [3, height, width]."""
     x1, y1, x2, y2 = box
     tall, wide = plan.resized(y2 - y1, x2 - x1)
     top, left = (tall - plan.height) // 2, (wide - plan.width) // 2
@@ -141,7 +142,7 @@ def _resampled(pixels: Tensor, size: tuple[int, int], resample: Resample) -> Ten
 
 
 def _batches(boxes: Sequence[Box], plan: CropPlan) -> list[tuple[bool, list[int]]]:
-    """Indices of boxes resized together: of like size, since every window of a batch is as large as its largest."""
+    """Indices of boxes to resize together, similar in size: all windows of a batch are as large as the largest."""
     shapes = [(y2 - y1, x2 - x1) for x1, y1, x2, y2 in boxes]
     batches: list[tuple[bool, list[int]]] = []
     tallest = widest = 0
@@ -159,7 +160,7 @@ def _batches(boxes: Sequence[Box], plan: CropPlan) -> list[tuple[bool, list[int]
 
 
 def _multiplied(image: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first: bool) -> Tensor:
-    """[boxes, 3, height, width] in 0..255, whole numbers."""
+    """The boxes, resized and cut: [boxes, 3, height, width], whole numbers in 0..255."""
     device = image.device
     x1, y1, x2, y2 = torch.tensor(boxes, device=device).unbind(1)
     widths, heights = x2 - x1, y2 - y1
@@ -167,7 +168,7 @@ def _multiplied(image: Tensor, boxes: Sequence[Box], plan: CropPlan, rows_first:
     tall, wide = (torch.tensor(each, device=device) for each in zip(*resized, strict=True))
     columns = _weights(widths, wide, (wide - plan.width) // 2, plan.width, plan.resample)
     rows = _weights(heights, tall, (tall - plan.height) // 2, plan.height, plan.resample)
-    # Windows as large as the largest box; what they hold beyond their own box has weight zero.
+    # Windows are as large as the largest box; pixels beyond a window's own box have weight zero.
     at_y = (y1[:, None] + torch.arange(rows.shape[-1], device=device)).clamp(max=image.shape[-2] - 1)
     at_x = (x1[:, None] + torch.arange(columns.shape[-1], device=device)).clamp(max=image.shape[-1] - 1)
     windows = image[:, at_y[:, :, None], at_x[:, None, :]].movedim(0, 1).float()
@@ -184,8 +185,8 @@ def _to_pixels(values: Tensor) -> Tensor:
 def _weights(sources: Tensor, resized: Tensor, first: Tensor, count: int, resample: Resample) -> Tensor:
     """[boxes, count, largest source]: the weight of each source pixel in `count` resized ones from `first` on.
 
-    `sources` and `resized` are the lengths of a side before and after. Pillow's filters, stretched by the scale when
-    shrinking, so that no pixel is skipped; weights of a pixel sum to one.
+    `sources` and `resized` are the lengths of a side before and after. The filters are Pillow's, stretched by the scale
+    when shrinking, so that no pixel is skipped; the weights of each resized pixel sum to one.
     """
     kernel, device = _FILTERS[resample], sources.device
     scale = (sources.double() / resized.double())[:, None, None]

@@ -1,6 +1,9 @@
-"""The edits of Prompt-to-Prompt as data: which token's value rides on whose attention.
+"""The edits of Prompt-to-Prompt (section 3.2) as data: which token's value rides on whose attention, in which steps.
 
-It owns the alignment of two captions and the injection it leads to; it does not know UNets or steps in hand.
+The paper's words, or its code's: "refine" is adding a phrase (AttentionRefine), "replace" a word swap
+(AttentionReplace), `reweight` its attention re-weighting (AttentionReweight with an equalizer); `cross_fraction` with
+`word_spans` is cross_replace_steps, `self_fraction` self_replace_steps; the mappers have their own name. LocalBlend is
+left out, for the reason given in `prompt_to_prompt`.
 """
 
 import math
@@ -11,15 +14,15 @@ import torch
 from torch import Tensor
 
 Tokenize = Callable[[str], Sequence[int]]  # a caption's token ids, with one begin and one end mark around them
-Span = tuple[float, float]  # the first of the steps and the first no more, as fractions of them
+Span = tuple[float, float]  # (start, end) as fractions of the steps, the end excluded
 
 
 def refinement_mapper(source: Sequence[int], target: Sequence[int], tokens: int) -> tuple[list[int], list[float]]:
-    """For each of `tokens` positions of the target: the source's position, and 1 if aligned to it, else 0.
+    """The mapper and alphas of AttentionRefine: each target position's source position, and 1 if aligned to it, else 0.
 
-    Needleman–Wunsch over token ids (gap 0, match 1, mismatch -1); of equal alignments the one that leaves target
-    tokens unaligned as late as possible, as the reference's traceback does. Padding maps to its own position. Raises
-    ValueError where a sequence is longer than `tokens`.
+    Both lists have `tokens` entries. Needleman–Wunsch over token ids (gap 0, match 1, mismatch -1); of equally good
+    alignments it takes the one that leaves target tokens unaligned as late as possible, as the reference's traceback
+    does. Padding maps to its own position. Raises ValueError where a sequence is longer than `tokens`.
     """
     if max(len(source), len(target)) > tokens:
         raise ValueError(f"captions of {len(source)} and {len(target)} tokens do not fit into {tokens}")
@@ -43,7 +46,7 @@ def refinement_mapper(source: Sequence[int], target: Sequence[int], tokens: int)
 
 
 def word_places(caption: str, tokenize: Tokenize) -> list[tuple[str, range]]:
-    """The words of `caption` (what blanks separate), each with the positions of its tokens.
+    """The words of `caption` (separated by white space), each with the positions of its tokens.
 
     Raises ValueError naming the caption if its tokens are not those of its words one after the other.
     """
@@ -57,12 +60,12 @@ def word_places(caption: str, tokenize: Tokenize) -> list[tuple[str, range]]:
 
 
 def replacement_mapper(source: str, target: str, tokenize: Tokenize, tokens: int) -> Tensor:
-    """[tokens, tokens]: the share of each target token (column) in each source token (row), word for word.
+    """The mapper of AttentionReplace: each target token's (column's) share in each source token (row), word for word.
 
-    As in the reference: the m tokens of a word replaced by one of n tokens give 1/n of their attention to each of
-    them, unless m = n: then one to one. Unlike there, words behind a replacement of another length still meet their
-    own, and so do the end marks; padding meets the padding of its place. Raises ValueError naming both captions where
-    their numbers of words differ, or one does not fit into `tokens`.
+    The result is [tokens, tokens]. As in the reference, where a word of m tokens is replaced by one of n, each of the
+    m gives 1/n of its attention to each of the n; where m = n, they map one to one. Unlike there, words after a
+    replacement of another length still map to their own, and so do the end marks; padding maps to the padding at its
+    place. Raises ValueError naming both captions where their numbers of words differ or one does not fit into `tokens`.
     """
     sides = [word_places(caption, tokenize) for caption in (source, target)]
     if len(sides[0]) != len(sides[1]):
@@ -91,11 +94,12 @@ def _same(word: str, other: str) -> bool:
 class Injection:
     """What the targets of n pairs take from their sources, and when.
 
-    `carried` [n, tokens, tokens]: how much of target token t's value (column) rides on the source's attention to token
-    s (row). `kept` [n, tokens]: the share of each target token's value that stays under the target's own attention.
-    Both hold for a target token in the steps of the span that `span_of` [n, tokens] numbers; in all others the token
-    is its target's own. Which spans hold in a step depends on no caption. `self_fraction` is of the steps, from the
-    first; self-injection reaches layers of at most `self_max_tokens` tokens.
+    `carried` [n, tokens, tokens] (mapper times equalizer): how much of target token t's value (column) rides on the
+    source's attention to token s (row). `kept` [n, tokens] (1 - alphas, times equalizer): the share of each target
+    token's value that stays under the target's own attention. Both hold for a target token in the steps of its span,
+    whose index in `spans` is in `span_of` [n, tokens] (cross_replace_steps); in all other steps the token keeps its own
+    attention. Self-attention is injected in the first `self_fraction` of the steps (self_replace_steps), in layers of
+    at most `self_max_tokens` tokens.
     """
 
     carried: Tensor
@@ -106,11 +110,11 @@ class Injection:
     self_max_tokens: int
 
     def open_spans(self, step: int, steps: int) -> tuple[bool, ...]:
-        """Of each span, whether `step`, counted from 0, of `steps` lies in it."""
+        """For each span, whether it holds `step` (counted from 0) of `steps`. The answer depends on no caption."""
         return tuple(injected_steps(start, steps) <= step < injected_steps(end, steps) for start, end in self.spans)
 
     def shares(self, opened: tuple[bool, ...]) -> tuple[Tensor, Tensor | None]:
-        """`carried` and `kept` while these spans are open; None for a `kept` that is all zero."""
+        """`carried` and `kept` in steps that these spans hold; None for a `kept` that is all zeros."""
         alpha = torch.tensor(opened, dtype=self.kept.dtype)[self.span_of]
         kept = self.kept * alpha + (1 - alpha)
         return self.carried * alpha[:, None], kept if bool(kept.any()) else None
@@ -128,12 +132,12 @@ def edit_pairs(
     reweight: Mapping[str, float] | None = None,
     word_spans: Mapping[str, Span] | None = None,
 ) -> Injection:
-    """The injection of (source, target) captions: "refine", "replace", or "none", each token at its own place.
+    """The injection for (source, target) captions by `edit`: "refine", "replace", or "none" (each token to its place).
 
-    On top, `reweight` multiplies the attention to words of the target, and `word_spans` says in which steps a word is
-    injected instead of the first `cross_fraction`. Words are compared without case or punctuation around them; one
-    that a target has not changes nothing there, and of two entries for one word the later counts. Raises ValueError
-    naming the captions that cannot be aligned.
+    On top of that, `reweight` multiplies the attention to words of the target (equalizer), and `word_spans` gives
+    words steps of their own instead of the first `cross_fraction` (cross_replace_steps by word). Words are compared
+    without case or the punctuation around them; a word that a target does not have changes nothing there, and of two
+    entries for one word the later counts. Raises ValueError naming the captions that cannot be aligned.
     """
     carried, kept = torch.zeros(len(pairs), tokens, tokens), torch.zeros(len(pairs), tokens)
     weight, span_of = torch.ones(len(pairs), tokens), torch.zeros(len(pairs), tokens, dtype=torch.long)
@@ -141,7 +145,7 @@ def edit_pairs(
     for row, (source, target) in enumerate(pairs):
         if edit == "refine":
             mapper, alpha = refinement_mapper(tokenize(source), tokenize(target), tokens)
-            # Distinct columns: two target tokens may share a source row, and the product then adds them up.
+            # Columns are distinct, rows need not be: two target tokens on one source token are added by the product.
             carried[row, mapper, torch.arange(tokens)] = torch.tensor(alpha)
             kept[row] = 1 - torch.tensor(alpha)
         elif edit == "replace":
@@ -161,5 +165,5 @@ def edit_pairs(
 
 
 def injected_steps(fraction: float, steps: int) -> int:
-    """How many of `steps` a fraction covers, rounded down, but 0.29 of 100 is 29."""
+    """How many of `steps` a fraction covers, rounded down; 0.29 of 100 is 29 in spite of floating point."""
     return math.floor(fraction * steps + 1e-6)

@@ -1,7 +1,4 @@
-"""Masked attention in which several query heads read the same key head, without repeating keys or values.
-
-It owns the fold of a group's heads into one; it does not know what the mask means.
-"""
+"""Masked attention in which several query heads read the same key head, without repeating keys or values."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -15,8 +12,8 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: floa
     head h // (heads / key heads). `scale` is dim ** -0.5 unless given. The result is [batch, heads, queries, value
     dim].
 
-    torch's own grouped attention takes no mask in its fused kernels on CUDA; here the heads of a group stand side by
-    side as queries of their key head, so that no key or value is copied and each is read once.
+    torch's own grouped attention takes no mask in its fused kernels on CUDA. Here the heads of a group become further
+    queries of their key head, so that no key or value is copied and each is read once.
     """
     batch, heads, queries, dim = q.shape
     key_heads = k.shape[1]

@@ -1,8 +1,5 @@
 """Prompt-to-Prompt (arXiv 2208.01626) on fused attention: exact, and no attention map is ever stored.
 
-It owns the attention processors of a UNet and the state of a pass; it does not know which edit made the injection, nor
-schedulers, nor whose images these are.
-
 A pass holds n pairs. Its batch is [unguided sources, unguided targets, sources, targets], n each; without guidance the
 first half is missing. Only the second half is edited, as in the reference. Injection is linear in the values:
 
@@ -12,6 +9,11 @@ first half is missing. Only the second half is edited, as in the reference. Inje
 
 so the source's softmax serves its own values and the target's, joined along the head dimension, in one call. Where
 nothing is kept in any pair, the second call is left out.
+
+In the words of the paper and its code: `PairController` is the AttentionControl, `carried` and `kept` are what mapper,
+alphas and equalizer amount to, and the steps of an injection are cross_replace_steps and self_replace_steps. LocalBlend
+is left out. It confines an edit to a mask made of the attention maps of chosen words, averaged over the steps, which
+fused attention never forms; nor is it needed here, where the locate stage finds what has changed wherever it is.
 """
 
 from collections.abc import Hashable, Iterator
@@ -28,31 +30,31 @@ from imgdiffd.kernels.edits import Injection, injected_steps
 
 @dataclass(frozen=True, eq=False)
 class _LayerText:
-    """One cross-attention layer's view of the captions: constant over the steps, so computed once per pass."""
+    """One cross-attention layer's keys and values of the captions: the same in all steps, so computed once a pass."""
 
     key: Tensor  # [2n, heads, tokens, dim]
     value: Tensor
-    # [1, heads, tokens, dim] each: the empty prompt's key and value; or, where that prompt is zero, [channels]: what
-    # the layer then answers everywhere
+    # The empty prompt's key and value, [1, heads, tokens, dim] each; or, where that prompt is all zeros, the layer's
+    # output at every position, [channels].
     unguided: tuple[Tensor, Tensor] | Tensor
 
 
 @dataclass(eq=False)
 class _Pass:
-    """The plan that the processors follow; `injected` and `self_max_tokens` are those of the step in hand."""
+    """The plan that the processors follow; `injected` and `self_max_tokens` are those of the current step."""
 
     pairs: int
     unguided: int  # leading rows of the batch that are never edited
     text: list[_LayerText]
-    # For each cross-attention layer, while injecting: [n, heads, tokens, 2·dim], the sources' values joined with the
-    # targets' moved onto source tokens; and [n, heads, tokens, dim], what is kept of the targets', None for nothing.
+    # For each cross-attention layer, while injecting: the sources' values joined with the targets' values moved onto
+    # source tokens, [n, heads, tokens, 2·dim]; and what the targets keep of theirs, [n, heads, tokens, dim] or None.
     injected: list[tuple[Tensor, Tensor | None]] | None = None
     opened: tuple[bool, ...] = ()  # the spans that `injected` was made for
     self_max_tokens: int = 0
 
 
 class PairController:
-    """Puts its attention processors on a diffusers UNet; outside of `painting` they attend as the stock ones do."""
+    """The paper's AttentionControl: a UNet's processors, which outside `painting` attend as the stock ones do."""
 
     def __init__(self, unet: nn.Module) -> None:
         """Raises ValueError naming a layer of a kind that SDXL does not have."""
@@ -74,12 +76,12 @@ class PairController:
 
     @property
     def phase(self) -> Hashable | None:
-        """What the step in hand computes with: in equal phases the same kernels on the same tensors. None outside."""
+        """Equal for two steps that run the same kernels on the same tensors; None outside `painting`."""
         current = self.current
         return None if current is None else (current, current.opened, current.self_max_tokens)
 
     def remove(self) -> None:
-        """Puts the processors back that the UNet had before."""
+        """Restores the processors that the UNet had before."""
         for layer, processor in self._stock:
             layer.set_processor(processor)
 
@@ -95,9 +97,9 @@ class PairController:
     ) -> Iterator[None]:
         """One pass: every UNet call inside belongs to it.
 
-        `text` [2n, tokens, width] is of the n sources, then of the n targets. `unguided_text` [1, tokens, width] is the
-        encoded empty prompt, None where it is all zeros (SDXL); it counts only if `guided`. Without an injection the
-        images of a pair share nothing.
+        `text` [2n, tokens, width] holds the n sources, then the n targets. `unguided_text` [1, tokens, width] is the
+        encoded empty prompt, None where it is all zeros (SDXL); it is read only if `guided`. Without an injection the
+        images of a pair share no attention.
         """
         pairs = len(text) // 2
         layers = [_layer_text(layer, text, unguided_text) for layer in self._cross]
@@ -109,13 +111,13 @@ class PairController:
             self.current = self._injection = None
 
     def enter_step(self, step: int) -> None:
-        """The UNet calls from here on belong to `step`, counted from 0."""
+        """The UNet calls from here on belong to `step`, counted from 0. Raises RuntimeError outside `painting`."""
         if self.current is None:
-            raise RuntimeError("enter_step outside of painting")
+            raise RuntimeError("enter_step was called outside painting(): call it inside that block")
         if self._injection is not None:
             plan = self._injection
             opened = plan.open_spans(step, self._steps)
-            if opened != self.current.opened:  # rarely: the values stay as they are over all steps of a phase
+            if opened != self.current.opened:  # else the values of the step before still hold
                 self.current.opened = opened
                 self.current.injected = _injected(plan, opened, self.current.text) if any(opened) else None
             in_self = step < injected_steps(plan.self_fraction, self._steps)
@@ -128,12 +130,14 @@ def _refuse_unknown(name: str, layer: Any) -> None:
     if layer.residual_connection or layer.rescale_output_factor != 1 or not layer.scale_qk:
         found.append("a rescaled output")
     if found:
-        raise ValueError(f"attention layer {name} has {', '.join(found)}, which SDXL's layers have not")
+        raise ValueError(
+            f"attention layer {name} has {', '.join(found)}, which SDXL's layers do not have; use an SDXL UNet"
+        )
 
 
 def _refuse_mask(mask: Tensor | None) -> None:
     if mask is not None:
-        raise ValueError("an attention mask was given, which SDXL's UNet never does")
+        raise ValueError("an attention mask was given: Prompt-to-Prompt on SDXL takes none, so leave it out")
 
 
 def _split(flat: Tensor, heads: int) -> Tensor:
@@ -174,7 +178,7 @@ def _layer_text(layer: Any, text: Tensor, unguided_text: Tensor | None) -> _Laye
     key, value = _key_value(layer, text)
     if unguided_text is not None:
         return _LayerText(key, value, _key_value(layer, unguided_text))
-    # Equal keys and equal values: whatever the softmax, the answer is that value, projected out.
+    # All keys are equal and so are all values: whatever the softmax, the output is that value, projected.
     return _LayerText(key, value, layer.to_out[0](layer.to_v(torch.zeros_like(text[0, 0]))))
 
 
@@ -208,7 +212,7 @@ class _ImageAttention:
 
 @dataclass(frozen=True, eq=False)
 class _TextAttention:
-    """Cross-attention of one layer, the `layer`th of the UNet."""
+    """Cross-attention of one layer; `layer` counts the UNet's cross-attention layers from 0."""
 
     control: PairController
     layer: int
@@ -244,8 +248,8 @@ class _TextAttention:
         if injected is None:
             return _attend(attn, hidden_states, text.key, text.value)
         joined, kept = injected
-        # All queries even where the targets' go unread: by fewer rows a product may round otherwise, and a pair's
-        # images then differ with what its mates keep.
+        # All queries, even where the targets' are not read: a product over fewer rows may round differently, and a
+        # pair's images would then depend on what the other pairs of its pass keep.
         q, n = _split(attn.to_q(hidden_states), attn.heads), len(joined)
         source, target = attention(q[:n], text.key[:n], joined).chunk(2, dim=-1)
         if kept is not None:

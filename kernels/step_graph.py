@@ -1,7 +1,4 @@
-"""CUDA graphs of steps that repeat: captured once, replayed for all further steps of the same kind.
-
-It owns capture, static inputs and the way back; it does not know what a step computes nor what divides the kinds.
-"""
+"""CUDA graphs of steps that repeat: captured once, replayed for all further steps of the same kind."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiffd.errors import first_line
+
 Step = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
 def capture_cuda(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
-    """Records what `compute` launches, without running it: the replay, and the tensors that each replay overwrites."""
+    """Records what `compute` launches, without running it; returns the replay and the tensors that it overwrites."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         out = compute()
@@ -29,7 +28,7 @@ def _one_kind() -> Hashable | None:
 
 @dataclass(frozen=True, eq=False)
 class _Captured:
-    """`given` are the tensors that the graph reads the changing arguments from, `out` those it writes."""
+    """A captured step: it reads its changing arguments from the tensors `given` and writes its results into `out`."""
 
     given: tuple[Tensor, ...]
     replay: Callable[[], None]
@@ -37,11 +36,12 @@ class _Captured:
 
 
 class StepGraph:
-    """Stands in for a `step` on CUDA: the first call of a kind runs as ever, the second one is captured.
+    """Stands in for a `step` on CUDA: the first call of a kind runs as usual, the second is captured, others replayed.
 
-    Calls are of one kind while `kind` says the same, the positional tensors keep their shapes and every other argument
-    is the same object; None is never captured. All else that the step reads and writes must stay where it is, and what
-    it changes it must change on the device, since a replay runs no Python. Nothing is captured before `enable`.
+    Calls are of one kind while `kind` returns the same, the positional tensors keep their shapes and every other
+    argument is the same object; a kind of None is never captured. Everything else that the step reads or writes must
+    stay at its address, and what it changes it must change on the device, since a replay runs no Python. Nothing is
+    captured before `enable`.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class StepGraph:
         self._captured: _Captured | None = None
 
     def enable(self, say: Callable[[str], None]) -> None:
-        """From now on steps are captured. The first capture that fails ends that, and `say` gets the reason.
+        """Captures steps from now on, until a capture fails; `say` then gets the reason.
 
         Running out of memory is such a failure too, since a graph keeps memory of its own.
         """
         self._say = say
 
     def disable(self) -> None:
-        """From now on every step runs as ever."""
+        """Captures nothing from now on, and gives back the memory of what was captured."""
         self._say = None
         self.forget()
 
     def __call__(self, *changing: Tensor, **constant: Any) -> tuple[Tensor, ...]:
-        """What the step gives, in tensors of the caller's own."""
+        """The step's results, in tensors that no later call overwrites."""
         kind = None if self._say is None else self._kind()
         if kind is None:
             self.forget()
@@ -91,14 +91,14 @@ class StepGraph:
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
-        """Forgets at the end what was captured inside."""
+        """Forgets at its end what was captured inside the block."""
         try:
             yield
         finally:
             self.forget()
 
     def forget(self) -> None:
-        """Gives the graph's memory back, and what it was called with; the next call runs as ever."""
+        """Gives back the graph's memory and the arguments held for it; the next call runs as usual."""
         self._key, self._constant, self._captured = None, {}, None
 
     def _capture_step(self, changing: tuple[Tensor, ...], constant: dict[str, Any]) -> _Captured | None:
@@ -108,9 +108,8 @@ class StepGraph:
         except RuntimeError as error:  # CUDA's errors and running out of memory are of this type
             say, self._say = self._say, None
             self.forget()
-            reason = str(error).strip().splitlines()
             if say is not None:
-                say(f"{self._what} runs without CUDA graphs: {reason[0] if reason else type(error).__name__}")
+                say(f"{self._what} runs without CUDA graphs: {first_line(error)}")
             return None
         return _Captured(given, replay, out)
 

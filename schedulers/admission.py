@@ -1,12 +1,10 @@
-"""How many more tasks to let in: bounded open work, so that memory and disk stay flat however many captions wait.
+"""How many more tasks to let in: open work is bounded, so that memory and disk stay flat however many captions wait."""
 
-It owns the decisions; it does not know where tasks come from.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from imgdiffd.pipeline import Task
+from imgdiffd.schedulers.reasons import AdmissionCode, Reason
 
 _ASK_SHARE = 8  # asking for less than an eighth of the bound would be a query for every finished batch
 _BACKGROUND_SHARE = 8  # background work has an eighth as many open tasks, beside the others' bound
@@ -18,18 +16,13 @@ def background_bound(max_open: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What admission looks at, for one class of work. `open` counts tasks queued, running or waiting for a device."""
+class OpenWork:
+    """The tasks let in and not yet done, by class; `queued` of them wait on a device's deque."""
 
-    open: int
-    queued: int
-    max_open: int
-    exhausted: bool  # the last refill had fewer tasks than there was room for, and nobody called wake since
-    asking: bool  # a refill is under way
-    held_back: str  # why nothing is to be dispatched at present; empty if it is
-    open_bytes: int = 0  # of all classes together
-    max_bytes: int | None = None
-    full: bool = False  # the last refill brought only what did not fit into the bytes, and nothing has ended since
+    usual: int = 0
+    background: int = 0
+    queued: int = 0
+    open_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +30,111 @@ class Admission:
     """Ask for `room` tasks, or for none, for `reason`."""
 
     room: int
-    reason: str
+    reason: Reason
 
 
-def admit(intake: Demand) -> Admission:
-    """How many tasks to ask for now.
+class Intake:
+    """Decides how many tasks to ask for, from what is open and from what it remembers of earlier refills.
 
-    A refill waits until it is worth a query, unless the queues have run dry.
+    At most `max_open` usual tasks are open, and `max_bytes` of both classes together; background tasks have an eighth
+    of `max_open` to themselves and are asked for only once a refill found no more usual ones. What a refill did not
+    find is taken to be missing until `wake`, or for `poll_s`.
     """
-    room = intake.max_open - intake.open
-    if intake.held_back:
-        return Admission(0, intake.held_back)
-    if intake.asking:
-        return Admission(0, "a refill is under way")
-    if intake.exhausted:
-        return Admission(0, "no more work is waiting")
-    if room <= 0:
-        return Admission(0, f"{intake.open} tasks are open, the bound")
-    if room * _ASK_SHARE < intake.max_open and intake.queued:
-        return Admission(0, f"room for {room} only, and {intake.queued} are queued")
-    if intake.max_bytes is not None and intake.open_bytes:
-        left = intake.max_bytes - intake.open_bytes
-        if left <= 0 or intake.full or (left * _ASK_SHARE < intake.max_bytes and intake.queued):
-            return Admission(0, f"open work takes {intake.open_bytes / 1e9:.1f} GB of {intake.max_bytes / 1e9:.1f}")
-    return Admission(room, f"room for {room} of {intake.max_open}")
 
+    def __init__(self, *, max_open: int, max_bytes: int | None, poll_s: float) -> None:
+        self._max_open = max_open
+        self._max_bytes = max_bytes
+        self._poll_s = poll_s
+        self._asking = False
+        self._asked_s = 0.0
+        self._asked_room = 0
+        self._woken = False  # since the refill under way began: it may not have seen what is new
+        self._gone: set[int] = set()  # items forgotten since then
+        self._exhausted = False  # the last refill brought fewer usual tasks than it might have
+        self._background_exhausted = False
+        self._full = False  # it brought only what did not fit into the bytes, and nothing has ended since
 
-def admit_in_order(usual: Demand, *, background_open: int, background_exhausted: bool) -> Admission:
-    """What to ask for of two classes: of the background's only while there is nothing else to ask for."""
-    if not usual.exhausted:
-        return admit(usual)
-    bound = background_bound(usual.max_open)
-    return admit(replace(usual, open=background_open, max_open=bound, exhausted=background_exhausted))
+    def wake(self) -> None:
+        """New tasks may be ready."""
+        self._woken = True
+        self._exhausted = self._background_exhausted = self._full = False
+
+    def room_made(self) -> None:
+        """A batch came back, so that open work may take fewer bytes."""
+        self._full = False
+
+    def forget(self, items: Collection[int]) -> None:
+        """Items were dropped: those that the refill under way brings stay out."""
+        self._full = False
+        if self._asking:
+            self._gone.update(items)
+
+    def decide(self, work: OpenWork, *, now_s: float, held_back: str = "") -> Admission:
+        """How many tasks to ask for now; none while `held_back` says why nothing is to be sent.
+
+        A refill waits until it is worth a query, unless the queues have run dry.
+        """
+        background = self._exhausted and self._fresh(now_s)
+        bound = background_bound(self._max_open) if background else self._max_open
+        room = bound - (work.background if background else work.usual)
+        reason = self._not_now(now_s, held_back) or self._no_room(work, room, bound)
+        if reason:
+            return Admission(0, reason)
+        return Admission(room, Reason(AdmissionCode.ROOM, f"there is room for {room} of {bound}"))
+
+    def asked(self, room: int, now_s: float) -> None:
+        """A refill of at most `room` tasks begins."""
+        self._asking, self._woken = True, False
+        self._asked_s, self._asked_room = now_s, room
+        self._gone.clear()
+
+    def answered(self, tasks: Sequence[Task], work: OpenWork) -> tuple[Task, ...]:
+        """The refill brought `tasks`. Returns those to let in, beside the `work` that is open now."""
+        entrance = let_in(
+            [task for task in tasks if task.item not in self._gone],
+            background_room=background_bound(self._max_open) - work.background,
+            open_bytes=work.open_bytes,
+            max_bytes=self._max_bytes,
+        )
+        usual = sum(not task.background for task in tasks)
+        saw_all = not entrance.cut and not self._woken
+        self._asking = False
+        self._full = entrance.cut and not entrance.tasks
+        self._exhausted = usual < self._asked_room and saw_all
+        self._background_exhausted = len(tasks) < self._asked_room and not entrance.crowded and saw_all
+        return entrance.tasks
+
+    def is_dry(self, now_s: float) -> bool:
+        """Whether a refill found that nothing more of either class waits, and none is under way."""
+        return not self._asking and self._nothing_waits(now_s)
+
+    def _fresh(self, now_s: float) -> bool:
+        return now_s < self._asked_s + self._poll_s
+
+    def _nothing_waits(self, now_s: float) -> bool:
+        return self._exhausted and self._background_exhausted and self._fresh(now_s)
+
+    def _not_now(self, now_s: float, held_back: str) -> Reason | None:
+        if held_back:
+            return Reason(AdmissionCode.HELD_BACK, held_back)
+        if self._asking:
+            return Reason(AdmissionCode.ASKING, "a refill is under way")
+        if self._nothing_waits(now_s):
+            return Reason(AdmissionCode.EXHAUSTED, "no more work is waiting")
+        return None
+
+    def _no_room(self, work: OpenWork, room: int, bound: int) -> Reason | None:
+        if room <= 0:
+            return Reason(AdmissionCode.BOUND, f"{bound - room} tasks are open, as many as may be")
+        if room * _ASK_SHARE < bound and work.queued:
+            return Reason(AdmissionCode.LITTLE_ROOM, f"there is room for only {room}, and {work.queued} are queued")
+        if self._max_bytes is None or not work.open_bytes:
+            return None
+        left = self._max_bytes - work.open_bytes
+        if left <= 0 or self._full or (left * _ASK_SHARE < self._max_bytes and work.queued):
+            taken = f"{work.open_bytes / 1e9:.1f} GB of {self._max_bytes / 1e9:.1f}"
+            return Reason(AdmissionCode.BYTES, f"open work takes {taken}")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,17 @@
-"""Which batch a device takes next from its own deque, and when waiting for a fuller one pays.
-
-It owns the decision; it does not know queues or clocks: everything that it looks at is handed in.
-"""
+"""Decides which batch a device takes next from its own deque, and when waiting for a fuller one pays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import DEPTH, Stage
+from imgdiffd.schedulers.reasons import BatchCode, Reason, SlotCode
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a batch that is not full may be held, in multiples of the seconds that it would take.
 
-    `busy` counts while the device has other work: the wait costs no device time, but it delays the item. `idle` counts
+    `busy` counts while the device has other work: waiting costs no device time, but it delays the item. `idle` counts
     while it has none. A lane is also served after `max_passes` batches of the device from other lanes, full or not.
     """
 
@@ -59,7 +57,7 @@ class BatchChoice:
 
     index: int | None
     until_s: float | None
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class Slot:
 
     free: bool
     until_s: float | None
-    reason: str
+    reason: Reason
 
 
 def find_slot(
@@ -88,17 +86,18 @@ def find_slot(
     ready meanwhile goes first.
     """
     if in_flight == 0:
-        return Slot(True, None, "idle")
+        return Slot(True, None, Reason(SlotCode.IDLE, "idle"))
     if in_flight >= max_in_flight:
-        return Slot(False, None, f"{in_flight} batches are in flight")
+        return Slot(False, None, Reason(SlotCode.BOUND, f"{in_flight} batches are in flight"))
     if suspect_runs:
-        return Slot(False, None, "retries a part of a failed batch, with nothing beside it")
+        why = "retries a part of a failed batch, with nothing beside it"
+        return Slot(False, None, Reason(SlotCode.RETRY, why))
     free_in_s = head_in_s + rest_s
     if free_in_s > ahead_s:
         # Where the others alone need longer, or the first is overdue, time alone changes nothing.
         until_s = now_s + free_in_s - ahead_s if head_in_s > 0 and rest_s <= ahead_s else None
-        return Slot(False, until_s, f"busy for {free_in_s:.1f} s more")
-    return Slot(True, None, "the next batch is sent ahead")
+        return Slot(False, until_s, Reason(SlotCode.BUSY, f"busy for {free_in_s:.1f} s more"))
+    return Slot(True, None, Reason(SlotCode.AHEAD, "the next batch is sent ahead"))
 
 
 def choose_batch(
@@ -107,18 +106,20 @@ def choose_batch(
     """The most downstream batch that is due: higher priority first, then what feeds others, then deeper, then older.
 
     `idle`: nothing runs on the device. `hungry`: it also found nothing to steal, so that only the short patience
-    counts. A lane passed over too often comes before all others; of several such, the one passed over most often, so
-    that none starves however many there are. Suspects wait until the device is idle, and keep others from being taken
-    once it is their turn.
+    counts. A lane passed over too often comes before all others; of several, the one passed over most often, so that
+    none starves however many there are. Suspects wait until the device is idle, and keep others from being taken once
+    it is their turn.
     """
     if not candidates:
-        return BatchChoice(None, None, "nothing is queued")
+        return BatchChoice(None, None, Reason(BatchCode.NOTHING_QUEUED, "nothing is queued"))
     factor = patience.idle if hungry else patience.busy
     due = [candidate.due_s(factor, patience.max_passes) for candidate in candidates]
     ready = [index for index, at_s in enumerate(due) if at_s <= now_s]
     if not ready:
         until_s = min(due)
-        return BatchChoice(None, until_s, f"holds {len(candidates)} small batches for {until_s - now_s:.1f} s to fill")
+        what = f"{len(candidates)} small batch{'es' if len(candidates) > 1 else ''}"
+        why = f"holds {what} for {until_s - now_s:.1f} s to fill"
+        return BatchChoice(None, until_s, Reason(BatchCode.HOLDING, why))
 
     def rank(index: int) -> tuple[int, int, bool, int, float]:
         one = candidates[index]
@@ -128,10 +129,19 @@ def choose_batch(
     best = min(ready, key=rank)
     one = candidates[best]
     if one.suspect and not idle:
-        return BatchChoice(None, None, f"waits to run {one.stage} of a failed batch with nothing beside it")
-    why = "retried on its own" if one.suspect else "full" if one.count >= one.limit else "due"
-    why = "the last, shared with others" if one.size < min(one.count, one.limit) else why
-    if one.passes >= patience.max_passes:
-        why = f"passed over {one.passes} times"
+        why = f"waits to run {one.stage} of a failed batch with nothing beside it"
+        return BatchChoice(None, None, Reason(BatchCode.NOT_ALONE, why))
+    code, why = _why(one, patience.max_passes)
     rule = "feeds other devices" if one.feeds else "most downstream"
-    return BatchChoice(best, None, f"{one.stage} x{one.size}: {rule}, {why}")
+    return BatchChoice(best, None, Reason(code, f"{one.stage} x{one.size}: {rule}, {why}"))
+
+
+def _why(one: BatchOption, max_passes: int) -> tuple[BatchCode, str]:
+    """What made it the turn of the batch that is taken."""
+    if one.passes >= max_passes:
+        return BatchCode.PASSED_OVER, f"passed over {one.passes} times"
+    if one.suspect:
+        return BatchCode.RETRY, "retried on its own"
+    if one.size < min(one.count, one.limit):
+        return BatchCode.SHARED, "the last, shared with others"
+    return (BatchCode.FULL, "full") if one.count >= one.limit else (BatchCode.DUE, "due")

@@ -1,22 +1,24 @@
-"""Every open task and where it is: the scheduler's state, and the moves that apply its decisions.
-
-It owns that each item is in exactly one place; it does not know tasks of the event loop, clocks, or how work is done.
-"""
+"""Every open task and where it is: the scheduler's state, and the moves that apply its decisions."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from imgdiffd.pipeline import DEPTH, STAGES, Role, Stage, Task, stage_after
+from imgdiffd.schedulers.admission import OpenWork
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.limits import BatchLimits
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
+from imgdiffd.schedulers.reasons import DeviceCode, Reason
 from imgdiffd.schedulers.recovery import Failure, Recovery
 
 _SHELF_BATCHES = 2  # queued per device: one to take next, one for while the device that feeds it is busy itself
 
 
 class Board:
-    """The open tasks on the devices' deques and in flight. Every method takes the time; none waits."""
+    """The open tasks, each of them in exactly one place: on a device's deque, in flight, or stranded.
+
+    No method waits; those that need the time are given it.
+    """
 
     def __init__(self, costs: Costs, limits: BatchLimits) -> None:
         self.costs = costs
@@ -28,7 +30,7 @@ class Board:
         self._open: dict[int, Task] = {}
         self._forgotten: set[int] = set()  # open items to be dropped when their batch comes back
         self._upstream: dict[str, list[int]] = {}  # group -> open tasks by depth
-        self._fed: dict[Stage, list[Device]] = {}  # stage -> what runs its follower, where some cannot run it
+        self._fed: dict[Stage, list[Device]] = {}  # stage -> what runs the next one, where some cannot run it
 
     @property
     def held(self) -> Collection[int]:
@@ -36,14 +38,14 @@ class Board:
         return self._open.keys()
 
     @property
-    def running(self) -> int:
-        """Batches in flight on all devices."""
-        return sum(len(device.flights) for device in self.devices.values())
-
-    @property
     def queued(self) -> int:
         """Tasks on all deques."""
         return sum(len(device.queue) for device in self.devices.values())
+
+    @property
+    def open_work(self) -> OpenWork:
+        """How much is open, for the decision to let more in."""
+        return OpenWork(len(self._open) - self.background, self.background, self.queued, self.open_bytes)
 
     def fillable(self, stage: Stage, group: str) -> bool:
         """Whether tasks of the group are open further upstream, queued or running, on any device."""
@@ -59,8 +61,8 @@ class Board:
         shelf = len(takers) * STAGES[following].batch_limit * _SHELF_BATCHES
         return sum(device.queue.count(following) for device in self.devices.values()) < shelf
 
-    def add(self, tasks: Iterable[Task], now_s: float) -> int:
-        """Open new tasks; those whose item is open already are left out. Returns how many were opened."""
+    def add(self, tasks: Iterable[Task], now_s: float) -> None:
+        """Open new tasks; those whose item is open already are left out."""
         fresh: dict[int, Task] = {}
         for task in tasks:
             if task.item not in self._open:
@@ -68,7 +70,6 @@ class Board:
         for task in fresh.values():
             self._enter(task)
         self._place([Entry(task, now_s) for task in fresh.values()], None)
-        return len(fresh)
 
     def _enter(self, task: Task) -> None:
         self._open[task.item] = task
@@ -95,40 +96,42 @@ class Board:
                 wanted.discard(task.item)
         self._forgotten |= wanted
 
-    def finished(self, flight: InFlightBatch, followups: Sequence[Task], now_s: float) -> None:
-        """A batch is done: its items leave, or go on with their follow-up tasks, on the same device if it can."""
-        seconds = self.devices[flight.device].land(flight, now_s)
-        stage, size = flight.batch.stage, len(flight.entries)
+    def finished(self, sent: InFlightBatch, followups: Sequence[Task], now_s: float) -> None:
+        """A batch is done: its items leave, or go on with their follow-up tasks, on the same device where it can.
+
+        Raises RuntimeError unless every follow-up is the only one of an item of the batch.
+        """
+        seconds = self.devices[sent.device].take_back(sent, now_s)
+        stage, size = sent.batch.stage, len(sent.entries)
         if seconds is not None:
-            self.costs.record(flight.device, flight.batch.key, size, seconds)
-        self.limits.worked(flight.device, flight.batch.key, size)
-        strangers = {task.item for task in followups} - set(flight.batch.items)
+            self.costs.record(sent.device, sent.batch.key, size, seconds)
+        self.limits.worked(sent.device, sent.batch.key, size)
+        strangers = {task.item for task in followups} - set(sent.batch.items)
         if strangers or len({task.item for task in followups}) < len(followups):
-            raise RuntimeError(f"follow-ups of {stage} on {flight.device} are not one each of its items: {followups}")
-        forgotten = self._forgotten & set(flight.batch.items)
-        for item in flight.batch.items:
+            raise RuntimeError(f"follow-ups of {stage} on {sent.device} are not one each of its items: {followups}")
+        forgotten = self._forgotten & set(sent.batch.items)
+        for item in sent.batch.items:
             self._leave(item)
         kept = [task for task in followups if task.item not in forgotten]
         for task in kept:
             self._enter(task)
-        self._place([Entry(task, now_s) for task in kept], flight.device)
+        self._place([Entry(task, now_s) for task in kept], sent.device)
 
-    def failed(self, flight: InFlightBatch, failure: Failure, now_s: float) -> None:
+    def failed(self, sent: InFlightBatch, failure: Failure, now_s: float) -> None:
         """A batch came back undone; its tasks stay open until `requeue`."""
-        seconds = self.devices[flight.device].land(flight, now_s)
+        seconds = self.devices[sent.device].take_back(sent, now_s)
         if failure is Failure.OUT_OF_MEMORY:
-            self.limits.out_of_memory(flight.device, flight.batch.key, len(flight.entries))
-        elif failure is Failure.DIED and seconds is not None and seconds >= flight.batch.deadline_s:
-            self.costs.overdue(flight.device, flight.batch.key)
+            self.limits.out_of_memory(sent.device, sent.batch.key, len(sent.entries))
+        elif failure is Failure.DIED and seconds is not None and seconds >= sent.batch.deadline_s:
+            self.costs.overdue(sent.device, sent.batch.key)
 
-    def requeue(self, flight: InFlightBatch, recovery: Recovery) -> None:
+    def requeue(self, sent: InFlightBatch, recovery: Recovery) -> None:
         """Put the tasks of a failed batch where the decision says; they keep their age.
 
         What crashed alone goes to another device, if there is one: the device may be to blame, or too small.
         """
-        what = f"{flight.batch.stage} x{len(flight.entries)}: {recovery.reason}"
-        self.devices[flight.device].last_failure = what
-        since_s = {entry.task.item: entry.since_s for entry in flight.entries}
+        self.devices[sent.device].last_failure = f"{sent.batch.stage} x{len(sent.entries)}: {recovery.reason}"
+        since_s = {entry.task.item: entry.since_s for entry in sent.entries}
         gone = {item for item in since_s if item in self._forgotten}
         if recovery.given_up:
             gone.add(recovery.given_up.item)
@@ -138,28 +141,28 @@ class Board:
         def entries(tasks: Iterable[Task]) -> tuple[Entry, ...]:
             return tuple(Entry(task, since_s[task.item]) for task in tasks if task.item not in gone)
 
-        self._place(entries(recovery.again), flight.device, front=True)
+        self._place(entries(recovery.again), sent.device, front=True)
         for part in recovery.apart:
             if kept := entries(part):
-                avoid = flight.device if recovery.charged else None
-                self._place_suspects(Suspects(kept), None if avoid else flight.device, avoid)
+                avoid = sent.device if recovery.charged else None
+                self._place_suspects(Suspects(kept), None if avoid else sent.device, avoid)
 
     def device_up(self, name: str, roles: frozenset[Role]) -> None:
         """The device takes work for these models from now on; what waited for such a device is placed."""
         device = self.devices.setdefault(name, Device(name))
         if device.up:
             self.device_down(name)
-        device.up, device.roles, device.reason = True, roles, "ready"
+        device.up, device.roles, device.reason = True, roles, Reason(DeviceCode.READY, "ready")
         device.generation += 1
         self._find_fed()
         self._place_all(self.stranded)
 
     def device_down(self, name: str, generation: int | None = None) -> None:
-        """The device takes nothing; its queued tasks go to others. A `generation` that has passed is ignored."""
+        """The device takes nothing; its queued tasks go to others. A `generation` before the present one is ignored."""
         device = self.devices.get(name)
         if device is None or not device.up or generation not in (None, device.generation):
             return
-        device.up, device.reason, device.until_s = False, "down", None
+        device.up, device.reason, device.until_s = False, Reason(DeviceCode.DOWN, "down"), None
         self._find_fed()
         self._place_all(device.queue)
 
@@ -186,9 +189,9 @@ class Board:
     def _place(self, entries: Sequence[Entry], prefer: str | None, *, front: bool = False) -> None:
         if not entries:
             return
-        favourite = self.devices.get(prefer) if prefer else None
-        if favourite and favourite.up and all(favourite.holds(entry.task.stage) for entry in entries):
-            (favourite.queue.push_front if front else favourite.queue.push)(entries)
+        preferred = self.devices.get(prefer) if prefer else None
+        if preferred and preferred.up and all(preferred.holds(entry.task.stage) for entry in entries):
+            (preferred.queue.push_front if front else preferred.queue.push)(entries)
             return
         backlog_s = self._backlog()
         targets: dict[str | None, list[Entry]] = {}

@@ -1,6 +1,8 @@
-"""Owns what one item of each stage costs on one kind of device, and the hours a run of captions takes at that cost.
+"""What one item of each stage costs on one kind of device, and the hours that a run of captions takes at that cost.
 
-It does not know how the figures were measured, nor the devices that are running now.
+The A100's figures are the only estimates there are: the scheduler's first guesses, the ETA, the placement and
+`imgdiffd simulate` all read them. They come from published throughput of models of these sizes and from the paper's
+funnel; no GPU has measured them. `make bench-gpu` writes the measured table of a device for `simulate --costs`.
 """
 
 import json
@@ -59,7 +61,7 @@ class CostTable:
             return cls(str(read["device"]), costs, str(read["source"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-            raise ConfigurationError(f"{name}: no cost table: {what}", hint="`make bench` writes one") from error
+            raise ConfigurationError(f"{name}: not a cost table: {what}", hint="`make bench` writes one") from error
 
 
 def projected_hours(table: CostTable, captions: int, devices: int) -> float:
@@ -86,3 +88,16 @@ _A100_PER_1000 = {
 A100 = CostTable(
     "A100", {s: cost / 1000 / ITEMS_PER_CAPTION[s] for s, cost in _A100_PER_1000.items()}, "estimate, not measured"
 )
+
+# Seconds an item of every stage, the optional ones and object removal too, until a device has measured its own.
+FIRST_GUESS_S: Mapping[Stage, float] = {
+    **{Stage(stage): seconds for stage, seconds in A100.seconds_per_item.items()},
+    Stage.VET: 0.35,
+    Stage.ERASE: 1.2,
+    Stage.INSPECT: 0.9,
+}
+
+
+def guessed_seconds_per_caption(stage: Stage) -> float:
+    """What the stage costs a caption on average, by the first guesses; optional stages come after the pair's gate."""
+    return FIRST_GUESS_S[stage] * ITEMS_PER_CAPTION.get(stage, SIMILAR / CAPTIONS)

@@ -1,30 +1,19 @@
-"""What a batch costs in seconds, learnt while running, by stage, shape, size and device.
-
-It owns the estimates and the deadlines that follow from them; it does not know queues, nor how time is measured.
-"""
+"""What a batch costs in seconds, learnt while running by stage, group, size and device, and how long it may take."""
 
 import math
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from imgdiffd.pipeline import STAGES, LaneKey, Stage
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.status import CostView
 
 _WINDOW = 256  # batches remembered per device and stage: p99 of them is the third slowest
 _WEIGHT = 0.25  # of the newest measurement in the running mean: follows a clock throttling within a few batches
 
 
-@dataclass(frozen=True, slots=True)
-class StageCost:
-    """What was learnt of a stage and shape on a device: mean seconds by batch size, and the 99th percentile of all."""
-
-    seconds_by_size: Mapping[int, float]
-    batches: int
-    p99_s: float
-
-
 class _Record:
-    """The measurements of one stage and shape on one device."""
+    """The measurements of one stage and group on one device."""
 
     def __init__(self, mean_s: Mapping[int, float] | None = None) -> None:
         self.mean_s: dict[int, float] = dict(mean_s or {})
@@ -40,7 +29,7 @@ class _Record:
         self._p99_s = None
 
     def p99_s(self) -> float:
-        """Of what this process measured; the slowest mean where that is nothing yet."""
+        """Of what this process measured; the slowest mean where it has measured nothing yet."""
         if not self.recent_s:
             return max(self.mean_s.values())
         if self._p99_s is None:
@@ -57,51 +46,51 @@ class _Record:
 
 
 class Costs:
-    """Learnt seconds per stage and shape (a lane's key), batch size and device.
+    """Learnt seconds per stage and group (a lane's key), batch size and device.
 
-    A shape not yet seen on a device costs what the other devices take on average; one seen nowhere, what other shapes
-    of its stage take on this device, or on any; and a stage never seen, its first guess in `STAGES`. Sizes not yet seen
-    are scaled from the nearest one that was.
+    A group not yet seen on a device costs what the other devices take on average; one seen nowhere, what other groups
+    of its stage take on this device, or on any; a stage never seen, its first guess. A size not yet seen is scaled from
+    the nearest one that was.
     """
 
     def __init__(self, *, deadline_factor: float = 10.0, deadline_floor_s: float = 120.0) -> None:
         self.deadline_factor = deadline_factor
         self.deadline_floor_s = deadline_floor_s
-        self._records: dict[Stage, dict[tuple[str, str], _Record]] = {stage: {} for stage in STAGES}  # device, shape
+        self._records: dict[Stage, dict[tuple[str, str], _Record]] = {stage: {} for stage in STAGES}  # device, group
         self._overdue: Counter[tuple[str, LaneKey]] = Counter()  # batches killed by their deadline, none having ended
 
     def record(self, device: str, key: LaneKey, size: int, seconds: float) -> None:
         """A batch of `size` items took `seconds` of the device's time."""
         if size < 1 or seconds < 0:
-            raise ValueError(f"a batch of {size} items in {seconds} s is no measurement")
-        stage, shape = key
-        self._records[stage].setdefault((device, shape), _Record()).add(size, seconds)
+            raise ValueError(f"a batch of {size} items in {seconds} s is not a measurement")
+        stage, group = key
+        self._records[stage].setdefault((device, group), _Record()).add(size, seconds)
         self._overdue.pop((device, key), None)
 
     def expect(self, device: str, key: LaneKey, seconds_by_size: Mapping[int, float]) -> None:
         """Mean seconds from an earlier run stand for measurements until there are some."""
         if not seconds_by_size or not all(size >= 1 and 0 <= s < math.inf for size, s in seconds_by_size.items()):
-            raise ValueError(f"{seconds_by_size} are no seconds by batch size")
-        stage, shape = key
-        self._records[stage][device, shape] = _Record(seconds_by_size)
+            raise ValueError(f"{seconds_by_size} are not seconds by batch size")
+        stage, group = key
+        self._records[stage][device, group] = _Record(seconds_by_size)
 
     def overdue(self, device: str, key: LaneKey) -> None:
-        """A batch was killed by its deadline. While none has ended there, the next ones have twice as long each time.
+        """A batch was killed by its deadline. Until one has ended there, each such death doubles the next deadline.
 
-        Else a device far slower than the first guess would count every item as a culprit.
+        Otherwise a device far slower than the first guess would blame every item.
         """
         self._overdue[device, key] += 1
 
     def seconds(self, device: str, key: LaneKey, size: int) -> float:
         """The expected seconds of one batch of `size` items."""
-        stage, shape = key
+        stage, group = key
         records = self._records[stage]
-        exact = records.get((device, shape))
+        exact = records.get((device, group))
         if exact is not None:
             return exact.seconds(size)
         if not records:
-            return STAGES[stage].cost_s * size
-        alike = [record for (_, other), record in records.items() if other == shape]
+            return FIRST_GUESS_S[stage] * size
+        alike = [record for (_, other), record in records.items() if other == group]
         alike = alike or [record for (other, _), record in records.items() if other == device]
         alike = alike or list(records.values())
         return sum(record.seconds(size) for record in alike) / len(alike)
@@ -118,19 +107,24 @@ class Costs:
         Before the first measurement on this device the expected seconds or the first guess, whichever is longer, stand
         for p99; so do those of a batch that is larger than any before.
         """
-        stage, shape = key
-        record = self._records[stage].get((device, shape))
+        stage, group = key
+        record = self._records[stage].get((device, group))
         if record is not None and record.batches:
             larger_s = record.seconds(size) if size > max(record.mean_s) else 0.0
             return max(self.deadline_factor * max(record.p99_s(), larger_s), self.deadline_floor_s)
-        usual_s = max(self.seconds(device, key, size), STAGES[stage].cost_s * size)
+        usual_s = max(self.seconds(device, key, size), FIRST_GUESS_S[stage] * size)
         return max(self.deadline_factor * usual_s, self.deadline_floor_s) * 2.0 ** self._overdue[device, key]
 
-    def learnt(self) -> Mapping[str, Mapping[LaneKey, StageCost]]:
-        """Everything measured so far, by device, then by stage and shape."""
-        found: dict[str, dict[LaneKey, StageCost]] = {}
+    def learnt(self) -> Mapping[str, Mapping[LaneKey, CostView]]:
+        """Everything measured so far, by device, then by stage and group."""
+        found: dict[str, dict[LaneKey, CostView]] = {}
         for stage, records in self._records.items():
-            for (device, shape), record in records.items():
-                cost = StageCost(dict(record.mean_s), record.batches, record.p99_s())
-                found.setdefault(device, {})[stage, shape] = cost
+            for (device, group), record in records.items():
+                found.setdefault(device, {})[stage, group] = CostView(
+                    stage=stage,
+                    group=group,
+                    batches=record.batches,
+                    seconds_by_items=dict(record.mean_s),
+                    p99_s=record.p99_s(),
+                )
         return found

@@ -1,9 +1,7 @@
-"""Applies the pure decisions to the board: which batch goes to which device now.
-
-It owns the order in which devices are served; it does not know tasks of the event loop, clocks, or how work is done.
-"""
+"""Applies the pure decisions to the board: which batch goes to which device now, and which device is served first."""
 
 from collections import Counter
+from enum import StrEnum
 from itertools import product
 
 from imgdiffd.pipeline import DEPTH, LaneKey, Stage
@@ -11,16 +9,18 @@ from imgdiffd.schedulers.batching import BatchOption, Patience, choose_batch, fi
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.devices import Device, InFlightBatch
 from imgdiffd.schedulers.queues import DeviceQueue, Entry, Suspects
+from imgdiffd.schedulers.reasons import Reason
 from imgdiffd.schedulers.sharing import DeviceLoad, share
 from imgdiffd.schedulers.stealing import Victim, choose_theft, leaving_price_s
 from imgdiffd.schedulers.work import Batch
 
 
 class Dispatcher:
-    """Takes batches off the board's deques and sends them; every method takes the time, none waits."""
+    """Takes batches off the board's deques and sends them. No method waits; the time is given."""
 
     def __init__(self, board: Board, patience: Patience, *, in_flight: int, ahead_s: float) -> None:
-        self.batch_sizes: dict[Stage, Counter[int]] = {stage: Counter() for stage in DEPTH}
+        self.batch_sizes: dict[Stage, Counter[int]] = {stage: Counter() for stage in DEPTH}  # of those sent so far
+        self.batch_reasons: Counter[StrEnum] = Counter()
         self._board = board
         self._costs = board.costs
         self._limits = board.limits
@@ -34,7 +34,7 @@ class Dispatcher:
 
         Idle devices come first: their own work, then stolen work, then small batches that they held; only then is a
         second batch sent to those that run one, so that it could still be stolen. Background work waits until a device
-        finds nothing else, of others neither.
+        finds nothing else, neither its own nor another's.
         """
         up = [device for device in self._board.devices.values() if device.up]
         for device in up:
@@ -43,20 +43,20 @@ class Dispatcher:
         classes = (False, True) if self._board.background else (True,)
         for background, step in product(classes, (self._own, self._stolen, self._held)):
             for device in up:
-                if not device.flights and (flight := step(device, now_s, background)):
-                    sent.append(flight)
+                if not device.in_flight and (batch := step(device, now_s, background)):
+                    sent.append(batch)
         for device in up:
-            while device.flights and (flight := self._ahead(device, now_s)):
-                sent.append(flight)
+            while device.in_flight and (batch := self._ahead(device, now_s)):
+                sent.append(batch)
         until = [device.until_s for device in up if device.until_s is not None]
         return tuple(sent), min(until, default=None)
 
     def _ahead(self, device: Device, now_s: float) -> InFlightBatch | None:
         slot = find_slot(
             now_s=now_s,
-            in_flight=len(device.flights),
+            in_flight=len(device.in_flight),
             max_in_flight=self._in_flight,
-            suspect_runs=any(flight.suspect for flight in device.flights),
+            suspect_runs=any(sent.suspect for sent in device.in_flight),
             head_in_s=device.head_in_s(now_s),
             rest_s=device.rest_s(),
             ahead_s=self._ahead_s,
@@ -70,7 +70,7 @@ class Dispatcher:
         return self._own(device, now_s, True) or self._stolen(device, now_s, True)
 
     def _lanes(self, queue: DeviceQueue, background: bool) -> list[LaneKey]:
-        """The lanes to look at: without `background`, only such of that class as were passed over too often."""
+        """The lanes to look at: without `background`, only those background lanes that were passed over too often."""
         return [
             key
             for key, lane in queue.lanes.items()
@@ -82,16 +82,16 @@ class Dispatcher:
         suspects = [(index, self._suspect(device, part)) for index, part in enumerate(device.queue.suspects)]
         parts = [(index, part) for index, part in suspects if background or part.priority >= 0]
         candidates = [self._candidate(device, device, key, now_s) for key in keys] + [part for _, part in parts]
-        idle = not device.flights
+        idle = not device.in_flight
         choice = choose_batch(candidates, now_s=now_s, idle=idle, hungry=hungry, patience=self._patience)
         self._note(device, choice.reason, choice.until_s)
         if choice.index is None:
             return None
         if choice.index >= len(keys):
             index, _ = parts[choice.index - len(keys)]
-            return self._send(device, device.queue.take_suspects(index), now_s, suspect=True)
+            return self._send(device, device.queue.take_suspects(index), now_s, choice.reason, suspect=True)
         taken = device.queue.take(keys[choice.index], candidates[choice.index].size, self._patience.max_passes)
-        return self._send(device, taken, now_s)
+        return self._send(device, taken, now_s, choice.reason)
 
     def _held(self, device: Device, now_s: float, background: bool) -> InFlightBatch | None:
         return self._own(device, now_s, background, hungry=True) if device.queue.lanes else None
@@ -115,15 +115,16 @@ class Dispatcher:
             )
         theft = choose_theft(victims, now_s=now_s, own_backlog_s=device.free_in_s(now_s), patience=self._patience)
         if theft.device is None:
-            self._note(device, f"{device.reason}; {theft.reason}", theft.until_s)
+            why = Reason(theft.reason.code, f"{device.reason}; {theft.reason}")
+            self._note(device, why, theft.until_s)
             return None
         device.reason = theft.reason
         device.steals += 1
         victim, key = self._board.devices[theft.device].queue, keys[theft.device][theft.lane]
-        return self._send(device, victim.steal(key, theft.size, self._patience.max_passes), now_s)
+        return self._send(device, victim.steal(key, theft.size, self._patience.max_passes), now_s, theft.reason)
 
     @staticmethod
-    def _note(device: Device, reason: str, until_s: float | None) -> None:
+    def _note(device: Device, reason: Reason, until_s: float | None) -> None:
         device.reason = reason
         if until_s is not None:
             device.until_s = until_s if device.until_s is None else min(until_s, device.until_s)
@@ -149,10 +150,10 @@ class Dispatcher:
         )
 
     def _share(self, owner: Device, runner: Device, key: LaneKey, now_s: float) -> int:
-        """The runner's part of a lane to which nothing comes. The owner has one at least: it may be the only taker."""
+        """The runner's part of a lane to which nothing more comes. The owner's is at least 1: nobody else may come."""
         count = len(owner.queue.lanes[key])
 
-        def hand(device: Device) -> DeviceLoad:
+        def load(device: Device) -> DeviceLoad:
             queued_s = 0.0 if device is runner else device.queued_seconds(self._costs, self._limits)
             if device is owner is not runner:
                 queued_s -= device.lane_seconds(key, self._costs, self._limits)
@@ -161,7 +162,7 @@ class Dispatcher:
             return DeviceLoad(device.free_in_s(now_s) + queued_s, item_s + price_s)
 
         up = (device for device in self._board.devices.values() if device.up and device.holds(key[0]))
-        mine = share(count, hand(runner), [hand(device) for device in up if device is not runner])
+        mine = share(count, load(runner), [load(device) for device in up if device is not runner])
         return max(1, mine) if owner is runner else mine
 
     def _suspect(self, device: Device, part: Suspects) -> BatchOption:
@@ -180,15 +181,16 @@ class Dispatcher:
         )
 
     def _send(
-        self, device: Device, entries: tuple[Entry, ...], now_s: float, *, suspect: bool = False
+        self, device: Device, entries: tuple[Entry, ...], now_s: float, reason: Reason, *, suspect: bool = False
     ) -> InFlightBatch:
         self._batches += 1
         first, size = entries[0].task, len(entries)
         deadline_s = self._costs.deadline_s(device.name, first.key, size)
         batch = Batch(self._batches, first.stage, first.group, tuple(entry.task for entry in entries), deadline_s)
         expected_s = self._costs.seconds(device.name, first.key, size)
-        flight = InFlightBatch(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
-        device.send(flight)
+        sent = InFlightBatch(device.name, batch, entries, now_s, expected_s, device.generation, suspect)
+        device.send(sent)
         device.until_s = None
         self.batch_sizes[first.stage][size] += 1
-        return flight
+        self.batch_reasons[reason.code] += 1
+        return sent

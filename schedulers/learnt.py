@@ -1,7 +1,4 @@
-"""What was learnt of the devices as text, so that it outlives the process: seconds of batches, and how many items fit.
-
-It owns that form; it does not know where the text is kept.
-"""
+"""What was learnt of the devices as text that outlives the process: seconds of batches, and how many items fit."""
 
 import json
 
@@ -13,7 +10,7 @@ from imgdiffd.schedulers.limits import BatchLimits
 def to_text(costs: Costs, limits: BatchLimits) -> str:
     """Everything learnt so far, as JSON. The same knowledge gives the same text."""
     seconds = [
-        [device, stage, group, dict(sorted(cost.seconds_by_size.items()))]
+        [device, stage, group, dict(sorted(cost.seconds_by_items.items()))]
         for device, learnt in sorted(costs.learnt().items())
         for (stage, group), cost in sorted(learnt.items())
     ]

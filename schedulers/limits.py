@@ -1,7 +1,4 @@
-"""How many items fit on a device at once, learnt from running out of memory.
-
-It owns the caps per device, stage and shape; it does not know why memory ran out.
-"""
+"""How many items fit on a device at once, learnt from running out of memory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +16,10 @@ class _Cap:
 
 
 class BatchLimits:
-    """The largest batch to try per device, stage and shape: `batch_limit` until memory runs out, then what fitted.
+    """The largest batch to try per device, stage and group: `batch_limit` until memory runs out, then what fitted.
 
-    A cap is not for ever, because one odd item may have set it: after many full batches at the cap its double is tried
-    once. Every new failure doubles the number of batches before the next try, so that failures become ever rarer.
+    A cap does not last for ever, because one odd item may have set it: after many full batches at the cap, twice its
+    size is tried. Every new failure doubles the number of batches before the next try, so failures become ever rarer.
     """
 
     def __init__(self) -> None:
@@ -34,7 +31,7 @@ class BatchLimits:
         return STAGES[key[0]].batch_limit if cap is None else cap.size
 
     def out_of_memory(self, device: str, key: LaneKey, size: int) -> None:
-        """A batch of `size` did not fit: from now on half of it. One item that does not fit says nothing of size."""
+        """A batch of `size` did not fit: half of it from now on. One item that does not fit says nothing about size."""
         if size == 1:
             return
         cap = self._caps.get((device, key))
@@ -56,17 +53,17 @@ class BatchLimits:
             cap.worked = 0
 
     def remembered(self) -> Iterator[tuple[str, LaneKey, int, int]]:
-        """What `remember` takes, for every cap: device, stage and shape, size, and its number of batches to wait."""
+        """What `remember` takes, for every cap: device, stage and group, size, and its number of batches to wait."""
         for (device, key), cap in self._caps.items():
             yield device, key, cap.size, cap.patience
 
     def remember(self, device: str, key: LaneKey, size: int, patience: int) -> None:
-        """A cap from an earlier run; `patience` full batches go by before its double is tried."""
+        """Take over a cap of an earlier run; `patience` full batches go by before twice its size is tried."""
         if not 1 <= size <= STAGES[key[0]].batch_limit or patience < 1:
-            raise ValueError(f"a cap of {size} for {key[0]}, its double after {patience} batches, is none of ours")
+            raise ValueError(f"a cap of {size} for {key[0]}, with {patience} batches to wait, cannot be learnt")
         self._caps[device, key] = _Cap(size, patience)
 
     def caps(self, device: str) -> Mapping[LaneKey, int]:
-        """The caps now in force on a device, by stage and shape."""
+        """The caps now in force on a device, by stage and group."""
         mine = {key: cap.size for (name, key), cap in self._caps.items() if name == device}
         return {key: size for key, size in mine.items() if size < STAGES[key[0]].batch_limit}

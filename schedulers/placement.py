@@ -1,18 +1,23 @@
-"""Which models each device holds: from memory and footprints to a plan with a reason for every choice.
-
-It owns the decision; it does not know how memory is measured, where footprints come from or who starts devices.
-"""
+"""Decides which models each device holds: from memory and footprints to a plan with a reason for every choice."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imgdiffd.errors import ConfigurationError
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
+from imgdiffd.schedulers.cost_table import guessed_seconds_per_caption
+from imgdiffd.schedulers.reasons import PlacementCode, Reason
 
 CUDA_RESERVE_BYTES = 2_500_000_000  # contexts and captured graphs of one process
-_REACH = {stage: 1.0 for stage in (Stage.REWRITE, Stage.GENERATE, Stage.COMPARE)}
-_LIGHT = 10.0  # a unit that fits this many times more into the room it leaves may be on every device
-_REACH_AFTER_GATE = 0.33  # the similarity gate stops 67 % of the pairs
+_LIGHT_SPARE = 10.0  # a unit that fits this many times more into the room it leaves may be on every device
+
+_NEEDED = Reason(PlacementCode.NEEDED, "every job needs it; balances the load")
+_PAINTER = Reason(PlacementCode.PAINTER, "heaviest stage: wherever it fits")
+_FILTERS = Reason(PlacementCode.FILTERS, "light: spares a pair's next stage a hop")
+_CAPTIONER = Reason(PlacementCode.CAPTIONER, "second heaviest: on half the devices")
+_OPTIONAL = Reason(PlacementCode.OPTIONAL, "optional: where most room was left")
+_LIGHT = Reason(PlacementCode.LIGHT, "light beside the room that is left")
+_IDLE_HOURS = Reason(PlacementCode.IDLE_HOURS, "for idle hours: wherever it fits")
 
 Unit = frozenset[Role]
 
@@ -51,7 +56,7 @@ class Placement:
 
     device: str
     roles: tuple[Role, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     used_bytes: int
     left_bytes: int
 
@@ -61,7 +66,7 @@ class Plan:
     """What every device holds. `left_out` says why an optional role has no place: (role, reason)."""
 
     placements: tuple[Placement, ...]
-    left_out: tuple[tuple[Role, str], ...]
+    left_out: tuple[tuple[Role, Reason], ...]
 
     @property
     def roles(self) -> dict[str, tuple[Role, ...]]:
@@ -78,7 +83,7 @@ class Plan:
 
 
 def needed_bytes(roles: Unit, footprints: Mapping[Role, Footprint]) -> int:
-    """Distinct weights, and the largest peak, for one batch runs at a time."""
+    """The distinct weights and the largest peak, since one batch runs at a time."""
     weights: dict[str, int] = {}
     for role in roles:
         found = footprints[role]
@@ -95,21 +100,20 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
     best = max(_bases(spaces, footprints), key=lambda held: _merit(held, spaces, footprints), default=None)
     if best is None:
         raise _refusal(spaces, footprints)
-    held = [dict.fromkeys(sorted(roles), "every job needs it; balances the load") for roles in best]
-    filters = STAGES[Stage.LOCATE].roles
-    _replicate(held, frozenset({Role.PAINTER}), len(held), "heaviest stage: wherever it fits", spaces, footprints)
-    _replicate(held, filters, len(held), "light: spares a pair's next stage a hop", spaces, footprints)
-    captioner = STAGES[Stage.DESCRIBE].roles
-    _replicate(held, captioner, max(1, len(held) // 2), "second heaviest: on half the devices", spaces, footprints)
-    left_out: list[tuple[Role, str]] = []
+    held = [dict.fromkeys(sorted(roles), _NEEDED) for roles in best]
+    _replicate(held, frozenset({Role.PAINTER}), len(held), _PAINTER, spaces, footprints)
+    _replicate(held, STAGES[Stage.LOCATE].roles, len(held), _FILTERS, spaces, footprints)
+    _replicate(held, STAGES[Stage.DESCRIBE].roles, max(1, len(held) // 2), _CAPTIONER, spaces, footprints)
+    left_out: list[tuple[Role, Reason]] = []
     for role in (role for role in Role if role in OPTIONAL_ROLES & footprints.keys()):
-        _replicate(held, _needing(role), 1, "optional: where most room was left", spaces, footprints)
+        _replicate(held, _needing(role), 1, _OPTIONAL, spaces, footprints)
         if not any(role in roles for roles in held):
-            left_out.append((role, f"no room: its weights take {_gb(footprints[role].weights_bytes)}"))
+            text = f"no room: its weights take {_gb(footprints[role].weights_bytes)}"
+            left_out.append((role, Reason(PlacementCode.NO_ROOM, text)))
     for unit in _units():
-        _replicate(held, unit, len(held), "light beside the room that is left", spaces, footprints, spare=_LIGHT)
+        _replicate(held, unit, len(held), _LIGHT, spaces, footprints, spare=_LIGHT_SPARE)
     if Role.ERASER in footprints:
-        _replicate(held, _needing(Role.ERASER), len(held), "for idle hours: wherever it fits", spaces, footprints)
+        _replicate(held, _needing(Role.ERASER), len(held), _IDLE_HOURS, spaces, footprints)
     placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
     return Plan(placements, tuple(left_out))
 
@@ -130,9 +134,9 @@ def _needing(role: Role) -> Unit:
 
 
 def _load_s(roles: Unit) -> float:
-    """Seconds a caption costs in the stages that run with `roles`."""
+    """The seconds that a caption costs in the stages that run with `roles`."""
     ran = (spec for spec in STAGES.values() if spec.roles and spec.roles <= roles)
-    return sum(spec.cost_s * _REACH.get(spec.stage, _REACH_AFTER_GATE) for spec in ran)
+    return sum(guessed_seconds_per_caption(spec.stage) for spec in ran)
 
 
 def _bases(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Iterator[tuple[Unit, ...]]:
@@ -167,10 +171,10 @@ def _merit(
 
 
 def _replicate(
-    held: list[dict[Role, str]],
+    held: list[dict[Role, Reason]],
     unit: Unit,
     copies: int,
-    reason: str,
+    reason: Reason,
     spaces: Sequence[Space],
     footprints: Mapping[Role, Footprint],
     spare: float = 0.0,
@@ -193,7 +197,7 @@ def _replicate(
             held[chosen].setdefault(role, reason)
 
 
-def _placement(space: Space, roles: Mapping[Role, str], footprints: Mapping[Role, Footprint]) -> Placement:
+def _placement(space: Space, roles: Mapping[Role, Reason], footprints: Mapping[Role, Footprint]) -> Placement:
     used = needed_bytes(frozenset(roles), footprints)
     ordered = tuple(role for role in Role if role in roles)
     reasons = tuple(roles[role] for role in ordered)

@@ -1,7 +1,4 @@
-"""The deque of one device: tasks in lanes by stage and group, and failed batches that are retried on their own.
-
-It owns order and age; it does not know costs, models, or which lane is to run.
-"""
+"""The deque of one device: tasks in lanes by stage and group, and parts of failed batches retried on their own."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +75,7 @@ class Lane:
         return tuple(taken)
 
     def drop(self, unwanted: Callable[[Task], bool]) -> tuple[Task, ...]:
-        """Remove the tasks that `unwanted` says; returns them."""
+        """Remove the tasks for which `unwanted` is true; returns them."""
         dropped: list[Task] = []
         for priority, entries in list(self._deques.items()):
             dropped += [entry.task for entry in entries if unwanted(entry.task)]
@@ -157,7 +154,7 @@ class DeviceQueue:
         return taken
 
     def drop(self, unwanted: Callable[[Task], bool]) -> tuple[Task, ...]:
-        """Remove the tasks that `unwanted` says; returns them."""
+        """Remove the tasks for which `unwanted` is true; returns them."""
         dropped: list[Task] = []
         for key, lane in list(self.lanes.items()):
             dropped += lane.drop(unwanted)

@@ -1,13 +1,11 @@
-"""What becomes of the tasks of a failed batch: smaller batches, halves kept apart, or a crash counted.
-
-It owns the decision; it does not know queues, nor who records crashes.
-"""
+"""Decides what becomes of the tasks of a failed batch: smaller batches, halves kept apart, or a crash counted."""
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from imgdiffd.errors import NoRoomError, OutOfMemoryError, WorkerDiedError, WorkError
 from imgdiffd.pipeline import Task
+from imgdiffd.schedulers.reasons import Reason, RecoveryCode
 
 
 class Failure(Enum):
@@ -38,11 +36,11 @@ class Recovery:
     `charged` repeats, with its new count, the task that crashed alone.
     """
 
+    reason: Reason
     again: tuple[Task, ...] = ()
     apart: tuple[tuple[Task, ...], ...] = ()
     charged: Task | None = None
     given_up: Task | None = None
-    reason: str = ""
 
 
 def recover(tasks: tuple[Task, ...], failure: Failure, *, alone: bool, suspect: bool, max_crashes: int) -> Recovery:
@@ -52,18 +50,21 @@ def recover(tasks: tuple[Task, ...], failure: Failure, *, alone: bool, suspect: 
     of a failed batch. Halving finds one culprit among n in log2(n) steps, and only the culprit is ever charged.
     """
     if failure is Failure.NOT_BEGUN:
-        return Recovery(
-            apart=(tasks,) if suspect else (), again=() if suspect else tasks, reason="not its doing: again"
-        )
-    middle = (len(tasks) + 1) // 2
-    halves = (tasks[:middle], tasks[middle:])
+        why = Reason(RecoveryCode.NOT_ITS_DOING, "it is not to blame: again as it was")
+        return Recovery(why, apart=(tasks,)) if suspect else Recovery(why, again=tasks)
     if len(tasks) > 1:
         if failure is Failure.OUT_OF_MEMORY and not suspect:
-            return Recovery(again=tasks, reason=f"{len(tasks)} did not fit: again in smaller batches")
-        return Recovery(apart=halves, reason=f"one of {len(tasks)} may be the cause: again in halves")
+            text = f"{len(tasks)} did not fit: again in smaller batches"
+            return Recovery(Reason(RecoveryCode.SMALLER, text), again=tasks)
+        middle = (len(tasks) + 1) // 2
+        text = f"one of {len(tasks)} may be the cause: again in halves"
+        return Recovery(Reason(RecoveryCode.HALVES, text), apart=(tasks[:middle], tasks[middle:]))
     if failure is Failure.DIED and not alone:
-        return Recovery(apart=(tasks,), reason="another batch was on the device too: again, alone")
+        text = "another batch was on the device too: again, alone"
+        return Recovery(Reason(RecoveryCode.ALONE, text), apart=(tasks,))
     charged = replace(tasks[0], crashes=tasks[0].crashes + 1)
     if charged.crashes >= max_crashes:
-        return Recovery(charged=charged, given_up=charged, reason=f"{charged.crashes} crashes alone: set aside")
-    return Recovery(apart=((charged,),), charged=charged, reason=f"crash {charged.crashes} of {max_crashes}: again")
+        why = Reason(RecoveryCode.QUARANTINED, f"{charged.crashes} crashes alone: quarantined")
+        return Recovery(why, charged=charged, given_up=charged)
+    why = Reason(RecoveryCode.CRASHED, f"crash {charged.crashes} of {max_crashes}: again")
+    return Recovery(why, apart=((charged,),), charged=charged)

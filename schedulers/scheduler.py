@@ -1,18 +1,16 @@
-"""The loop that applies the scheduler's decisions: it lets tasks in, sends batches, and takes in what becomes of them.
-
-It owns when objects happen; what happens is decided by the pure modules beside it. It does not know torch, SQL or
-processes, and takes the time from the clock that it is given.
-"""
+"""The loop that applies the scheduler's decisions: it lets tasks in, sends batches and takes in what became of them."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
+from enum import StrEnum
 
 import anyio
 from anyio.abc import TaskGroup
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.admission import Admission, Demand, admit_in_order, background_bound, let_in
+from imgdiffd.schedulers.admission import Admission, Intake
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
@@ -20,9 +18,11 @@ from imgdiffd.schedulers.devices import InFlightBatch
 from imgdiffd.schedulers.dispatch import Dispatcher
 from imgdiffd.schedulers.learnt import take_over, to_text
 from imgdiffd.schedulers.limits import BatchLimits
+from imgdiffd.schedulers.reasons import AdmissionCode, Reason
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover
-from imgdiffd.schedulers.statistics import Statistics, statistics_of
+from imgdiffd.schedulers.statistics import statistics_of
 from imgdiffd.schedulers.work import Work
+from imgdiffd.status import SchedulerView
 
 _log = logging.getLogger(__name__)
 
@@ -59,27 +59,19 @@ class Scheduler:
         if max_open < 1 or in_flight < 1 or max_crashes < 1 or poll_s <= 0:
             raise ValueError("max_open, in_flight and max_crashes are at least 1, poll_s is above 0")
         self._work = work
-        self._max_open = max_open
-        self._max_open_bytes = max_open_bytes
         self._poll_s = poll_s
         self._max_crashes = max_crashes
         self._clock = clock
         self._on_turn = on_turn
         self._board = Board(costs or Costs(), BatchLimits())
         self._dispatcher = Dispatcher(self._board, patience or Patience(), in_flight=in_flight, ahead_s=ahead_s)
+        self._intake = Intake(max_open=max_open, max_bytes=max_open_bytes, poll_s=poll_s)
+        self._admission = Admission(0, Reason(AdmissionCode.NOT_STARTED, "not started"))
         self._failures = dict.fromkeys(Failure, 0)
-        self._quarantined = 0
+        self._recoveries: Counter[StrEnum] = Counter()
         self._pauses: dict[str, None] = {}  # an ordered set of reasons
         self._draining = False
         self._running = False
-        self._asking = False
-        self._asked_s = 0.0
-        self._exhausted = False
-        self._background_exhausted = False
-        self._full = False
-        self._woken = False
-        self._gone_while_asking: set[int] = set()
-        self._admission = Admission(0, "not started")
         self._changed = anyio.Event()
         self._idle = anyio.Event()
         self._ended = anyio.Event()
@@ -87,46 +79,43 @@ class Scheduler:
     def device_up(self, name: str, roles: frozenset[Role]) -> None:
         """The device is ready and holds the models of `roles`. Called again, it has been restarted."""
         self._board.device_up(name, roles)
-        self._poke()
+        self._changed.set()
 
     def device_down(self, name: str) -> None:
         """The device takes nothing more; its queue goes to others, what it runs comes back through its errors."""
         self._board.device_down(name)
-        self._poke()
+        self._changed.set()
 
     def wake(self) -> None:
         """New tasks may be ready: ask for them soon."""
-        self._woken = True
-        self._exhausted = self._background_exhausted = self._full = False
+        self._intake.wake()
         if self._idle.is_set():
             self._idle = anyio.Event()
-        self._poke()
+        self._changed.set()
 
     def pause(self, reason: str = PAUSED) -> None:
         """Send nothing and let nothing in until every reason given has been resumed; what runs goes on."""
         self._pauses[reason] = None
-        self._poke()
+        self._changed.set()
 
     def resume(self, reason: str = PAUSED) -> None:
         """Take back a pause; unknown reasons are ignored."""
         self._pauses.pop(reason, None)
-        self._poke()
+        self._changed.set()
 
     def forget(self, items: Collection[int]) -> None:
-        """Drop the tasks of these items, for instance of a cancelled job.
+        """Drop the tasks of these items, for instance of a cancelled job; items that are not open are ignored.
 
         A batch that runs goes on: its result is for `Work` to record or refuse, but no follow-up is taken from it.
         """
         self._board.forget(items)
-        self._full = False
-        if self._asking:
-            self._gone_while_asking.update(items)
-        self._poke()
+        self._intake.forget(items)
+        self._changed.set()
 
     async def drain(self) -> None:
         """Send nothing more and return when nothing runs; `run` returns too. Cancelled, it goes on draining."""
         self._draining = True
-        self._poke()
+        self._changed.set()
         if self._running:
             await self._ended.wait()
 
@@ -140,14 +129,14 @@ class Scheduler:
         if not self._ended.is_set():
             await idle.wait()
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> SchedulerView:
         """What is where now, what was done so far, and why."""
         return statistics_of(
             self._board,
-            self._dispatcher.batch_sizes,
+            self._dispatcher,
             now_s=self._clock(),
             failures=self._failures,
-            quarantine=self._quarantined,
+            recoveries=self._recoveries,
             held_back=self._held_back(),
             admission=self._admission.reason,
         )
@@ -171,106 +160,62 @@ class Scheduler:
                     self._changed = anyio.Event()
                     until_s = self._act(group)
                     self._on_turn()
-                    timeout_s = max(until_s - self._clock(), _TICK_S)
-                    with anyio.move_on_after(timeout_s):
+                    with anyio.move_on_after(max(until_s - self._clock(), _TICK_S)):
                         await self._changed.wait()
         finally:
             self._running = False
             self._ended.set()
             self._idle.set()
 
-    def _poke(self) -> None:
-        self._changed.set()
+    def _act(self, group: TaskGroup) -> float:
+        """Do all that is to be done now; returns when to look again without an event."""
+        now_s, held_back = self._clock(), self._held_back()
+        self._admission = self._intake.decide(self._board.open_work, now_s=now_s, held_back=", ".join(held_back))
+        if self._admission.room:
+            self._intake.asked(self._admission.room, now_s)
+            group.start_soon(self._refill, self._admission.room)
+        until_s = now_s + self._poll_s
+        if not held_back:
+            batches, sooner_s = self._dispatcher.dispatch(now_s)
+            for sent in batches:
+                group.start_soon(self._execute, sent)
+            until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
+        if not self._board.held and self._intake.is_dry(now_s):
+            self._idle.set()
+        return until_s
 
     def _held_back(self) -> tuple[str, ...]:
         return (*(("draining",) if self._draining else ()), *self._pauses)
 
-    def _act(self, group: TaskGroup) -> float:
-        """Do all that is to be done now; returns when to look again without an event."""
-        now_s = self._clock()
-        if now_s >= self._asked_s + self._poll_s:
-            self._exhausted = self._background_exhausted = False
-        held_back = self._held_back()
-        board = self._board
-        self._admission = self._admit(", ".join(held_back))
-        if self._admission.room:
-            self._start_asking(group, self._admission.room, now_s)
-        until_s = now_s + self._poll_s
-        if not held_back:
-            flights, sooner_s = self._dispatcher.dispatch(now_s)
-            for flight in flights:
-                group.start_soon(self._fly, flight)
-            until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
-        if not board.held and self._exhausted and self._background_exhausted and not self._asking:
-            self._idle.set()
-        return until_s
+    async def _refill(self, room: int) -> None:
+        tasks = await self._work.refill(room, frozenset(self._board.held))
+        self._board.add(self._intake.answered(tasks, self._board.open_work), self._clock())
+        self._changed.set()
 
-    def _admit(self, held_back: str) -> Admission:
-        board = self._board
-        usual = Demand(
-            open=len(board.held) - board.background,
-            queued=board.queued,
-            max_open=self._max_open,
-            exhausted=self._exhausted,
-            asking=self._asking,
-            held_back=held_back,
-            open_bytes=board.open_bytes,
-            max_bytes=self._max_open_bytes,
-            full=self._full,
-        )
-        return admit_in_order(usual, background_open=board.background, background_exhausted=self._background_exhausted)
-
-    def _start_asking(self, group: TaskGroup, room: int, now_s: float) -> None:
-        self._asking, self._woken, self._asked_s = True, False, now_s
-        self._gone_while_asking.clear()
-        group.start_soon(self._ask, room)
-
-    async def _ask(self, room: int) -> None:
+    async def _execute(self, sent: InFlightBatch) -> None:
         try:
-            board = self._board
-            tasks = await self._work.refill(room, frozenset(board.held))
-            entrance = let_in(
-                [task for task in tasks if task.item not in self._gone_while_asking],
-                background_room=background_bound(self._max_open) - board.background,
-                open_bytes=board.open_bytes,
-                max_bytes=self._max_open_bytes,
-            )
-            board.add(entrance.tasks, self._clock())
-            usual = sum(not task.background for task in tasks)
-            self._full = entrance.cut and not entrance.tasks
-            all_seen = not entrance.cut and not self._woken
-            self._exhausted = usual < room and all_seen
-            self._background_exhausted = len(tasks) < room and not entrance.crowded and all_seen
-        finally:
-            self._asking = False
-            self._poke()
+            followups = await self._work.execute(sent.device, sent.batch)
+        except (OutOfMemoryError, StageError, WorkerDiedError) as error:
+            await self._recover(sent, error)
+        else:
+            self._board.finished(sent, followups, self._clock())
+        self._intake.room_made()
+        self._changed.set()
 
-    async def _fly(self, flight: InFlightBatch) -> None:
-        try:
-            try:
-                followups = await self._work.execute(flight.device, flight.batch)
-            except (OutOfMemoryError, StageError, WorkerDiedError) as error:
-                await self._recover(flight, error)
-            else:
-                self._board.finished(flight, followups, self._clock())
-        finally:
-            self._full = False
-            self._poke()
-
-    async def _recover(self, flight: InFlightBatch, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
+    async def _recover(self, sent: InFlightBatch, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:
         failure = failure_of(error)
         self._failures[failure] += 1
-        self._board.failed(flight, failure, self._clock())
+        self._board.failed(sent, failure, self._clock())
         if isinstance(error, WorkerDiedError):
-            self._board.device_down(flight.device, flight.generation)
-        self._poke()
+            self._board.device_down(sent.device, sent.generation)
+        self._changed.set()
         recovery = recover(
-            flight.batch.tasks, failure, alone=flight.alone, suspect=flight.suspect, max_crashes=self._max_crashes
+            sent.batch.tasks, failure, alone=sent.alone, suspect=sent.suspect, max_crashes=self._max_crashes
         )
+        self._recoveries[recovery.reason.code] += 1
         if recovery.charged:
             await self._work.record_crashes([recovery.charged])
         if recovery.given_up:
-            self._quarantined += 1
             await self._work.quarantine(recovery.given_up, str(error))
-        self._board.requeue(flight, recovery)
-        _log.info("%s on %s: %s (%s)", flight.batch.stage, flight.device, recovery.reason, error)
+        self._board.requeue(sent, recovery)
+        _log.info("%s on %s: %s (%s)", sent.batch.stage, sent.device, recovery.reason, error)

@@ -1,121 +1,85 @@
-"""What `Scheduler.statistics()` answers: a frozen image of one moment.
-
-It owns the records and how they are filled in; it changes nothing.
-"""
+"""Fills in what `Scheduler.statistics()` answers: the records that a status shows, as things stand at one moment."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from enum import StrEnum
 
 from imgdiffd.pipeline import LaneKey, Stage
 from imgdiffd.schedulers.board import Board
-from imgdiffd.schedulers.costs import Costs, StageCost
 from imgdiffd.schedulers.devices import Device
-from imgdiffd.schedulers.limits import BatchLimits
+from imgdiffd.schedulers.dispatch import Dispatcher
+from imgdiffd.schedulers.reasons import AdmissionCode, Reason, RecoveryCode
 from imgdiffd.schedulers.recovery import Failure
+from imgdiffd.status import CostView, LoadView, SchedulerView
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStatistics:
-    """One device. `reason` is its last decision's: why it took that batch, or why it takes none.
-
-    `last_failure` is the last batch that failed there and what became of it; empty where none did.
-    """
-
-    up: bool
-    queued: Mapping[Stage, int]
-    queued_s: float
-    in_flight: int
-    running_items: int
-    busy_s: float
-    batches: int
-    steals: int
-    caps: Mapping[LaneKey, int]  # batch sizes learnt from running out of memory, by stage and shape
-    costs: Mapping[LaneKey, StageCost]
-    reason: str
-    last_failure: str
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The whole scheduler. `stranded` tasks wait for a device that has their models."""
-
-    devices: Mapping[str, DeviceStatistics]
-    open: int
-    open_bytes: int
-    queued: int
-    running: int
-    stranded: int
-    batch_sizes: Mapping[Stage, Mapping[int, int]]  # how many batches of each size were sent
-    steals: int
-    out_of_memory: int
-    deaths: int
-    broken: int  # batches whose stage raised
-    quarantine: int
-    held_back: tuple[str, ...]  # why nothing is dispatched; empty while it is
-    admission: str  # the reason of the last admission
-
-
-def _device_statistics(
-    device: Device,
-    costs: Costs,
-    learnt: Mapping[LaneKey, StageCost],
-    limits: BatchLimits,
+def statistics_of(
+    board: Board,
+    dispatcher: Dispatcher,
+    *,
     now_s: float,
+    failures: Mapping[Failure, int],
+    recoveries: Mapping[StrEnum, int],
     held_back: tuple[str, ...],
-) -> DeviceStatistics:
+    admission: Reason,
+) -> SchedulerView:
+    """The whole scheduler. `held_back` says why nothing is sent; it is empty while batches are."""
+    learnt = board.costs.learnt()
+    devices = tuple(
+        _load(device, board, learnt.get(device.name, {}), now_s, held_back) for device in board.devices.values()
+    )
+    return SchedulerView(
+        devices=devices,
+        admission=admission.text,
+        admission_code=admission.code,
+        held_back=held_back,
+        open=len(board.held),
+        open_bytes=board.open_bytes,
+        queued=board.queued,
+        running=sum(device.running_items for device in devices),
+        stranded=len(board.stranded),
+        steals=sum(device.steals for device in devices),
+        batches_by_items={stage: dict(sizes) for stage, sizes in dispatcher.batch_sizes.items() if sizes},
+        batches_by_reason={code.value: number for code, number in dispatcher.batch_reasons.items()},
+        out_of_memory=failures[Failure.OUT_OF_MEMORY],
+        deaths=failures[Failure.DIED],
+        broken=failures[Failure.BROKEN],
+        recoveries={code.value: number for code, number in recoveries.items()},
+        quarantined=recoveries.get(RecoveryCode.QUARANTINED, 0),
+    )
+
+
+def _load(
+    device: Device, board: Board, learnt: Mapping[LaneKey, CostView], now_s: float, held_back: tuple[str, ...]
+) -> LoadView:
     queued: Counter[Stage] = Counter()
     for (stage, _), lane in device.queue.lanes.items():
         queued[stage] += len(lane)
     for part in device.queue.suspects:
         queued[part.key[0]] += len(part.entries)
-    return DeviceStatistics(
+    idle = held_back and device.up and not device.in_flight
+    reason = Reason(AdmissionCode.HELD_BACK, ", ".join(held_back)) if idle else device.reason
+    return LoadView(
+        name=device.name,
         up=device.up,
-        queued=queued,
-        queued_s=device.queued_seconds(costs, limits),
-        in_flight=len(device.flights),
-        running_items=sum(len(flight.entries) for flight in device.flights),
+        reason=reason.text,
+        reason_code=reason.code,
+        last_failure=device.last_failure,
+        queued=dict(queued),
+        queued_s=device.queued_seconds(board.costs, board.limits),
+        in_flight=len(device.in_flight),
+        running_items=sum(len(sent.entries) for sent in device.in_flight),
         busy_s=device.busy_seconds(now_s),
         batches=device.batches,
         steals=device.steals,
-        caps=limits.caps(device.name),
-        costs=learnt,
-        reason=", ".join(held_back) if held_back and device.up and not device.flights else device.reason,
-        last_failure=device.last_failure,
+        learnt=_learnt(learnt, board.limits.caps(device.name)),
     )
 
 
-def statistics_of(
-    board: Board,
-    batch_sizes: Mapping[Stage, Mapping[int, int]],
-    *,
-    now_s: float,
-    failures: Mapping[Failure, int],
-    quarantine: int,
-    held_back: tuple[str, ...],
-    admission: str,
-) -> Statistics:
-    """The image of this moment."""
-    devices = board.devices.values()
-    learnt = board.costs.learnt()
-    return Statistics(
-        devices={
-            device.name: _device_statistics(
-                device, board.costs, learnt.get(device.name, {}), board.limits, now_s, held_back
-            )
-            for device in devices
-        },
-        open=len(board.held),
-        open_bytes=board.open_bytes,
-        queued=board.queued,
-        running=sum(len(flight.entries) for device in devices for flight in device.flights),
-        stranded=len(board.stranded),
-        batch_sizes={stage: dict(sizes) for stage, sizes in batch_sizes.items() if sizes},
-        steals=sum(device.steals for device in devices),
-        out_of_memory=failures[Failure.OUT_OF_MEMORY],
-        deaths=failures[Failure.DIED],
-        broken=failures[Failure.BROKEN],
-        quarantine=quarantine,
-        held_back=held_back,
-        admission=admission,
-    )
+def _learnt(costs: Mapping[LaneKey, CostView], caps: Mapping[LaneKey, int]) -> tuple[CostView, ...]:
+    """What was measured and how many items fit, by stage and group; one may be known without the other."""
+    found = []
+    for stage, group in sorted(costs.keys() | caps.keys()):
+        cost = costs.get((stage, group)) or CostView(stage=stage, group=group, batches=0)
+        found.append(cost.model_copy(update={"most_items": caps.get((stage, group))}))
+    return tuple(found)

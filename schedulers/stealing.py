@@ -1,13 +1,11 @@
-"""Whether a device with nothing to do takes work from another's deque, from whose, and how much.
-
-It owns the decision and the price of leaving; it does not know queues or clocks: everything is handed in.
-"""
+"""Decides whether a device with nothing to do takes work from another's deque, from whose, and how much."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgdiffd.pipeline import DEPTH, Stage
 from imgdiffd.schedulers.batching import BatchOption, Patience
+from imgdiffd.schedulers.reasons import Reason, TheftCode
 
 # Two 1024 x 1024 PNG files are read and decoded by the thief; the owner has them on its GPU (25 ms each on one core).
 LEAVING_S = 0.05
@@ -22,8 +20,8 @@ def leaving_price_s(stage: Stage, size: int) -> float:
 class Victim:
     """A device to steal from.
 
-    `lanes` hold the stages whose models the thief has, `candidate.limit` and `batch_s` being the thief's; `lane_s` are
-    the seconds that each lane would take where it is. `free_in_s` is what runs there still needs, `backlog_s` that
+    `lanes` hold the stages whose models the thief has; their `limit` and `batch_s` are the thief's. `lane_s` are the
+    seconds that each lane would take where it is. `free_in_s` is how long what runs there still needs, `backlog_s` that
     and everything queued.
     """
 
@@ -42,18 +40,18 @@ class Theft:
     lane: int
     size: int
     until_s: float | None
-    reason: str
+    reason: Reason
 
 
-def _nothing(reason: str, until_s: float | None = None) -> Theft:
-    return Theft(None, 0, 0, until_s, reason)
+def _nothing(code: TheftCode, text: str, until_s: float | None = None) -> Theft:
+    return Theft(None, 0, 0, until_s, Reason(code, text))
 
 
 def _paying_size(candidate: BatchOption, victim: Victim, own_backlog_s: float) -> int:
-    """How many tasks to take, so that both are done sooner than the victim alone would be; 0 where none are.
+    """How many tasks to take, so that both are done sooner than the victim alone would be; 0 where no number pays.
 
-    All that fits, or half of what does not fill a batch where the victim comes to it before the thief would be done;
-    fewer where the thief is slow. Of the last of their kind, the thief's share.
+    That is a whole batch, or half of a smaller one if the victim comes to it before the thief would be done with it;
+    fewer where the thief is slow; of the last of their kind, the thief's share.
     """
     full, size = min(candidate.count, candidate.limit), candidate.size
     if candidate.share is None and candidate.count <= candidate.limit and victim.free_in_s < candidate.batch_s:
@@ -74,7 +72,7 @@ def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: floa
     """
     priorities = {lane.priority for victim in victims for lane in victim.lanes}
     if not priorities:
-        return _nothing("nothing to steal: no other device has work for its models")
+        return _nothing(TheftCode.NO_VICTIM, "nothing to steal: no other device has work for its models")
     until: list[float] = []
     for priority in sorted(priorities, reverse=True):
         for victim, lanes in _richest_first(victims, priority):
@@ -85,13 +83,12 @@ def choose_theft(victims: Sequence[Victim], *, now_s: float, own_backlog_s: floa
                     until.append(due_s)
                     continue
                 if size := _paying_size(candidate, victim, own_backlog_s):
-                    reason = f"steals {candidate.stage} x{size} from {victim.device}"
-                    return Theft(
-                        victim.device, index, size, None, f"{reason}, which has {victim.backlog_s:.1f} s to do"
-                    )
+                    what = f"steals {candidate.stage} x{size} from {victim.device}"
+                    why = Reason(TheftCode.STOLEN, f"{what}, which has {victim.backlog_s:.1f} s to do")
+                    return Theft(victim.device, index, size, None, why)
     if until:
-        return _nothing("nothing to steal yet: others hold small batches to fill", min(until))
-    return _nothing("stealing does not pay: the work is done sooner where it is")
+        return _nothing(TheftCode.NOT_DUE, "nothing to steal yet: others hold small batches to fill", min(until))
+    return _nothing(TheftCode.DOES_NOT_PAY, "stealing does not pay: the work is done sooner where it is")
 
 
 def _richest_first(victims: Sequence[Victim], priority: int) -> list[tuple[Victim, list[int]]]:

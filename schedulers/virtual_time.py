@@ -1,6 +1,6 @@
 """An asyncio event loop whose clock jumps to the next timer, and whose order of ready callbacks a seed can shuffle.
 
-It owns time; it does not know what runs in it. Hours of scheduling take seconds, and a failing order can be replayed.
+Hours of scheduling take seconds, and an order that fails can be replayed.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MOST_TURNS = 100_000  # of the loop at one moment: far above what hundreds of ta
 
 
 class StuckError(RuntimeError):
-    """Every task waits and no timer is set, or tasks wake each other for ever at one moment: the run has no end."""
+    """The run has no end: every task waits and no timer is set, or tasks keep waking each other at one moment."""
 
 
 class _JumpingSelector(SelectSelector):

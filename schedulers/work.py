@@ -1,7 +1,4 @@
-"""What the scheduler moves about, and what it asks of whoever does the work.
-
-It owns tasks, batches and the `Work` protocol; it does not know how a batch is run or where a task is kept.
-"""
+"""What the scheduler sends out, and what it asks of whoever does the work."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,8 +11,7 @@ from imgdiffd.pipeline import LaneKey, Stage, Task
 class Batch:
     """Tasks of one stage and one group that run together; `id` is unique within a scheduler.
 
-    `deadline_s` is how long the device may take from the moment that it starts on this batch, not from when the batch
-    was sent: another may be ahead of it.
+    `deadline_s` is how long the device may take once it has begun this batch, however long others were ahead of it.
     """
 
     id: int
@@ -45,16 +41,17 @@ class Work(Protocol):
         """At most `room` tasks that are ready and whose item is not in `held`.
 
         Background ones come after all others; within a class the most downstream come first. Fewer than `room` means
-        that there are no more; it is asked again after `Scheduler.wake` or the next poll.
+        that there are no more; it is asked again after `Scheduler.wake` or at the next poll.
         """
         ...
 
     async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
         """Run `batch` on `device`, record the results, and return what its items need next.
 
-        An item without a task in the answer has left the scheduler. Called for a device up to `in_flight` times at
-        once; the device works on them in that order. Raises OutOfMemoryError or StageError with the worker alive, or
-        WorkerDiedError, after which the device gets nothing until `Scheduler.device_up`; then nothing was recorded.
+        An item without a task in the answer has left the scheduler. Up to `in_flight` calls for one device run at
+        once; the device works on them in the order of the calls. Raises OutOfMemoryError or StageError where the
+        worker lives on, or WorkerDiedError, after which the device gets nothing until `Scheduler.device_up`; in all
+        three cases nothing was recorded.
         """
         ...
 

@@ -1,7 +1,4 @@
-"""The daemon's API from Python, over its Unix socket.
-
-It owns connecting and the wording of failures; it does not know how the daemon works or how results are shown.
-"""
+"""The daemon's API from Python, over its Unix socket; every failure is a DaemonError that says what to do."""
 
 import socket
 from collections.abc import Iterator

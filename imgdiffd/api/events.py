@@ -1,8 +1,8 @@
 """`GET /events`, a stream of Server-Sent Events: every sample once and in order, between them the jobs as they stand.
 
-It owns the format, where a client goes on and how many may listen; it does not know who records samples. Samples carry
-their row's number, so a client goes on after a restart too; the state of the jobs is always whole, so that none of it
-matters once the next one came. Nothing is kept for a client: each reads from the database behind what it was sent.
+Samples carry their row's number, so that a client can go on where it was cut off, after a restart too. The jobs are
+always sent whole, so that the newest event replaces those before it. Nothing is kept for a client: each reads on in the
+database after what it was sent.
 """
 
 import logging
@@ -30,13 +30,13 @@ PAGE = 100  # samples read, and held in memory, at once
 PACE_S = 1.0  # between two looks, however much is recorded
 QUIET_S = 5.0  # between two looks where nothing is recorded: faults of devices or of the inbox leave no record
 HEARTBEAT_S = 15.0
-CLOSE_S = 1.0  # that a client which does not read has to take what it was sent
+CLOSE_S = 1.0  # that a client has to take what it was sent, before it is cut off
 PLACES = 32
 _MOST = 2**63 - 1
 
 
 class SampleEvent(BaseModel):
-    """A sample that was recorded; images are relative to the image folder, the box is in their pixels."""
+    """A sample that was recorded. Its images' paths are relative to the image folder; the box is in their pixels."""
 
     id: int
     job: int
@@ -52,7 +52,7 @@ class SampleEvent(BaseModel):
 
 
 class ProgressEvent(BaseModel):
-    """The daemon and its jobs, or the one that was asked for. Every sample that it counts was sent before it."""
+    """The daemon and its jobs, or the one job that was asked for. Every sample that it counts was sent before it."""
 
     ready: bool
     paused: bool
@@ -74,7 +74,7 @@ class Samples(Protocol):
 
 
 class Bell:
-    """Rung when something was recorded. Who waits says how many rings it knows of, so none is missed."""
+    """Rung when something was recorded. Whoever waits says how many rings it knows of, so that none is missed."""
 
     def __init__(self) -> None:
         self.rings = 0
@@ -106,7 +106,7 @@ class _Look:
         self._written: dict[int | None, bytes] = {}
 
     def progress(self, job: int | None) -> bytes:
-        """The event, written once for all who ask for the same."""
+        """The event of one job, or of all, written once for everyone who asks for it."""
         if job not in self._written:
             status = self._status
             jobs = status.jobs if job is None else tuple(view for view in status.jobs if view.id == job)
@@ -134,7 +134,7 @@ def _written(sample: SampleRow) -> bytes:
 
 
 class Feed:
-    """What all streams share: the bell, the last look at the daemon, and the number of places."""
+    """What all streams share: the bell, the last look at the daemon, and a limited number of places."""
 
     def __init__(
         self, store: Samples, status: Callable[[], Awaitable[Status]], bell: Bell, *, places: int = PLACES
@@ -151,7 +151,7 @@ class Feed:
         self._last: _Look | None = None
 
     async def close(self) -> None:
-        """End all streams at once and take no more: those that read to their end, the others cut off."""
+        """End all streams and take no more: those that are read end in order, the others are cut off after CLOSE_S."""
         self._closed.set()
         self._bell.ring()
         with anyio.move_on_after(CLOSE_S):
@@ -169,7 +169,7 @@ class Feed:
         if self._closed.is_set():
             return "the daemon is stopping (connect again when it is back)"
         if len(self._open) >= self._places:
-            return f"{self._places} streams of events are open, no more are served (close one, or ask for /status)"
+            return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
         return ""
 
     async def keep(self, stream: Callable[[], Awaitable[None]]) -> None:
@@ -183,16 +183,16 @@ class Feed:
                 self._left.ring()
 
     async def start(self, since: int | None, job: int | None) -> int:
-        """The id behind which a stream begins: `since`, or what is newest. Raises HTTPException for an unknown job."""
+        """The id after which a stream begins: `since`, or the newest. Raises HTTPException for an unknown job."""
         if job is not None and await self._store.job(job) is None:
             raise HTTPException(404, f"there is no job {job}")
         newest = await self._store.newest_sample()
         return newest if since is None else min(since, newest)
 
     async def events(self, after: int, job: int | None) -> AsyncGenerator[bytes]:
-        """The stream behind sample `after`, of `job` where given, until the feed is closed."""
+        """The stream after sample `after`, of `job` where given, until the feed is closed."""
         try:
-            # An id without data: who is cut off before the first sample goes on from here, not from a later "now".
+            # An id without data: a client cut off before the first sample goes on from here, not from a later "now".
             yield format_sse_event(id=str(after), retry=RETRY_MS)
             sent_s, shown = anyio.current_time(), b""
             look: _Look | None = None
@@ -237,7 +237,7 @@ class Feed:
         return _Look(status, await self._store.newest_sample(), rings, now_s)  # in this order: see _Look
 
 
-class _Stream(StreamingResponse):  # FastAPI's own holds no places, and neither ends nor beats at our word
+class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no end that we choose and no heartbeat
     """The response of one client; whether there is a place is decided when it begins."""
 
     media_type = "text/event-stream"
@@ -257,27 +257,27 @@ class _Stream(StreamingResponse):  # FastAPI's own holds no places, and neither 
 
 
 def _id_of(header: str | None) -> int | None:
-    """The number that a client sends back. Raises InputError where it is none."""
+    """The number that a client sends back. Raises InputError for anything else."""
     if header is None:
         return None
     if not re.fullmatch("[0-9]{1,19}", header):
         raise InputError(
             f"Last-Event-ID: {header[:40]!r} is not the number of an event",
             code="bad_event_id",
-            hint="send the id of the last event that came, or none",
+            hint="send the id of the last event that came, or no such header",
         )
     return int(header)
 
 
 def routes(feed: Feed) -> APIRouter:
-    """The route, to be included in the API."""
+    """The route `/events`, to be included in the API."""
     router = APIRouter()
 
     @router.get("/events", status_code=200, response_class=_Stream, responses={404: {}, 422: {}, 503: {}})
     async def events(
         since: Annotated[int | None, Query(ge=0, le=_MOST, description="samples above this id; 0 for all")] = None,
-        job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of it")] = None,
-        last_event_id: Annotated[str | None, Header(description="the last id that came; goes before `since`")] = None,
+        job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of this job")] = None,
+        last_event_id: Annotated[str | None, Header(description="the last id that came; overrides `since`")] = None,
     ) -> _Stream:
         """Samples as they are recorded, each with its id, and the jobs' progress; from now on where no id is given."""
         last = _id_of(last_event_id)

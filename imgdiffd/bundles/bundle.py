@@ -1,7 +1,4 @@
-"""Bundles: which model plays which role, as frozen data read from a `bundle.toml`.
-
-It owns where a model's files are and which formats are allowed; it does not know torch or what a model computes.
-"""
+"""Bundles: which model plays which role, as frozen data read from a `bundle.toml`."""
 
 import re
 import tomllib
@@ -26,7 +23,7 @@ Precision = Literal["auto", "fp16", "bf16", "fp32"]
 
 
 def is_address(source: str) -> bool:
-    """Whether `source` is a web address, of one file."""
+    """Whether `source` is the web address of a file."""
     return _ADDRESS.fullmatch(source) is not None
 
 
@@ -37,10 +34,10 @@ class _Frozen(BaseModel):
 class Model(_Frozen):
     """One role's model: `source` is a folder (relative to the bundle file, or absolute) or a hub id `owner/name`.
 
-    `revision` and `variant` are the hub's; `licence` is shown to people. `precision` auto is fp16 on a GPU, fp32 on a
-    CPU. `weights_gb` is what the resident weights take in half precision, `peak_gb` what one pass takes beside them (an
-    estimate until a run has measured it). `allow_pickle` reads a checkpoint that exists only as pickles, with
-    torch's `weights_only` reader.
+    `revision` and `variant` are the hub's; `licence` is only shown. `precision` auto is fp16 on a GPU, fp32 on a CPU.
+    `weights_gb` is the memory of the resident weights in half precision, `peak_gb` what one pass takes in addition (an
+    estimate until a run has measured it). `allow_pickle` allows a checkpoint that exists only as pickles; torch's
+    `weights_only` reader reads it.
     """
 
     _one_file: ClassVar[bool] = False
@@ -60,19 +57,21 @@ class Model(_Frozen):
         if not source.strip():
             raise ValueError("source must not be empty")
         if is_address(source) and not cls._one_file:
-            raise ValueError("source must be a folder or a hub id: it takes more than one file")
+            raise ValueError(
+                "source must be a folder or a hub id, not a web address: this role needs more than one file"
+            )
         return source
 
     @property
     def label(self) -> str:
-        """What provenance records: the source, and its revision where one is pinned."""
+        """The source, with its revision where one is pinned: what a sample's provenance records."""
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
 
 class RewriterSpec(Model):
-    """A chat LLM. `rows_per_pass` prompts run at once, always exactly that many, so no result depends on its mates.
+    """A chat LLM. Exactly `rows_per_pass` prompts run at once, so that no result depends on its batch mates.
 
-    `chat_template` is Jinja for tokenizers that bring none.
+    `chat_template` is Jinja, for tokenizers that have none.
     """
 
     rows_per_pass: Rows = 16
@@ -80,19 +79,19 @@ class RewriterSpec(Model):
 
 
 class SdxlSpec(Model):
-    """A Stable Diffusion XL pipeline folder. `vae` replaces its VAE, for one that does not overflow in fp16."""
+    """A Stable Diffusion XL pipeline. `vae`, a folder or hub id, replaces a VAE that overflows in fp16."""
 
     vae: str | None = None
 
 
 class PainterSpec(SdxlSpec):
-    """Paints pairs. `pairs_per_pass` run at once, always exactly that many."""
+    """Paints pairs of images, exactly `pairs_per_pass` at once."""
 
     pairs_per_pass: Rows = 1
 
 
 class EraserSpec(SdxlSpec):
-    """Inpaints, with a UNet that reads plain latents. `pictures_per_pass` run at once, always exactly that many."""
+    """Inpaints with a UNet that takes plain latents, exactly `pictures_per_pass` images at once."""
 
     pictures_per_pass: Rows = 1
 
@@ -100,7 +99,7 @@ class EraserSpec(SdxlSpec):
 class SegmenterSpec(Model):
     """An Ultralytics segmentation checkpoint, `file` in `source`; or `source` is the file's own web address (https).
 
-    A box's sides that are within `border_px` of the image's border are moved onto it.
+    Sides of a box within `border_px` of the image's border are moved onto it.
     """
 
     _one_file: ClassVar[bool] = True
@@ -125,9 +124,9 @@ class SegmenterSpec(Model):
 
 
 class CaptionerSpec(Model):
-    """An image-text-to-text model. `rows_per_pass` images are asked at once, always exactly that many.
+    """An image-text-to-text model that is asked about exactly `rows_per_pass` images at once.
 
-    Beside each stand up to five questions about it, at the memory of their own tokens alone.
+    Up to five questions about an image share it, and take memory for their own tokens only.
     """
 
     rows_per_pass: Rows = 2
@@ -135,16 +134,15 @@ class CaptionerSpec(Model):
 
 
 class JudgeSpec(CaptionerSpec):
-    """An image-text-to-text model that says whether a pair looks natural. `rows_per_pass` pairs are shown at once."""
+    """An image-text-to-text model that judges whether pairs look natural, exactly `rows_per_pass` at once."""
 
     rows_per_pass: Rows = 4
 
 
 class Bundle(_Frozen):
-    """A model for each role, and the profile that fits them. `path` is the file it was read from.
+    """A model for each role, and the profile that fits them. `path` is the file that it was read from.
 
-    A bundle may lack `eraser`, which only object removal needs, and `judge`, which only profiles with the natural-image
-    filter need:
+    `eraser` is needed for object removal only, and `judge` for profiles with the natural-image filter only:
 
         [judge]
         source = "OpenGVLab/InternVL3-8B-hf"
@@ -165,18 +163,18 @@ class Bundle(_Frozen):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The roles that this bundle has a model for, in order."""
+        """The roles for which this bundle has a model, in pipeline order."""
         return tuple(role for role in Role if getattr(self, role.value) is not None)
 
     def model(self, role: Role) -> Model:
-        """What plays `role`. Raises BundleError where that is one of OPTIONAL_ROLES which this bundle lacks."""
+        """The model for `role`. Raises BundleError where the bundle lacks it, which only OPTIONAL_ROLES may."""
         found: Model | None = getattr(self, role.value)
         if found is None:
             raise BundleError(f"bundle {self.name}: it has no {role}", hint=f"add [{role}] to {self.path}")
         return found
 
     def folder(self, source: str) -> Path | None:
-        """The local folder that `source` names, whether it exists or not; None for a hub id or a web address."""
+        """The local folder that `source` names, even if it does not exist; None for a hub id or a web address."""
         if is_address(source):
             return None
         local = (self.path.parent / source).resolve()
@@ -186,7 +184,7 @@ class Bundle(_Frozen):
 def load_bundle(name: str | Path) -> Bundle:
     """The built-in bundle called `name`, or the one in that folder or `.toml` file.
 
-    Nothing is opened but the bundle file. Raises BundleError naming the file and the key that is wrong.
+    Only the bundle file is opened. Raises BundleError naming the file and the key that is wrong.
     """
     path = _path(str(name))
     try:
@@ -198,14 +196,14 @@ def load_bundle(name: str | Path) -> Bundle:
         raise BundleError(f"bundle {name}: {path}: {error}", hint="correct the TOML") from error
     data.setdefault("name", path.stem if path.stem != "bundle" else path.parent.name)
     if "path" in data:
-        raise BundleError(f"bundle {name}: {path}: path: unknown key", hint="remove it")
+        raise BundleError(f"bundle {name}: {path}: path: unknown key", hint="remove this key")
     try:
         return Bundle.model_validate({**data, "path": path})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
         optional = " and ".join(sorted(OPTIONAL_ROLES))
-        hint = f"every role needs a table with source, but for {optional}; the roles are {', '.join(Role)}"
+        hint = f"every role except {optional} needs a table with source; the roles are {', '.join(Role)}"
         raise BundleError(f"bundle {name}: {path}: {key}: {first['msg']}", hint=hint) from error
 
 

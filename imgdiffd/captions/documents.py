@@ -1,6 +1,6 @@
-"""Caption files that are one JSON document: COCO annotations, LLaVA's pre-training list, lists of strings or objects.
+"""Reads caption files that are one JSON document, of any size, in constant memory.
 
-It owns walking a document of any size in constant memory; it does not know what a caption must be.
+COCO annotations, LLaVA's pre-training list, and lists of strings or objects.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from imgdiffd.captions.records import CaptionProblem, Entry, record_of
 from imgdiffd.errors import InputError
 
 MAX_DEPTH = 64
-MAX_RECORD_EVENTS = 100_000  # a record beyond it is a problem and never built
-MAX_TOKEN_BYTES = 16 << 20  # a string or number beyond it would have to be held whole
+MAX_RECORD_EVENTS = 100_000  # a larger record becomes a problem and is never built
+MAX_TOKEN_BYTES = 16 << 20  # a longer string or number would have to be held whole in memory
 _READ_BYTES = 1 << 16
 
 _OPENING = ("start_map", "start_array")
@@ -22,7 +22,7 @@ _CLOSING = ("end_map", "end_array")
 
 
 class _Bounded:
-    """A file that refuses to go on through one endless string or number."""
+    """A file that stops with an error inside a string or number without end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -30,18 +30,19 @@ class _Bounded:
         self._at_start = True
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes. Raises InputError where no string has ended for MAX_TOKEN_BYTES."""
+        """Up to `size` bytes. Raises InputError where no string ended within MAX_TOKEN_BYTES."""
         data = self._file.read(size)
         if self._at_start and size > 0:  # a read of nothing is how the parser tells bytes from text
             data, self._at_start = data.removeprefix(BOM), False
         if b"\0" in data:
-            raise InputError("a NUL byte", code="nul_bytes", hint="give JSON in UTF-8")
+            raise InputError("the file has a NUL byte", code="nul_bytes", hint="save it as JSON in UTF-8")
         end = data.rfind(b'"')
         while end > 0 and data[end - 1] == ord("\\"):
             end = data.rfind(b'"', 0, end)
         self._since_quote = len(data) - end if end >= 0 else self._since_quote + len(data)
         if self._since_quote > MAX_TOKEN_BYTES:
-            raise InputError(f"a value longer than {MAX_TOKEN_BYTES >> 20} MiB", code="too_long")
+            limit = f"a value is longer than {MAX_TOKEN_BYTES >> 20} MiB"
+            raise InputError(limit, code="too_long", hint="a caption has at most 64 KiB")
         return data
 
 
@@ -52,22 +53,28 @@ def _events(file: BinaryIO) -> Iterator[tuple[str, Any]]:
         what = error.args[0] if error.args else ""
         reason = (what.decode("utf-8", "replace") if isinstance(what, bytes) else str(what)).partition("\n")[0]
         if "UTF" in reason:
-            raise InputError(f"not UTF-8: {reason}", code="not_utf8", hint="save it as UTF-8") from error
-        raise InputError(f"broken or cut-off JSON: {reason}", code="bad_json", hint="write the whole file") from error
+            raise InputError(f"the file is not UTF-8: {reason}", code="not_utf8", hint="save it as UTF-8") from error
+        raise InputError(
+            f"broken or cut-off JSON: {reason}", code="bad_json", hint="save the whole document again"
+        ) from error
+
+
+def _unknown_shape(message: str) -> InputError:
+    return InputError(message, code="unknown_shape", hint="write a list of captions, or COCO's object")
 
 
 def _skip(events: Iterator[tuple[str, Any]], event: str) -> None:
-    """Pass over the rest of the value that `event` began."""
+    """Skip the rest of the value that `event` began."""
     depth = int(event in _OPENING)
     while depth:
         event, _ = next(events)
         depth += (event in _OPENING) - (event in _CLOSING)
         if depth > MAX_DEPTH:
-            raise InputError(f"nested deeper than {MAX_DEPTH}", code="unknown_shape")
+            raise _unknown_shape(f"the JSON is nested deeper than {MAX_DEPTH}")
 
 
 def _build(events: Iterator[tuple[str, Any]], event: str, value: Any) -> tuple[Any, bool]:
-    """The value that `event` began, and whether it was small enough to be built."""
+    """The value that `event` began, and whether it was small enough to be built whole."""
     if event not in _OPENING:
         return value, True
     builder = ijson.ObjectBuilder()
@@ -78,7 +85,7 @@ def _build(events: Iterator[tuple[str, Any]], event: str, value: Any) -> tuple[A
         depth += (event in _OPENING) - (event in _CLOSING)
         count += 1
         if depth > MAX_DEPTH:
-            raise InputError(f"nested deeper than {MAX_DEPTH}", code="unknown_shape")
+            raise _unknown_shape(f"the JSON is nested deeper than {MAX_DEPTH}")
         if count <= MAX_RECORD_EVENTS:
             builder.event(event, value)
         else:
@@ -87,7 +94,7 @@ def _build(events: Iterator[tuple[str, Any]], event: str, value: Any) -> tuple[A
 
 
 def _read_list(events: Iterator[tuple[str, Any]]) -> Iterator[Entry]:
-    """The captions of a list whose start was read."""
+    """The captions of a list whose opening bracket was read."""
     number = 0
     while True:
         event, value = next(events)
@@ -98,11 +105,11 @@ def _read_list(events: Iterator[tuple[str, Any]]) -> Iterator[Entry]:
         if complete:
             yield record_of(record, number)
         else:
-            yield CaptionProblem(number, "too_long", f"a record of more than {MAX_RECORD_EVENTS} values")
+            yield CaptionProblem(number, "too_long", f"the record has more than {MAX_RECORD_EVENTS} values")
 
 
 def read_document(file: BinaryIO) -> Iterator[Entry]:
-    """The captions of a document: a list, or an object with the list `annotations`, as COCO has it."""
+    """The captions of a document: a list, or an object with a list `annotations` as in COCO. Raises InputError."""
     events = _events(file)
     event, _ = next(events, ("", None))
     if event == "start_array":
@@ -120,8 +127,8 @@ def read_document(file: BinaryIO) -> Iterator[Entry]:
                 _skip(events, event)
         if not found:
             shown = ", ".join(keys[:8]) or "no keys"
-            raise InputError(f"an object with {shown}, without a list `annotations`", code="unknown_shape")
+            raise _unknown_shape(f"the JSON object has {shown}, but no list `annotations`")
     else:
-        raise InputError("one JSON value that is neither a list nor an object", code="unknown_shape")
-    for _ in events:  # to the end, so that a cut or an appended document is noticed
+        raise _unknown_shape("the file is one JSON value that is neither a list nor an object")
+    for _ in events:  # to the end, so that a document that is cut off or has something after it is noticed
         pass

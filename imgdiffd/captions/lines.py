@@ -1,7 +1,4 @@
-"""Caption files of lines: plain text and JSON Lines.
-
-It owns reading lines within a bound, whatever a file holds; it does not know what a caption must be.
-"""
+"""Reads caption files line by line: plain text and JSON Lines."""
 
 import json
 from collections.abc import Iterator
@@ -14,19 +11,19 @@ BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 1 << 20
 
 
-def read_lines(file: BinaryIO, limit: int = MAX_CAPTION_BYTES) -> Iterator[tuple[int, str | None]]:
-    """Numbered lines with their ends, as text; None for one longer than `limit` bytes, which is skipped unread.
+def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
+    """Numbered lines with their line ends; None for one longer than MAX_CAPTION_BYTES, which is skipped.
 
     Raises InputError at the first line that is not UTF-8 or holds a NUL byte.
     """
     number = 0
-    while line := file.readline(limit + 1):
+    while line := file.readline(MAX_CAPTION_BYTES + 1):
         number += 1
         if number == 1:
             line = line.removeprefix(BOM)
         if b"\0" in line:
-            raise InputError(f"line {number}: a NUL byte", code="nul_bytes", hint="give text in UTF-8")
-        if len(line) > limit and not line.endswith(b"\n"):
+            raise InputError(f"line {number}: a NUL byte", code="nul_bytes", hint="save it as text in UTF-8")
+        if len(line) > MAX_CAPTION_BYTES and not line.endswith(b"\n"):
             while (rest := file.readline(_SKIP_BYTES)) and not rest.endswith(b"\n"):
                 pass
             yield number, None
@@ -40,7 +37,7 @@ def read_lines(file: BinaryIO, limit: int = MAX_CAPTION_BYTES) -> Iterator[tuple
 
 
 def read_text(file: BinaryIO) -> Iterator[Entry]:
-    """A caption a line; blank lines are nothing."""
+    """One caption per line; blank lines are skipped."""
     for number, line in read_lines(file):
         if line is None:
             yield too_long(number)
@@ -49,7 +46,7 @@ def read_text(file: BinaryIO) -> Iterator[Entry]:
 
 
 def read_json_lines(file: BinaryIO) -> Iterator[Entry]:
-    """A JSON string or object a line; a line that is neither is a problem of its own."""
+    """One JSON string or object per line; a line that is neither becomes a problem."""
     for number, line in read_lines(file):
         if line is None:
             yield too_long(number)

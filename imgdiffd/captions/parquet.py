@@ -1,7 +1,4 @@
-"""Caption files in Parquet.
-
-It owns reading one column batch by batch; it does not know what a caption must be.
-"""
+"""Reads caption files in Parquet, one batch of rows at a time."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,7 +10,6 @@ from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, make_record
 from imgdiffd.captions.tables import column_of, unknown_columns
 from imgdiffd.errors import InputError
 
-MAGIC = b"PAR1"
 _ROWS = 1024
 _BUFFER_BYTES = 1 << 20
 
@@ -23,7 +19,7 @@ def _open(file: BinaryIO) -> "pq.ParquetFile":
 
 
 def read_parquet(file: BinaryIO) -> Iterator[Entry]:
-    """The caption column's rows, numbered from 1."""
+    """The captions in the caption column, with rows numbered from 1. Raises InputError."""
     try:
         table = _open(file)
         names = table.schema_arrow.names
@@ -42,4 +38,5 @@ def read_parquet(file: BinaryIO) -> Iterator[Entry]:
     except UnicodeDecodeError as error:
         raise InputError(f"row {row}: not UTF-8", code="not_utf8", hint="write the column as UTF-8 text") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"not readable as Parquet: {str(error)[:200]}", code="bad_parquet") from error
+        reason = f"cannot be read as Parquet: {str(error)[:200]}"
+        raise InputError(reason, code="bad_parquet", hint="write the whole file again") from error

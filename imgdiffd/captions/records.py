@@ -1,19 +1,16 @@
-"""One caption, or one record that cannot be a caption: what every reader of caption files hands on.
-
-It owns normalising and checking a single record; it does not know file formats.
-"""
+"""Normalises and checks one record of a caption file, whatever the file's format."""
 
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MAX_CAPTION_BYTES = 64 * 1024  # of a caption, and of a line: far beyond what any model reads
+MAX_CAPTION_BYTES = 64 * 1024  # of a caption, and of a line: far more than any model reads
 
-# Under which key a record keeps its caption, the likeliest first, and where it says what it is.
+# The keys under which records have their caption and their id, the most specific first.
 CAPTION_KEYS = ("caption", "text", "sentence", "blip_caption")
 ID_KEYS = ("id", "image_id", "image")
-MAX_ID_CHARACTERS = 200
+_MAX_ID_CHARACTERS = 200
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 
@@ -22,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 class CaptionRecord:
     """A caption in NFC with single spaces. `line` is its line or, in JSON and Parquet, its record's number, from 1.
 
-    `source_id` is what the file calls it, or "".
+    `source_id` is the record's id in the file, or "".
     """
 
     text: str
@@ -32,7 +29,7 @@ class CaptionRecord:
 
 @dataclass(frozen=True, slots=True)
 class CaptionProblem:
-    """A record that is no caption; `code` is the short reason, `message` says more."""
+    """A record without a usable caption: `code` is the reason for programs, `message` the one for people."""
 
     line: int
     code: str
@@ -43,37 +40,39 @@ Entry = CaptionRecord | CaptionProblem
 
 
 def too_long(line: int) -> CaptionProblem:
-    """The problem of a line or caption beyond MAX_CAPTION_BYTES."""
+    """The problem of a line or caption longer than MAX_CAPTION_BYTES."""
     return CaptionProblem(line, "too_long", f"longer than {MAX_CAPTION_BYTES // 1024} KiB")
 
 
-def source_id_of(value: object) -> str:
-    """A file's own name for a record, as storable text; "" where it is neither text nor a whole number."""
+def _source_id(value: object) -> str:
+    """A record's id in its file as text that can be stored; "" where it is neither text nor a whole number."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
-    return str(value)[:MAX_ID_CHARACTERS].encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return str(value)[:_MAX_ID_CHARACTERS].encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 def make_record(text: object, source_id: object, line: int) -> Entry:
-    """The caption normalised, or why it is none."""
+    """The caption normalised, or the problem with it."""
     if not isinstance(text, str):
         return CaptionProblem(line, "no_caption", f"the caption is {type(text).__name__}, not text")
     if len(text) > MAX_CAPTION_BYTES:
         return too_long(line)
     if "\0" in text:
-        return CaptionProblem(line, "nul", "holds a NUL character")
+        return CaptionProblem(line, "nul", "the caption has a NUL character")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return CaptionProblem(line, "bad_unicode", f"half of a surrogate pair at character {error.start + 1}")
+        return CaptionProblem(
+            line, "bad_unicode", f"the caption has half of a surrogate pair at character {error.start + 1}"
+        )
     normal = " ".join(unicodedata.normalize("NFC", _CONTROL.sub(" ", text)).split())
     if not normal:
-        return CaptionProblem(line, "empty", "no text in the caption")
-    return CaptionRecord(normal, source_id_of(source_id), line)
+        return CaptionProblem(line, "empty", "the caption has no text")
+    return CaptionRecord(normal, _source_id(source_id), line)
 
 
 def _spoken_caption(turns: object) -> object:
-    # LLaVA's records: the answer of the first turn that is not the human's.
+    # In LLaVA's records the caption is the model's first answer.
     if isinstance(turns, list):
         for turn in turns:
             if isinstance(turn, Mapping) and turn.get("from") in ("gpt", "assistant"):
@@ -86,7 +85,7 @@ def record_of(value: object, line: int) -> Entry:
     if isinstance(value, str):
         return make_record(value, "", line)
     if not isinstance(value, Mapping):
-        return CaptionProblem(line, "no_caption", f"a record is {type(value).__name__}, not text or an object")
+        return CaptionProblem(line, "no_caption", f"the record is {type(value).__name__}, not text or an object")
     source_id = next((value[key] for key in ID_KEYS if key in value), "")
     for key in CAPTION_KEYS:
         if key in value:
@@ -97,6 +96,5 @@ def record_of(value: object, line: int) -> Entry:
             return CaptionProblem(line, "no_caption", "the conversation has no answer from gpt")
         return make_record(spoken, source_id, line)
     keys = ", ".join(str(key)[:40] for key in list(value)[:8])
-    return CaptionProblem(
-        line, "no_caption", f"no key {', '.join(CAPTION_KEYS)} or conversations among {keys or 'none'}"
-    )
+    wanted = ", ".join(CAPTION_KEYS)
+    return CaptionProblem(line, "no_caption", f"no key {wanted} or conversations; the keys are: {keys or 'none'}")

@@ -1,7 +1,4 @@
-"""Caption files of columns: CSV and TSV.
-
-It owns finding the caption's column and quoting; it does not know what a caption must be.
-"""
+"""Reads caption files of columns: CSV and TSV."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -13,21 +10,21 @@ from imgdiffd.errors import InputError
 
 
 def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The place of the first of `wanted` among the columns' names, whatever their case."""
+    """The index of the first of `wanted` among the columns' names, whatever their case; None without one."""
     plain = [name.strip().lower() for name in names]
     return next((plain.index(key) for key in wanted if key in plain), None)
 
 
 def unknown_columns(names: Sequence[str]) -> InputError:
-    """Nothing among `names` says which column holds the captions."""
+    """The error for a table where none of `names` is known to hold captions."""
     shown = ", ".join(name[:40] for name in names[:8])
-    return InputError(f"no caption column among {shown}", code="unknown_columns", hint="call it `caption`")
+    return InputError(f"no caption column among {shown}", code="unknown_columns", hint="name the column `caption`")
 
 
 class _Rows:
-    """A csv reader over bounded lines; `skipped` gathers what it never saw.
+    """A csv reader over lines of limited length; `skipped` collects the longer ones.
 
-    Quotes mean something in CSV only: tab-separated captions often start with one that never closes.
+    Quotes are read only in CSV: tab-separated captions often start with one that never closes.
     """
 
     def __init__(self, file: BinaryIO, delimiter: str) -> None:
@@ -52,7 +49,7 @@ class _Rows:
                 yield row if self._quoted else [_unquoted(value) for value in row]
         except csv.Error as error:
             raise InputError(
-                f"line {self.line}: {error}", code="bad_csv", hint="a quote may have been left open"
+                f"line {self.line}: {error}", code="bad_csv", hint="look for a quote that is never closed"
             ) from error
 
 
@@ -63,7 +60,7 @@ def _unquoted(value: str) -> str:
 
 
 def _delimiter_of(file: BinaryIO, default: str) -> str:
-    """Of the usual delimiters the one under which the first line names a caption column, else `default`."""
+    """The delimiter with which the first line names a caption column, else `default`."""
     _, header = next(read_lines(file), (0, ""))
     file.seek(0)
     for delimiter in dict.fromkeys((default, ",", ";", "\t")):
@@ -74,7 +71,7 @@ def _delimiter_of(file: BinaryIO, default: str) -> str:
 
 
 def read_table(file: BinaryIO, default_delimiter: str) -> Iterator[Entry]:
-    """The caption column of a table with a header; or the only column of one without."""
+    """The captions of a table: its caption column or, without a header, its only column. Raises InputError."""
     rows = _Rows(file, _delimiter_of(file, default_delimiter))
     caption, source, width = -1, None, 0
     for row in rows:
@@ -90,7 +87,7 @@ def read_table(file: BinaryIO, default_delimiter: str) -> Iterator[Entry]:
             if found is not None:
                 continue
         if not caption < len(row) <= width:
-            yield CaptionProblem(rows.line, "bad_columns", f"{len(row)} columns where the first line has {width}")
+            yield CaptionProblem(rows.line, "bad_columns", f"the row has {len(row)} columns, the first line {width}")
         else:
             source_id = row[source] if source is not None and source < len(row) else ""
             yield make_record(row[caption], source_id, rows.line)

@@ -1,7 +1,6 @@
 """`imgdiffd demo`: the real daemon on the miniature bundle, from a caption file to a dataset, in one folder."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from imgdiffd import durable
 from imgdiffd.api.client import Client
 from imgdiffd.captions import DEMO_CAPTIONS
 from imgdiffd.cli.terminal import follow, funnel_table
@@ -87,10 +87,8 @@ def _wait_alive(client: Client, process: subprocess.Popen[bytes], log: Path) -> 
 
 def _drop(captions: Path, inbox: Path) -> None:
     """Put the caption file into the watch folder as a careful user would: whole, under its name, at once."""
-    inbox.mkdir(parents=True, exist_ok=True)
-    partial = inbox / f".{captions.name}.part"
-    shutil.copyfile(captions, partial)
-    partial.rename(inbox / captions.name)
+    durable.make_folder(inbox)
+    durable.write({inbox / captions.name: captions.read_bytes()})
 
 
 def _over(status: Status, name: str, inbox: Path) -> bool:

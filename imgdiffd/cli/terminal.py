@@ -78,13 +78,13 @@ def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
     for placement in plan.placements:
         for number, (role, reason) in enumerate(zip(placement.roles, placement.reasons, strict=True)):
             sizes = (f"{taken[role].weights_bytes / 1e9:.2f}", f"{taken[role].peak_bytes / 1e9:.2f}")
-            table.add_row("" if number else placement.device, role, *sizes, reason)
+            table.add_row("" if number else placement.device, role, *sizes, reason.text)
         whole = placement.used_bytes + placement.left_bytes
         used = f"{placement.used_bytes / 1e9:.1f} of {whole / 1e9:.1f}"
         first = "" if placement.roles else placement.device
         table.add_row(first, "", f"[bold]{used}[/]", "", "[dim]all weights and the largest peak[/]", end_section=True)
     for role, reason in plan.left_out:
-        table.add_row("[red]none[/]", role, "", "", reason)
+        table.add_row("[red]none[/]", role, "", "", reason.text)
     return table
 
 

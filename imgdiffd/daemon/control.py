@@ -19,8 +19,8 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Pipeline, Stage
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.schedulers.view import scheduler_view
 from imgdiffd.status import (
     DeviceView,
     Funnel,
@@ -82,8 +82,8 @@ class DaemonControl:
         """Everything `imgdiffd status` shows."""
         statistics = self._scheduler.statistics()
         load = {
-            name: (device.running_items, sum(device.queued.values()), device.busy_s)
-            for name, device in statistics.devices.items()
+            device.name: (device.running_items, sum(device.queued.values()), device.busy_s)
+            for device in statistics.devices
         }
         devices = self._fleet.views(load)
         problems = self._all_problems(devices)
@@ -104,7 +104,7 @@ class DaemonControl:
             steals=statistics.steals,
             devices=devices,
             jobs=jobs,
-            scheduler=scheduler_view(statistics),
+            scheduler=statistics,
             no_removal=self._no_removal,
         )
 
@@ -167,7 +167,7 @@ class DaemonControl:
             error=row.error or None,
             duplicate_of=row.duplicate_of,
             stages=stages,
-            eta_s=eta_of(stages, len(self._fleet.processes)),
+            eta_s=eta_of(stages, len(self._fleet.processes), FIRST_GUESS_S),
             removal=_removal(counted[Pipeline.REMOVAL]),
         )
 
@@ -228,7 +228,7 @@ class DaemonControl:
             raise
         plain = asdict(story)
         plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(item)
+        plain["pictures_gone"] = await self._cleanup.gone(story.item)
         return plain
 
 

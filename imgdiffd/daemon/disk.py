@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
+from imgdiffd import durable
 from imgdiffd.errors import StoreFullError
 from imgdiffd.settings import Settings
 
@@ -95,7 +96,7 @@ class DiskGuard:
         _log.warning("disk: gave up the ballast of %d MiB", self._ballast_bytes >> 20)
         return True
 
-    async def insist(self, change: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_full(self, change: Callable[[], Awaitable[T]]) -> T:
         """`change`'s result, tried again whenever there is room as long as the database finds the disk full."""
         while True:
             try:
@@ -120,11 +121,7 @@ class DiskGuard:
             self._dispatch.pause(REASON)
 
     def _take_ballast(self) -> None:
-        partial = self._ballast.with_suffix(".part")
         try:
-            with open(partial, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)
-            partial.replace(self._ballast)
+            durable.write({self._ballast: lambda file: os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)})
         except OSError as error:
-            partial.unlink(missing_ok=True)
             _log.warning("disk: no ballast at %s: %s", self._ballast, error.strerror)

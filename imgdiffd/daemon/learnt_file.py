@@ -5,12 +5,12 @@ It owns the file; it does not know what stands in it.
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 
+from imgdiffd import durable
 from imgdiffd.schedulers.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
@@ -44,10 +44,8 @@ class Experience:
         """Write the file if anything changed, whole or not at all."""
         if learnt == self._saved:
             return
-        partial = self.path.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({"bundle": self._bundle, "learnt": learnt}), "utf-8")
-            os.replace(partial, self.path)
+            durable.write({self.path: json.dumps({"bundle": self._bundle, "learnt": learnt})})
             self._saved = learnt
         except OSError as error:
             _log.warning("%s: not written: %s", self.path, error)

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from imgdiffd import __version__
 from imgdiffd.api import app as api
 from imgdiffd.api import events
+from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
@@ -103,7 +104,7 @@ async def serve(
     async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
         await store.drop_unread_jobs()
         cleanup = Cleanup(store, images, settings.keep_pictures)
-        backfill = partial(disk.insist, partial(store.backfill_pairs, cleanup.missing))
+        backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, cleanup.missing))
         scheduler = Scheduler(
             StoreWork(store, fleet.processes, disk, cleanup.mark),
             max_open=settings.open_tasks,
@@ -123,7 +124,7 @@ async def serve(
         feed = events.Feed(store, control.status, bell)
         app = api.build_app(control, __version__)
         app.include_router(events.routes(feed))
-        with api.listening(settings.socket_path) as listener:
+        with listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
                 running = [
                     await _start(group, "tidy", cleanup.run),

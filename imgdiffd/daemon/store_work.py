@@ -59,7 +59,7 @@ class StoreWork:
             raise
         attempts = {task.item: task.attempt for task in batch.tasks}
         record = partial(self._store.record, batch.stage, device, profile, done.outputs, attempts, done.seconds)
-        recorded = await self._disk.insist(record)
+        recorded = await self._disk.retry_while_full(record)
         if recorded.stale:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
         if recorded.settled:
@@ -68,9 +68,9 @@ class StoreWork:
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Count a lone crash against each item."""
-        await self._disk.insist(partial(self._store.record_crashes, [task.item for task in tasks]))
+        await self._disk.retry_while_full(partial(self._store.record_crashes, [task.item for task in tasks]))
 
     async def quarantine(self, task: Task, cause: str) -> None:
         """Give an item up, with its cause."""
         _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
-        await self._disk.insist(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))
+        await self._disk.retry_while_full(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))

@@ -1,1 +1,1 @@
-"""What people take home: one format a file."""
+"""Writes the finished dataset: one module per format."""

@@ -1,15 +1,12 @@
-"""One image to judge a dataset by: every sample's two images with their boxes and everything said about them.
+"""Draws the contact sheet: one image with every sample's two images, their boxes and captions."""
 
-It owns the sheet's layout; it does not know where samples come from.
-"""
-
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from imgdiffd import durable
 from imgdiffd.store import SampleRow
 
 _IMAGE_PX = 224
@@ -27,7 +24,7 @@ _Line = tuple[str, tuple[int, int, int]]
 
 
 def _lines(sample: SampleRow) -> list[_Line]:
-    """The card's text: both captions, both region captions as they stand left and right, the difference."""
+    """The card's text: both captions, the region captions of the left and right image, the difference."""
     left, right = (sample.text1, sample.text2) if sample.left == 1 else (sample.text2, sample.text1)
     original, edited = ("left", "right") if sample.left == 1 else ("right", "left")
     blocks = (
@@ -61,9 +58,9 @@ def _card(sample: SampleRow, images: Path, lines: Sequence[_Line], height: int) 
 
 
 def write_contact_sheet(samples: Sequence[SampleRow], images: Path, path: Path) -> None:
-    """Write the sheet to `path` as PNG, whole or not at all.
+    """Write the sheet to `path` as PNG, whole or not at all; `images` is the folder that the samples' paths lie in.
 
-    More than MAX_SAMPLES samples are thinned evenly. Without samples the sheet says so.
+    Of more than MAX_SAMPLES samples, every second, third and so on is shown. The title says how many there are.
     """
     step = max(1, -(-len(samples) // MAX_SAMPLES))
     shown = samples[::step]
@@ -87,6 +84,4 @@ def write_contact_sheet(samples: Sequence[SampleRow], images: Path, path: Path) 
                 card = _card(shown[number], images, texts[number], height)
                 sheet.paste(card, (_MARGIN_PX + column * (_CARD_WIDTH + _MARGIN_PX), top))
         top += height
-    partial = path.with_name(f".{path.name}.part")
-    sheet.save(partial, "PNG")
-    os.replace(partial, path)
+    durable.write({path: lambda file: sheet.save(file, "PNG")})

@@ -1,8 +1,4 @@
-"""The parent's side of one device: start its worker, send it batches, replace it, end it.
-
-It owns which child is the present one and what it was told at its start; it does not know what a stage computes, what
-becomes of a result, or when to try again.
-"""
+"""One device as the daemon sees it: starts its worker process, sends it batches and ends it."""
 
 import asyncio
 import logging
@@ -15,7 +11,7 @@ from dataclasses import replace
 import anyio
 
 from imgdiffd.errors import EXIT_CONFIGURATION, DeviceStartError, WorkerDiedError
-from imgdiffd.fleet.wire import Done, Ready, RunBatch, Start
+from imgdiffd.fleet.wire import Done, Ready, Start
 from imgdiffd.fleet.worker_process import WorkerProcess
 from imgdiffd.method.messages import StageInput
 from imgdiffd.method.profile import Profile
@@ -23,7 +19,7 @@ from imgdiffd.pipeline import Role, Stage
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "imgdiffd.worker")
 PULSE_TIMEOUT_S = 30.0
-LOAD_TIMEOUT_S = 600.0  # of silence while loading: importing torch from a cold disk holds every thread
+LOAD_TIMEOUT_S = 600.0  # of silence while loading: importing torch from a cold disk stops every thread
 _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -34,11 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceProcess:
-    """One device's worker, replaceable: `start` after a death makes the next generation.
+    """The worker of one device; `start` after its end makes the next generation.
 
-    `on_loading` is told what is being loaded, `on_done` of every batch answered. `command` replaces the child (tests
-    use `imgdiffd.testing.worker`), `environment` adds to what it inherits. Needs asyncio's loop: the child is attended
-    by a task of its own, because at an ordered stop it outlives the task that started it.
+    `on_loading` is told what is being loaded, `on_done` of every batch that is answered. `command` replaces the worker
+    (tests use `imgdiffd.testing.worker`), `environment` adds to what it inherits. Needs asyncio's loop: a task of its
+    own attends to the worker, which outlives the task that started it when the daemon stops in order.
     """
 
     def __init__(
@@ -61,48 +57,48 @@ class DeviceProcess:
         self._environment = {**_ENVIRONMENT, **(environment or {})}
         self._pulse_timeout_s = pulse_timeout_s
         self._load_timeout_s = load_timeout_s
-        self._process: WorkerProcess | None = None
+        self._worker: WorkerProcess | None = None
         self._attendant: asyncio.Task[None] | None = None
-        self._batches = 0
 
     @property
     def alive(self) -> bool:
         """Whether a worker is ready for batches."""
-        return self._process is not None and self._process.alive
+        return self._worker is not None and self._worker.alive
 
     @property
     def pid(self) -> int | None:
-        """The process id of the present or last worker."""
-        return self._process.process.pid if self._process else None
+        """The process id of the present worker, or of the last one."""
+        return self._worker.pid if self._worker else None
 
     @property
     def models(self) -> Mapping[str, str]:
-        """Role to source and revision, as the worker reported them; empty before the first is ready."""
-        return self._process.ready.models if self._process and self._process.ready else {}
+        """Role to source and revision, as the worker reported them; empty until it is ready."""
+        return self._worker.ready.models if self._worker and self._worker.ready else {}
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Library versions, as the worker reported them."""
-        return self._process.ready.versions if self._process and self._process.ready else {}
+        """Versions by library, as the worker reported them; empty until it is ready."""
+        return self._worker.ready.versions if self._worker and self._worker.ready else {}
 
     @property
     def last_pulse(self) -> float | None:
         """When the worker was last heard of, on the event loop's clock."""
-        return self._process.last_pulse if self._process else None
+        return self._worker.last_pulse if self._worker else None
 
     @property
-    def last_words(self) -> str:
-        """How the last worker ended, with the end of its stderr; empty while none has ended."""
-        return self._process.obituary() if self._process and self._process.ended.is_set() else ""
+    def exit_reason(self) -> str:
+        """How the last worker ended, with the last line of its stderr; empty while it runs, or before the first."""
+        return self._worker.exit_reason if self._worker and self._worker.ended.is_set() else ""
 
     async def start(self) -> Ready:
         """Start a worker and wait until its models are resident.
 
-        Raises DeviceStartError with the child's last words; its `exit_status` is 78 where the child blamed the
-        configuration. Cancelled, it leaves no process. Starting a device that has a worker is a RuntimeError.
+        Raises DeviceStartError with the reason for which it ended; `exit_status` of the error is 78 where the worker
+        found its configuration wrong. If cancelled, it leaves no process behind. Raises RuntimeError if there is a
+        worker already.
         """
-        if self._process is not None and not self._process.ended.is_set():
-            raise RuntimeError(f"device {self.name} has a worker already")
+        if self._worker is not None and not self._worker.ended.is_set():
+            raise RuntimeError(f"device {self.name} already has a worker")
         self.generation += 1
         try:
             opened = await anyio.open_process(
@@ -111,25 +107,25 @@ class DeviceProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={**os.environ, **self._environment},
-                start_new_session=True,  # the terminal's Ctrl-C is for the daemon alone
+                start_new_session=True,  # Ctrl-C in the terminal is for the daemon alone
             )
         except OSError as error:
             raise self._start_error(f"{self._command[0]}: {error.strerror}") from error
-        process = self._process = WorkerProcess(self.name, opened, self._pulse_timeout_s, self._load_timeout_s)
-        self._attendant = asyncio.create_task(process.attend(self._note_loading), name=f"device {self.name}")
+        worker = self._worker = WorkerProcess(self.name, opened, self._pulse_timeout_s, self._load_timeout_s)
+        self._attendant = asyncio.create_task(worker.attend(self._note_loading), name=f"device {self.name}")
         self._attendant.add_done_callback(self._note_attendant)
         try:
-            await process.send(self._start)
-            await process.settled.wait()
+            await worker.send(self._start)
+            await worker.settled.wait()
         except BaseException:
-            process.condemn("its start was called off")
+            worker.kill("its start was cancelled")
             raise
-        if process.ready is None:
-            raise self._start_error(f"worker {opened.pid} {process.obituary()}", opened.returncode)
-        return process.ready
+        if worker.ready is None:
+            raise self._start_error(f"worker {worker.pid} {worker.exit_reason}", worker.exit_status)
+        return worker.ready
 
     def _start_error(self, why: str, status: int | None = None) -> DeviceStartError:
-        hint = "the daemon's log has everything the worker said"
+        hint = "see the daemon's log for everything that the worker said"
         error = DeviceStartError(f"device {self.name} did not start: {why}", device=self.name, hint=hint)
         if status == EXIT_CONFIGURATION:
             error.exit_status = EXIT_CONFIGURATION
@@ -141,23 +137,19 @@ class DeviceProcess:
 
     def _note_attendant(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.critical("device %s: reading its worker failed", self.name, exc_info=error)
+            _log.critical("device %s: attending to its worker failed", self.name, exc_info=error)
 
     async def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput], deadline_s: float) -> Done:
-        """Run one batch and return its answer. Two may be in flight; a third waits.
+        """Run one batch and return its answer. Two may be in flight; a third one waits.
 
         `deadline_s` counts while the batch is the oldest in flight; past it the worker is killed. Raises
-        OutOfMemoryError, StageError or WorkerDiedError. Cancelled, it leaves the batch to the worker and drops the
-        answer.
+        OutOfMemoryError, StageError or WorkerDiedError. If cancelled, the batch runs on and its answer is dropped.
         """
-        process = self._process
-        self._batches += 1
-        batch = RunBatch(self._batches, stage, profile, tuple(inputs))
-        if process is None:
+        if self._worker is None:
             error = WorkerDiedError(f"device {self.name}: no worker was started", device=self.name, stage=stage)
             error.begun = False
             raise error
-        call = await process.submit(batch, deadline_s)
+        call = await self._worker.submit(stage, profile, inputs, deadline_s)
         await call.answered.wait()
         if isinstance(call.answer, Done):
             if self.on_done is not None:
@@ -167,29 +159,27 @@ class DeviceProcess:
         raise call.answer
 
     def hold(self, roles: Sequence[Role]) -> None:
-        """What the next worker loads; the present one keeps what it has."""
+        """Have the next worker load these roles; the present one keeps what it has."""
         self._start = replace(self._start, roles=tuple(role.value for role in roles))
 
     async def wait_dead(self) -> None:
-        """Return once there is no worker."""
-        if self._process is not None:
-            await self._process.ended.wait()
+        """Return once no worker runs."""
+        if self._worker is not None:
+            await self._worker.ended.wait()
 
     async def stop(self, grace_s: float) -> None:
-        """Close the worker's pipe, wait while it finishes the batch under way, kill it after `grace_s`.
+        """Ask the worker to end after the batch under way, and kill it after `grace_s` or when cancelled.
 
-        Cancelled, it kills at once. Batches without an answer raise WorkerDiedError with `begun` False.
+        Batches that it leaves without an answer raise WorkerDiedError with `begun` False.
         """
-        process = self._process
-        if process is None or process.ended.is_set():
+        worker = self._worker
+        if worker is None or worker.ended.is_set():
             return
-        process.stopping = True
-        assert process.process.stdin is not None
         try:
             with anyio.move_on_after(grace_s):
-                await process.process.stdin.aclose()
-                await process.ended.wait()
+                await worker.ask_to_end()
+                await worker.ended.wait()
         finally:
-            process.condemn(f"it did not end within {grace_s:g} s of being asked to")
+            worker.kill(f"it did not end within {grace_s:g} s of being asked to")
             with anyio.CancelScope(shield=True):
-                await process.ended.wait()
+                await worker.ended.wait()

@@ -1,18 +1,14 @@
-"""What each model of a bundle takes in memory: as measured here before, as the bundle says, or as its files tell.
-
-It owns these figures and where each comes from; it does not know devices, nor what is placed where.
-"""
+"""How much memory each model of a bundle takes: as measured here before, else as the bundle or its files say."""
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from imgdiffd import hub
+from imgdiffd import durable, hub
 from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import STAGES, Role, Stage
@@ -20,22 +16,22 @@ from imgdiffd.schedulers.placement import Footprint
 
 GIGABYTE = 1_000_000_000
 _BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-_PEAK_GUESS = 0.75  # of the weights: SDXL's, the largest share among the shipped bundles
-_PEAK_MARGIN = 1.1  # over a measured peak: the allocator's blocks are larger than what is in them
+_PEAK_GUESS = 0.75  # of the weights: that of SDXL, the largest share in the shipped bundles
+_PEAK_MARGIN = 1.1  # on a measured peak: the allocator's blocks are larger than what is in them
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one model took where it last ran, in bytes; 0 where that was not seen yet."""
+    """What one model took when it last ran, in bytes; 0 if that was not measured yet."""
 
     weights_bytes: int = 0
     peak_bytes: int = 0
 
 
 class Measurements:
-    """Measured footprints in a JSON file of the state folder, so that a restart plans with them.
+    """Measured footprints, kept in a JSON file of the state folder so that the next start plans with them.
 
-    A file that cannot be read is as none: it is written anew, and the bundle's own figures serve till then.
+    A file that is missing or damaged is written anew; until then the figures of the bundle are used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,20 +41,20 @@ class Measurements:
 
     @classmethod
     def of_folder(cls, state_folder: Path) -> Self:
-        """Those of the daemon whose state is in that folder."""
+        """The measurements of the daemon whose state is in that folder."""
         return cls(state_folder / "footprints.json")
 
     def of(self, model: Model) -> Measured:
-        """What is known of `model`."""
+        """What was measured of `model`."""
         return self._figures.get(_key(model), Measured())
 
     def note_weights(self, model: Model, count_bytes: int) -> None:
-        """`model` took this much when it was loaded; 0, where a device does not tell, changes nothing."""
+        """`model` took this much when it was loaded; 0, from a device that does not tell, changes nothing."""
         if count_bytes:
             self._set(model, Measured(count_bytes, self.of(model).peak_bytes))
 
     def note_peak(self, bundle: Bundle, stage: Stage, count_bytes: int) -> None:
-        """A batch of `stage` took this much beside the resident models: the peak of its largest model, if larger."""
+        """A batch of `stage` took this much besides the resident models: a peak of the stage's largest model."""
         roles = [role for role in STAGES[stage].roles if role in bundle.roles]
         if not roles or not count_bytes:
             return
@@ -68,12 +64,11 @@ class Measurements:
             self._set(model, Measured(known.weights_bytes, count_bytes))
 
     def save(self) -> None:
-        """Write the file if anything changed, whole or not at all. Raises OSError."""
+        """Write the file if anything changed. Raises OSError."""
         if not self._changed:
             return
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({key: asdict(figure) for key, figure in sorted(self._figures.items())}, indent=2))
-        os.replace(partial, self.path)
+        figures = {key: asdict(figure) for key, figure in sorted(self._figures.items())}
+        durable.write({self.path: json.dumps(figures, indent=2)})
         self._changed = False
 
     def _set(self, model: Model, figure: Measured) -> None:
@@ -86,7 +81,7 @@ class Measurements:
 
 
 def _key(model: Model) -> str:
-    """A model as measured: pass sizes count too, since the peak follows them."""
+    """What a measurement belongs to: the model and its pass sizes, on which the peak depends."""
     rows = [str(value) for key, value in model.model_dump().items() if key.endswith("_per_pass")]
     return " ".join([model.label, model.precision, *rows])
 
@@ -100,9 +95,9 @@ def _read(path: Path) -> dict[str, Measured]:
 
 
 def footprints(bundle: Bundle, roles: Iterable[Role], measured: Measurements, *, cpu: bool) -> dict[Role, Footprint]:
-    """The footprint of each role. On a CPU models run in fp32 unless they say otherwise, so they take twice as much.
+    """The footprint of each role. On a CPU models run in fp32 unless the bundle says otherwise, and take twice as much.
 
-    Raises BundleError where neither the bundle nor its files tell the size of a model's weights.
+    Raises BundleError if neither the bundle nor the files of a model say how large its weights are.
     """
     return {role: _footprint(bundle, role, measured.of(bundle.model(role)), cpu=cpu) for role in roles}
 
@@ -126,13 +121,13 @@ def _footprint(bundle: Bundle, role: Role, measured: Measured, *, cpu: bool) -> 
 
 
 def _weights_name(model: Model) -> str:
-    """The same for models that share their weights where they are loaded together."""
+    """A name that is the same for models that share their weights when they are loaded together."""
     vae = model.vae if isinstance(model, SdxlSpec) else None
     return " ".join(str(part) for part in (model.label, model.variant, model.precision, vae))
 
 
 def _weights_in_files(bundle: Bundle, role: Role, width: int) -> int:
-    """Bytes of all tensors at `width` bytes each, read off the files' headers."""
+    """The bytes of all tensors, at `width` bytes a number, from the headers of the files."""
     model = bundle.model(role)
     folder = bundle.folder(model.source) or hub.cached(model.source, model.revision)
     if folder is None or not folder.is_dir():
@@ -146,7 +141,7 @@ def _weights_in_files(bundle: Bundle, role: Role, width: int) -> int:
 
 
 def _weight_files(folder: Path, variant: str | None) -> Iterator[Path]:
-    """The safetensors files of a model or of a pipeline's components; of each only `variant` where it has that."""
+    """The safetensors files of a model, or of each component of a pipeline; only those of `variant` where it exists."""
     for part in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         files = sorted(part.glob("*.safetensors"))
         chosen = [path for path in files if variant and f".{variant}." in path.name]

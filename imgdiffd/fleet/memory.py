@@ -1,7 +1,4 @@
-"""How much memory each configured device has, and how much of it is free: asked of the driver and the kernel.
-
-It owns that question; it does not know what will be put there, and never loads torch.
-"""
+"""How much memory each configured device has, and how much of it is free, as the driver and the kernel say."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +9,15 @@ from typing import Any
 from imgdiffd.errors import SettingsError
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
 
-CPU_RESERVE_BYTES = 1_000_000_000  # of a worker process without any model: the libraries, recent images
+CPU_RESERVE_BYTES = 1_000_000_000  # for a worker process without its models: the libraries and recent images
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> list[Space]:
     """The memory of each of `devices` (name to "cpu" or "cuda:N"), in order.
 
-    Workers on the CPU share its memory evenly. Cards are numbered as CUDA does when it orders them by bus, within
-    $CUDA_VISIBLE_DEVICES. Raises SettingsError naming a card that is not there, or a driver that does not answer.
+    Workers on the CPU share its memory evenly. Cards are numbered as CUDA numbers them by bus, within
+    $CUDA_VISIBLE_DEVICES. Raises SettingsError if a card is not there or the driver does not answer.
     """
     cpus = sum(device == "cpu" for device in devices.values())
     total, free = _host_bytes(root) if cpus else (0, 0)
@@ -35,13 +32,13 @@ def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[
 
 
 def imagined(sizes_gb: Sequence[float]) -> list[Space]:
-    """Empty cards of these sizes (10⁹ bytes), for planning a purchase."""
+    """Empty cards of these sizes (in 10⁹ bytes), for planning a purchase."""
     sizes = [int(size * 1e9) for size in sizes_gb]
     return [Space(f"cuda:{index}", size, size, CUDA_RESERVE_BYTES) for index, size in enumerate(sizes)]
 
 
 def visible_cards(environ: Mapping[str, str] = os.environ) -> list[str] | None:
-    """What $CUDA_VISIBLE_DEVICES names: indices or UUIDs; None where it is not set, so that all are visible."""
+    """The indices or UUIDs that $CUDA_VISIBLE_DEVICES names; None if it is not set and all cards are visible."""
     named = environ.get(VISIBLE)
     return None if named is None else [part.strip() for part in named.split(",") if part.strip() not in ("", "-1")]
 
@@ -70,7 +67,7 @@ def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Spac
     known = nvml.nvmlDeviceGetCount() if visible is None else len(visible)
     if index >= known:
         within = "" if visible is None else f" in ${VISIBLE}={environ[VISIBLE]}"
-        raise SettingsError(f"{device}: there are {known} cards{within}", hint="correct devices, or leave it at auto")
+        raise SettingsError(f"{device}: there are {known} cards{within}", hint="correct devices, or set it to auto")
     chosen = str(index) if visible is None else visible[index]
     try:
         if chosen.isdigit():
@@ -79,12 +76,14 @@ def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Spac
             handle = nvml.nvmlDeviceGetHandleByUUID(chosen)
         seen = nvml.nvmlDeviceGetMemoryInfo(handle)
     except nvml.NVMLError as error:
-        raise SettingsError(f"{device} ({chosen}): {error}", hint="`nvidia-smi` shows what the driver sees") from error
+        raise SettingsError(
+            f"{device} ({chosen}): {error}", hint="see `nvidia-smi` for what the driver finds"
+        ) from error
     return Space(name, seen.total, seen.free, CUDA_RESERVE_BYTES)
 
 
 def _host_bytes(root: Path) -> tuple[int, int]:
-    """Total and available bytes of this machine, or of the control group that bounds this process."""
+    """The total and available bytes of this machine, or of the control group that limits this process."""
     lines = (root / "proc/meminfo").read_text("ascii").splitlines()
     kib = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
     total, free = 1024 * kib["MemTotal"], 1024 * kib["MemAvailable"]
@@ -97,7 +96,7 @@ def _host_bytes(root: Path) -> tuple[int, int]:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """This process's control group (version 2) and those above it."""
+    """The control group (version 2) of this process, and those above it."""
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -114,7 +113,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _count(path: Path) -> int | None:
-    """The number in a control group's file; None where there is no such file, or it says "max"."""
+    """The number in a file of a control group; None if there is no such file, or it says "max"."""
     try:
         text = path.read_text("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):

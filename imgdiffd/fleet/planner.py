@@ -1,6 +1,6 @@
-"""From a bundle and the configured devices to who holds what: measures, places, and keeps what workers measure.
+"""Plans which device holds which models, from what they take and what is free, and keeps what workers measure.
 
-It owns the order of these steps and the waiting for memory; the decision is `schedulers.placement`'s.
+The decision itself is made in `schedulers.placement`.
 """
 
 import logging
@@ -18,22 +18,19 @@ from imgdiffd.schedulers.placement import Footprint, PlacementError, Plan, Space
 
 _log = logging.getLogger(__name__)
 
-FREE_WAIT_S = 30.0  # for the workers of a daemon that was killed: their memory comes back a moment after they end
+FREE_WAIT_S = 30.0  # for the workers of a daemon that was killed: their memory is free only a moment after they end
 _LOOK_S = 1.0
 
 Look = Callable[[Mapping[str, str]], list[Space]]
 
 
 def resident_roles(bundle: Bundle, *, removal: bool) -> tuple[Role, ...]:
-    """The roles of `bundle` that the daemon keeps resident.
-
-    Those of every job, the judge, which some ask for, and the eraser with `removal`.
-    """
+    """The roles of `bundle` that the daemon keeps resident: all, but the eraser only with `removal`."""
     return tuple(role for role in bundle.roles if removal or role is not Role.ERASER)
 
 
 def why_no_removal(bundle: Bundle, plan: Plan, *, wanted: bool) -> str:
-    """Why object removal does not run with this plan, in a few words; empty where it does."""
+    """Why object removal does not run with this plan, in a few words; empty if it does."""
     if not wanted:
         return "removal = false"
     if bundle.eraser is None:
@@ -44,9 +41,9 @@ def why_no_removal(bundle: Bundle, plan: Plan, *, wanted: bool) -> str:
 
 
 class Planner:
-    """One bundle on one set of devices (name to "cpu" or "cuda:N").
+    """Plans for one bundle on one set of devices (name to "cpu" or "cuda:N").
 
-    With `removal`, the eraser has a place too. `look` replaces the question of how much memory there is.
+    With `removal`, the eraser has a place too. `look` says how much memory there is.
     """
 
     def __init__(
@@ -62,14 +59,14 @@ class Planner:
         self._resident = resident_roles(bundle, removal=removal)
 
     def footprints(self) -> dict[Role, Footprint]:
-        """What each role takes; as on a CPU where any device is one."""
+        """What each role takes: on a CPU if any device is one, else on a card."""
         cpu = "cpu" in self._devices.values()
         return footprints(self._bundle, self._resident, self._measured, cpu=cpu)
 
     async def plan(self) -> Plan:
-        """The plan for what is free now; where only others' use of the memory forbids one, waits for it a while.
+        """The plan for the memory that is free; waits a while for memory that is in use, if that is all it needs.
 
-        Raises PlacementError with the numbers, SettingsError for a card that is not there, and BundleError for a model
+        Raises PlacementError with the figures, SettingsError for a card that is not there, and BundleError for a model
         of unknown size.
         """
         last_look = anyio.current_time() + FREE_WAIT_S
@@ -83,11 +80,11 @@ class Planner:
             await anyio.sleep(_LOOK_S)
 
     def plan_now(self) -> Plan:
-        """The plan for what is free now. Raises as `plan` does."""
+        """The plan for the memory that is free now. Raises as `plan` does."""
         return place(self._look(self._devices), self.footprints())
 
     def plan_empty(self, lost: Collection[str] = ()) -> Plan:
-        """The plan without the devices `lost`, on the memory that the others have when nothing is loaded."""
+        """The plan without the devices `lost`, for the memory that the others have when nothing is loaded."""
         kept = {name: device for name, device in self._devices.items() if name not in lost}
         return place([replace(space, free_bytes=space.total_bytes) for space in self._look(kept)], self.footprints())
 
@@ -112,7 +109,7 @@ class Planner:
     def _save(self) -> None:
         try:
             self._measured.save()
-        except OSError as error:  # the next start then plans with older figures, which is no reason to stop now
+        except OSError as error:  # the next start then plans with older figures
             _log.warning("measured footprints were not saved: %s", error)
 
 

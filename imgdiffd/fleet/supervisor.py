@@ -1,22 +1,17 @@
-"""Keeps one worker process per device running: starts, replaces, and parks what will not start.
-
-It owns the supervision, what is said of each device, and who takes over the models of one that is parked; it does not
-know batches, nor how models are placed.
-"""
+"""Keeps one worker process per device running: starts it, replaces it, and parks a device that does not start."""
 
 import logging
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 
-from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, DeviceStartError, SettingsError
+from imgdiffd.errors import ConfigurationError, DeviceStartError, SettingsError
 from imgdiffd.fleet.device import DeviceProcess
+from imgdiffd.fleet.member import Member
 from imgdiffd.fleet.wire import Done, Ready, Start
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.settings import AttentionChoice, CompileChoice
@@ -24,17 +19,13 @@ from imgdiffd.status import DeviceView
 
 _log = logging.getLogger(__name__)
 
-PARK_AFTER_FAILURES = 5
-PARK_WINDOW_S = 300.0
-_BACKOFF_S = (0.0, 1.0, 5.0, 15.0, 30.0)
-_FRUITLESS_S = (0.0,) * PARK_AFTER_FAILURES + (1.0, 5.0, 15.0, 60.0, 300.0)  # before the next worker, by those in a row
 _MOVE_GRACE_S = 600.0  # for the batch under way on a device that is to hold other models
 
 Roles = Mapping[str, Sequence[Role]]  # what each device holds, by its name
 
 
 class Observer(Protocol):
-    """Told what workers report of their memory."""
+    """Is told what workers report of their memory."""
 
     def note_ready(self, ready: Ready) -> None:
         """A worker's models are resident."""
@@ -43,37 +34,10 @@ class Observer(Protocol):
         """A batch was answered."""
 
 
-@dataclass
-class _Member:
-    process: DeviceProcess
-    state: str = "starting"
-    detail: str = ""
-    restarts: int = 0
-    failures: deque[float] = field(default_factory=deque)
-    worked: bool = False  # the present worker did a batch
-    fruitless: int = 0  # workers in a row that started, and ended before they had done any
-    roles: tuple[Role, ...] = ()
-    moving: bool = False  # its worker is being ended, so that the next one holds other models
-    counters: Counter[str] = field(default_factory=Counter)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def parked(self) -> bool:
-        """Whether it was given up."""
-        return self.state == "parked"
-
-    def add_notes(self, notes: Iterable[str]) -> None:
-        """Keep each note once, and have the log say it."""
-        for note in notes:
-            if note not in self.notes:
-                self.notes += (note,)
-                _log.warning("%s: %s", self.process.name, note)
-
-
 def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
-    """`devices` as configured, with "auto" as one entry per NVIDIA GPU that the driver lists.
+    """`devices` as configured, with "auto" replaced by one entry for each NVIDIA GPU that the driver lists.
 
-    Raises SettingsError where "auto" finds none: a CPU is far too slow to be taken without being named.
+    Raises SettingsError if "auto" finds none: a CPU is far too slow to be used without being named.
     """
     if tuple(devices) != ("auto",):
         return tuple(devices)
@@ -86,7 +50,7 @@ def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvid
 
 
 def names_of(devices: Sequence[str]) -> dict[str, str]:
-    """Every configured device by a name of its own: "cpu#0" and "cpu#1" where there are two of a kind."""
+    """The configured devices, each under a name of its own: "cpu#0" and "cpu#1" where one is named twice."""
     repeated = {device for device in devices if devices.count(device) > 1}
     return {f"{device}#{n}" if device in repeated else device: device for n, device in enumerate(devices)}
 
@@ -97,7 +61,7 @@ def compiles(choice: CompileChoice, device: str) -> bool:
 
 
 def threads_for(devices: Sequence[str], configured: int) -> int:
-    """Threads of one worker: as configured, else the cores that this process may use shared among CPU devices."""
+    """The threads of one worker: as configured, else the cores of this process shared evenly among CPU devices."""
     if configured:
         return configured
     cpus = sum(name.startswith("cpu") for name in devices)
@@ -105,10 +69,10 @@ def threads_for(devices: Sequence[str], configured: int) -> int:
 
 
 class Fleet:
-    """All devices of the daemon. `run` supervises until cancelled; the caller stops the processes with `stop`.
+    """All devices of the daemon. `run` supervises them until cancelled; the caller ends their workers with `stop`.
 
-    `roles` says what each holds. Where a parked device leaves a stage without any, `replan` is asked for the roles of
-    the others; it may raise ConfigurationError, and then `problems` says which stage cannot run.
+    `roles` says what each holds. When parking a device leaves a stage that none can run, `replan` is asked what the
+    others are to hold; it may raise ConfigurationError, and then `problems` says which stage cannot run.
     """
 
     def __init__(
@@ -126,7 +90,7 @@ class Fleet:
         observer: Observer | None = None,
         replan: Callable[[Collection[str]], Roles] | None = None,
     ) -> None:
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._needed = frozenset(role for held in roles.values() for role in held)
         self._observer = observer
         self._replan = replan
@@ -138,18 +102,18 @@ class Fleet:
             compiled = compiles(compile, device)
             cache = str(compile_cache) if compiled and compile_cache is not None else ""
             start = Start(bundle, device, held, str(images), cores, compiled, attention, cache)
-            member = _Member(DeviceProcess(name, start, command=command), roles=tuple(roles[name]))
-            member.process.on_done = partial(self._note_done, member)
-            member.process.on_loading = partial(setattr, member, "detail")
+            member = Member(DeviceProcess(name, start, command=command), tuple(roles[name]))
+            member.device.on_done = partial(self._note_done, member)
+            member.device.on_loading = partial(setattr, member, "detail")
             self._members[name] = member
 
     @property
     def processes(self) -> Mapping[str, DeviceProcess]:
-        """Every device's process by name."""
-        return {name: member.process for name, member in self._members.items()}
+        """The devices by name."""
+        return {name: member.device for name, member in self._members.items()}
 
     def problems(self) -> tuple[str, ...]:
-        """A sentence for each stage that no device can run, and for a failed try to place its models anew."""
+        """A sentence for each stage that no device can run, and one for why its models found no other place."""
         held = [member.roles for member in self._members.values() if not member.parked]
         found = [
             f"{spec.stage}: no device holds {', '.join(sorted(spec.roles))}"
@@ -158,73 +122,57 @@ class Fleet:
         ]
         return (*found, self._unplaced) if found and self._unplaced else tuple(found)
 
-    def _note_done(self, member: _Member, stage: Stage, done: Done) -> None:
-        member.worked = True
-        member.counters.update(done.counters)
-        member.add_notes(done.notes)
+    def _note_done(self, member: Member, stage: Stage, done: Done) -> None:
+        member.note_done(done)
         if self._observer is not None:
             self._observer.note_done(stage, done)
 
     async def run(self, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]) -> None:
-        """Supervise every device; `up` and `down` tell the scheduler. Returns when cancelled, or closed and ended."""
+        """Supervise every device; `up` and `down` tell the scheduler. Returns once closed and all have ended."""
         async with anyio.create_task_group() as group:
             for name, member in self._members.items():
                 group.start_soon(self._supervise, name, member, up, down)
 
     async def _supervise(
-        self, name: str, member: _Member, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]
+        self, name: str, member: Member, up: Callable[[str, frozenset[Role]], None], down: Callable[[str], None]
     ) -> None:
         while not self._closing:
             member.moving = False
             try:
-                ready = await member.process.start()
+                ready = await member.device.start()
             except DeviceStartError as error:
-                if member.moving or self._closing:
-                    continue
-                if self._note_failure(member, error):
-                    _log.error("%s parked: %s", name, error)
-                    await self._take_over()
-                    await anyio.sleep_forever()
-                _log.warning("%s did not start: %s", name, error)
-                await anyio.sleep(_BACKOFF_S[min(len(member.failures), len(_BACKOFF_S) - 1)])
+                await self._after_failed_start(name, member, error)
                 continue
-            member.state, member.detail, member.notes = "ready", "", ()  # a new worker, new notes
-            member.worked = False
-            member.add_notes(ready.notes)
+            member.note_ready(ready)
             if self._observer is not None:
                 self._observer.note_ready(ready)
-            _log.info("%s ready, process %s, holds %s", name, member.process.pid, ", ".join(member.roles))
+            _log.info("%s ready, process %s, holds %s", name, member.device.pid, ", ".join(member.roles))
             up(name, frozenset(member.roles))
-            await member.process.wait_dead()
+            await member.device.wait_dead()
             down(name)
             if self._closing:
-                member.state, member.detail = "stopped", member.process.last_words
-                continue
-            if member.moving:
+                member.state, member.detail = "stopped", member.device.exit_reason
+            elif member.moving:
                 member.state, member.detail = "restarting", "to hold other models"
-                continue
-            member.state, member.detail = "restarting", member.process.last_words
-            member.restarts += 1
-            member.fruitless = 0 if member.worked else member.fruitless + 1
-            wait_s = _FRUITLESS_S[min(member.fruitless, len(_FRUITLESS_S) - 1)]
-            if wait_s:
-                member.detail += f"; the last {member.fruitless} workers did no batch, the next starts in {wait_s:g} s"
-            _log.warning("%s: worker ended (%s); starting another", name, member.detail)
-            await anyio.sleep(wait_s)
+            else:
+                wait_s = member.note_ended()
+                _log.warning("%s: the worker ended (%s); starting another", name, member.detail)
+                await anyio.sleep(wait_s)
 
-    def _note_failure(self, member: _Member, error: DeviceStartError) -> bool:
-        """Whether the device is to be parked now."""
-        now = anyio.current_time()
-        member.failures.append(now)
-        while member.failures[0] < now - PARK_WINDOW_S:
-            member.failures.popleft()
-        parked = len(member.failures) >= PARK_AFTER_FAILURES or error.exit_status == EXIT_CONFIGURATION
-        member.state = "parked" if parked else "restarting"
-        member.detail = str(error)
-        return parked
+    async def _after_failed_start(self, name: str, member: Member, error: DeviceStartError) -> None:
+        """Wait until another start may be tried, for ever where the device is parked."""
+        if member.moving or self._closing:
+            return
+        wait_s = member.note_start_failed(error)
+        if member.parked:
+            _log.error("%s parked: %s", name, error)
+            await self._take_over()
+            await anyio.sleep_forever()
+        _log.warning("%s did not start: %s", name, error)
+        await anyio.sleep(wait_s)
 
     async def _take_over(self) -> None:
-        """Have the devices that are left hold what only parked ones held; those that must change start anew."""
+        """Have the other devices hold what only parked ones held; those that must change are restarted."""
         parked = [name for name, member in self._members.items() if member.parked]
         if self._replan is None or not self.problems() or len(parked) == len(self._members):
             return
@@ -232,47 +180,28 @@ class Fleet:
             roles = self._replan(parked)
         except ConfigurationError as error:
             self._unplaced = str(error)
-            _log.error("what %s held has no other place: %s", ", ".join(parked), error)
+            _log.error("no other device can hold the models of %s: %s", ", ".join(parked), error)
             return
         async with anyio.create_task_group() as group:
             for name, held in roles.items():
                 member = self._members[name]
                 if set(member.roles) != set(held):
-                    _log.warning("%s starts anew, to hold %s", name, ", ".join(held))
+                    _log.warning("%s is restarted to hold %s", name, ", ".join(held))
                     member.roles, member.moving = tuple(held), True
-                    member.process.hold(held)
-                    group.start_soon(member.process.stop, _MOVE_GRACE_S)
+                    member.device.hold(held)
+                    group.start_soon(member.device.stop, _MOVE_GRACE_S)
 
     def close(self) -> None:
-        """Start no worker from now on: what runs may end, and is not replaced."""
+        """Start no more workers: those that run may end, and are not replaced."""
         self._closing = True
 
     async def stop(self, grace_s: float) -> None:
-        """End every process: its pipe is closed, and what still runs after `grace_s` is killed."""
+        """Ask every worker to end, and kill those that still run after `grace_s`."""
         async with anyio.create_task_group() as group:
             for member in self._members.values():
-                group.start_soon(member.process.stop, grace_s)
+                group.start_soon(member.device.stop, grace_s)
                 member.state = "stopped"
 
     def views(self, load: Mapping[str, tuple[int, int, float]]) -> tuple[DeviceView, ...]:
-        """What to show; `load` is running batches, queued items and busy seconds by device."""
-        views = []
-        for name, member in self._members.items():
-            running, queued, busy_s = load.get(name, (0, 0, 0.0))
-            pid = member.process.pid if member.process.alive else None
-            views.append(
-                DeviceView(
-                    name=name,
-                    state=member.state,
-                    detail=member.detail,
-                    pid=pid,
-                    restarts=member.restarts,
-                    running=running,
-                    queued=queued,
-                    busy_s=busy_s,
-                    roles=tuple(role.value for role in member.roles),
-                    counters=dict(member.counters),
-                    notes=member.notes,
-                )
-            )
-        return tuple(views)
+        """What to show; `load` gives the running batches, queued items and busy seconds of each device."""
+        return tuple(member.view(*load.get(name, (0, 0, 0.0))) for name, member in self._members.items())

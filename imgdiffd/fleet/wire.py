@@ -1,6 +1,6 @@
-"""What passes between the daemon and a worker process: small frozen frames, a length and then JSON.
+"""What passes between the daemon and a worker process: small frozen messages, each framed as a length and JSON.
 
-It owns the wire format; it does not know pipes, models or SQL, nor what the stages ask and answer (`method.messages`).
+What the stages themselves ask and answer is in `method.messages`.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,14 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Stage
 from imgdiffd.settings import AttentionChoice
 
+PROFILE_SLOTS = 8  # profiles that a worker keeps; jobs of more than that at once have theirs sent again
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first frame to a child: what to load and where images live. `threads` 0 leaves torch's own choice.
+    """The first message to a worker: what to load and where images are. `threads` 0 leaves the choice to torch.
 
-    `compile_cache` is the folder in which compiled kernels outlive the process; empty: none.
+    `compile_cache` is the folder in which compiled kernels outlive the process; where it is empty, they do not.
     """
 
     bundle: str
@@ -33,19 +35,28 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class UseProfile:
+    """From now on batches mean this profile by `slot`, and no longer the one that was there before."""
+
+    slot: Annotated[int, Field(ge=0, lt=PROFILE_SLOTS)]
+    profile: Profile
+    kind: Literal["profile"] = "profile"
+
+
+@dataclass(frozen=True, slots=True)
 class RunBatch:
-    """Items of one stage under one profile; `id` comes back with the answer."""
+    """Items of one stage under the profile in slot `profile`; `id` comes back with the answer."""
 
     id: int
     stage: Stage
-    profile: Profile
+    profile: int
     inputs: tuple[StageInput, ...]
     kind: Literal["batch"] = "batch"
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """Says that start-up goes on, and with what."""
+    """The worker is still starting, and this is what it is loading."""
 
     what: str
     kind: Literal["loading"] = "loading"
@@ -53,10 +64,10 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Every role is resident. `models` maps role to the source and revision, for provenance.
+    """Every role is resident. `models` maps each role to its source and revision, for provenance.
 
-    `weights_bytes` is the device memory that each role took when it was loaded. `notes` are sentences for people:
-    what this worker does otherwise than it was told, such as running uncompiled.
+    `weights_bytes` is the device memory that each role took when it was loaded. `notes` are sentences for people about
+    what this worker does differently from what it was told, such as running uncompiled.
     """
 
     pid: int
@@ -69,7 +80,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Sent every few seconds from a side thread: the process lives. `batch` is what it works on."""
+    """Sent every few seconds from a side thread: the process is alive. `batch` is the one that it is running."""
 
     batch: int | None
     kind: Literal["pulse"] = "pulse"
@@ -79,9 +90,9 @@ class Pulse:
 class Done:
     """`outputs` are in the order of the batch's inputs; `seconds` is the stage function's own time.
 
-    `peak_bytes` is the most device memory that was taken beyond the resident models while the batch ran; 0 where the
-    device does not tell. `counters` says how often something rare was done in this batch; `notes` as in Ready, new ones
-    only.
+    `peak_bytes` is the most device memory that was in use beyond the resident models while the batch ran; 0 where the
+    device does not tell. `counters` says how often something rare happened in this batch; `notes` is as in Ready, new
+    ones only.
     """
 
     batch: int
@@ -95,7 +106,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an engine says beside its outputs; the fields are those of Done, for what ran since the last report."""
+    """What an engine reports besides its outputs: the same fields as in Done, for what ran since the last report."""
 
     peak_bytes: int = 0
     counters: dict[str, int] = field(default_factory=dict)
@@ -104,7 +115,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The stage raised. `out_of_memory` invites a smaller batch, `disk_full` another try; `detail` is the traceback."""
+    """The stage raised `error`; `detail` is the traceback.
+
+    `out_of_memory` asks for a smaller batch, `disk_full` for another try once there is room.
+    """
 
     batch: int
     out_of_memory: bool
@@ -114,13 +128,13 @@ class Failed:
     kind: Literal["failed"] = "failed"
 
 
-ToWorker = Annotated[Start | RunBatch, Field(discriminator="kind")]
+ToWorker = Annotated[Start | UseProfile | RunBatch, Field(discriminator="kind")]
 FromWorker = Annotated[Loading | Ready | Pulse | Done | Failed, Field(discriminator="kind")]
 
-EXIT_POISONED = 71  # EX_OSERR: a worker's status after a device fault that only a new process can clear
+EXIT_POISONED = 71  # EX_OSERR: the exit status after a device fault that only a new process can clear
 
 HEADER_BYTES = 4
-MAX_FRAME_BYTES = 256 * 1024 * 1024  # larger can only be a broken stream
+MAX_FRAME_BYTES = 256 * 1024 * 1024  # a larger one can only mean a broken stream
 
 _to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 _from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
@@ -131,28 +145,28 @@ def _frame(body: bytes) -> bytes:
 
 
 def body_length(header: bytes) -> int:
-    """The length in bytes that a frame's header announces. Raises ValueError where it cannot be one."""
+    """The length in bytes of the body that `header` announces. Raises ValueError where no body has that length."""
     length = int.from_bytes(header, "big")
     if len(header) != HEADER_BYTES or not 0 < length <= MAX_FRAME_BYTES:
-        raise ValueError(f"frame header {header!r} announces {length} bytes")
+        raise ValueError(f"the frame header {header!r} announces {length} bytes")
     return length
 
 
 def pack_to_worker(message: ToWorker) -> bytes:
-    """One frame: a big-endian length, then JSON."""
+    """One frame: the length as four big-endian bytes, then the JSON of `message`."""
     return _frame(_to_worker.dump_json(message))
 
 
 def unpack_to_worker(body: bytes) -> ToWorker:
-    """The message of one frame's body. Raises ValueError where it is not one."""
+    """The message in the body of a frame. Raises ValueError where there is none."""
     return _to_worker.validate_json(body)
 
 
 def pack_from_worker(message: FromWorker) -> bytes:
-    """One frame: a big-endian length, then JSON."""
+    """One frame: the length as four big-endian bytes, then the JSON of `message`."""
     return _frame(_from_worker.dump_json(message))
 
 
 def unpack_from_worker(body: bytes) -> FromWorker:
-    """The message of one frame's body. Raises ValueError where it is not one."""
+    """The message in the body of a frame. Raises ValueError where there is none."""
     return _from_worker.validate_json(body)

@@ -1,8 +1,8 @@
-"""Models that a bundle names by hub id: where they are on this machine, what is wrong with them, how they get here.
+"""Where a bundle's models are on this machine, what is missing or damaged, and how they are fetched.
 
-It owns the way from a source to its folder; it does not know what a model computes. Only `pulling` knows the network.
+Importing this never uses the network; only `pulling` does.
 """
 
-from imgdiffd.hub.cache import Presence, cached, folder_of, presences, problems, remedy, vae_folder_of
+from imgdiffd.hub.cache import cached, folder_of, presences, problems, remedy, vae_folder_of
 
-__all__ = ["Presence", "cached", "folder_of", "presences", "problems", "remedy", "vae_folder_of"]
+__all__ = ["cached", "folder_of", "presences", "problems", "remedy", "vae_folder_of"]

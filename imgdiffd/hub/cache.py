@@ -1,7 +1,4 @@
-"""What is on this machine of a bundle: folders as they are, what is fetched as the local cache has it.
-
-It owns the names of what is missing and of the command that repairs it; it never asks the network.
-"""
+"""Which of a bundle's models are on this machine, and the command that repairs what is missing; asks no network."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +13,7 @@ from imgdiffd.pipeline import Role
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """One role's model: `problems` is empty where it is whole and here; each entry is a line that names a file."""
+    """One role's model. `problems` has a line, naming the file, for all that is missing or damaged."""
 
     role: Role
     model: Model
@@ -24,7 +21,7 @@ class Presence:
 
 
 def cached(source: str, revision: str | None) -> Path | None:
-    """The folder of a hub id's snapshot in the local cache, whole or not, or of a web address's file; None if none."""
+    """The cache's folder of a hub id's snapshot, whole or not, or of a web address's file; None if absent."""
     if is_address(source):
         return folder_behind(source)
     from huggingface_hub import snapshot_download
@@ -33,7 +30,7 @@ def cached(source: str, revision: str | None) -> Path | None:
     try:
         return Path(snapshot_download(source, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError as error:
-        partial = getattr(error, "snapshot_path", None)  # it counts files, the ones that are never read included
+        partial = getattr(error, "snapshot_path", None)  # raised also where only files are missing that are never read
         return None if partial is None else Path(partial)
     except HFValidationError:
         return None
@@ -45,12 +42,12 @@ def folder_of(bundle: Bundle, model: Model) -> Path | None:
 
 
 def vae_folder_of(bundle: Bundle, model: SdxlSpec) -> Path | None:
-    """The folder of the autoencoder that replaces the checkpoint's own; None where there is none, or none here."""
+    """The folder of the autoencoder that replaces the checkpoint's own; None where none does, or it is not here."""
     return None if model.vae is None else bundle.folder(model.vae) or cached(model.vae, None)
 
 
-def from_hub(bundle: Bundle, model: Model) -> bool:
-    """Whether any part of `model` is named by a hub id or a web address, which `pull` fetches."""
+def _is_fetched(bundle: Bundle, model: Model) -> bool:
+    """Whether any part of `model` is named by a hub id or a web address, so that `pull` fetches it."""
     sources = [model.source, model.vae] if isinstance(model, SdxlSpec) else [model.source]
     return any(source is not None and bundle.folder(source) is None for source in sources)
 
@@ -58,22 +55,22 @@ def from_hub(bundle: Bundle, model: Model) -> bool:
 def remedy(bundle: Bundle, role: Role) -> str:
     """What to do about a missing or damaged file of `role`: the command that brings it back."""
     known = next((name for name in BUILT_IN if load_bundle(name).path == bundle.path), None)
-    if from_hub(bundle, bundle.model(role)):
-        return f"`imgdiffd models pull {known or shlex.quote(str(bundle.path))}` fetches what is lacking"
+    if _is_fetched(bundle, bundle.model(role)):
+        return f"`imgdiffd models pull {known or shlex.quote(str(bundle.path))}` fetches what is missing"
     if known == MINI:
         return "`make mini` rebuilds the miniature bundle"
-    return f"put it there, or change the source in {'a copy of ' if known else ''}{bundle.path}"
+    return f"put the model there, or change its source in {'a copy of ' if known else ''}{bundle.path}"
 
 
 def presences(bundle: Bundle, roles: Sequence[Role] | None = None) -> list[Presence]:
-    """Each of `roles`, or of all that `bundle` has, in order. Reads configurations and headers, never weights."""
+    """The model of each of `roles`, or of every role of `bundle`. Reads configurations and headers, never weights."""
     wanted = bundle.roles if roles is None else roles
     return [Presence(role, bundle.model(role), _problems(bundle, bundle.model(role))) for role in wanted]
 
 
-def problems(bundle: Bundle, roles: Sequence[Role] | None = None) -> list[str]:
-    """What is missing or damaged of `roles`, or of all roles: a line each with role, file and remedy; [] if nothing."""
-    found = presences(bundle, roles)
+def problems(bundle: Bundle) -> list[str]:
+    """What is missing or damaged: a line each with role, file and remedy."""
+    found = presences(bundle)
     return [f"{each.role}: {text}; {remedy(bundle, each.role)}" for each in found for text in each.problems]
 
 

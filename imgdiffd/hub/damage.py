@@ -1,7 +1,4 @@
-"""What is missing or damaged in a model's folder, told by names, configurations and headers.
-
-It owns which files each format must have; it never reads weights and does not know where the folder came from.
-"""
+"""Finds what is missing or damaged in a model's folder by names, configurations and headers, without its weights."""
 
 import json
 from collections.abc import Iterator
@@ -9,13 +6,19 @@ from pathlib import Path
 
 from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
 
-_NO_WEIGHTS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "Extractor")  # ends of such components' classes
+_NO_WEIGHTS = (
+    "Tokenizer",
+    "TokenizerFast",
+    "Scheduler",
+    "Processor",
+    "Extractor",
+)  # how the class names of components without weights end
 
 
 def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Iterator[str]:
     """A line for each file of `model` in `folder`, and of the autoencoder in `vae`, that is missing or damaged.
 
-    None stands for a folder that is not looked at.
+    A folder that is None is skipped.
     """
     if folder is not None and not folder.is_dir():
         yield f"{folder}: no such folder"
@@ -31,9 +34,9 @@ def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Itera
 
 
 def components(index: object) -> dict[str, str]:
-    """The parts that a pipeline's `model_index.json` names, each with its class. Raises ValueError where it is none."""
+    """The parts that a pipeline's `model_index.json` names, each with its class. Raises ValueError otherwise."""
     if not isinstance(index, dict):
-        raise ValueError("damaged: not a table of components")
+        raise ValueError("damaged: not a JSON object that names components")
     return {name: kind[1] for name, kind in index.items() if isinstance(kind, list) and len(kind) == 2 and kind[1]}
 
 
@@ -43,7 +46,7 @@ def has_weights(kind: str) -> bool:
 
 
 def _of_pipeline(folder: Path) -> Iterator[str]:
-    """A diffusers pipeline: every component that `model_index.json` names, weights where it has any."""
+    """Problems of a diffusers pipeline: each component that `model_index.json` names, those with weights in detail."""
     try:
         parts = components(json.loads((folder / "model_index.json").read_text("utf-8")))
     except (OSError, ValueError) as error:
@@ -57,9 +60,9 @@ def _of_pipeline(folder: Path) -> Iterator[str]:
 
 
 def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Iterator[str]:
-    """One model in the standard format: `config.json` and whole safetensors files, single or sharded.
+    """Problems of one model in the standard format: `config.json` and whole safetensors files, single or sharded.
 
-    `allow_pickle` lets `pytorch_model*.bin` stand in where there is no safetensors file.
+    `allow_pickle` accepts `pytorch_model*.bin` where there is no safetensors file.
     """
     try:
         json.loads((folder / "config.json").read_text("utf-8"))
@@ -74,7 +77,7 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
     if variant is not None:
         files = {path for path in files if variant in path.name.replace("-", ".").split(".")}
     if not files and not (allow_pickle and pickles):
-        advice = "; allow_pickle = true in the bundle reads its pickles" if pickles else ""
+        advice = "; allow_pickle = true in the bundle allows them" if pickles else ""
         of_variant = f" of the variant {variant}" if variant else ""
         yield f"{folder}: no .safetensors file{of_variant} (pickled weights are not loaded{advice})"
     elif not files:
@@ -90,7 +93,7 @@ def _shards(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def damage(path: Path) -> str | None:
-    """Why a safetensors file cannot be whole: the format is a length, a JSON header and exactly the bytes it names."""
+    """Why a safetensors file is damaged, or None: the format is a length, a JSON header and the bytes that it names."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -104,4 +107,4 @@ def damage(path: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return "damaged: its header cannot be read"
     expected = 8 + length + max(ends, default=0)
-    return None if size == expected else f"damaged: {size} bytes where its header announces {expected}"
+    return None if size == expected else f"damaged: it has {size} bytes, its header announces {expected}"

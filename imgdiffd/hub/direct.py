@@ -1,17 +1,13 @@
-"""Checkpoints that are no hub's, but one file behind a web address: where they are kept here, and fetching them.
-
-It owns their place beside the hub's cache and the resumed transfer; it does not know what is in them.
-"""
+"""Checkpoints that are one file behind a web address instead of a hub repository: where they are kept, and fetching."""
 
 import hashlib
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from imgdiffd.bundles.bundle import is_address
+from imgdiffd import durable
 
 _ANSWER_S = 30.0
 
@@ -26,7 +22,7 @@ class Download:
 
     @property
     def partial(self) -> Path:
-        """Where its bytes gather until all are there."""
+        """Where its bytes are collected until all are there."""
         return self.path.with_name(f"{self.path.name}.incomplete")
 
     @property
@@ -36,8 +32,8 @@ class Download:
         return size if size <= self.size else 0
 
 
-def kept_at(url: str) -> Path:
-    """Where the file behind `url` is kept, whether it is there or not: below HF_HOME, in a folder of its own."""
+def path_of(url: str) -> Path:
+    """Where the file behind `url` is kept once it is fetched: in a folder of its own below HF_HOME."""
     from huggingface_hub import constants
 
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -45,16 +41,14 @@ def kept_at(url: str) -> Path:
 
 
 def folder_behind(url: str) -> Path | None:
-    """The folder that holds what is behind `url`; None where it was not fetched, or `url` is no address."""
-    if not is_address(url):
-        return None
-    path = kept_at(url)
+    """The folder of the file behind `url`; None where it was not fetched."""
+    path = path_of(url)
     return path.parent if path.is_file() else None
 
 
-def asked(url: str) -> Download | None:
-    """What is to be fetched for `url`; None where it is here, whole. Raises the transport's errors, ValueError."""
-    path = kept_at(url)
+def plan_download(url: str) -> Download | None:
+    """The download that `url` needs; None where the file is here whole. Raises the transport's errors, ValueError."""
+    path = path_of(url)
     if zipfile.is_zipfile(path):
         return None
     answer = httpx.head(url, follow_redirects=True, timeout=_ANSWER_S)
@@ -67,7 +61,7 @@ def asked(url: str) -> Download | None:
 
 
 def fetch(download: Download) -> None:
-    """Fetch it after the bytes that an earlier call left. Raises the transport's errors, ArrivedDamagedError."""
+    """Fetch the bytes that are missing. Raises the transport's errors, OSError, ArrivedDamagedError."""
     from huggingface_hub.file_download import http_get
 
     from imgdiffd.hub.refusals import ArrivedDamagedError
@@ -86,5 +80,5 @@ def fetch(download: Download) -> None:
             )
     if not zipfile.is_zipfile(download.partial):
         download.partial.unlink()
-        raise ArrivedDamagedError(f"{download.path.name} arrived damaged: it is no checkpoint of PyTorch's")
-    os.replace(download.partial, download.path)
+        raise ArrivedDamagedError(f"{download.path.name} arrived damaged: it is not a PyTorch checkpoint")
+    durable.move(download.partial, download.path)

@@ -1,19 +1,11 @@
-"""Which files of a hub repository the loaders read: picked by name, so that nothing else is fetched.
-
-It owns the standard names of transformers and diffusers; it does not know the hub or where files go.
-"""
+"""Picks by name the files of a hub repository that the loaders read, so that nothing else is fetched."""
 
 import re
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-_SIDE_FILES = (
-    ".json",
-    ".txt",
-    ".jinja",
-    ".model",
-    ".tiktoken",
-)  # configurations, tokenizers, processors, chat templates
+# Configurations, tokenizers, processors and chat templates.
+_SIDE_FILES = (".json", ".txt", ".jinja", ".model", ".tiktoken")
 _INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 Stem = Literal["model", "diffusion_pytorch_model", "pytorch_model"]
 
@@ -26,9 +18,9 @@ def checkpoint_files(names: Collection[str], file: str) -> list[str]:
 
 
 def model_files(names: Collection[str], *, variant: str | None = None, allow_pickle: bool = False) -> list[str]:
-    """A transformers model's: weights of `variant`, and configuration, tokenizer, processor and chat templates.
+    """The files of a transformers model: weights of `variant`, configuration, tokenizer, processor, chat templates.
 
-    Pickles only with `allow_pickle`, and only where no safetensors file would do. Raises ValueError with the reason
+    Pickles only with `allow_pickle`, and only where there is no safetensors file. Raises ValueError with the reason
     where there are no weights that may be read.
     """
     weights = weight_files(names, "model", variant)
@@ -40,16 +32,16 @@ def model_files(names: Collection[str], *, variant: str | None = None, allow_pic
 
 
 def pipeline_files(names: Collection[str], parts: Mapping[str, bool], variant: str | None = None) -> list[str]:
-    """A diffusers pipeline's: `model_index.json` and the folders of `parts`, each with whether it has weights.
+    """The files of a diffusers pipeline: `model_index.json` and those of its `parts`, True for a part with weights.
 
-    As in diffusers, a part that has no weights of `variant` gives its plain ones. Raises ValueError naming the part
-    that has none.
+    As in diffusers, plain weights are taken for a part that has none of `variant`. Raises ValueError naming the part
+    that is missing or has no weights.
     """
     picked = ["model_index.json"]
     for part, has_weights in parts.items():
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         if not inside:
-            raise ValueError(f"its model_index.json names {part}, which is not there")
+            raise ValueError(f"its model_index.json names {part}, but it has no such folder")
         found = _side_files(inside)
         if has_weights:
             found += _part_weights(inside, part, variant)
@@ -58,7 +50,7 @@ def pipeline_files(names: Collection[str], parts: Mapping[str, bool], variant: s
 
 
 def component_files(names: Collection[str]) -> list[str]:
-    """One network in the diffusers format, at the top of its repository. Raises ValueError where it has no weights."""
+    """The files of one diffusers network at the top of its repository. Raises ValueError where it has no weights."""
     weights = weight_files(names, "diffusion_pytorch_model")
     if "config.json" not in names or not weights:
         raise ValueError("it has no config.json with diffusion_pytorch_model.safetensors")
@@ -66,7 +58,7 @@ def component_files(names: Collection[str]) -> list[str]:
 
 
 def weight_files(names: Collection[str], stem: Stem, variant: str | None = None) -> list[str]:
-    """The weights called `stem` of exactly this variant: one file, or the shards with their index; [] for none."""
+    """The weights called `stem` of exactly this variant: one file, or the shards with their index; [] without any."""
     ending = "bin" if stem == "pytorch_model" else "safetensors"
     of = "" if variant is None else rf"\.{re.escape(variant)}"
     single = f"{stem}{'' if variant is None else f'.{variant}'}.{ending}"
@@ -89,11 +81,11 @@ def _part_weights(names: Collection[str], part: str, variant: str | None) -> lis
 
 
 def _side_files(names: Collection[str]) -> list[str]:
-    """Those at the top of `names`, without the indexes of weights."""
+    """The side files at the top of `names`, without the indexes of weights."""
     return [name for name in names if "/" not in name and name.endswith(_SIDE_FILES) and not _INDEX.search(name)]
 
 
 def _no_weights(what: str, variant: str | None, has_pickles: bool) -> str:
     of = "" if variant is None else f" of the variant {variant}"
-    pickles = " (it has pickles; allow_pickle = true in the bundle reads them)" if has_pickles else ""
+    pickles = " (it has pickles; allow_pickle = true in the bundle allows them)" if has_pickles else ""
     return f"{what} has no safetensors weights{of}{pickles}"

@@ -1,7 +1,4 @@
-"""What the hub, the network and the disk refuse, as one error that names the object and says what to do.
-
-It owns the wording; it does not know what was being done.
-"""
+"""Turns what the hub, the network or the disk refuses into one error that names the source and says what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +23,7 @@ class ArrivedDamagedError(Exception):
 
 @contextmanager
 def explained(bundle: Bundle, whose: str, source: str, revision: str | None) -> Iterator[None]:
-    """Inside, what the hub or the disk refuses becomes one BundleError that says what to do."""
+    """Inside, every error of the hub, the network or the disk becomes a BundleError that says what to do."""
     try:
         yield
     except ImgdiffdError:
@@ -37,28 +34,35 @@ def explained(bundle: Bundle, whose: str, source: str, revision: str | None) -> 
 
 
 def _reason(bundle: Bundle, error: Exception, source: str, revision: str | None) -> tuple[str, str]:
-    again = "what is there is kept: the same command goes on from here"
+    """The reason and what to do next."""
+    again = "what is here is kept: the same command resumes from it"
     match error:
         case GatedRepoError():
             page = f"{constants.ENDPOINT}/{source}"
-            return "gated", f"accept its terms on {page}, then `hf auth login` and pull again"
+            found = "gated", f"accept its terms on {page}, then `hf auth login` and pull again"
         case RepositoryNotFoundError():
-            return "no such repository, or a private one", f"correct it in {bundle.path}, or `hf auth login`"
+            found = "no such repository, or a private one", f"correct it in {bundle.path}, or `hf auth login`"
         case RevisionNotFoundError():
-            return f"no revision {revision or constants.DEFAULT_REVISION}", f"correct revision in {bundle.path}"
+            found = f"no revision {revision or constants.DEFAULT_REVISION}", f"correct revision in {bundle.path}"
         case OfflineModeIsEnabled():
-            return "the hub is not asked in offline mode", "unset HF_HUB_OFFLINE to fetch it"
+            found = "the hub is not asked in offline mode", "unset HF_HUB_OFFLINE to fetch it"
         case EntryNotFoundError() | ArrivedDamagedError():
-            return _line(error), again
-        case HfHubHTTPError() if error.response.status_code in {401, 403}:
-            return f"the hub refuses it: {_line(error)}", "`hf auth login`, then pull again"
+            found = _line(error), again
         case HfHubHTTPError():
-            return f"the hub answers {error.response.status_code}", f"try again later; {again}"
+            found = _answered(error, again)
         case ValueError():
-            return _line(error), f"correct it in {bundle.path}"
+            found = _line(error), f"correct it in {bundle.path}"
         case OSError() if error.errno is not None:
-            return _line(error), again
-    return f"the hub cannot be reached: {_line(error)}", f"check network, proxy and HF_ENDPOINT; {again}"
+            found = _line(error), again
+        case _:
+            found = f"the hub cannot be reached: {_line(error)}", f"check network, proxy and HF_ENDPOINT; {again}"
+    return found
+
+
+def _answered(error: HfHubHTTPError, again: str) -> tuple[str, str]:
+    if error.response.status_code in {401, 403}:
+        return f"the hub refuses it: {_line(error)}", "`hf auth login`, then pull again"
+    return f"the hub answers {error.response.status_code}", f"try again later; {again}"
 
 
 def _line(error: Exception) -> str:

@@ -1,7 +1,4 @@
-"""Which images of an item are wanted, given where it stands and what is to be kept: the one rule for deleting any.
-
-It owns the rule and its words; it does not know rows, files or when anything is deleted.
-"""
+"""Which images of an item are wanted, given its state and the setting for what to keep: the one rule for deletion."""
 
 from dataclasses import dataclass
 
@@ -11,7 +8,7 @@ from imgdiffd.settings import KeepImages
 
 @dataclass(frozen=True, slots=True)
 class ObjectImages:
-    """What the row of an object taken out names; the last two are empty where it is no sample."""
+    """The images in the row of an object that was removed; the last two are empty if it did not become a sample."""
 
     source: str
     erased: str
@@ -21,11 +18,11 @@ class ObjectImages:
 
 @dataclass(frozen=True, slots=True)
 class ItemImages:
-    """Where an item stands, and the images that its rows name, relative to the image folder.
+    """The state of an item, and the images that its rows name, relative to the image folder.
 
-    `live` says that its job was neither cancelled nor failed, so that what FAILED may be tried again; `removal` is None
-    where nothing was to be removed from its pair so far, and `adoptable` where that is still to come. `pair` has two
-    names or none; `samples` are the boxed images of all samples.
+    `live` says that its job was neither cancelled nor failed, so that what FAILED may be tried again. `removal` is None
+    if nothing was to be removed from its pair so far, and `backfillable` says that this may still come. `pair` has two
+    names or none; `samples` are the images of all samples, with their boxes.
     """
 
     item: int
@@ -39,7 +36,7 @@ class ItemImages:
 
 
 def unfinished(item: ItemImages) -> bool:
-    """Whether images may lie there that no row names yet."""
+    """Whether there may be images of it that no row names yet."""
     return ItemState.READY in (item.state, item.removal)
 
 
@@ -50,11 +47,11 @@ def named(item: ItemImages) -> frozenset[str]:
 
 
 def wanted(item: ItemImages, keep: KeepImages) -> frozenset[str]:
-    """Those of the `named` ones that must stay. What is not wanted once never is again under the same `keep`.
+    """Those of the `named` ones that must stay. What is not wanted now never will be under the same `keep`.
 
-    With "samples" these are the images that a sample of either product names, its pair without boxes among them, and
-    what a stage may still ask for: the pair of a caption that is not done, or that failed and can be tried again; of
-    such a removal the objects too.
+    With "samples" these are the images of the samples of either product, with the pairs that they were made from, and
+    what a stage may still need: the pair of an item that is not done, or that failed and can be tried again, and in a
+    removal the images of its objects too.
     """
     if keep == "all":
         return named(item)
@@ -69,7 +66,7 @@ def wanted(item: ItemImages, keep: KeepImages) -> frozenset[str]:
 
 
 def why_gone(item: ItemImages, name: str, keep: KeepImages) -> str:
-    """Why image `name` of the item does not lie there, for people; `keep` is the setting of today."""
+    """Why image `name` of the item is not there, for people; `keep` is the present setting."""
     if name in wanted(item, "samples"):
         return "missing, though it is wanted"
     return f'not kept: keep_pictures {"is" if keep == "samples" else "was"} "samples"'

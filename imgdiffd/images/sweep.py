@@ -1,6 +1,6 @@
-"""Finds and deletes files of the image folder that nothing wants: leftovers of a killed process, and what may go.
+"""Finds and deletes the files of the image folder that nothing wants, and what a killed process left there.
 
-It owns what a file's name and age say; it does not know SQL, and what an item wants is `images.retention`'s rule.
+What an item wants is the rule in `images.retention`.
 """
 
 import os
@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from imgdiffd.images.files import TEMPORARY_PREFIX, items_of
+from imgdiffd.durable import TEMPORARY_PREFIX
+from imgdiffd.images.files import items_of
 from imgdiffd.images.retention import ItemImages, named, unfinished, wanted
 from imgdiffd.settings import KeepImages
 
@@ -16,13 +17,13 @@ _ITEM = re.compile(r"(\d+)-")
 
 
 def now_ns(folder: Path) -> int:
-    """The time as `folder`'s file system has it; takes no room there."""
+    """The time by the clock of the file system of `folder`; takes up no room there."""
     os.utime(folder)
     return folder.stat().st_mtime_ns
 
 
 def folders(root: Path) -> list[tuple[Path, range]]:
-    """The folders of images under `root`, each with the items whose images it may hold, in order."""
+    """The folders of images under `root`, in order, each with the items whose images it may hold."""
     found = [(path, items_of(path.name)) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     return sorted((path, items) for path, items in found if items)
 
@@ -30,12 +31,12 @@ def folders(root: Path) -> list[tuple[Path, range]]:
 def superfluous(
     folder: Path, items: Mapping[int, ItemImages], keep: KeepImages, *, asked_ns: int, started_ns: int
 ) -> list[Path]:
-    """The files in a folder of images that may be deleted; none where there is no such folder.
+    """The files in a folder of images that may be deleted; none if there is no such folder.
 
-    `items` are all that may have images there, as the rows told after `asked_ns`. What no row names of an item that
-    is done goes if it is older than that: what is newer may have got its row since. Images of unfinished items that
-    no row names stay: their stage runs again and writes the same names. A temporary file goes if it is older than
-    `started_ns`, before any process that may still be writing. What is not named like ours is left alone.
+    `items` are all that may have images there, as their rows were after `asked_ns`. An image that no row names goes if
+    its item is done and it is older than that: a newer one may have got its row since. It stays while its item is
+    unfinished, whose stage will run again and write the same name. A temporary file goes if it is older than
+    `started_ns`, the start of the first process that may still be writing. Files with other names are left alone.
     """
     known = {number: (named(item), wanted(item, keep), unfinished(item)) for number, item in items.items()}
     doomed = []
@@ -58,7 +59,7 @@ def delete(paths: Iterable[Path]) -> None:
 
 
 def missing(root: Path, names: Collection[str]) -> list[str]:
-    """Those of the images under `root` that do not lie there, in order."""
+    """Those of `names` that do not exist under `root`, in order."""
     return [name for name in sorted(names) if not (root / name).exists()]
 
 

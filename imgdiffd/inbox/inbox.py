@@ -1,14 +1,11 @@
-"""The watch folder: which files to take and when, and where they go afterwards.
+"""The watch folder at work: which files are taken, when, and where they go afterwards.
 
-It owns the folder and its `done` and `failed`; it does not know how a file becomes a job, which is `intake`'s. A scan
-is the truth; inotify's hints only make it come early.
+Scans alone decide what is taken; hints from inotify only make the next scan come early.
 """
 
 import logging
 import os
-import re
 import time
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,9 +15,11 @@ from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd.errors import InputError, StoreError
-from imgdiffd.inbox.intake import PARALLEL_FILES, Fingerprint, Intake, Jobs
+from imgdiffd.inbox import spool
+from imgdiffd.inbox.intake import PARALLEL_FILES, Intake, Jobs
+from imgdiffd.inbox.opened import Fingerprint
 from imgdiffd.inbox.outbox import Outbox
-from imgdiffd.inbox.scan import ScannedFile, look, wait_until_settled
+from imgdiffd.inbox.scan import ScannedFile, scan_folder, seconds_until_settled
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.method.profile import Profile
 from imgdiffd.settings import Settings
@@ -29,7 +28,6 @@ from imgdiffd.store.rows import JobRow
 _log = logging.getLogger(__name__)
 
 SCAN_GAP_S = 0.05  # a flood of hints must not become a flood of scans
-_SPOOLED = re.compile(r"\.submitted-[0-9a-f]{32}\.part")
 
 
 def _nothing() -> None:
@@ -39,9 +37,9 @@ def _nothing() -> None:
 class Inbox:
     """Turns files that appear in the folder into jobs; `on_job` is called after each.
 
-    A dot file, `*.tmp`, `*.part` and every folder is left alone. A file is taken once it has rested for `settle_s`, or
-    at once where it was renamed into place. It then moves to `done`, or to `failed` with a `.reason.txt` beside it.
-    Killed at any point, the daemon takes what is still in the folder anew, and the store knows what it has already.
+    Dot files, `*.tmp`, `*.part` and folders are ignored. A file is taken once it has not changed for `settle_s`, or at
+    once where it was renamed into place. It then moves to `done`, or to `failed` with a `.reason.txt` beside it. A
+    daemon killed at any point takes what is still in the folder again; the store knows which of it is already there.
     """
 
     def __init__(
@@ -66,67 +64,58 @@ class Inbox:
         self._renamed: set[str] = set()  # renamed into place since the last scan
         self._queue: deque[ScannedFile] = deque()
         self._busy: set[str] = set()  # queued or being taken
-        self._left: set[str] = set()  # no longer busy since the last look began: it may have seen them before that
+        self._finished: set[str] = set()  # since the running scan began, which may still have seen them
         self._workers = 0
-        self._leaving: dict[Fingerprint, InputError | None] = {}  # taken or refused, but not moved yet
+        self._to_move: dict[Fingerprint, InputError | None] = {}  # taken or refused, but still in the folder
 
     def use(self, settings: Settings) -> None:
-        """The times of these settings count from now on; the folder stays."""
+        """Use the times of these settings from now on; the folder stays."""
         self._poll_s = settings.poll_s
         self._settle_s = settings.settle_s
         self._wake.set()
 
     @property
     def degraded(self) -> str | None:
-        """Why nothing can be taken just now; None while all is well."""
+        """Why no file can be taken at the moment; None where nothing is wrong."""
         return self._folder_problem or self._store_problem
 
     async def run(self) -> None:
-        """Watch until cancelled."""
-        await to_thread.run_sync(self._remove_spooled)
+        """Watch the folder until cancelled."""
+        await to_thread.run_sync(spool.remove_leftovers, self._folder)
         await self._intake.recall()
         async with anyio.create_task_group() as group:
-            await group.start(self._watch)  # before the first scan, so that nothing falls between
+            await group.start(self._watch)  # before the first scan, so that no change falls between the two
             while True:
-                self._wake = anyio.Event()  # before the scan, so that what comes during it counts
-                pause_s = await self._scan()
-                self._start_workers(group)
+                self._wake = anyio.Event()  # before the scan, so that changes during it are not missed
+                pause_s = await self.scan(group)
                 await anyio.sleep(SCAN_GAP_S)
                 with anyio.move_on_after(pause_s):
                     await self._wake.wait()
 
-    async def scan_once(self) -> None:
-        """Look once and take everything that may be taken."""
-        async with anyio.create_task_group() as group:
-            await self._scan()
-            self._start_workers(group)
+    async def scan(self, group: TaskGroup) -> float:
+        """Scan once and start taking, in `group`, what may be taken; returns the seconds until the next scan."""
+        pause_s = await self._queue_settled()
+        for _ in range(min(len(self._queue), PARALLEL_FILES - self._workers)):
+            self._workers += 1
+            group.start_soon(self._take_queued)
+        return pause_s
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: Profile | None, priority: int) -> JobRow:
-        """Keep `body` as a file called `name` and take it. Returns its job.
+        """Keep `body` as a file called `name`, take it and return its job.
 
         Raises InputError where it is refused (it is in `failed` then) and StoreError where it cannot be kept.
         """
         if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
-            raise InputError(f"{name!r} is no file name", code="bad_name", hint="give it without folders")
-        spooled = self._folder / f".submitted-{uuid.uuid4().hex}.part"
+            hint = "give a visible, printable name without folders"
+            raise InputError(f"{name!r} cannot be a caption file's name", code="bad_name", hint=hint)
+        path = spool.new_path(self._folder)
         try:
-            await self._spool(spooled, name, body)
+            await spool.write(path, name, body)
             with anyio.CancelScope(shield=True):  # the caller may leave; half a job must not stay
-                job = await self._take(spooled, name, profile or self._profile, priority, None)
+                job = await self._take(path, name, profile or self._profile, priority, None)
             return job
         finally:
-            spooled.unlink(missing_ok=True)
-
-    async def _spool(self, spooled: Path, name: str, body: AsyncIterator[bytes]) -> None:
-        try:
-            async with await anyio.open_file(spooled, "xb") as file:
-                async for part in body:
-                    await file.write(part)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StoreError(
-                f"cannot keep {name} in {self._folder}: {reason}", hint="check the folder and its free space"
-            ) from error
+            path.unlink(missing_ok=True)
 
     async def _watch(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         say_started: Callable[[], None] = task_status.started
@@ -136,14 +125,14 @@ class Inbox:
                     say_started()
                     say_started = _nothing
                     await self._follow(watch, os.stat(self._folder))
-            except OSError as error:  # the scans go on, and say it where the folder itself is the trouble
+            except OSError as error:  # scans go on, and report it where the folder itself is the problem
                 _log.debug("inbox: no hints from %s: %s", self._folder, error)
             say_started()
             say_started = _nothing
             await anyio.sleep(self._poll_s)
 
     async def _follow(self, watch: FolderWatch, identity: os.stat_result) -> None:
-        """Pass hints on until the folder is gone or another lies in its place."""
+        """Pass hints on until the folder is gone or another has taken its place."""
         while os.path.samestat(identity, os.stat(self._folder)):
             with anyio.move_on_after(self._poll_s):
                 hint = await watch.wait_hint()
@@ -152,110 +141,94 @@ class Inbox:
                 if hint.gone:
                     return
 
-    async def _scan(self) -> float:
-        """Queue what may be taken; returns the seconds until it is worth looking again."""
+    async def _queue_settled(self) -> float:
+        """Queue what may be taken; returns the seconds until the next scan."""
         renamed, self._renamed = self._renamed, set()
-        self._left = set()
+        self._finished = set()
         try:
-            scan = await to_thread.run_sync(look, self._folder)
+            files = await to_thread.run_sync(scan_folder, self._folder)
             await to_thread.run_sync(self._outbox.prepare)
         except OSError as error:
-            self._say(f"{error.filename or self._folder}: {error.strerror}")
+            self._report_folder(f"{error.filename or self._folder}: {error.strerror}")
             self._seen.clear()
             return self._poll_s
-        self._say(None)
-        if not scan:
+        self._report_folder(None)
+        if not files:
             self._store_problem = None
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
         seen = {}
-        for scanned in scan:
-            if scanned.name in self._busy or scanned.name in self._left:
+        for file in files:
+            if file.name in self._busy or file.name in self._finished:
                 continue
-            known = self._seen.get(scanned.name)
-            since_s = known[1] if known and known[0] == scanned.fingerprint else now_s
-            seen[scanned.name] = (scanned.fingerprint, since_s)
-            wait_s = wait_until_settled(scanned, now_s - since_s, wall_s, self._settle_s)
-            if wait_s <= 0 or scanned.name in renamed:
-                self._busy.add(scanned.name)
-                self._queue.append(scanned)
+            known = self._seen.get(file.name)
+            since_s = known[1] if known and known[0] == file.fingerprint else now_s
+            seen[file.name] = (file.fingerprint, since_s)
+            wait_s = seconds_until_settled(file, now_s - since_s, wall_s, self._settle_s)
+            if wait_s <= 0 or file.name in renamed:
+                self._busy.add(file.name)
+                self._queue.append(file)
             else:
                 pause_s = min(pause_s, wait_s)
         self._seen = seen
         return pause_s
 
-    def _say(self, problem: str | None) -> None:
+    def _report_folder(self, problem: str | None) -> None:
         if problem and problem != self._folder_problem:
-            _log.warning("inbox: %s; nothing is taken until that is mended", problem)
+            _log.warning("inbox: %s; no file is taken until this is fixed", problem)
         elif self._folder_problem and not problem:
-            _log.info("inbox: %s is well again", self._folder)
+            _log.info("inbox: %s is available again", self._folder)
         self._folder_problem = problem
 
-    def _start_workers(self, group: TaskGroup) -> None:
-        for _ in range(min(len(self._queue), PARALLEL_FILES - self._workers)):
-            self._workers += 1
-            group.start_soon(self._work_off)
-
-    async def _work_off(self) -> None:
+    async def _take_queued(self) -> None:
         try:
             while self._queue:
-                scanned = self._queue.popleft()
+                file = self._queue.popleft()
                 try:
-                    await self._take_sighting(scanned)
+                    await self._take_scanned(file)
                 finally:
-                    self._busy.discard(scanned.name)
-                    self._left.add(scanned.name)
+                    self._busy.discard(file.name)
+                    self._finished.add(file.name)
         finally:
             self._workers -= 1
 
-    async def _take_sighting(self, scanned: ScannedFile) -> None:
+    async def _take_scanned(self, file: ScannedFile) -> None:
         try:
-            path = self._folder / scanned.name
-            if scanned.fingerprint in self._leaving:
-                await self._leave(path, scanned.name, self._leaving[scanned.fingerprint], scanned)
+            path = self._folder / file.name
+            if file.fingerprint in self._to_move:
+                await self._move_out(path, file.name, self._to_move[file.fingerprint], file)
             else:
-                await self._take(path, scanned.name, self._profile, 0, scanned)
+                await self._take(path, file.name, self._profile, 0, file)
             self._store_problem = None
         except InputError as error:
-            _log.warning("inbox: %r refused: %s", scanned.name, error)
+            _log.warning("inbox: %r refused: %s", file.name, error)
         except (StoreError, OSError) as error:  # the file stays where it is, and the next scan tries again
             if str(error) != self._store_problem:
-                _log.warning("inbox: %r cannot be taken yet: %s", scanned.name, error)
+                _log.warning("inbox: %r cannot be taken yet: %s", file.name, error)
             self._store_problem = str(error)
 
-    async def _take(
-        self, path: Path, name: str, profile: Profile, priority: int, scanned: ScannedFile | None
-    ) -> JobRow:
+    async def _take(self, path: Path, name: str, profile: Profile, priority: int, file: ScannedFile | None) -> JobRow:
         expected = None
         try:
-            if scanned is not None:
-                scanned.refuse()
-                expected = scanned.fingerprint
+            if file is not None:
+                file.refuse_unusable()
+                expected = file.fingerprint
             job = await self._intake.take_file(path, name, profile, priority, expected)
         except InputError as error:
             if error.code != "changed":
-                await self._leave(path, name, error, scanned)
+                await self._move_out(path, name, error, file)
             raise
         _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
         self._on_job()
-        await self._leave(path, name, None, scanned)
+        await self._move_out(path, name, None, file)
         return job
 
-    async def _leave(self, path: Path, name: str, error: InputError | None, scanned: ScannedFile | None) -> None:
-        if scanned is not None:
-            self._leaving[scanned.fingerprint] = error
+    async def _move_out(self, path: Path, name: str, error: InputError | None, file: ScannedFile | None) -> None:
+        if file is not None:
+            self._to_move[file.fingerprint] = error
         if error is None:
             await to_thread.run_sync(self._outbox.to_done, path, name)
         else:
             await to_thread.run_sync(self._outbox.to_failed, path, name, error)
-        if scanned is not None:
-            del self._leaving[scanned.fingerprint]
-
-    def _remove_spooled(self) -> None:
-        try:
-            leftovers = [path for path in self._folder.iterdir() if _SPOOLED.fullmatch(path.name)]
-        except OSError as error:  # the first scan says so
-            _log.debug("inbox: %s", error)
-            return
-        for path in leftovers:
-            path.unlink(missing_ok=True)
+        if file is not None:
+            del self._to_move[file.fingerprint]

@@ -1,16 +1,6 @@
-"""One caption file into one job: hashed, read in chunks, and never taken half.
+"""Turns one caption file into one job: all of it, or none."""
 
-It owns the order of the steps and what happens when one fails; it does not know folders or where files go afterwards.
-"""
-
-import errno
-import hashlib
-import os
-import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import BufferedReader
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -19,26 +9,15 @@ from anyio import CapacityLimiter, to_thread
 
 from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
 from imgdiffd.errors import ImgdiffdError, InputError
+from imgdiffd.inbox.opened import Chunk, Fingerprint, OpenedFile, next_chunk, open_hashed, unreadable
 from imgdiffd.job import JobState
 from imgdiffd.method.profile import Profile
 from imgdiffd.store.rows import JobRow, Whole
 
 PARALLEL_FILES = 64  # so that many small files share the store's commits
 LONG_FILES = 8  # of these, since each holds a chunk in memory
-THREADS = 4  # reading a small file takes less than waking more of them
-CHUNK_RECORDS = 1000
-CHUNK_CHARACTERS = 4_000_000
+THREADS = 4  # reading a small file takes less time than waking more threads
 TAKEN_STATES = frozenset(JobState) - {JobState.READING, JobState.FAILED}
-SMALL_BYTES = 1 << 16  # up to this, a file of one chunk is read at once and costs one change of the store
-
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
 
 
 class Jobs(Protocol):
@@ -47,7 +26,7 @@ class Jobs(Protocol):
     async def add_job(
         self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
     ) -> JobRow:
-        """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that was read to its end."""
+        """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that is already read."""
 
     async def jobs(self) -> list[JobRow]:
         """The newest jobs."""
@@ -55,119 +34,13 @@ class Jobs(Protocol):
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
     ) -> tuple[int, int]:
-        """Insert a chunk: how many were accepted, how many were duplicates."""
+        """Insert a chunk and return how many captions were accepted, and how many were duplicates."""
 
     async def finish_reading(self, job: int) -> JobRow:
-        """The whole file is in."""
+        """The job, READING until now, once its file was read to the end."""
 
     async def fail_job(self, job: int, error: str) -> JobRow:
-        """The file is of no use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Changes whenever a file's content does; the change time cannot be set back as the modification time can."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "Fingerprint":
-        """The fingerprint in a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def refuse_kind(mode: int) -> None:
-    """Raises InputError for anything but a regular file."""
-    kind = _KINDS.get(stat.S_IFMT(mode))
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{kind or 'not a regular file'}", code="not_a_file", hint="drop the file itself")
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """`path` opened for reading, without following a link or waiting on a pipe. Raises InputError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            refuse_kind(stat.S_IFLNK)
-        if error.errno == errno.ENOENT:
-            raise _changed() from error
-        raise InputError(f"cannot be opened: {error.strerror}", code="unreadable", hint="check its mode") from error
-    file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
-    try:
-        refuse_kind(os.fstat(descriptor).st_mode)
-    except InputError:
-        file.close()
-        raise
-    return file
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    records: tuple[CaptionRecord, ...]
-    problems: tuple[CaptionProblem, ...]
-    last: bool
-
-
-def _next_chunk(stream: Iterator[Entry]) -> _Chunk:
-    records: list[CaptionRecord] = []
-    problems: list[CaptionProblem] = []
-    characters = 0
-    for entry in islice(stream, CHUNK_RECORDS):
-        if isinstance(entry, CaptionRecord):
-            records.append(entry)
-            characters += len(entry.text)
-        else:
-            problems.append(entry)
-        if characters >= CHUNK_CHARACTERS:
-            return _Chunk(tuple(records), tuple(problems), False)
-    return _Chunk(tuple(records), tuple(problems), len(records) + len(problems) < CHUNK_RECORDS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A file that was hashed. `whole` is all that is in it, where that is one chunk without a fault."""
-
-    file: BufferedReader
-    before: Fingerprint
-    digest: str
-    whole: _Chunk | None
-
-    def refuse_changed(self) -> None:
-        """Raises InputError where it is not what it was when it was opened."""
-        if Fingerprint.of(os.fstat(self.file.fileno())) != self.before:
-            raise _changed()
-
-
-def _open(path: Path, name: str, expected: Fingerprint | None) -> _Opened:
-    file = open_regular(path)
-    try:
-        before = Fingerprint.of(os.fstat(file.fileno()))
-        if expected not in (None, before):
-            raise _changed()
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        whole = _whole(file, name) if before.size <= SMALL_BYTES else None
-        opened = _Opened(file, before, digest, whole)
-        opened.refuse_changed()
-    except OSError as error:
-        file.close()
-        raise InputError(f"cannot be read: {error.strerror}", code="unreadable") from error
-    except BaseException:
-        file.close()
-        raise
-    return opened
-
-
-def _whole(file: BufferedReader, name: str) -> _Chunk | None:
-    try:
-        chunk = _next_chunk(read_open(file, name))
-    except InputError:  # it is told when the file has a job, which fails with it
-        return None
-    return chunk if chunk.last else None
+        """The job, READING until now, as FAILED with this error."""
 
 
 class Intake:
@@ -178,11 +51,11 @@ class Intake:
         self._limiter = CapacityLimiter(THREADS)
         self._long = CapacityLimiter(LONG_FILES)
         self._reading: dict[str, anyio.Event] = {}  # by content
-        self._unended: dict[int, str] = {}  # jobs that could not even be failed, and their error
+        self._to_fail: dict[int, str] = {}  # jobs that the store could not mark FAILED yet, and their error
         self._earlier: dict[tuple[str, str], JobRow] = {}  # by path and content
 
     async def recall(self) -> None:
-        """Look up what an earlier daemon took, so that a file which it could not move any more has its job already."""
+        """Look up what an earlier daemon took: a file that it could not move afterwards has its job already."""
         rows = await self._jobs.jobs()
         self._earlier = {(row.source, row.sha256): row for row in rows if row.state in TAKEN_STATES}
 
@@ -192,16 +65,16 @@ class Intake:
         """Read the file into a job and return it, ACTIVE or DONE; `name` tells the format.
 
         Raises InputError where the file is refused, its job, if there is one, FAILED; with the code `changed` where it
-        is not `expected` any more or changed meanwhile, and must be taken anew. Raises StoreError where the database
+        is not `expected` any more or changed meanwhile, and must be taken again. Raises StoreError where the database
         takes nothing: the file can be taken again later. Cancelled, it leaves a READING job, which a restart drops.
         """
-        await self._end_the_unended()
-        opened = await to_thread.run_sync(_open, path, name, expected, limiter=self._limiter)
+        await self._fail_overdue()
+        opened = await to_thread.run_sync(open_hashed, path, name, expected, limiter=self._limiter)
         digest, whole = opened.digest, opened.whole
         with opened.file:
             earlier = self._earlier.get((str(path), digest))
             if earlier is not None and opened.before.changed_ns <= earlier.created_at * 1e9:
-                return earlier  # the very file: one that was put there since then has changed since then
+                return earlier  # that very file: one put in its place later would have changed later
             while digest in self._reading:
                 await self._reading[digest].wait()
             self._reading[digest] = anyio.Event()
@@ -215,7 +88,7 @@ class Intake:
             finally:
                 self._reading.pop(digest).set()
 
-    async def _read(self, job: JobRow, opened: _Opened, name: str) -> JobRow:
+    async def _read(self, job: JobRow, opened: OpenedFile, name: str) -> JobRow:
         try:
             stream = read_open(opened.file, name)
             last = False
@@ -227,29 +100,25 @@ class Intake:
             return await self._jobs.finish_reading(job.id)
         except ImgdiffdError as error:
             if not (isinstance(error, InputError) and error.code == "wrong_job_state"):  # a person cancelled it
-                self._unended[job.id] = str(error)
-                await self._end_the_unended()
+                self._to_fail[job.id] = str(error)
+                await self._fail_overdue()
             raise
 
-    async def _chunk(self, stream: Iterator[Entry]) -> _Chunk:
+    async def _chunk(self, stream: Iterator[Entry]) -> Chunk:
         try:
-            return await to_thread.run_sync(_next_chunk, stream, limiter=self._limiter)
+            return await to_thread.run_sync(next_chunk, stream, limiter=self._limiter)
         except OSError as error:
-            raise InputError(f"cannot be read: {error.strerror or error}", code="unreadable") from error
+            raise unreadable(error) from error
 
-    async def _end_the_unended(self) -> None:
-        # A job left READING would make the same file, taken again, a duplicate of something that is not there.
-        while self._unended:
-            job, error = self._unended.popitem()
+    async def _fail_overdue(self) -> None:
+        # The same file, taken again, would count as a duplicate of a job that stays READING and has no captions.
+        while self._to_fail:
+            job, error = self._to_fail.popitem()
             try:
                 await self._jobs.fail_job(job, error)
-            except InputError as ended:
-                if ended.code != "wrong_job_state":  # else a person cancelled it just now
+            except InputError as refusal:
+                if refusal.code != "wrong_job_state":  # else a person cancelled it just now
                     raise
             except BaseException:
-                self._unended[job] = error
+                self._to_fail[job] = error
                 raise
-
-
-def _changed() -> InputError:
-    return InputError("changed while it was read", code="changed", hint="it is taken again once it rests")

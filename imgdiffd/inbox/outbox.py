@@ -1,12 +1,10 @@
-"""How files leave the watch folder: to `done`, or to `failed` with the reason beside them.
-
-It owns names in those two folders, none of which is ever overwritten; it does not know why a file is refused.
-"""
+"""How files leave the watch folder: to `done`, or to `failed` with the reason beside them; none is ever overwritten."""
 
 import logging
 import os
 from pathlib import Path, PurePath
 
+from imgdiffd import durable
 from imgdiffd.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -14,40 +12,40 @@ _log = logging.getLogger(__name__)
 DONE = "done"
 FAILED = "failed"
 REASON = ".reason.txt"
-_MAX_NAME_BYTES = 200  # a file name has 255; the reason's ending and a number must fit
+_MAX_NAME_BYTES = 200  # a file system allows 255; the reason's ending and a number must fit
 
 
 class Outbox:
-    """The two folders inside `inbox`."""
+    """The folders `done` and `failed` inside `inbox`."""
 
     def __init__(self, inbox: Path) -> None:
         self._done = inbox / DONE
         self._failed = inbox / FAILED
 
     def prepare(self) -> None:
-        """Make both folders. Raises OSError where files could not be moved into them, or they lie elsewhere."""
+        """Make both folders. Raises OSError where files cannot be moved into them, or one is a link."""
         for folder in (self._done, self._failed):
             folder.mkdir(exist_ok=True)
             if folder.is_symlink():
-                raise NotADirectoryError(0, "a link; it must be a folder of its own", str(folder))
+                raise NotADirectoryError(0, "is a link; replace it by a folder", str(folder))
             for place in (folder.parent, folder):
                 if not os.access(place, os.W_OK | os.X_OK):
-                    raise PermissionError(0, "files cannot be moved into or out of it", str(place))
+                    reason = "files cannot be moved into or out of it; give the user that imgdiffd runs as write access"
+                    raise PermissionError(0, reason, str(place))
 
     def to_done(self, path: Path, name: str) -> None:
         """Move a file that was read. Raises OSError."""
         self._move(path, self._done / _free_name(self._done, name))
 
     def to_failed(self, path: Path, name: str, error: InputError) -> None:
-        """Move a file that was refused, its reason written first. Raises OSError."""
+        """Write the reason, then move the refused file. Raises OSError."""
         free = _free_name(self._failed, name)
         text = (
             f"{error.message}\n\nreason: {error.code}\n"
             f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
             "Move the corrected file back into the inbox to try again.\n"
         )
-        with open(self._failed / (free + REASON), "x", encoding="utf-8", errors="replace") as reason:
-            reason.write(text)
+        durable.write({self._failed / (free + REASON): text.encode("utf-8", "replace")})
         self._move(path, self._failed / free)
 
     def _move(self, path: Path, target: Path) -> None:

@@ -1,8 +1,7 @@
 """Hints that something happened in a folder, straight from Linux's inotify(7).
 
-It owns the watch on one folder; it does not know what the names in it mean. Hints may be missing, of a network folder
-all of them: a scan stays the truth. The kernel's own interface is used since it tells a file renamed into place, which
-is complete, from one being written, and gives any name as it is, UTF-8 or not.
+Some hints may be missing, for a network folder all of them. The kernel's own interface is used because it distinguishes
+a file renamed into place, which is complete, from one being written, and gives any name as it is, UTF-8 or not.
 """
 
 import ctypes
@@ -27,14 +26,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What came since the last one. `renamed` are the names renamed into place; `gone`: no more hints will come."""
+    """What happened since the last hint: names renamed into place; `gone` where no more hints will come."""
 
     renamed: frozenset[str]
     gone: bool
 
 
-def parse_events(data: bytes) -> Hint:
-    """The events of one read, together."""
+def _parse_events(data: bytes) -> Hint:
+    """One hint for all the events in what one read returned."""
     renamed: set[str] = set()
     gone = False
     at = 0
@@ -71,9 +70,9 @@ class FolderWatch:
         os.close(self._descriptor)
 
     async def wait_hint(self) -> Hint:
-        """Return when something happened."""
+        """Return once something has happened."""
         await anyio.wait_readable(self._descriptor)
-        return parse_events(os.read(self._descriptor, _READ_BYTES))
+        return _parse_events(os.read(self._descriptor, _READ_BYTES))
 
 
 def _checked(result: int) -> int:

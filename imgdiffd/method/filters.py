@@ -1,16 +1,13 @@
-"""Pure decisions: raw scores and a profile in, what passes and why the rest does not out.
+"""The filters of object replacement (paper, sections 3.1–3.3): from scores and a profile to verdicts with reasons.
 
-It owns every filter of the method (paper, sections 3.1–3.3); it does not know where scores come from or are kept. A
-score that is missing never counts as "keep": it is a reason of its own.
+A score that is missing never passes a filter: that is a reason of its own.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeGuard
 
 from imgdiffd.method.messages import (
     CLIP_IMAGE_COSINE,
@@ -23,7 +20,8 @@ from imgdiffd.method.messages import (
     match_key,
     noun_key,
 )
-from imgdiffd.method.profile import Bound, Contrast, Describe, Locate, Natural, Pair, Profile
+from imgdiffd.method.overlap import suppress_overlaps
+from imgdiffd.method.profile import Describe, Locate, Natural, Pair, Profile
 from imgdiffd.pipeline import seed_of
 
 _YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
@@ -31,14 +29,14 @@ _YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reason` is None for what passes, else a short code; `detail` holds the numbers for people."""
+    """Whether something passes: `reason` is None, else a short code; `detail` holds the numbers for people."""
 
     reason: str | None = None
     detail: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was held against it."""
+        """Whether no filter rejected it."""
         return self.reason is None
 
 
@@ -47,7 +45,7 @@ PASSED = Verdict()
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A candidate that passed: `index` numbers them from 0, the most different first."""
+    """A candidate that passed. `index` counts from 0 with the most different one; `candidate` is its own index."""
 
     index: int
     candidate: int
@@ -58,14 +56,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class RegionChoice:
-    """The regions kept, one verdict per candidate in the candidates' order, and the pair's own verdict."""
+    """The regions kept, one verdict per candidate in the candidates' order, and the pair's verdict."""
 
     regions: tuple[Region, ...]
     verdicts: tuple[Verdict, ...]
     verdict: Verdict
 
 
-def _present(score: float | None) -> bool:
+def _present(score: float | None) -> TypeGuard[float]:
     return score is not None and not math.isnan(score)
 
 
@@ -74,9 +72,9 @@ def _missing(kind: str) -> Verdict:
 
 
 def judge_pair(scores: Mapping[str, float], pair: Pair) -> Verdict:
-    """The image-similarity filter (IS): alike enough to be an edit, not so alike that nothing changed."""
+    """The image-similarity filter (IS): similar enough to be an edit, not so similar that nothing changed."""
     score = scores.get(CLIP_IMAGE_COSINE)
-    if score is None or not _present(score):
+    if not _present(score):
         return _missing(CLIP_IMAGE_COSINE)
     value = score if pair.decimals is None else round(score, pair.decimals)
     if not pair.above.above(value):
@@ -87,7 +85,7 @@ def judge_pair(scores: Mapping[str, float], pair: Pair) -> Verdict:
 
 
 def says_yes(answer: str) -> bool | None:
-    """True for a bare yes, False for a bare no, in any case and punctuation; None for anything else, "not" included."""
+    """True for a bare yes, False for a bare no, in any case and punctuation; None for all else, even "not"."""
     found = _YES_OR_NO.fullmatch(answer)
     return found[1].lower() == "yes" if found else None
 
@@ -95,7 +93,7 @@ def says_yes(answer: str) -> bool | None:
 def judge_natural(answer: str, scores: Mapping[str, float], natural: Natural) -> Verdict:
     """The natural-image filter (the authors' scripts, not the paper): the pair must look reasonable to the judge."""
     said, score = says_yes(answer), scores.get(YES_PROBABILITY)
-    if score is None or not _present(score):
+    if not _present(score):
         return _missing(YES_PROBABILITY)
     if said is None:
         return Verdict("answer_unclear", f"wanted yes or no, got {answer!r}")
@@ -106,7 +104,7 @@ def judge_natural(answer: str, scores: Mapping[str, float], natural: Natural) ->
 
 
 def judge_area(box: Box, width: int, height: int, locate: Locate) -> Verdict:
-    """The size limits, as fractions of the image; a box without a whole pixel is `box_degenerate`."""
+    """The size limits of a box in pixels, as fractions of the image; a box without a pixel is `box_degenerate`."""
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
         return Verdict("box_degenerate", f"{x2 - x1}x{y2 - y1} px")
@@ -145,40 +143,8 @@ def judge_nouns(scores: Mapping[str, float], locate: Locate) -> Verdict:
     return Verdict("no_object_in_box", f"{locate.noun_kind} {values}, wanted above {locate.noun_above.value}")
 
 
-def intersection_over_union(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of one box (4,) with others (n, 4), in continuous coordinates: no extra pixel. Empty unions give 0."""
-    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
-    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
-    overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
-    areas = np.maximum(others[:, 2] - others[:, 0], 0.0) * np.maximum(others[:, 3] - others[:, 1], 0.0)
-    union = max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) + areas - overlap
-    ratio: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return ratio
-
-
-def suppress_overlaps(boxes: Sequence[Box], cosines: Sequence[float], bound: Bound) -> list[int]:
-    """Indices of the boxes kept, the most different first; of two whose IoU is above `bound` the more different wins.
-
-    Equal cosines keep their order, so the answer is the same on every device.
-    """
-    array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    order = np.argsort(np.asarray(cosines, dtype=np.float64), kind="stable")
-    alive = np.ones(len(order), dtype=bool)
-    kept: list[int] = []
-    for position, index in enumerate(order):
-        if not alive[position]:
-            continue
-        kept.append(int(index))
-        if position + 1 == len(order):
-            break
-        overlaps = intersection_over_union(array[index], array[order[position + 1 :]])
-        limit = overlaps >= bound.value if bound.closed else overlaps > bound.value
-        alive[position + 1 :] &= ~limit
-    return kept
-
-
 def choose_regions(candidates: Sequence[Candidate], locate: Locate, width: int, height: int) -> RegionChoice:
-    """From every box that the segmenter found to the few worth describing (paper, section 3.2).
+    """Choose, of all boxes that the segmenter found, the few worth describing (paper, section 3.2).
 
     Size, crop difference and noun are tests of each box alone; overlap and the limit compare those that passed.
     """
@@ -217,7 +183,7 @@ def _why_no_region(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def judge_texts(scores: Mapping[str, float], describe: Describe) -> Verdict:
-    """CS: the two region captions must say different objects."""
+    """CS: the two region captions must name different objects."""
     score = scores.get(CLIP_TEXT_COSINE)
     if not _present(score):
         return _missing(CLIP_TEXT_COSINE)
@@ -240,7 +206,7 @@ def judge_matches(scores: Mapping[str, float], describe: Describe) -> Verdict:
 
 
 def judge_description(description: Description, describe: Describe) -> Verdict:
-    """Whether a region goes on: both captions say something, different objects (CS), and each what is there (CITM)."""
+    """Whether a region passes: neither caption is empty, they differ (CS), and each matches its crop (CITM)."""
     if not description.text1.strip() or not description.text2.strip():
         return Verdict("description_empty")
     verdict = judge_texts(description.scores, describe)
@@ -248,12 +214,12 @@ def judge_description(description: Description, describe: Describe) -> Verdict:
 
 
 def judge_difference(difference: Difference) -> Verdict:
-    """A sample needs a difference caption with words in it."""
+    """A difference caption must not be empty."""
     return PASSED if difference.text.strip() else Verdict("difference_empty")
 
 
 def summarise(verdicts: Iterable[Verdict]) -> Verdict:
-    """One verdict for an item from those of its regions: passed if any did, else the most frequent reason."""
+    """An item's verdict from those of its regions: passed if any passed, else the most frequent reason."""
     reasons: dict[str, int] = {}
     for verdict in verdicts:
         if verdict.reason is None:
@@ -267,7 +233,6 @@ def summarise(verdicts: Iterable[Verdict]) -> Verdict:
 
 def left_image(profile: Profile, caption: str, attempt: int, index: int) -> int:
     """Which image (1 the original, 2 the edit) stands on the left of region `index`'s sample."""
-    contrast: Contrast = profile.contrast
-    if contrast.sides == "original_left":
+    if profile.contrast.sides == "original_left":
         return 1
     return 1 + (seed_of(profile.seed, caption, attempt, f"sides:{index}") & 1)

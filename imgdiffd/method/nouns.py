@@ -1,7 +1,4 @@
-"""Which nouns a rewrite changed: the words that the object detector's text side is asked about (paper, section 3.2).
-
-It owns tokenising, WordNet's lemmatisation and what counts as a noun; it does not know where captions come from.
-"""
+"""Finds the nouns that a rewrite changed, as WordNet's lemmas: the box filter matches crops with them (paper, 3.2)."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +6,7 @@ from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from importlib import resources
 
-# The basic colour terms; WordNet knows each as a noun too, but in a caption they are properties of the object.
+# The basic colour terms; WordNet lists each as a noun too, but in a caption they are properties of an object.
 COLOURS = frozenset(
     {"black", "white", "red", "green", "yellow", "blue", "brown", "orange", "pink", "purple", "gray", "grey"}
 )
@@ -46,7 +43,7 @@ def split_words(caption: str) -> list[str]:
 
 
 def regular_bases(word: str) -> Iterator[str]:
-    """What WordNet's rules make of a plural; most of it need not be a word."""
+    """What WordNet's rules make of a plural, words or not."""
     if len(word) <= 2 or word.endswith("ss"):
         return
     for ending, replacement in _DETACHMENTS:
@@ -55,9 +52,9 @@ def regular_bases(word: str) -> Iterator[str]:
 
 
 def noun_lemma(word: str) -> str | None:
-    """The lemma ("dogs" and "dog" give "dog") of a lower-case word, or None where it is not best read as a noun.
+    """The lemma of a lower-case word ("dog" for "dogs"), or None for a word that is rarely used as a noun.
 
-    A hyphenated word that WordNet lacks stands for its last part. Colours and function words are not nouns.
+    A hyphenated word that WordNet lacks counts as its last part. Colours and function words are not nouns.
     """
     nouns = _nouns()
     if word in COLOURS:
@@ -84,12 +81,12 @@ def _changed_words(words1: Sequence[str], words2: Sequence[str]) -> tuple[list[s
     return only1, only2
 
 
-@lru_cache(maxsize=64)  # an answer is judged by them before they are kept
+@lru_cache(maxsize=64)  # asked twice of an answer: to judge it, then to store them
 def changed_nouns(caption1: str, caption2: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The lemmas of the nouns that only caption 1 and only caption 2 have, each in order of appearance and once.
 
-    Words are compared in sequence, so an object that changed its number of mentions counts; a lemma that both sides
-    lost and won (a word that moved, or changed its number) does not. The pair is worth locating unless both are empty.
+    Words are compared in sequence, so a noun that one caption mentions more often counts; a lemma among the changed
+    words of both (a word that moved, or turned plural) does not. The pair is worth locating unless both are empty.
     """
     only1, only2 = _changed_words(split_words(caption1), split_words(caption2))
     lemmas1 = dict.fromkeys(lemma for word in only1 if (lemma := noun_lemma(word)) is not None)

@@ -1,20 +1,13 @@
-"""Profiles: every number of the method that a user may want to change, as frozen data.
-
-It owns thresholds, prompts and sizes and how they are read from TOML; it does not know how a score is computed.
-"""
+"""Profiles: every prompt, size and threshold of the method that a user may want to change, as frozen data."""
 
 import math
-import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgdiffd.errors import ProfileError
+from imgdiffd.method.profile_files import read_profile
 from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
-
-BUILT_IN = ("default", "paper", "scripts", "data-juicer", "mini")
 
 ImageTextKind = Literal["blip_itc_cosine", "blip_itm_probability"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -62,13 +55,15 @@ class Rewrite(_Frozen):
 
 
 class Generate(_Frozen):
-    """SDXL with Prompt-to-Prompt: sizes in pixels, fractions of the steps.
+    """SDXL with Prompt-to-Prompt: sizes in pixels, injection as fractions of the steps.
 
-    `edit` says whose attention a token of caption 2 gets: `refine`, that of the equal token of caption 1 where there is
-    one; `replace`, word for word, for captions of as many words; `none`, its own: the two share only their noise.
-    `reweight` multiplies the attention to words of caption 2; with `none`, that of caption 1 to the token of the same
-    place. `word_steps` gives words of caption 2 their own (first, end) in the place of `cross_injection`. A word that a
-    caption has not is ignored, on purpose: one profile serves every caption of a batch.
+    `edit` says whose attention a token of caption 2 gets (the paper's mapper): `refine`, that of the equal token of
+    caption 1 where there is one; `replace`, word for word, for captions with the same number of words; `none`, its
+    own: the two images share only their noise. `cross_injection` and `self_injection` are the paper's
+    cross_replace_steps and self_replace_steps. `reweight`, its equalizer, multiplies the attention to words of caption
+    2; with `none`, that of caption 1 to the token at the same place. `word_steps` gives words of caption 2 their own
+    (first, end) instead of `cross_injection`. Words that a caption lacks are ignored: one profile serves every caption
+    of a batch. The paper's LocalBlend is left out.
     """
 
     picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
@@ -85,14 +80,14 @@ class Generate(_Frozen):
     def _words_have_an_edit(self) -> "Generate":
         for word, (first, end) in self.word_steps.items():
             if first > end:
-                raise ValueError(f"word_steps.{word} begins at {first}, behind its end {end}")
+                raise ValueError(f"word_steps.{word} begins at {first}, after its end {end}")
         if self.word_steps and self.edit == "none" and not self.reweight:
-            raise ValueError("word_steps need an edit or reweight: with none there is nothing to inject")
+            raise ValueError("word_steps needs an edit or reweight: with neither, nothing is injected")
         return self
 
 
 class Pair(_Frozen):
-    """The gate on a pair: CLIP cosine of its two images (IS), rounded first where `decimals` is set."""
+    """The filter on a pair: the CLIP cosine of its two images (IS), rounded to `decimals` first where these are set."""
 
     above: Bound
     below: Bound
@@ -105,8 +100,8 @@ NATURAL_PROMPT = "Please determine if the content of these two images is reasona
 class Natural(_Frozen):
     """The natural-image filter: a model is shown the joined pair and asked whether it is reasonable. Not in the paper.
 
-    With the rule `answer` a pair passes whose answer is yes; with `probability` one whose P(yes) / (P(yes) + P(no)) is
-    above `yes_above`. Under both, an answer that is neither yes nor no is rejected.
+    With the rule `answer` a pair passes if the answer is yes; with `probability`, if P(yes) / (P(yes) + P(no)) is above
+    `yes_above`. Under both, a pair whose answer is neither yes nor no is rejected.
     """
 
     enabled: bool = False
@@ -127,8 +122,8 @@ class Locate(_Frozen):
     crop_cosine_below: Bound
     noun_kind: ImageTextKind
     noun_above: Bound  # BITM
-    noun_rule: Literal["any", "both"]  # one side's crop must match its noun, or both
-    overlap_iou: Bound  # the more different box wins over those whose IoU is above
+    noun_rule: Literal["any", "both"]  # whether one side's crop must match its noun, or both
+    overlap_iou: Bound  # of two boxes whose IoU is above, the more different one is kept
     regions: Annotated[int, Field(ge=1, le=100)]  # at most this many a pair
 
 
@@ -155,7 +150,7 @@ class Contrast(_Frozen):
     prompt: str
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
     bar_px: Pixels
-    sides: Literal["random", "original_left"]  # random: drawn from the seed, so no side gives the edit away
+    sides: Literal["random", "original_left"]  # random: drawn from the seed, so that no side reveals the edit
 
     @model_validator(mode="after")
     def _prompt_has_sides(self) -> "Contrast":
@@ -167,8 +162,8 @@ class Contrast(_Frozen):
 class Render(_Frozen):
     """The red boxes: grown, clamped to the canvas, `line_px` wide.
 
-    `view_px` is the width to which a training model squeezes the joined image; the line is widened so that at least
-    one pixel of it survives that. 0 keeps `line_px` as it is.
+    `view_px` is the width to which the trained model scales the joined image down; the line is widened so that at
+    least one pixel of it remains. 0 keeps `line_px` as it is.
     """
 
     grow_px: Pixels
@@ -177,7 +172,7 @@ class Render(_Frozen):
 
 
 class Removal(_Frozen):
-    """Object removal (paper, section 16): pixels are those of images brought to `picture_px` squared.
+    """Object removal (paper, section 16). All pixels are those of images scaled to `picture_px` × `picture_px`.
 
     `prompt` describes what replaces the object. Inpainted pixels reach `dilate_px` beyond its mask and fade into the
     original over `feather_px` more.
@@ -187,12 +182,12 @@ class Removal(_Frozen):
     segment_px: Annotated[int, Field(ge=32, le=4096)]
     segment_confidence: Fraction
     segment_iou: Fraction
-    crop_cosine_below: Bound  # of the pair's two crops of a box: one that holds an object of one image only
+    crop_cosine_below: Bound  # of the two crops of a box, which then holds an object of one image only
     overlap_iou: Bound  # as in Locate
     targets: Annotated[int, Field(ge=1, le=100)]  # at most this many an image
     prompt: str
-    strength: Annotated[float, Field(gt=0, le=1)]  # the share of the steps that are run
-    guidance_scale: Annotated[float, Field(ge=0, le=50)]  # at most 1: none
+    strength: Annotated[float, Field(gt=0, le=1)]  # the fraction of the steps that are run
+    guidance_scale: Annotated[float, Field(ge=0, le=50)]  # none up to 1
     steps: Annotated[int, Field(ge=1, le=1000)]
     dilate_px: Annotated[int, Field(ge=0, le=256)]
     feather_px: Annotated[int, Field(ge=0, le=256)]
@@ -204,19 +199,19 @@ class Removal(_Frozen):
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
         if int(self.steps * self.strength) < 1:
-            raise ValueError("steps times strength must be at least 1")
+            raise ValueError("steps times strength must be at least 1, so that a step is run")
         return self
 
 
 class Profile(_Frozen):
-    """All numbers of one run. `seed` changes every random draw at once."""
+    """Everything that decides what one run makes. `seed` changes every random draw at once."""
 
     name: str
     seed: int = 0
     rewrite: Rewrite
     generate: Generate
     pair: Pair
-    natural: Natural = Natural()  # profiles of databases written before this filter have none
+    natural: Natural = Natural()  # databases written before this filter have profiles without it
     locate: Locate
     describe: Describe
     contrast: Contrast
@@ -231,50 +226,16 @@ class Profile(_Frozen):
     @property
     def skipped_stages(self) -> frozenset[Stage]:
         """The optional stages that no item of this profile enters."""
-        return frozenset() if self.natural.enabled else OPTIONAL_STAGES  # vetting is the only one
-
-
-def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, object]:
-    if name in seen:
-        raise ProfileError(f"profile {name}: extends itself through {' -> '.join(seen)}", hint="break the circle")
-    try:
-        if name in BUILT_IN:
-            text = resources.files("imgdiffd.method").joinpath("profiles", f"{name}.toml").read_text("utf-8")
-        elif name.endswith(".toml"):
-            text = Path(name).read_text("utf-8")
-        else:
-            raise ProfileError(f"profile {name}: unknown", hint=f"use one of {', '.join(BUILT_IN)} or a .toml file")
-        data: dict[str, object] = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"profile {name}: {error}", hint="correct the TOML") from error
-    data.setdefault("name", Path(name).stem)  # its own: what a file changes must not pass for what it extends
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    if not isinstance(base, str):
-        raise ProfileError(f"profile {name}: extends must be a profile's name", hint='such as extends = "default"')
-    if base.endswith(".toml") and name.endswith(".toml"):
-        base = str(Path(name).parent / base)
-    return _merge(_read(base, (*seen, name)), data)
+        return frozenset() if self.natural.enabled else OPTIONAL_STAGES  # vet is the only one
 
 
 def load_profile(name: str) -> Profile:
     """The profile called `name`, or the one in the TOML file of that path.
 
-    A file starts with `extends = "default"` (or another profile) and names only what it changes. Raises ProfileError
+    A file starts with `extends = "default"` (or another profile) and gives only what it changes. Raises ProfileError
     naming the key that is wrong.
     """
-    data = _read(name, ())
+    data = read_profile(name)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:

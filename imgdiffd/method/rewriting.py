@@ -1,7 +1,4 @@
-"""Whether a language model's answer is the caption with one object replaced, and the caption taken from it.
-
-It owns the laws that an answer must keep (paper, section 3.1); it does not know models, prompts or retries.
-"""
+"""Takes the second caption from a language model's answer and judges whether one object is replaced (paper, 3.1)."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +12,7 @@ from imgdiffd.method.profile import Rewrite
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 _TRAILING_JUNK = re.compile(r"(?:\s|###|</s>|\\)+$")
 
-# Each pattern speaks of a caption that does not match it itself: "Note: no parking" may stay a caption.
+# A pattern counts only where the caption itself does not match it: "Note: no parking" may be a caption.
 _REFUSAL = re.compile(
     r"\b(?:i['’]?m (?:sorry|unable|afraid|not (?:sure|able))|i apologi[sz]e|sorry,|i (?:cannot|can['’]?t|am unable)"
     r"|as an? (?:ai|language model|large language)|language model"
@@ -39,8 +36,8 @@ MIN_WORDS_TO_COMPARE = 3  # of a shorter caption, one replaced object may be nea
 def clean_answer(text: str) -> str:
     """The caption in an answer: without the white space, stop marks and quotes around it.
 
-    Quotes go where they wrap the whole, or where a double one stands alone at an end. Inner lines stay, so that
-    `judge_answer` sees them.
+    Quotes are removed where they enclose the whole, or where a single double quote is left at an end. Line breaks
+    inside stay, so that `judge_answer` sees them.
     """
     lines = (re.sub(r"[^\S\n]+", " ", line).strip() for line in text.splitlines())
     cleaned = "\n".join(line for line in lines if line)
@@ -56,7 +53,7 @@ def clean_answer(text: str) -> str:
             return cleaned
 
 
-def _speaks_of_itself(pattern: re.Pattern[str], caption: str, answer: str) -> str | None:
+def _matched_only_by_answer(pattern: re.Pattern[str], caption: str, answer: str) -> str | None:
     if pattern.search(caption):
         return None
     found = pattern.search(answer)
@@ -80,12 +77,13 @@ def _too_different(words1: Sequence[str], words2: Sequence[str]) -> str | None:
 
 
 def judge_answer(caption: str, output: RewriteOutput, rewrite: Rewrite) -> Verdict:
-    """Whether `clean_answer(output.answer)` may stand as the second caption, else the first law that it breaks.
+    """Whether `clean_answer(output.answer)` can be the second caption; else the first rule that it breaks.
 
-    caption_too_long: it was never asked for. empty, truncated, several_lines: not one whole line. unchanged: the same
-    words, whatever their case, quotes and punctuation. refusal, meta_talk: about the task, not a caption. too_long:
-    more tokens than the painter reads, or far more words than the caption. too_different: another sentence, not the
-    same one with an object replaced. no_noun_changed: other words, but no object that a detector could be asked for.
+    caption_too_long: the model was never asked. empty, truncated, several_lines: not one whole line. unchanged: the
+    same words, whatever their case, quotes and punctuation. refusal, meta_talk: about the task, not a caption.
+    too_long: more tokens than the painter reads, or far more words than the caption. too_different: another sentence,
+    not the same one with an object replaced. no_noun_changed: other words, but no object that crops can be matched
+    with.
     """
     if output.answer is None:
         return Verdict("caption_too_long", f"{output.caption_tokens} tokens, at most {rewrite.max_caption_tokens}")
@@ -94,10 +92,10 @@ def judge_answer(caption: str, output: RewriteOutput, rewrite: Rewrite) -> Verdi
     complaints: tuple[tuple[str, str | None], ...] = (
         ("empty", None if words2 else repr(output.answer[:80])),
         ("truncated", f"no end within {rewrite.max_new_tokens} tokens" if output.truncated else None),
-        ("refusal", _speaks_of_itself(_REFUSAL, caption, answer)),
+        ("refusal", _matched_only_by_answer(_REFUSAL, caption, answer)),
         ("several_lines", f"{len(answer.splitlines())} lines" if "\n" in answer else None),
         ("unchanged", "the same words" if words1 == words2 else None),
-        ("meta_talk", _speaks_of_itself(_META_TALK, caption, answer)),
+        ("meta_talk", _matched_only_by_answer(_META_TALK, caption, answer)),
         ("too_long", _too_long(words1, words2, output, rewrite)),
         ("too_different", _too_different(words1, words2)),
         ("no_noun_changed", None if any(changed_nouns(caption, answer)) else answer[:80]),

@@ -1,10 +1,6 @@
-"""`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on objects whose truth is known.
-
-It owns what is run for that, and the profile's file; how labelled scores become bounds is `fitting`'s.
-"""
+"""`imgdiffd mini calibrate`: the profile `mini`, derived from what its models score on objects whose truth is known."""
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from imgdiffd import durable
 from imgdiffd.method.profile import Bound, Generate, Profile, load_profile
 from imgdiffd.mini.evaluate import judged
 from imgdiffd.mini.fitting import fit_bound, fit_jointly, label_boxes, label_texts, pair_band, rounded
@@ -28,12 +25,12 @@ CALIBRATION_SEED = 7_000  # far from evaluate's seeds: what is measured must not
 _OPEN_LOW, _OPEN_HIGH = Bound(value=-2.0), Bound(value=2.0)
 _SWEEP_PAIRS = 40
 # Self-injection, cross-injection (fractions of the steps), most tokens of a layer with self-injection.
-_SETTINGS = ((0.4, 0.5, 64), (0.4, 0.6, 64), (0.4, 0.8, 64))  # from the weakest to the strongest
+_SETTINGS = ((0.4, 0.5, 64), (0.4, 0.6, 64), (0.4, 0.8, 64))  # the weakest first
 _MAX_CHANGE = 0.48  # of the change without injection; the promise is 0.5
 
 
 def open_profile(profile: Profile) -> Profile:
-    """`profile` with every filter on scores open, so that good and bad alike are scored."""
+    """`profile` with every filter on scores open, so that both good and bad regions get all scores."""
     return profile.model_copy(
         update={
             "name": "mini-open",
@@ -85,8 +82,8 @@ def _compare(
         before, after = verdicts[2 * index], verdicts[2 * index + 1]
         good += edited(before, after, edit)
         objects = (find(before, edit.old), find(after, edit.new))
-        boxes = [obj.box for obj in objects if obj is not None]
-        if len(boxes) == len(objects):  # an object that is not seen cannot be left out of the comparison
+        boxes = [each.box for each in objects if each is not None]
+        if len(boxes) == len(objects):  # the comparison can only leave out objects that are seen
             where = outside(injected.shape[2:4], boxes)
             moved += change(injected[index, 0], injected[index, 1], where)
             moved_free += change(free[index, 0], free[index, 1], where)
@@ -124,10 +121,10 @@ async def derive(folder: Path, captions: int, seed: int) -> Profile:
 
 
 def profile_text(profile: Profile, captions: int, seed: int) -> str:
-    """The profile's file: what differs from `default`, and which command wrote it."""
+    """The text of the profile's file: what differs from `default`, and which command wrote it."""
     generate, locate, describe = profile.generate, profile.locate, profile.describe
     removal = profile.removal
-    return f"""# For the miniature bundle: its pictures' sizes, and thresholds for its models' own scores.
+    return f"""# For the miniature bundle: its image sizes, and thresholds for its models' own scores.
 # Written by `imgdiffd mini calibrate --captions {captions} --seed {seed}`; not by hand.
 extends = "default"
 name = "mini"
@@ -150,7 +147,7 @@ segment_confidence = {locate.segment_confidence}
 min_area = {locate.min_area}
 crop_cosine_below = {{ value = {locate.crop_cosine_below.value} }}
 noun_above = {{ value = {locate.noun_above.value} }}
-noun_rule = "{locate.noun_rule}" # a thing that was painted twice is often replaced once
+noun_rule = "{locate.noun_rule}" # an object that was painted twice is often replaced once
 
 [describe]
 text_cosine_below = {{ value = {describe.text_cosine_below.value} }}
@@ -166,7 +163,7 @@ line_px = {profile.render.line_px}
 view_px = {profile.render.view_px}
 
 [removal]
-# Chosen from what its models score on drawn things: 0.91 and more on them, at most 0.33 where they were erased.
+# Chosen from what its models score on drawn objects: 0.91 and more on them, at most 0.33 where they were erased.
 picture_px = {removal.picture_px}
 segment_px = {removal.segment_px}
 segment_confidence = {removal.segment_confidence}
@@ -188,7 +185,5 @@ def calibrate(captions: int, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix="imgdiffd-calibrate-") as folder:
         profile = anyio.run(derive, Path(folder), captions, seed)
     text = profile_text(profile, captions, seed)
-    partial = PROFILE.with_name(f".{PROFILE.name}.part")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, PROFILE)
+    durable.write({PROFILE: text})
     Console().print(text, markup=False, highlight=False)

@@ -1,5 +1,4 @@
-"""Owns what the captioner is asked in training and in measuring: questions about regions and pairs, their answers, and
-how several questions about one image are packed into one row. It does not know the model."""
+"""Questions about regions and pairs with their answers, for training and measuring the captioner, packed into rows."""
 
 from dataclasses import dataclass
 
@@ -32,7 +31,7 @@ class Asked:
     questions: tuple[str, ...]
     answers: tuple[str, ...]
     patches: tuple[int, ...] = ()
-    """Per question the patch in the middle of its box, where there is one: only training is told."""
+    """Per question the patch in the middle of its box, where there is one: only training uses it."""
 
 
 def prompt(processor: LlavaNextProcessor, question: str) -> str:
@@ -43,12 +42,12 @@ def prompt(processor: LlavaNextProcessor, question: str) -> str:
 
 
 def region_question(box: NDArray[np.float32]) -> str:
-    """Coordinates in 0–1, two decimals, as the pipeline writes them."""
+    """The question about a box in pixels, its coordinates in 0–1 with two decimals, as the pipeline writes them."""
     return REGION.format(", ".join(f"{v / IMAGE_PX:.2f}" for v in box))
 
 
 def region_tasks(rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int64]) -> list[Asked]:
-    """Per scene one question for each object and one for a piece of ground."""
+    """For each scene, one question about each object and sometimes one about a piece of ground."""
     empty = scenes.empty_boxes(rng, data, chosen)
     tasks = []
     for row, index in enumerate(chosen):
@@ -70,7 +69,7 @@ def region_tasks(rng: np.random.Generator, data: Scenes, chosen: NDArray[np.int6
 
 
 def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
-    """A pair side by side with a bar between, red boxes around what changed, and the question about it."""
+    """A pair side by side with a bar between, red boxes around what changed, and the question about the difference."""
     before, after, index = draw_pair(rng)
     both = [before.objects[index], after.objects[index]]
     box = np.array(both[int(rng.integers(2))].box) + np.array([-1, -1, 1, 1]) * rng.integers(1, 4)
@@ -79,7 +78,7 @@ def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
     sides = [np.ascontiguousarray(scene.image) for scene in (before, after)]
     for side in sides:
         cv2.rectangle(side, (x1, y1), (x2, y2), (255, 0, 0), width)
-    names = [region_name(obj.noun, obj.colour) for obj in both]
+    names = [region_name(each.noun, each.colour) for each in both]
     if rng.random() < 0.15:
         names[int(rng.integers(2))] = ground_name(before.place)
     if rng.random() < 0.5:
@@ -91,7 +90,7 @@ def joined_pair(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Asked]:
 
 
 def told_pair(rng: np.random.Generator) -> Asked:
-    """The question about a pair without its image: what it says of both sides is all that the answer needs."""
+    """The question about a pair without its image: the answer needs only what the question says of both sides."""
     names = []
     for _ in range(2):
         noun, colour = draw_names(rng, 1)[0]

@@ -1,14 +1,16 @@
-"""Sees the first training scenes through the painter's VAE, a little off their latents, so that the other models learn
-from images as soft as painted ones. It does not know those models."""
+"""Copies of the first training scenes, decoded by the painter's VAE from slightly disturbed latents.
+
+The other models learn from them, since they are as soft as painted images.
+"""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini import scenes, training
 
 BATCH = 50
@@ -18,7 +20,7 @@ STRAY = 0.25
 
 @torch.inference_mode()
 def decoded(vae: AutoencoderKL, images: NDArray[np.uint8], *, seed: int = 0) -> NDArray[np.uint8]:
-    """What the VAE makes of images (uint8 NxHxWx3) once their latents strayed by up to `STRAY`."""
+    """Images (uint8 NxHxWx3) as the VAE decodes them after noise of up to `STRAY` on their latents."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     seen = []
     for begin in range(0, len(images), BATCH):
@@ -32,7 +34,7 @@ def decoded(vae: AutoencoderKL, images: NDArray[np.uint8], *, seed: int = 0) -> 
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Decode what is not decoded yet."""
+    """Decode the scenes, unless that has been done."""
     parser = training.arguments(__doc__ or "", steps=0)
     parser.add_argument("--count", type=int, default=12_000, help="scenes to decode (default 12000)")
     options = parser.parse_args(argv)
@@ -41,9 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     if path.exists() and len(np.load(path, mmap_mode="r")) >= options.count:
         return
     vae = AutoencoderKL.from_pretrained(training.BUNDLE / "painter" / "vae", torch_dtype=torch.float32).eval()
-    part = Path(f"{path}.part.npy")
-    np.save(part, decoded(vae, scenes.cached().images[: options.count]))
-    part.rename(path)
+    images = decoded(vae, scenes.cached().images[: options.count])
+    durable.write({path: lambda file: np.save(file, images)})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Object removal on trial: pairs through the real eraser, inspected, judged by the world's own truth.
-
-It owns what is measured of an erasure; the stages and the judge do the work.
-"""
+"""Object removal on trial: pairs through the real erase and inspect stages, judged by the world's ground truth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +29,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """What was erased of some pairs, and the pixels that were not to change: how many did, of how many."""
+    """The objects erased from some pairs, and how many of the pixels that must not change did."""
 
     erased: tuple[Erased, ...]
     changed_outside: int
@@ -40,7 +37,7 @@ class Removals:
 
 
 def remove_objects(harness: Harness, stories: Sequence[ItemStory], profile: Profile) -> Removals:
-    """Erase and inspect everything that the stories' pairs hold."""
+    """Erase and inspect all objects of the stories' pairs."""
     inputs = [
         EraseInput(story.item, story.pair.image1, story.pair.image2, story.caption, story.attempt)
         for story in stories
@@ -59,14 +56,14 @@ def _judged(harness: Harness, inspections: Sequence[Inspection], removal: Remova
     names = [name for each in inspections for name in (each.erasure.source, each.erasure.erased)]
     verdicts = harness.judge.see(np.stack([harness.pixels(name) for name in names]))
     for each, before, after in zip(inspections, verdicts[0::2], verdicts[1::2], strict=True):
-        obj = max(before.objects, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
-        if obj is not None and iou(obj.box, each.erasure.box) >= 0.5:
-            left = [seen for seen in after.objects if seen.noun == obj.noun and iou(seen.box, obj.box) >= 0.3]
+        shown = max(before.objects, key=lambda seen: iou(seen.box, each.erasure.box), default=None)
+        if shown is not None and iou(shown.box, each.erasure.box) >= 0.5:
+            left = [seen for seen in after.objects if seen.noun == shown.noun and iou(seen.box, shown.box) >= 0.3]
             yield Erased(bool(left), judge_inspection(each.text, each.scores, removal).passed)
 
 
 def _moved(harness: Harness, erasure: Erasure, removal: Removal) -> tuple[int, int]:
-    """A mask lies inside its box, so beyond the box, grown by the paste-back's reach, no pixel may change."""
+    """How many pixels changed outside an erasure's box, grown by the paste-back's reach, and how many are there."""
     first, second = harness.pixels(erasure.source), harness.pixels(erasure.erased)
     x1, y1, x2, y2 = erasure.box
     where = outside((first.shape[0], first.shape[1]), [(x1, y1, x2, y2)], removal.dilate_px + removal.feather_px)

@@ -1,7 +1,4 @@
-"""`imgdiffd mini evaluate`: every promise of the miniature bundle, measured against the world's own truth.
-
-It owns which figure is measured how; the pipeline and the judge do the work.
-"""
+"""`imgdiffd mini evaluate`: every promise of the miniature bundle, measured against its world's ground truth."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +42,7 @@ _ERASED_PAIRS = 12  # both images of each
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`hits` of `total`; a `target` of None is for information. `at_most` turns the comparison round."""
+    """`hits` of `total`, to be at least `target`, or at most if `at_most`; None is for information only."""
 
     name: str
     hits: float
@@ -55,12 +52,12 @@ class Figure:
 
     @property
     def value(self) -> float:
-        """The share, 0 where nothing was measured."""
+        """The share of hits; 0 where nothing was measured."""
         return self.hits / self.total if self.total else 0.0
 
     @property
     def met(self) -> bool:
-        """Whether the target holds; nothing measured meets none."""
+        """Whether the target is met; it is not where nothing was measured."""
         if self.target is None:
             return True
         return self.total > 0 and (self.value <= self.target if self.at_most else self.value >= self.target)
@@ -122,7 +119,7 @@ def judge_ceiling(harness: Harness, scenes: int = 200) -> Iterator[Figure]:
         drawn = [draw_scene(rng, count=count) for _ in range(scenes)]
         verdicts = harness.judge.see(np.stack([scene.image for scene in drawn]))
         hits = sum(
-            seen(verdict.objects, [(obj.noun, obj.colour) for obj in scene.objects])
+            seen(verdict.objects, [(each.noun, each.colour) for each in scene.objects])
             for scene, verdict in zip(drawn, verdicts, strict=True)
         )
         yield Figure(f"judge's own ceiling on drawn scenes of {count}", hits, scenes * count)
@@ -156,10 +153,10 @@ def edit_figures(harness: Harness, items: Sequence[Judged], profile: Profile) ->
 
 
 def _change_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
-    """How much moves beyond the edited object, compared with the same noise and captions without injection.
+    """How much changes outside the edited object, compared with the same noise and captions without injection.
 
-    The promise compares the same pixels: those beyond the boxes of old and new object in the injected pair, grown. The
-    second figure leaves out the new object in the free pair too, wherever that pair put it.
+    The promise compares the same pixels: those outside the grown boxes of old and new object in the injected pair. The
+    second figure also leaves out the new object of the pair without injection, wherever that has it.
     """
     free = profile.generate.model_copy(update={"edit": "none"})
     prompts = [PairPrompt(item.story.caption, item.pair.caption2, item.pair.seed) for item in items]
@@ -170,7 +167,7 @@ def _change_figures(harness: Harness, items: Sequence[Judged], profile: Profile)
         assert item.edit is not None
         before, after = harness.pixels(item.pair.image1), harness.pixels(item.pair.image2)
         free_after = np.ascontiguousarray(second.permute(1, 2, 0).numpy())
-        boxes = [obj.box for obj in item.replaced if obj is not None]
+        boxes = [each.box for each in item.replaced if each is not None]
         where = outside(before.shape[:2], boxes)
         injected += change(before, after, where)
         without += change(before, free_after, where)
@@ -229,7 +226,7 @@ def demo_captions() -> list[str]:
 
 
 async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
-    """Run everything; returns the figures in the order of the pipeline."""
+    """Measure everything; returns the figures in the order of the pipeline."""
     harness = Harness(folder)
     profile = load_profile("mini")
     async with harness.store() as store:

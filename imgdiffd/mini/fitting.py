@@ -1,7 +1,4 @@
-"""Bounds for a profile's filters, fitted on scores of objects whose truth is known.
-
-It owns what counts as good and the rules that turn labelled scores into a bound; it runs no model.
-"""
+"""Bounds for a profile's filters, fitted to the scores of boxes and texts whose ground truth is known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from imgdiffd.mini.evaluate import Judged
 from imgdiffd.mini.ground_truth import edited, holds_replaced, names, overlap, seen
 
 PRECISION = 0.95  # of what one filter alone keeps
-WANTED = 0.97  # of the samples that all filters together keep; the promises are 0.95 and 0.92
+WANTED = 0.97  # of the samples that all filters together keep; what is promised is 0.95 and 0.92
 _BAND = (0.02, 0.99)  # quantiles of good pairs
 
 
@@ -29,10 +26,10 @@ class Labelled:
 
 
 def fit_bound(labelled: Sequence[Labelled], *, keep_above: bool, precision: float = PRECISION) -> float:
-    """The bound that keeps the most good ones while `precision` of all kept are good.
+    """The bound that keeps the most good scores while at least `precision` of all kept are good.
 
-    Where no bound reaches that precision, the one with the largest difference of the two shares kept (Youden's J).
-    Bounds lie midway between neighbouring scores. Raises ValueError without a single good score.
+    Where no bound reaches that precision, it is the one with the largest difference between the shares of good and bad
+    kept (Youden's J). Bounds lie midway between neighbouring scores. Raises ValueError without any good score.
     """
     sign = 1.0 if keep_above else -1.0
     ordered = sorted(labelled, key=lambda entry: -sign * entry.score)
@@ -56,10 +53,10 @@ def fit_bound(labelled: Sequence[Labelled], *, keep_above: bool, precision: floa
 
 
 def pair_band(items: Sequence[Judged]) -> tuple[float, float]:
-    """The band of the cosine that holds all but the oddest of the pairs whose edit worked with nothing else lost.
+    """The band of the cosine that holds all but the most unusual pairs whose edit worked and lost nothing else.
 
-    A band and not a fitted bound: nearly all pairs of this world are good, and the filter is there for the rest, those
-    in which nothing changed or everything did. Raises ValueError without such a pair.
+    It is a band and not a fitted bound because nearly all pairs of this world are good; the filter is for the rest, in
+    which nothing changed or everything did. Raises ValueError without such a pair.
     """
     scores = [
         item.pair.scores[CLIP_IMAGE_COSINE]
@@ -82,7 +79,7 @@ def _sound(items: Sequence[Judged]) -> list[Judged]:
 def label_boxes(items: Sequence[Judged]) -> list[Labelled]:
     """Boxes of sound pairs by their crops' cosine.
 
-    Good is an IoU of 0.5 with the replaced object of its image; what lies in between 0.2 and 0.5 counts as neither.
+    Good is an IoU of at least 0.5 with the replaced object of its image; from 0.2 to 0.5 it is neither good nor bad.
     """
     labelled = []
     for item in _sound(items):
@@ -95,7 +92,7 @@ def label_boxes(items: Sequence[Judged]) -> list[Labelled]:
 
 
 def label_texts(items: Sequence[Judged]) -> list[Labelled]:
-    """Region captions of sound pairs by the cosine of the two texts; good is that each names its own object."""
+    """Region captions of sound pairs by the cosine of the two texts; good are those that each name their own object."""
     return [
         Labelled(
             region.scores[CLIP_TEXT_COSINE],

@@ -1,6 +1,6 @@
-"""What the world says of an image or a sample: which objects are there, which was replaced, whether a text names it.
+"""Ground truth about an image or a sample: which objects are there, which was replaced, whether a text names it.
 
-Pure functions over captions and detections; it does not know models. Whatever the judge does not see counts as missing.
+Pure functions over captions and detections. What the judge does not see counts as missing.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgdiffd.method.filters import intersection_over_union
+from imgdiffd.method.overlap import intersection_over_union
 from imgdiffd.mini.scene_judge import Detection
 from imgdiffd.mini.world import NOUNS, parse_caption
 
@@ -34,7 +34,7 @@ def objects_of(caption: str) -> list[Named] | None:
 
 
 def edit_of(caption1: str, caption2: str) -> Edit | None:
-    """The replacement between two captions; None where more, or less, than one object and no place changed."""
+    """The replacement between two captions; None unless exactly one object changed and the place did not."""
     first, second = parse_caption(caption1), parse_caption(caption2)
     if first is None or second is None or first[1] != second[1] or len(first[0]) != len(second[0]):
         return None
@@ -42,22 +42,22 @@ def edit_of(caption1: str, caption2: str) -> Edit | None:
     if len(changed) != 1:
         return None
     old, new = changed[0]
-    return Edit(old, new, tuple(obj for obj in first[0] if obj != old))
+    return Edit(old, new, tuple(each for each in first[0] if each != old))
 
 
 def find(detections: Sequence[Detection], named: Named) -> Detection | None:
     """The surest detection of an object with that noun and colour."""
-    hits = [obj for obj in detections if (obj.noun, obj.colour) == named]
-    return max(hits, key=lambda obj: obj.score, default=None)
+    hits = [each for each in detections if (each.noun, each.colour) == named]
+    return max(hits, key=lambda each: each.score, default=None)
 
 
 def find_all(detections: Sequence[Detection], named: Named) -> tuple[Detection, ...]:
-    """Every detection of an object with that noun and colour: the painter sometimes paints one twice."""
-    return tuple(obj for obj in detections if (obj.noun, obj.colour) == named)
+    """Every detection of an object with that noun and colour: the painter sometimes paints an object twice."""
+    return tuple(each for each in detections if (each.noun, each.colour) == named)
 
 
 def seen(detections: Sequence[Detection], wanted: Sequence[Named]) -> int:
-    """How many of `wanted` are there, noun and colour right."""
+    """How many of `wanted` are detected, with the right noun and colour."""
     return sum(find(detections, named) is not None for named in wanted)
 
 
@@ -65,7 +65,7 @@ def edited(before: Sequence[Detection], after: Sequence[Detection], edit: Edit) 
     """The new object is in the second image, and the old noun is not, whatever its colour."""
     del before
     return find(after, edit.new) is not None and all(
-        obj.noun != edit.old[0] or (obj.noun, obj.colour) in edit.others for obj in after
+        each.noun != edit.old[0] or (each.noun, each.colour) in edit.others for each in after
     )
 
 
@@ -76,11 +76,11 @@ def iou(box: Sequence[float], other: Sequence[float]) -> float:
 
 def overlap(box: Sequence[float], objects: Sequence[Detection]) -> float:
     """The largest IoU of a box with any of the objects; 0 where there is none."""
-    return max((iou(box, obj.box) for obj in objects), default=0.0)
+    return max((iou(box, each.box) for each in objects), default=0.0)
 
 
 def holds_replaced(box: Sequence[float], image: int, replaced: Sequence[Sequence[Detection]]) -> bool:
-    """A region found in `image` (1 or 2) overlaps that image's replaced object with an IoU of at least 0.5.
+    """Whether a region found in `image` (1 or 2) overlaps that image's replaced object with an IoU of at least 0.5.
 
     `replaced` are the old object's instances in image 1 and the new one's in image 2.
     """
@@ -88,7 +88,7 @@ def holds_replaced(box: Sequence[float], image: int, replaced: Sequence[Sequence
 
 
 def outside(shape: tuple[int, int], boxes: Sequence[FloatBox], grow_px: float = 2.0) -> NDArray[np.bool_]:
-    """The pixels (HxW) that lie in none of the boxes, grown."""
+    """The pixels (HxW) outside all of the boxes, each grown by `grow_px`."""
     mask = np.ones(shape, dtype=bool)
     for x1, y1, x2, y2 in boxes:
         top, left = max(0, int(np.floor(y1 - grow_px))), max(0, int(np.floor(x1 - grow_px)))

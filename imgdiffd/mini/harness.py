@@ -1,7 +1,4 @@
-"""Captions through the pipeline in one process: the real models, stages, store and decisions, without a scheduler.
-
-It owns the short loop that stands in for daemon and worker; it does not know what the results are worth.
-"""
+"""Captions through the pipeline in one process: the real models, stages, store and decisions, without a scheduler."""
 
 import hashlib
 import time
@@ -55,14 +52,14 @@ class Harness:
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
-        """The laboratory's database."""
+        """The harness's database."""
         async with Store.open(self.folder / "state.db") as store:
             yield store
 
     async def run(
         self, store: Store, captions: Sequence[str], profile: Profile, last: Stage = Stage.RENDER
     ) -> list[ItemStory]:
-        """Take `captions` through `last`; returns everything known of each, in order."""
+        """Take `captions` through all stages up to `last`; returns everything known about each, in order."""
         digest = hashlib.sha256("\n".join([profile.model_dump_json(), *captions]).encode()).hexdigest()
         job = await store.add_job(f"{profile.name} trial", "", digest, profile)
         records = [_Caption(text, "", line) for line, text in enumerate(captions, 1)]
@@ -71,7 +68,7 @@ class Harness:
         first: list[int] = []
         while tasks := await store.ready_tasks(_ROOM, ()):
             first = first or [task.item for task in tasks]
-            stage = tasks[-1].stage  # upstream first: full batches, nothing is waiting for an image here
+            stage = tasks[-1].stage  # upstream first, for full batches: nobody waits for an early result here
             if DEPTH[stage] > DEPTH[last]:
                 await store.cancel(job.id)
                 break
@@ -85,5 +82,5 @@ class Harness:
         return [await store.item_story(item) for item in sorted(first)]
 
     def pixels(self, name: str) -> NDArray[np.uint8]:
-        """An image as uint8 HxWx3."""
+        """The image of that name, uint8 HxWx3."""
         return np.ascontiguousarray(self.images.read(name).permute(1, 2, 0).numpy())

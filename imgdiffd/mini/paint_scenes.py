@@ -1,8 +1,9 @@
-"""Has the painter paint captions and keeps the images in which the judge sees just what was asked for, as scenes for
-the models that will look at its images. It does not know those models."""
+"""Paints captions and keeps the images that show the judge exactly what was asked for, as training scenes.
+
+The models that look at painted images learn from them.
+"""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini import scenes, training
 from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.mini.scenes import MOST_OBJECTS, Scenes
@@ -42,11 +44,11 @@ def painted(pipeline: StableDiffusionXLPipeline, count: int, seed: int) -> tuple
 
 
 def as_scenes(images: NDArray[np.uint8], captions: list[str], judge: SceneJudge) -> Scenes:
-    """The images whose objects the judge names as the caption does, with its boxes, of which all counts as object."""
+    """The images in which the judge sees the caption's objects, as scenes; all of a judge's box counts as object."""
     kept, rows = [], []
     for index, (verdict, caption) in enumerate(zip(judge.see(images), captions, strict=True)):
         named = parse_caption(caption)
-        seen = sorted((obj.noun, obj.colour) for obj in verdict.objects)
+        seen = sorted((each.noun, each.colour) for each in verdict.objects)
         if named is not None and seen == sorted(named[0]):
             kept.append(index)
             rows.append((verdict.objects, PLACES.index(named[1])))
@@ -54,10 +56,10 @@ def as_scenes(images: NDArray[np.uint8], captions: list[str], judge: SceneJudge)
     boxes = np.zeros((len(kept), MOST_OBJECTS, 4), np.float32)
     labels = np.zeros((len(kept), IMAGE_PX, IMAGE_PX), np.uint8)
     for row, (objects, _) in enumerate(rows):
-        for slot, obj in enumerate(objects):
-            nouns[row, slot], colours[row, slot] = NOUNS.index(obj.noun), COLOURS.index(obj.colour)
-            boxes[row, slot] = obj.box
-            x1, y1, x2, y2 = (round(v) for v in obj.box)
+        for slot, each in enumerate(objects):
+            nouns[row, slot], colours[row, slot] = NOUNS.index(each.noun), COLOURS.index(each.colour)
+            boxes[row, slot] = each.box
+            x1, y1, x2, y2 = (round(v) for v in each.box)
             labels[row, y1:y2, x1:x2] = slot + 1
     return Scenes(images[kept], labels, nouns, colours, boxes, np.array([place for _, place in rows], np.int64))
 
@@ -75,10 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     made = as_scenes(*painted(pipeline, options.count, seed=1), SceneJudge.load(training.BUNDLE / "judge"))
-    part = Path(f"{path}.part.npz")
     fields: dict[str, Any] = {key: value for key, value in vars(made).items() if isinstance(value, np.ndarray)}
-    np.savez(part, **fields)
-    part.rename(path)
+    durable.write({path: lambda file: np.savez(file, **fields)})
 
 
 if __name__ == "__main__":

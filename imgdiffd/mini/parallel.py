@@ -1,6 +1,6 @@
-"""Owns data-parallel training on CPU cores: one-thread processes with averaged gradients, on a wall-clock schedule.
+"""Data-parallel training on CPU cores: one-thread processes with averaged gradients, on a wall-clock schedule.
 
-It does not know any model or any data. One-thread processes suffer far less than OpenMP threads where cores are shared.
+One-thread processes suffer far less than OpenMP threads where cores are shared.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @dataclass
 class WallClock:
-    """How much of a time budget is spent, the same number in every process; a resumed run goes on where it stopped."""
+    """How much of a time budget is spent, equal in all processes; a resumed run continues where it stopped."""
 
     budget_s: float
     spent_s: float = 0.0

@@ -1,5 +1,6 @@
-"""Owns the judge, a small dense detector that names every object of a miniature scene and its place, and its files.
-It shares nothing with the models that it judges, and knows neither profiles nor thresholds.
+"""The judge of the miniature world: a small dense detector that names every object of a scene, and the scene's place.
+
+It shares nothing with the models that it judges.
 
 A convolutional net of 1.3 M parameters looks at 64×64 images (all objects of 1,000 held-out scenes right); each cell
 of a 16×16 map says whether an object's centre lies there, which noun and colour it has and how far its box reaches.
@@ -71,7 +72,7 @@ class DenseDetector(nn.Module):
         nn.init.constant_(self.cells.bias[:1], -4.0)  # type: ignore[index]
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See the class."""
+        """From pixels in 0–1 to the per-cell map and the place logits, shaped as the class says."""
         middle = self.middle(self.stem(pixels - 0.5))
         deep = self.deep(middle)
         merged = self.merge(torch.cat([middle, F.interpolate(deep, scale_factor=2.0)], dim=1))
@@ -79,7 +80,7 @@ class DenseDetector(nn.Module):
 
 
 class SceneJudge:
-    """Names the objects of 64×64 images; an object counts as seen above `threshold`."""
+    """Names the objects of 64×64 images; an object counts as seen if its score is above `threshold`."""
 
     def __init__(self, net: DenseDetector, threshold: float = 0.35) -> None:
         self._net, self.threshold = net.eval(), threshold

@@ -1,7 +1,6 @@
-"""Owns the painter's training set: latents of drawn scenes and their captions' token ids, cached below `build/mini`.
+"""The painter's training set: latents of drawn scenes and their captions' token ids, cached below `build/mini`.
 
-Two scenes in a row share a caption but nothing else, so that a batch needs half as many texts encoded. It knows no
-UNet.
+Every two scenes share a caption and nothing else, so that a batch has half as many texts to encode.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from imgdiffd import durable
 from imgdiffd.mini.tokenizer import MAX_TOKENS, build_tokenizer
 from imgdiffd.mini.train_vae import as_tensor
 from imgdiffd.mini.world import PLACES, draw_names, draw_scene
@@ -43,11 +43,13 @@ def scene_latents(folder: Path, vae: AutoencoderKL, seeds: range) -> SceneLatent
     stem = folder / f"scenes-{seeds.start}-{seeds.stop}"
     if not stem.with_suffix(".npy").exists():
         latents, captions = _encode(vae, seeds)
-        folder.mkdir(parents=True, exist_ok=True)
-        stem.with_suffix(".txt").write_text("\n".join(captions))
-        part = stem.with_suffix(".part.npy")
-        np.save(part, latents)
-        part.rename(stem.with_suffix(".npy"))
+        durable.make_folder(folder)
+        durable.write(
+            {
+                stem.with_suffix(".txt"): "\n".join(captions),
+                stem.with_suffix(".npy"): lambda file: np.save(file, latents),
+            }
+        )
     captions = stem.with_suffix(".txt").read_text().split("\n")
     tokens = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
     return SceneLatents(np.load(stem.with_suffix(".npy")), tokens.input_ids)

@@ -1,8 +1,6 @@
-"""Owns the cached training scenes as arrays, their copies seen through the painter's VAE, and the augmentations that
-carry small models over to painted images. It does not know which model learns from them."""
+"""The cached training scenes, their copies decoded by the painter's VAE, and augmentations towards painted images."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
+from imgdiffd import durable
 from imgdiffd.mini import shapes, training, world
 from imgdiffd.mini.world import COLOURS, HELD_OUT_SEED, IMAGE_PX, NOUNS, PLACES, caption_of, draw_scene
 
@@ -39,19 +38,19 @@ class Scenes:
         return len(self.images)
 
     def caption(self, index: int) -> str:
-        """The scene's caption."""
+        """The caption of scene `index`."""
         return caption_of([self.name(index, slot) for slot in range(self.count(index))], PLACES[self.places[index]])
 
     def count(self, index: int) -> int:
-        """How many objects the scene has."""
+        """How many objects scene `index` has."""
         return int((self.nouns[index] >= 0).sum())
 
     def name(self, index: int, slot: int) -> tuple[str, str]:
-        """The object's (noun, colour)."""
+        """The (noun, colour) of object `slot` of scene `index`."""
         return NOUNS[self.nouns[index, slot]], COLOURS[self.colours[index, slot]]
 
     def choose(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Draws scenes for a batch: half have a copy by the VAE; a quarter is painted, where there are such."""
+        """Draws scenes for a batch: half have a copy by the VAE, a quarter is painted, where such scenes exist."""
         chosen = rng.integers(len(self), size=count)
         if self.decoded is not None:
             chosen = np.where(rng.random(count) < 0.5, chosen % len(self.decoded), chosen)
@@ -60,7 +59,7 @@ class Scenes:
         return chosen
 
     def pixels(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> torch.Tensor:
-        """The chosen scenes as Nx3x64x64 in 0–1; three in four of those that have one come as the VAE's copy."""
+        """The chosen scenes as Nx3x64x64 in 0–1; of those with a copy by the VAE, three in four come as that."""
         images = self.images[chosen]
         if self.decoded is not None:
             swap = (chosen < len(self.decoded)) & ((rng.random(len(chosen)) < 0.75) | (chosen < self.painted))
@@ -91,10 +90,10 @@ def drawn(count: int, *, seed: int) -> Scenes:
         rng = np.random.default_rng((seed, number))
         scene = draw_scene(rng, count=None if rng.random() > 0.03 else 0, masks=True)
         images[number], places[number] = scene.image, PLACES.index(scene.place)
-        for slot, obj in enumerate(scene.objects):
-            nouns[number, slot], colours[number, slot] = NOUNS.index(obj.noun), COLOURS.index(obj.colour)
-            boxes[number, slot] = obj.box
-            labels[number][obj.mask] = slot + 1
+        for slot, each in enumerate(scene.objects):
+            nouns[number, slot], colours[number, slot] = NOUNS.index(each.noun), COLOURS.index(each.colour)
+            boxes[number, slot] = each.box
+            labels[number][each.mask] = slot + 1
     return Scenes(images, labels, nouns, colours, boxes, places)
 
 
@@ -104,30 +103,28 @@ def held_out(count: int = 1000) -> Scenes:
 
 
 def cache_path(count: int = COUNT) -> Path:
-    """Where the training scenes lie, by the version of the world."""
+    """Where the training scenes of this version of the world are cached."""
     source = b"".join(Path(str(module.__file__)).read_bytes() for module in (world, shapes))
     return training.BUILD / f"scenes-{hashlib.sha256(source).hexdigest()[:12]}-{count}.npz"
 
 
 def decoded_path(count: int = COUNT) -> Path:
-    """Where the VAE's copies of the first training scenes lie."""
+    """Where the VAE's copies of the first training scenes are cached."""
     return cache_path(count).with_suffix(".decoded.npy")
 
 
 def painted_path(count: int = COUNT) -> Path:
-    """Where scenes by the painter lie, with what the judge saw in them."""
+    """Where scenes by the painter are cached, with what the judge saw in them."""
     return cache_path(count).with_suffix(".painted.npz")
 
 
 def cached(count: int = COUNT) -> Scenes:
-    """The training scenes, drawn once per version of the world into `build/mini/`, with the VAE's copies where made."""
+    """The training scenes, drawn once per version of the world into `build/mini/`, with what VAE and painter made."""
     path = cache_path(count)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part.npz")
-        fields = vars(drawn(count, seed=1))
-        np.savez(part, **{key: value for key, value in fields.items() if value is not None})
-        part.rename(path)
+        durable.make_folder(path.parent)
+        fields = {key: value for key, value in vars(drawn(count, seed=1)).items() if value is not None}
+        durable.write({path: lambda file: np.savez(file, **fields)})
     with np.load(path) as stored:
         arrays = {key: stored[key] for key in stored.files}
     decoded, painted = decoded_path(count), painted_path(count)
@@ -139,7 +136,7 @@ def cached(count: int = COUNT) -> Scenes:
 
 
 def led_by(painted: Scenes, others: Scenes) -> Scenes:
-    """Both together, the painted ones first."""
+    """`painted` and `others` together, the painted ones first."""
     fields = ("images", "labels", "nouns", "colours", "boxes", "places")
     joined = {field: np.concatenate([getattr(painted, field), getattr(others, field)]) for field in fields}
     decoded = None if others.decoded is None else np.concatenate([painted.images, others.decoded])
@@ -147,7 +144,7 @@ def led_by(painted: Scenes, others: Scenes) -> Scenes:
 
 
 def roughened(rng: np.random.Generator, pixels: torch.Tensor) -> torch.Tensor:
-    """Softens, lights and grains images a little, each in its own way (Nx3xHxW in 0–1)."""
+    """Images (Nx3xHxW in 0–1) with a little blur, light and grain, drawn for each."""
     n = len(pixels)
 
     def amount(high: float, channels: int = 1) -> torch.Tensor:
@@ -169,7 +166,7 @@ def jittered(rng: np.random.Generator, boxes: NDArray[np.float32], shift: float,
 
 
 def empty_boxes(rng: np.random.Generator, scenes: Scenes, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One box a scene that holds (almost) nothing but ground; NaN where thirty draws found none."""
+    """One box per scene that holds (almost) only ground; NaN where thirty draws found none."""
     found = np.full((len(chosen), 4), np.nan, np.float32)
     for row, index in enumerate(chosen):
         for _ in range(30):

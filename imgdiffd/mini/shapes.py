@@ -1,7 +1,4 @@
-"""The twelve objects of the miniature world as polygons in a unit square, and how one is painted on a canvas.
-
-It knows nothing of places, captions or where an object stands.
-"""
+"""The twelve objects of the miniature world as polygons in a unit square, and how one is painted on a canvas."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Builds the CLIPTokenizer that both text encoders of the painter and the CLIP share: one token for each world word.
 
-It knows the world's vocabulary and nothing of the models; other words fall back to pieces, down to single bytes.
+Other words fall back to pieces, down to single bytes.
 """
 
 from __future__ import annotations

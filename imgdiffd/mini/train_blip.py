@@ -1,5 +1,4 @@
 """Trains the miniature BLIP on crops: the contrastive cosine (ITC) and the matching head (ITM), on nouns and names.
-It does not know the thresholds that the pipeline sets on its scores.
 
 The vision tower has the CLIP's shape and starts from its weights, the text tower has three layers of width 96 over a
 WordPiece vocabulary. Softmax contrast over every noun and ground, and over the batch's descriptions. 1 M parameters;
@@ -131,14 +130,14 @@ def other_text(rng: np.random.Generator, short: str, full: str, brief: bool) -> 
 
 
 class BlipLearner(torch.nn.Module):
-    """The BLIP and what training asks of it."""
+    """The BLIP, with the encodings and logits that training needs."""
 
     def __init__(self, blip: BlipForImageTextRetrieval, tokenizer: BertTokenizer) -> None:
         super().__init__()
         self.blip, self.tokenizer = blip, tokenizer
 
     def encoded(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """Ids and mask."""
+        """The ids and the attention mask of texts."""
         return dict(self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False))
 
     def texts(self, texts: list[str]) -> torch.Tensor:

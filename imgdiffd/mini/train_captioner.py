@@ -1,10 +1,9 @@
 """Trains the miniature LLaVA-NeXT to describe the region of a box and to put a pair's difference into words.
-It does not know where the pipeline's boxes come from nor how its answers are filtered.
 
-The vision tower starts from the CLIP's, learns dense labels on its own and later learns along; the language model is
-a Llama of four layers of width 128 over words and two-digit numbers, 1.6 M parameters in all. All regions of a scene
-are asked in one pass: each question sees the image and itself only. Held-out regions described exactly: .976 (all
-errors are nouns), of painted images as asked .956; difference answers 1.0.
+The vision tower starts from the CLIP's, learns dense labels on its own and is later trained with the rest; the language
+model is a Llama of four layers of width 128 over words and two-digit numbers, 1.6 M parameters in all. All regions of
+a scene are asked about in one pass, in which each question sees only the image and itself. Held-out regions described
+exactly: .976 (all errors are nouns), of painted images .956; difference answers 1.0.
 """
 
 import sys
@@ -43,7 +42,7 @@ from imgdiffd.mini.world import HELD_OUT_SEED, IMAGE_PX, PLACES
 CONTEXT = 1024
 SEEN, SCENES, TOLD, PAIRS = 64, 20, 12, 8
 TOWER_FROM = 0.7
-"""From this share of the steps on the vision tower learns along: at the first rates it forgets the nouns."""
+"""From this share of the steps on, the vision tower is trained too: at the first rates it would forget nouns."""
 
 
 def build() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
@@ -101,7 +100,7 @@ def build() -> tuple[LlavaNextForConditionalGeneration, LlavaNextProcessor]:
 def answer_loss(
     model: LlavaNextForConditionalGeneration, finder: torch.nn.Module, batch: dict[str, torch.Tensor], **images: Any
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The mean cross-entropy of the answers' tokens and, where `batch` says them, of the patches that are asked about.
+    """The mean cross-entropy of the answers' tokens and, where `batch` names them, of the patches asked about.
 
     The second is read after two layers: it has the answer's tokens work out early where to look.
     """
@@ -140,7 +139,7 @@ def sight_loss(sight: vision.Sight, data: Scenes, rng: np.random.Generator) -> t
 
 @torch.no_grad()
 def balance_projector(model: LlavaNextForConditionalGeneration, hidden: torch.Tensor) -> None:
-    """Starts the projector on standardised patches: their mean is ten times what sets one apart from another."""
+    """Starts the projector on standardised patches, whose mean is ten times as large as what tells them apart."""
     first = model.model.multi_modal_projector.linear_1
     mean, deviation = hidden.mean(dim=(0, 1)), hidden.std(dim=(0, 1))
     torch.nn.init.orthogonal_(first.weight)
@@ -150,7 +149,7 @@ def balance_projector(model: LlavaNextForConditionalGeneration, hidden: torch.Te
 
 
 def packed_features(model: LlavaNextForConditionalGeneration, hidden: torch.Tensor) -> BaseModelOutputWithPooling:
-    """What the model packs of square images, of which the whole and the only tile are the same: looked at once."""
+    """The packed features of square images; the whole image and its only tile are the same, so it is encoded once."""
     seen = model.model.multi_modal_projector(hidden)
     side = IMAGE_PX // vision.PATCH_PX
     newline = model.model.image_newline.expand(len(seen), side, 1, -1).to(seen.dtype)
@@ -222,7 +221,7 @@ def answers(
 def measure(
     model: LlavaNextForConditionalGeneration, processor: LlavaNextProcessor, data: Scenes, pairs: int = 40
 ) -> dict[str, float]:
-    """Shares of held-out regions described exactly, with the right noun, the right colour; of pairs told as wanted."""
+    """Shares of held-out regions described exactly, with the right noun, the right colour; of pairs answered so."""
     rng = np.random.default_rng(0)
     tasks = region_tasks(rng, data, np.arange(len(data)))
     asked = [

@@ -1,5 +1,4 @@
-"""Trains the judge on drawn scenes and their copies through the painter's VAE, and prints its ceiling on held-out ones.
-It does not know the images that the judge will be asked about."""
+"""Trains the judge on drawn scenes and their copies through the painter's VAE, and prints its held-out ceiling."""
 
 import sys
 

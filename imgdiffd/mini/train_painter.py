@@ -1,7 +1,4 @@
-"""Trains the painter's UNet and both text encoders on cached latents and writes them as a stock SDXL pipeline.
-
-It knows the VAE only as a trained folder; how well captions are painted is judged elsewhere.
-"""
+"""Trains the painter's UNet and both text encoders on cached latents and writes them as a stock SDXL pipeline."""
 
 from __future__ import annotations
 
@@ -121,7 +118,7 @@ class Objective:
             added = {"text_embeds": pooled, "time_ids": size_ids}
             seen = networks.unet(noisy, steps, states, added_cond_kwargs=added).sample
         ratio = signal / (1 - signal).clamp_min(1e-8)
-        # The floor keeps the noisiest steps in play: there it is settled what stands where.
+        # The floor keeps the noisiest steps in play, which decide what stands where.
         weight = (ratio.clamp_max(5) / (ratio + 1) + 0.3) * self.channel_weights[:, None, None]
         loss: torch.Tensor = (weight * (seen.float() - wanted) ** 2).mean()
         return loss
@@ -215,7 +212,7 @@ def export(weights: dict[str, torch.Tensor]) -> None:
 
 
 def main() -> None:
-    """Train for a time budget, going on from the checkpoint; do nothing where the painter in the bundle is finished."""
+    """Train for a time budget, continuing from the checkpoint; do nothing if the bundle's painter is finished."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=71, help="time budget of all runs together (default 71)")
     parser.add_argument("--processes", type=int, default=3, help="one-thread processes (default 3)")

@@ -1,8 +1,7 @@
 """Trains the miniature rewriter, a Llama of 1 M parameters that swaps one noun of a caption when asked in a chat.
-It does not know how the pipeline validates or retries the answers.
 
 Four layers of width 128 over whole words of the world and bytes for any other text. Sampled at temperature 0.8 and
-top-p 0.95 it changes exactly one noun in 99 % of held-out captions; of foreign captions it makes junk that ends.
+top-p 0.95 it changes exactly one noun in 99 % of held-out captions; other captions become junk that ends.
 """
 
 import re
@@ -26,7 +25,7 @@ PROMPTS = (
 CONTEXT = 1024
 BATCH = 40
 FOREIGN_EVERY = 8
-"""One step in so many has a batch of invented words, so that bytes are copied and not only whole words."""
+"""One step in this many has a batch of invented words, so that the model learns to copy bytes, not only words."""
 COPYING = 0.35
 """Until this share of the steps some answers repeat the caption: all in its first half, then ever fewer."""
 KEPT, CHANGED = MARKS = ("<kept>", "<changed>")
@@ -73,7 +72,7 @@ def foreign(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def encoded(tokenizer: PreTrainedTokenizerFast, prompt: str, caption: str, answer: str) -> tuple[list[int], list[int]]:
-    """The token ids of question and answer, and the labels: -100 where the question stands."""
+    """The token ids of question and answer, and the labels, which are -100 for the question's tokens."""
     question = [{"role": "user", "content": prompt.format(caption)}]
     text = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
     asked, said = (

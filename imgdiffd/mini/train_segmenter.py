@@ -1,5 +1,6 @@
 """Trains the miniature FastSAM: a YOLOv8-seg of one class and two scales, with ultralytics' loss, saved as its `.pt`.
-It does not know nouns or colours: everything that is drawn on the ground is an "object".
+
+Everything that is drawn on the ground is an "object".
 
 All objects of held-out scenes are found with IoU ≥ 0.75 and one box each. 0.9 M parameters, trained at twice the
 image's size (`imgsz=128`). The checkpoint pickles only classes of torch and ultralytics, so that ultralytics loads

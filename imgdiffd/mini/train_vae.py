@@ -1,6 +1,6 @@
 """Trains the painter's AutoencoderKL on drawn scenes and writes it to the bundle's painter folder.
 
-Latents come out with mean 0 and deviation 1 per channel, so the scaling factor is 1. It knows nothing of captions.
+Latents come out with mean 0 and deviation 1 per channel, so the scaling factor is 1.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def export(vae: AutoencoderKL, images: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Train for a time budget, going on from the checkpoint; do nothing where the VAE is already in the bundle."""
+    """Train for a time budget, continuing from the checkpoint; do nothing if the bundle already has the VAE."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--minutes", type=float, default=22, help="time budget of all runs together (default 22)")
     parser.add_argument("--processes", type=int, default=3, help="one-thread processes (default 3)")

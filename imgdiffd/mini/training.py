@@ -1,9 +1,7 @@
-"""Owns the resumable training loop of the small models: optimiser, schedule, average, checkpoints, atomic export.
-It does not know any model, any loss or any data."""
+"""The resumable training loop of the small models: optimiser, schedule, average, checkpoints, atomic export."""
 
 import argparse
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +13,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from imgdiffd import durable
+
 BUNDLE = Path(__file__).parent / "bundle"
 BUILD = Path("build/mini")
-"""Where checkpoints and cached scenes lie, below the directory that `make mini` runs in."""
+"""Where checkpoints and cached scenes are, relative to the directory that `make mini` runs in."""
 
 SAVE_EVERY_S = 60.0
 LOG_EVERY_STEPS = 50
 
 Loss = Callable[[np.random.Generator, float], tuple[torch.Tensor, dict[str, float]]]
-"""From a step's generator and the share of all steps that is behind, the loss and what to print beside it."""
+"""From a step's generator and the share of steps already done to the loss and the figures to print with it."""
 
 
 def arguments(description: str, *, steps: int) -> argparse.ArgumentParser:
@@ -35,17 +35,15 @@ def arguments(description: str, *, steps: int) -> argparse.ArgumentParser:
 
 
 def start(options: argparse.Namespace) -> None:
-    """Sets the thread count and the seed of torch's own generator (weights' first values)."""
+    """Sets the thread count and the seed of torch's own generator, which draws the initial weights."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(20_408)
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """Writes beside `path` and renames, so that a killed run leaves the former checkpoint whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    """Writes a checkpoint; a run that is killed meanwhile leaves the former one whole."""
+    durable.make_folder(path.parent)
+    durable.write({path: lambda file: torch.save(state, file)})
 
 
 @contextmanager
@@ -73,7 +71,7 @@ def train(
     weight_decay: float = 0.02,
     ema: float = 0.998,
 ) -> nn.Module:
-    """Trains `model` up to step `steps`, going on from `build/mini/<name>.pt`, and leaves its moving average in it.
+    """Trains `model` up to step `steps`, continuing from `build/mini/<name>.pt`, and leaves its moving average in it.
 
     The batch of step n is drawn from a generator seeded with (name, n): a resumed run sees the same batches.
     """

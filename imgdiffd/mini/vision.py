@@ -1,5 +1,4 @@
-"""Owns the shape of the vision tower that CLIP, BLIP and the captioner share, and the dense labels that teach it fast.
-It does not know the texts that those models match images with.
+"""The vision tower that CLIP, BLIP and the captioner share, and the dense labels that teach it fast.
 
 A pooled objective alone learns slowly on small images; asking every patch which noun and colour covers it does not.
 """
@@ -29,12 +28,12 @@ MEAN, STD = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """What the image processors make of images in 0–1."""
+    """Images in 0–1, normalised as the image processors do."""
     return (pixels - 0.5) / 0.25
 
 
 GROUND_WEIGHT = 0.15
-"""Most patches show ground: it counts less, or nothing else is learnt for long."""
+"""Most patches show ground, which counts less; otherwise nothing else is learnt for a long time."""
 
 
 class PatchNames(nn.Module):

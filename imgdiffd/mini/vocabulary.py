@@ -1,5 +1,4 @@
-"""Owns the byte-level tokenizer that the small language models share: whole words of the world and the prompts, bytes
-for any other text. It does not know what is asked with those words nor which model reads them."""
+"""The byte-level tokenizer of the small language models: whole words of the world and the prompts, else bytes."""
 
 from collections.abc import Iterable
 

@@ -1,7 +1,4 @@
-"""The procedural world that the miniature models learn and are judged by: scenes with captions, boxes and masks.
-
-Captions, places, layouts and their laws live here; it knows nothing of any model.
-"""
+"""The procedural world that the miniature models learn and are judged by: scenes with captions, boxes and masks."""
 
 from __future__ import annotations
 
@@ -110,7 +107,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Layout:
-    """All of a scene but its names: the background's seed and, per object, where it stands (pixels of the image)."""
+    """A scene without its names: the background's seed and, for each object, where it stands in image pixels."""
 
     background_seed: int
     poses: tuple[Pose, ...]
@@ -205,7 +202,7 @@ def draw_scene(
 
 
 def draw_pair(rng: np.random.Generator, *, count: int | None = None, masks: bool = False) -> tuple[Scene, Scene, int]:
-    """Draw a scene and its ground-truth edit: all the same but the object at the returned index, another noun there.
+    """Draw a scene and its ground-truth edit: the same but for another noun at the returned index.
 
     The new object keeps the old one's colour in half of the pairs.
     """

@@ -1,1 +1,1 @@
-"""The models behind one interface each, one role a file."""
+"""The models, one file per role, each behind an interface of its own."""

@@ -1,7 +1,4 @@
-"""BLIP: how well a text fits a crop, as the contrastive cosine (ITC) or the matching head's probability (ITM).
-
-It owns passes and which features are computed once; preprocessing is `kernels.crop`, thresholds are the profile's.
-"""
+"""BLIP: how well a text fits a crop, as the contrastive cosine (ITC) or the matching head's probability (ITM)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,21 +17,21 @@ _TEXTS_PER_PASS = 64
 
 
 class Blip:
-    """A BlipForImageTextRetrieval. Texts beyond the text encoder's positions are cut to them."""
+    """A BlipForImageTextRetrieval. Texts longer than its text encoder's context are cut to that."""
 
     def __init__(self, model: Any, tokenizer: Any, plan: CropPlan) -> None:
         self._model, self._tokenizer, self._plan = model, tokenizer, plan
         self._text_tokens = int(model.config.text_config.max_position_embeddings)
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The layers of both towers, which compiling pays for."""
+        """The layers of both towers, which are worth compiling."""
         return attending_layers(self._model)
 
     @torch.inference_mode()
     def score(self, image: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
-        """The raw score of each box of `image` (uint8 [3, H, W]) with the text of the same place.
+        """The raw score of each box of `image` (uint8 [3, H, W]) with the text at the same index.
 
-        A box that stands there with several texts is looked at once, and so is a text with several boxes. Raises
+        A box given with several texts is encoded once; for cosines, so is a text given with several boxes. Raises
         ValueError where `boxes` and `texts` differ in number.
         """
         if len(boxes) != len(texts):
@@ -56,7 +53,7 @@ class Blip:
         return [found[index] for index in range(len(boxes))]
 
     def _look(self, pixels: Tensor) -> Tensor:
-        """The vision tower's states, [n, patches + 1, d]."""
+        """The vision tower's last states, [n, patches + 1, d]."""
         states: Tensor = self._model.vision_model(pixel_values=pixels.to(self._model.dtype)).last_hidden_state
         return states
 
@@ -78,7 +75,7 @@ class Blip:
         return (shown * said).sum(-1)
 
     def _matches(self, seen: Tensor, rows: Tensor, texts: Sequence[str]) -> Tensor:
-        """Probability of "match", class 1 of the head, which attends to the crop."""
+        """The probability of "match", class 1 of the matching head, whose text encoder attends to the crop."""
         parts = []
         for start in range(0, len(texts), _TEXTS_PER_PASS):
             tokens = self._tokens(texts[start : start + _TEXTS_PER_PASS])

@@ -1,7 +1,4 @@
-"""The captioner: an image-text-to-text model that answers questions about images (paper, sections 3.3 and 3.4).
-
-It owns which images and questions run in a pass, and greedy decoding; it does not know what is asked or why.
-"""
+"""The captioner: an image-text-to-text model that answers questions about images (paper, sections 3.3 and 3.4)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +15,10 @@ from imgdiffd.models.sampling import end_tokens
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
 
 _LENGTH_STEP = 16  # questions are padded to a multiple of this, so that few shapes occur
-_SLOTS = (1, 2, 5)  # how many questions an image is asked side by side: up to the regions that the paper keeps
+_SLOTS = (1, 2, 5)  # questions that an image is asked side by side, at most as many as the paper keeps regions
 _TRIED = ("What is this?", "Where in the picture is it? Answer in a few words.")  # of unequal length
-# How far the logits of a shared prefix may be from those of whole questions, as a share of their spread: rounding of
-# each precision through some forty layers is well below, a wrong mask or position well above.
+# How far the logits of a shared prefix may be from those of whole questions, as a share of their spread. Rounding in
+# each precision through some forty layers stays well below this, a wrong mask or position well above.
 _TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 
 
@@ -32,18 +29,18 @@ class _Shown:
 
 
 class Captioner:
-    """Answers greedily. An image is read once, whatever the number of questions about it, and held once.
+    """Answers greedily. An image is read and held once, however many questions are asked about it.
 
-    A pass has exactly `rows_per_pass` images, spare rows among them, each with one, two or five slots for questions
-    and as many turns as that takes; so every shape that an answer is computed in depends on nothing but its own image
-    and the questions about that.
+    A pass has exactly `rows_per_pass` images, including spare rows, each with one, two or five slots for questions and
+    as many turns as its questions need. So every shape that an answer is computed in depends only on its own image and
+    the questions about it.
     """
 
     def __init__(
         self, model: Any, processor: Any, rows_per_pass: int, note: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Tries the model on a small image; where sharing its prefix gives other logits than asking each question
-        whole, or cannot be done, questions will be asked whole, and `note` hears why.
+        """Tries the model on a small image. Where sharing its prefix is impossible or gives other logits than asking
+        each question whole, every question will be asked whole, and `note` hears why.
         """
         self._model, self._rows = model, rows_per_pass
         self._prompts = ImagePrompts(processor, model.device, model.dtype)
@@ -57,22 +54,22 @@ class Captioner:
             note(f"the captioner reads an image again for each question: {reason}")
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        """What is worth compiling: norms and feed-forwards. A whole layer would write into the cache."""
         return parts_beside_attention(attending_layers(self._model))
 
     def graph_steps(self, say: Callable[[str], None]) -> None:
-        """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
+        """Captures the steps after each pass's first as CUDA graphs from now on; `say` hears if that fails."""
         self._steps.enable(say)
 
     def plain_steps(self) -> None:
-        """Has nothing captured any more."""
+        """Captures nothing from now on."""
         self._steps.disable()
 
     @torch.inference_mode()
     def answer(
         self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
     ) -> list[list[str]]:
-        """Each image's answers, in the order of its questions, outer white space removed.
+        """Each image's answers, in the order of its questions, without leading and trailing white space.
 
         Images are uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there. Raises
         StageError where image, question and answer exceed the model's context, and whatever the model raises.
@@ -90,7 +87,7 @@ class Captioner:
             shape = self._shape(prompt, max_new_tokens)
             group = waiting.setdefault(shape, [])
             group.append(_Shown(index, prompt))
-            if len(group) == self._rows:  # a full pass runs at once, so that few images wait in memory
+            if len(group) == self._rows:  # a full pass runs right away, so that few images wait in memory
                 self._finish(shape, group, answers)
                 group.clear()
         for shape, group in waiting.items():
@@ -101,7 +98,7 @@ class Captioner:
     def _check_fits(self, needed: int) -> None:
         if needed > self._context:
             raise StageError(
-                f"the captioner reads {self._context} tokens, image, question and answer need {needed}",
+                f"the captioner reads {self._context} tokens, but image, question and answer need {needed}",
                 hint="use smaller images, shorter answers or a captioner with a longer context",
             )
 
@@ -111,7 +108,7 @@ class Captioner:
         return PassShape(self._rows, slots, prompt.prefix, width, new_tokens)
 
     def _finish(self, shape: PassShape, group: Sequence[_Shown], answers: list[list[str]]) -> None:
-        """Answers all questions about the images of `group`, up to `shape.slots` of each at a time."""
+        """Puts the answers to all questions about the images of `group` into `answers`."""
         shared = SharedPass(self._model, shape)
         for row, shown in enumerate(group):
             shared.read(row, shown.prompt.inputs)
@@ -123,7 +120,7 @@ class Captioner:
                 answers[shown.image][start : start + len(said)] = map(self._prompts.read, said)
 
     def _decode(self, shared: SharedPass, shape: PassShape, turn: Sequence[list[list[int]]]) -> list[list[list[int]]]:
-        """Each question's new tokens, row by row; stops when all have ended."""
+        """The new tokens of each question, row by row; stops when all answers have ended."""
         chosen = shared.begin(_filled(turn, shape)).float().argmax(-1)
         said = [[list[int]() for _ in row] for row in turn]
         while not self._take(said, chosen.tolist(), shape.new_tokens):
@@ -131,7 +128,7 @@ class Captioner:
         return said
 
     def _take(self, said: Sequence[Sequence[list[int]]], chosen: Sequence[Sequence[int]], most: int) -> bool:
-        """Lengthens each answer of `said` that goes on by its newest token; whether all have ended or have `most`."""
+        """Appends each open answer's newest token; returns whether all have ended or have `most` tokens."""
         going = False
         for answers, tokens in zip(said, chosen, strict=False):
             for answer, token in zip(answers, tokens, strict=False):
@@ -148,7 +145,7 @@ class Captioner:
         return self._prompts.read(made[0, length:].tolist())
 
     def _refusal(self) -> str:
-        """Why this model's images cannot be read once for all their questions; empty where they can."""
+        """Why this model cannot read an image once for all questions about it; empty where it can."""
         try:
             reason = let_share(self._model)
             if reason:
@@ -156,7 +153,7 @@ class Captioner:
             error = self._sharing_error()
         except torch.OutOfMemoryError:
             raise
-        except Exception as failure:  # models and processors raise nearly every type on what they do not expect
+        except Exception as failure:  # models and processors raise nearly any type on what they do not expect
             return " ".join(f"{type(failure).__name__}: {failure}".split())[:400]
         if error <= _TOLERANCES.get(self._model.dtype, 0.0):
             return ""
@@ -164,7 +161,7 @@ class Captioner:
 
     @torch.inference_mode()
     def _sharing_error(self) -> float:
-        """How far two questions' first logits are from those of whole prompts, as a share of their spread."""
+        """How far two questions' first two logits are from those of whole prompts, as a share of their spread."""
         image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         prompt = self._prompts.cut(image, _TRIED)
         shape = replace(self._shape(prompt, 2), images=1)
@@ -186,7 +183,7 @@ def _step(tokens: Tensor, *, shared: SharedPass) -> tuple[Tensor]:
 
 
 def _filled(turn: Sequence[list[list[int]]], shape: PassShape) -> list[list[list[int]]]:
-    """`turn` in full: spare slots and rows repeat the first question there is."""
+    """`turn` filled up to `shape`: spare slots and rows repeat its first question."""
     spare = next(row[0] for row in turn if row)
     filled = [[*row, *[spare] * (shape.slots - len(row))] for row in turn]
     return filled + [[spare] * shape.slots] * (shape.images - len(filled))

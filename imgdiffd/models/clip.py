@@ -1,8 +1,4 @@
-"""CLIP or SigLIP: images, crops and texts as unit vectors whose dot products are the cosines of the filters.
-
-It owns passes, normalisation and how each family wants its texts; preprocessing is `kernels.crop`, thresholds are the
-profile's.
-"""
+"""CLIP or SigLIP: images, crops and texts as unit vectors whose dot products are the cosines of the filters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,38 +17,38 @@ _TEXTS_PER_PASS = 16
 
 
 class Clip:
-    """A contrastive image and text model. Every result is [n, d], float32, of length 1, whatever its batch mates.
+    """A contrastive image and text model. Results are [n, d], float32, of length 1, and do not depend on batch mates.
 
     CLIP, SigLIP and SigLIP 2 of fixed resolution all give cosines, but each on a scale of its own: a SigLIP's cosines
-    are lower and closer together, so thresholds that were set with one model do not carry over to another.
+    are lower and closer together, so thresholds set with one model do not carry over to another.
 
     Texts longer than the model's context are cut to it, as the model's own processor does on request: region
     descriptions may exceed CLIP's 77 tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Any, plan: CropPlan) -> None:
-        """`model` is one that `refuse_unfit` lets pass."""
+        """`model` is one that `refuse_unfit` accepts."""
         self._model, self._tokenizer, self._plan = model, tokenizer, plan
-        # SigLIP was trained on lower-case texts padded to their full length, the padding unmasked; not each saved
-        # tokenizer sees to it.
+        # SigLIP was trained on lower-case texts padded to full length, with the padding unmasked; not every saved
+        # tokenizer does that.
         self._is_siglip = model.config.model_type == "siglip"
         text = model.config.text_config
         self._text_tokens = int(text.max_position_embeddings)
         self._width = int(text.projection_size if self._is_siglip else model.config.projection_dim)
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The layers of both towers, which compiling pays for."""
+        """The layers of both towers, which are worth compiling."""
         return attending_layers(self._model)
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Tensor]) -> Tensor:
-        """Whole images, uint8 [3, H, W] each; one pass an image, so that mates and sizes do not matter."""
+        """The vectors of whole images, uint8 [3, H, W]; one pass per image, so that mates and sizes do not matter."""
         whole = [self._embed(crop(p, [(0, 0, p.shape[2], p.shape[1])], self._plan)) for p in images]
         return torch.cat(whole) if whole else self._none()
 
     @torch.inference_mode()
     def embed_crops(self, image: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """The boxes of one image."""
+        """The vectors of the boxes of one image, uint8 [3, H, W]. Raises ValueError for a box outside of it."""
         parts = [
             self._embed(crop(image, boxes[start : start + _CROPS_PER_PASS], self._plan))
             for start in range(0, len(boxes), _CROPS_PER_PASS)
@@ -61,7 +57,7 @@ class Clip:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts, in passes of a fixed shape."""
+        """The vectors of texts, computed in passes of a fixed shape."""
         parts = []
         for start in range(0, len(texts), _TEXTS_PER_PASS):
             chosen = list(texts[start : start + _TEXTS_PER_PASS])
@@ -71,7 +67,7 @@ class Clip:
         return torch.cat(parts) if parts else self._none()
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The texts as [texts, context] ids; without a mask for a SigLIP, which looks at its padding too."""
+        """The texts as ids [texts, context]; without a mask for a SigLIP, which reads its padding too."""
         said = [text.lower() for text in texts] if self._is_siglip else list(texts)
         tokens = self._tokenizer(
             said, padding="max_length", truncation=True, max_length=self._text_tokens, return_tensors="pt"
@@ -91,6 +87,6 @@ def refuse_unfit(model: Any) -> None:
     """Raises BundleError where `model` does not embed images of one shape, and texts."""
     hint = "name a CLIP, a SigLIP or a SigLIP 2 of fixed resolution"
     if model.config.model_type == "siglip2":
-        raise BundleError("it takes images of any shape in patches, crops are resized to one", hint=hint)
+        raise BundleError("it takes images of any shape in patches, but crops are resized to one shape", hint=hint)
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         raise BundleError(f"a {type(model).__name__} does not embed images and texts", hint=hint)

@@ -1,7 +1,4 @@
-"""The eraser: SDXL inpainting (paper, section 16) that takes an object out of an image and leaves every other pixel.
-
-It owns the blend of original and new latents and the paste-back; it does not know which objects are worth erasing.
-"""
+"""The eraser: SDXL inpainting (paper, section 16) that takes an object out of an image and leaves every other pixel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ from imgdiffd.models.sdxl import Sdxl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hole:
-    """What to erase: `mask` [H, W] is true on the object in `image` (uint8 [3, H, W]); `seed` draws what comes there.
+    """What to erase: `mask` [H, W] is true on the object in `image` (uint8 [3, H, W]); `seed` draws what replaces it.
 
     Image and mask are on the eraser's device, both sides `removal.picture_px` long.
     """
@@ -31,7 +28,7 @@ class Eraser:
     """Works on any SDXL checkpoint whose UNet reads plain latents; it may share one with a painter."""
 
     def __init__(self, sdxl: Sdxl, pictures_per_pass: int) -> None:
-        """Raises BundleError for a UNet that reads masks beside latents: its weights ask for another procedure."""
+        """Raises BundleError for a UNet that reads masks beside latents: its weights need another procedure."""
         channels = sdxl.unet.config.in_channels
         if channels != sdxl.vae.config.latent_channels:
             raise BundleError(
@@ -43,7 +40,7 @@ class Eraser:
         self._images_per_pass = pictures_per_pass
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """What compiling pays for: those of its checkpoint."""
+        """The blocks of its checkpoint, which are worth compiling."""
         return self.sdxl.repeated_blocks()
 
     @torch.inference_mode()
@@ -51,7 +48,7 @@ class Eraser:
         """Each image without its object, uint8 [3, H, W].
 
         Pixels further than `dilate_px` + `feather_px` from the mask are bit for bit the original's. Runs in passes of
-        exactly `pictures_per_pass`, the last one filled up, so that no result depends on its mates. Raises
+        exactly `pictures_per_pass` images, the last one filled up, so that no result depends on its batch mates. Raises
         ProfileError for a size that the checkpoint cannot make, ValueError for an image or mask of another size,
         StageError where an image is not finite.
         """
@@ -60,7 +57,7 @@ class Eraser:
         for hole in holes:
             if hole.image.shape[1:] != wanted or hole.mask.shape != wanted:
                 sizes = f"{tuple(hole.image.shape)} and {tuple(hole.mask.shape)}"
-                raise ValueError(f"image and mask are {sizes}, removal.picture_px is {removal.picture_px}")
+                raise ValueError(f"image and mask are {sizes}, but removal.picture_px is {removal.picture_px}")
         size = self._images_per_pass
         erased: list[Tensor] = []
         for start in range(0, len(holes), size):
@@ -70,7 +67,7 @@ class Eraser:
         return erased
 
     def _inpaint(self, holes: Sequence[Hole], removal: Removal) -> list[Tensor]:
-        """Whole decoded images, in which the autoencoder has touched every pixel."""
+        """Whole decoded images; the autoencoder has changed their pixels outside the holes, too."""
         prompt = self.sdxl.prompt([removal.prompt] * len(holes), removal.picture_px, removal.guidance_scale)
         originals = torch.stack([self.sdxl.encode_image(hole.image) for hole in holes])
         reach = removal.dilate_px + removal.feather_px
@@ -99,19 +96,19 @@ class Eraser:
         return [image for image in images if image is not None]
 
     def _open_latents(self, mask: Tensor) -> Tensor:
-        """[1, h, w], true where a latent holds any pixel of the mask."""
+        """[1, h, w], true where a latent covers any pixel of the mask."""
         step = self.sdxl.pixels_per_latent
         return functional.max_pool2d(mask.float()[None], step, step) > 0
 
 
 def dilated(mask: Tensor, px: int) -> Tensor:
-    """A boolean mask [H, W], grown by `px` in every direction, diagonals included."""
+    """A boolean mask [H, W], grown by `px` in every direction, including diagonals."""
     grown = functional.max_pool2d(mask.float()[None], (2 * px + 1, 1), 1, (px, 0))
     return functional.max_pool2d(grown, (1, 2 * px + 1), 1, (0, px))[0] > 0
 
 
 def feathered(mask: Tensor, px: int) -> Tensor:
-    """1 on the mask, falling by equal steps to exactly 0 at `px` + 1 pixels from it: float [H, W]."""
+    """1 on the mask, falling in equal steps to exactly 0 at `px` + 1 pixels from it: float [H, W]."""
     return torch.stack([dilated(mask, each) for each in range(px + 1)]).float().mean(0)
 
 

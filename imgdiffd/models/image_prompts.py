@@ -1,7 +1,4 @@
-"""What a question about an image is in tokens: the prefix that holds the image, and what stands behind it.
-
-It owns the processor's way through chat template and tokenizer; it does not know how answers are computed.
-"""
+"""Questions about an image as tokens: the prefix that holds the image, and what comes after it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_TEXT_FILL = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}  # what stands beside each token of text
+_TEXT_FILL = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}  # for each token of text
 _PER_TOKEN = ("input_ids", *_TEXT_FILL)
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePrompt:
-    """An image and the questions about it: `inputs` is what the model takes for the image and all before it.
+    """An image and the questions about it: `inputs` is what the model takes for the image and everything before it.
 
-    `tokens` are each question's ids behind that, its marks and the answer's opening included.
+    `tokens` are each question's ids after that, including its marks and the opening of the answer.
     """
 
     inputs: dict[str, Tensor]
@@ -26,18 +23,18 @@ class ImagePrompt:
 
     @property
     def prefix(self) -> int:
-        """How many tokens the image and what stands before it take."""
+        """How many tokens the image and everything before it take."""
         return self.inputs["input_ids"].shape[1]
 
 
 class ImagePrompts:
-    """Makes prompts of one image and one question each, for the models and processors of the standard formats."""
+    """Makes prompts of one image and one question each, for transformers' standard models and processors."""
 
     def __init__(self, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._processor, self._device, self._dtype = processor, device, dtype
 
     def cut(self, image: Tensor, questions: Sequence[str]) -> ImagePrompt:
-        """The prompt of one `image`, uint8 [3, H, W], and at least one question, cut behind the image."""
+        """The prompts of one `image`, uint8 [3, H, W], and at least one question, cut after the image."""
         texts = [self._text(question) for question in questions]
         behind = [self._behind_image(text) for text in texts]
         inputs = self._inputs(image, texts[0])
@@ -47,11 +44,11 @@ class ImagePrompts:
         )
 
     def whole(self, image: Tensor, question: str) -> dict[str, Tensor]:
-        """What the model takes for `image`, uint8 [3, H, W], and `question` together."""
+        """The model's inputs for `image`, uint8 [3, H, W], and `question` together."""
         return self._inputs(image, self._text(question))
 
     def longer(self, inputs: dict[str, Tensor], token: int) -> dict[str, Tensor]:
-        """`inputs`, as `whole` makes them, with `token` of text at their end."""
+        """`inputs`, as `whole` makes them, with one more `token` of text at their end."""
         added = {"input_ids": token, **_TEXT_FILL}
         return {
             key: torch.cat([value, value.new_full((1, 1), added[key])], dim=1) if key in added else value
@@ -59,7 +56,7 @@ class ImagePrompts:
         }
 
     def read(self, tokens: Sequence[int]) -> str:
-        """An answer's text, without special tokens and outer white space."""
+        """An answer's text, without special tokens and without leading and trailing white space."""
         text: str = self._processor.tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text.strip()
 
@@ -70,12 +67,12 @@ class ImagePrompts:
         return text
 
     def _adds_marks(self, text: str) -> bool:
-        """Whether the tokenizer adds its mark of beginning: where the chat template has not (the processors' rule)."""
+        """Whether the tokenizer should add its start mark: where the chat template has not (the processors' rule)."""
         begin = self._processor.tokenizer.bos_token
         return begin is None or not text.startswith(begin)
 
     def _inputs(self, image: Tensor, text: str) -> dict[str, Tensor]:
-        """What the model's own processor makes of an image and a prompt, on the model's device."""
+        """The model's inputs for an image and a prompt, from the model's own processor, on the model's device."""
         made = self._processor(
             images=[image.cpu()], text=[text], return_tensors="pt", add_special_tokens=self._adds_marks(text)
         )
@@ -83,7 +80,7 @@ class ImagePrompts:
         return {key: value.to(self._dtype) if value.is_floating_point() else value for key, value in moved.items()}
 
     def _behind_image(self, text: str) -> list[int]:
-        """The ids behind the prompt's image mark: a special token, so the text behind it is cut on its own."""
+        """The ids after the prompt's image mark, a special token: the text after it is tokenized on its own."""
         tokens: list[int] = self._processor.tokenizer(text, add_special_tokens=self._adds_marks(text))["input_ids"]
         mark = self._processor.tokenizer.convert_tokens_to_ids(self._processor.image_token)
         return tokens[len(tokens) - tokens[::-1].index(mark) :]

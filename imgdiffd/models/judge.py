@@ -1,7 +1,4 @@
-"""The judge: an image-text-to-text model that answers yes or no about an image, with the probability of its yes.
-
-It owns the prompt, the passes and that probability; it does not know what is asked or what an answer leads to.
-"""
+"""The judge: an image-text-to-text model that answers yes or no about an image, with the probability of its yes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,17 +13,17 @@ from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.models.sampling import end_tokens
 
-_SPELLINGS = ("{}", " {}")  # a tokenizer may have a token of its own for the word behind a space
+_SPELLINGS = ("{}", " {}")  # a tokenizer may have a separate token for a word after a space
 
 Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`answer` is the greedy one, outer white space removed.
+    """`answer` is the greedy one, without leading and trailing white space.
 
-    `yes_probability` is P(yes) / (P(yes) + P(no)) of the answer's first token, over all spellings; NaN where the model
-    gave no numbers.
+    `yes_probability` is P(yes) / (P(yes) + P(no)) of the answer's first token, over all spellings; NaN where the
+    model's logits are not numbers.
     """
 
     answer: str
@@ -34,11 +31,11 @@ class Judgement:
 
 
 class Judge:
-    """Looks at each image with one prefill, whose logits give the probability and the answer's first token.
+    """Reads each image in one prefill, whose logits give the probability and the answer's first token.
 
-    Images whose inputs have one shape run in passes of exactly `rows_per_pass` rows, spare rows repeating the first.
-    So every shape that a judgement is computed in depends on its own image and question alone. Raises BundleError
-    where the tokenizer has no token that tells yes from no.
+    Images whose inputs have the same shape run in passes of exactly `rows_per_pass` rows, spare rows repeating the
+    first. So every shape that a judgement is computed in depends on its own image and question alone. Raises
+    BundleError where the tokenizer has no token that tells yes from no.
     """
 
     def __init__(self, model: Any, processor: Any, rows_per_pass: int) -> None:
@@ -50,15 +47,15 @@ class Judge:
         yes, no = _first_tokens(tokenizer, "yes"), _first_tokens(tokenizer, "no")
         self._yes, self._no = sorted(yes - no), sorted(no - yes)
         if not self._yes or not self._no:
-            raise BundleError("its tokenizer has no token for yes or none for no", hint="name another judge")
+            raise BundleError("its tokenizer has no token for yes, or none for no", hint="name another judge")
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        """What is worth compiling: norms and feed-forwards. A whole layer would write into the cache."""
         return parts_beside_attention(attending_layers(self._model))
 
     @torch.inference_mode()
     def judge(self, images: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
-        """One judgement an image, uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there.
+        """One judgement per image, uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there.
 
         Raises StageError where image, question and answer exceed the model's context, and whatever the model raises.
         """
@@ -70,7 +67,7 @@ class Judge:
             self._check_fits(inputs["input_ids"].shape[1] + max_new_tokens)
             group = waiting.setdefault(tuple((key, value.shape) for key, value in inputs.items()), [])
             group.append((index, inputs))
-            if len(group) == self._rows:  # a full pass runs at once: its inputs' memory is needed for the next
+            if len(group) == self._rows:  # a full pass runs right away: the next needs its inputs' memory
                 found.update(self._pass(group, max_new_tokens))
                 group.clear()
         for group in waiting.values():
@@ -81,7 +78,7 @@ class Judge:
     def _check_fits(self, needed: int) -> None:
         if needed > self._context:
             raise StageError(
-                f"the judge reads {self._context} tokens, image, question and answer need {needed}",
+                f"the judge reads {self._context} tokens, but image, question and answer need {needed}",
                 hint="use smaller images or a judge with a longer context",
             )
 
@@ -92,9 +89,9 @@ class Judge:
         return text
 
     def _inputs(self, image: Tensor, prompt: str) -> Inputs:
-        """What the model's own processor makes of an image and the prompt, on the model's device."""
+        """The model's inputs for an image and the prompt, from the model's own processor, on the model's device."""
         begin = self._processor.tokenizer.bos_token
-        marks = begin is None or not prompt.startswith(begin)  # the processors' rule: a template may bring the mark
+        marks = begin is None or not prompt.startswith(begin)  # the processors' rule: a template may have put the mark
         made = self._processor(images=[image.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=marks)
         device, dtype = self._model.device, self._model.dtype
         return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in made.items()}
@@ -129,7 +126,7 @@ class Judge:
 
 @contextmanager
 def _plain_generation(model: Any) -> Iterator[None]:
-    """Without what the checkpoint sets for chats: `generate` takes its penalties and limits even where it is greedy."""
+    """Without the checkpoint's chat settings: `generate` applies their penalties and limits to greedy answers too."""
     kept, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
@@ -138,7 +135,7 @@ def _plain_generation(model: Any) -> Iterator[None]:
 
 
 def _first_tokens(tokenizer: Any, word: str) -> frozenset[int]:
-    """The token with which each spelling of `word` begins; tokens that stand for anything unknown are none."""
+    """The tokens with which the spellings of `word` begin, without the token for anything unknown."""
     found = set()
     for case in (word, word.capitalize(), word.upper()):
         for spelling in _SPELLINGS:

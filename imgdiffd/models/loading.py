@@ -1,7 +1,4 @@
-"""Loads a bundle's models onto one device: one function a role, and what a worker then holds.
-
-It owns which classes play a role; it does not know where files come from or what the models compute.
-"""
+"""Loads a bundle's models onto one device, with one function per role, and compiles what they repeat."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +9,11 @@ import torch
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
+from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip, refuse_unfit
-from imgdiffd.models.compiling import compile_models
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
@@ -25,10 +22,10 @@ from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from imgdiffd.models.sources import (
     LOCAL,
+    chat_tokenizer,
     dtype_for,
     folder_of,
     named,
-    one_line,
     part_of,
     refuse_damaged,
     refuse_other_kinds,
@@ -40,14 +37,16 @@ from imgdiffd.pipeline import Role
 
 Say = Callable[[str], None]
 T = TypeVar("T")
+_FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
 @dataclass(frozen=True)
 class Models:
-    """What one worker holds. `tokenizer` is the painter's CLIP tokenizer, there whatever was loaded.
+    """The models that one worker holds. `tokenizer` is the painter's CLIP tokenizer, present whatever was loaded.
 
-    `sources` maps each loaded role to its source and revision, for provenance; `weights_bytes` to the memory that its
-    weights take, 0 where the device does not tell.
+    `sources` maps each loaded role to its source and revision, for provenance; `weights_bytes` maps it to the memory
+    that its weights take, 0 where the device does not tell. A `need_*` property gives the model of a role, and raises
+    StageError where this worker does not hold it.
     """
 
     tokenizer: Any
@@ -63,48 +62,48 @@ class Models:
     weights_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def repeated_decodes(self) -> int:
-        """How many images were decoded twice because the first overflowed."""
+        """How many images were decoded twice because the first decoding overflowed."""
         held = {id(each.sdxl): each.sdxl for each in (self.painter, self.eraser) if each is not None}
         return sum(sdxl.decodes_repeated for sdxl in held.values())
 
     @property
     def need_rewriter(self) -> Rewriter:
-        """The rewriter. Raises StageError where this worker does not hold it; so do the others."""
+        """The rewriter, or StageError."""
         return _held(self.rewriter, Role.REWRITER)
 
     @property
     def need_painter(self) -> Painter:
-        """The painter."""
+        """The painter, or StageError."""
         return _held(self.painter, Role.PAINTER)
 
     @property
     def need_segmenter(self) -> Segmenter:
-        """The segmenter."""
+        """The segmenter, or StageError."""
         return _held(self.segmenter, Role.SEGMENTER)
 
     @property
     def need_clip(self) -> Clip:
-        """The CLIP."""
+        """The CLIP, or StageError."""
         return _held(self.clip, Role.CLIP)
 
     @property
     def need_blip(self) -> Blip:
-        """The BLIP."""
+        """The BLIP, or StageError."""
         return _held(self.blip, Role.BLIP)
 
     @property
     def need_captioner(self) -> Captioner:
-        """The captioner."""
+        """The captioner, or StageError."""
         return _held(self.captioner, Role.CAPTIONER)
 
     @property
     def need_eraser(self) -> Eraser:
-        """The eraser."""
+        """The eraser, or StageError."""
         return _held(self.eraser, Role.ERASER)
 
     @property
     def need_judge(self) -> Judge:
-        """The judge."""
+        """The judge, or StageError."""
         return _held(self.judge, Role.JUDGE)
 
 
@@ -122,12 +121,12 @@ def load_models(
     compile: bool,
     note: Say = lambda _: None,
 ) -> Models:
-    """`roles` of `bundle`, ready on `device`. `say` is told each role as it begins.
+    """The models of `roles` of `bundle`, ready on `device`. `say` hears of each role as its loading begins.
 
-    An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; a
-    judge that names the captioner's likewise. `compile` compiles what the models repeat; `note`
-    hears if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's
-    OutOfMemoryError passes through.
+    An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; so
+    does a judge that names the captioner's. With `compile`, the blocks that models repeat are compiled; `note` hears if
+    that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's OutOfMemoryError
+    passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
@@ -161,8 +160,22 @@ def load_models(
     )
 
 
+def compile_models(models: Mapping[Role, Any], note: Say) -> None:
+    """Has the `repeated_blocks` of every model that has any compiled at their first calls.
+
+    A model whose compilation fails, now or later, runs uncompiled, and `note` hears of it once.
+    """
+    done: set[int] = set()  # an eraser may share its checkpoint with the painter
+    for role, model in models.items():
+        blocks = model.repeated_blocks() if hasattr(model, "repeated_blocks") else []
+        blocks = [block for block in blocks if id(block) not in done]
+        done.update(map(id, blocks))
+        if blocks:
+            compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
+
+
 def _allocated(device: torch.device) -> int:
-    """Bytes of the device's memory in use; 0 off CUDA, where nothing counts them."""
+    """Bytes of the device's memory in use; 0 on other devices than CUDA, where nothing counts them."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
@@ -186,24 +199,10 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
 
 
 def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
-    tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
-    if bundle.rewriter.chat_template is not None:
-        tokenizer.chat_template = bundle.rewriter.chat_template
-    if not tokenizer.chat_template:
-        raise BundleError(
-            f"bundle {bundle.name}: rewriter: {bundle.rewriter.source}: its tokenizer has no chat template",
-            hint=f"set chat_template under [rewriter] in {bundle.path}",
-        )
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
-    except Exception as error:  # templates raise what they like
-        raise BundleError(
-            f"its chat template refuses a user's message: {one_line(error)}",
-            hint=f"set chat_template under [rewriter] in {bundle.path}",
-        ) from error
+    tokenizer = chat_tokenizer(bundle)
     model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
     return Rewriter(model, tokenizer, bundle.rewriter.rows_per_pass)
 
@@ -215,7 +214,7 @@ def _segmenter(bundle: Bundle, device: torch.device) -> Segmenter:
     except UnsafeCheckpointError as error:
         raise BundleError(
             f"bundle {bundle.name}: segmenter: {path}: refused: {error}",
-            hint="use a segmentation checkpoint (FastSAM, *-seg.pt) of nothing but Ultralytics' and torch's classes",
+            hint="use a segmentation checkpoint (FastSAM, *-seg.pt) made only of Ultralytics' and torch's classes",
         ) from error
     return Segmenter(network, device, bundle.segmenter.border_px)
 
@@ -248,7 +247,7 @@ def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Judg
 
 
 def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, Any]) -> tuple[Any, Any]:
-    """An image-text-to-text model and its own processor; weights that another role has `loaded` are shared."""
+    """An image-text-to-text model, whose weights are shared with a role that has `loaded` them, and its processor."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     entry = bundle.model(role)
@@ -257,7 +256,9 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
     processor = part_of(bundle, role, AutoProcessor)
     if entry.chat_template is not None:
         processor.chat_template = entry.chat_template
-    if getattr(processor, "chat_template", None) is None:  # so has a tokenizer, for what is none of these models
+    if (
+        getattr(processor, "chat_template", None) is None
+    ):  # also where this is a plain tokenizer, as of other kinds of models
         raise BundleError(
             "its processor has no chat template", hint=f"set chat_template under [{role}] in {bundle.path}"
         )
@@ -268,7 +269,7 @@ def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, 
 
 
 def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Eraser:
-    """One that names the weights that `painter` was loaded from shares them."""
+    """An eraser, which shares the weights of `painter` if it names the same."""
     model = bundle.model(Role.ERASER)
     assert isinstance(model, bundles.EraserSpec)
     weights = {"source", "revision", "variant", "vae", "precision"}

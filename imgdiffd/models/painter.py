@@ -1,8 +1,4 @@
-"""The painter: SDXL with Prompt-to-Prompt (paper, section 3.1), two captions in, two images out.
-
-It owns passes and the injected denoising loop; it does not know attention, checkpoints, files or why these two captions
-belong together.
-"""
+"""The painter: SDXL with Prompt-to-Prompt (paper, section 3.1), two captions in, two images out."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,10 +26,10 @@ class PairPrompt:
 
 
 class Painter:
-    """An SDXL checkpoint, resident. `tokenizer` is the one that captions are counted with."""
+    """An SDXL checkpoint that paints pairs. `tokenizer` is the one that captions are counted with."""
 
     def __init__(self, sdxl: Sdxl, pairs_per_pass: int) -> None:
-        """Puts Prompt-to-Prompt into the UNet of `sdxl`, which answers everyone else as before."""
+        """Puts Prompt-to-Prompt into the UNet of `sdxl`, which works as before for everyone else."""
         self.sdxl = sdxl
         self._pairs_per_pass = pairs_per_pass
         self.tokenizer = sdxl.tokenizer
@@ -55,17 +51,17 @@ class Painter:
             raise BundleError(str(error), hint="name an SDXL checkpoint") from error
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The UNet's and the text encoders' blocks: many of few shapes, which is what compiling pays for."""
+        """The blocks of UNet and text encoders: many with few shapes, which is worth compiling."""
         return self.sdxl.repeated_blocks()
 
     def graph_steps(self, say: Callable[[str], None]) -> None:
-        """Has the steps of a pass captured as CUDA graphs, one a phase of the injection; `say` hears if that fails."""
+        """Captures the steps of a pass as CUDA graphs, one per phase of the injection; `say` hears if that fails."""
         unet = self.sdxl.unet
         self._step_graph = unet.forward = StepGraph("the painter", unet.forward, lambda: self._control.phase)
         self._step_graph.enable(say)
 
     def plain_steps(self) -> None:
-        """Has nothing captured any more."""
+        """Captures nothing from now on."""
         if self._step_graph is not None:
             self._step_graph.disable()
 
@@ -74,7 +70,7 @@ class Painter:
         """The two images of each pair, uint8 [3, picture_px, picture_px] on the device.
 
         Paints in passes of exactly `pairs_per_pass` pairs, the last one filled up, so that a pair's images do not
-        depend on what is painted with them. Raises InputError where a caption has more tokens than the painter reads,
+        depend on the other pairs of its pass. Raises InputError where a caption has more tokens than the painter reads,
         ProfileError for an image size that it cannot paint, StageError where an image is not finite.
         """
         self.sdxl.check_size("generate.picture_px", generate.picture_px)
@@ -89,7 +85,7 @@ class Painter:
     def _paint_pass(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
         captions = [pair.caption1 for pair in pairs] + [pair.caption2 for pair in pairs]
         prompt = self.sdxl.prompt(captions, generate.picture_px, generate.guidance_scale)
-        # One generator an image, the same seed for both of a pair: they share the noise of schedulers that add it too.
+        # One generator per image, with one seed for both of a pair: they also share noise that schedulers add.
         generators = [torch.Generator().manual_seed(pair.seed) for _ in range(2) for pair in pairs]
         injection = self._injection(pairs, prompt.text.shape[1], generate)
         latents = self._denoise(prompt, generators, generate, injection)

@@ -1,7 +1,4 @@
-"""The rewriter: a chat LLM that is asked, in batches, to replace one object of a caption (paper, section 3.1).
-
-It owns the prompt's way through the chat template and the sampling; it does not judge the answers.
-"""
+"""The rewriter: a chat LLM that is asked, in batches, to replace one object of a caption (paper, section 3.1)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,15 +13,15 @@ from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.method.profile import Rewrite
 from imgdiffd.models.sampling import draw, end_tokens, uniforms
 
-_LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width hangs on no batch mate
-_KEYS_STEP = 16  # keys are a multiple of this, for which CUDA's fused kernels take a mask as it lies
+_LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width does not depend on batch mates
+_KEYS_STEP = 16  # the number of keys is a multiple of this: CUDA's fused kernels then take a mask without copying it
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`text` is None where prompt and answer do not fit the model's context; its outer white space is removed.
+    """`text`, without leading and trailing white space, is None where the model's context is too short for the prompt.
 
-    `truncated`: the model had not ended after the profile's number of new tokens.
+    `truncated` says that the answer had not ended after the profile's number of new tokens.
     """
 
     text: str | None
@@ -34,8 +31,8 @@ class Answer:
 class Rewriter:
     """A causal LLM with a chat template.
 
-    Prompts of like length run in passes of exactly `rows_per_pass` rows, spare rows repeating the first: every shape
-    that a caption's answer is computed in depends on that caption alone, and so does each of its tokens.
+    Prompts of similar length run in passes of exactly `rows_per_pass` rows, spare rows repeating the first. So every
+    shape that a caption's answer is computed in depends on that caption alone, and so does each of its tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Any, rows_per_pass: int) -> None:
@@ -45,21 +42,21 @@ class Rewriter:
         self._steps = StepGraph("the rewriter", self._logits)
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """What compiling pays for: norms and feed-forwards; a layer as a whole would write into the cache."""
+        """What is worth compiling: norms and feed-forwards. A whole layer would write into the cache."""
         return parts_beside_attention(attending_layers(self._model))
 
     def graph_steps(self, say: Callable[[str], None]) -> None:
-        """Has the steps behind each pass's first captured as CUDA graphs; `say` hears if that fails."""
+        """Captures the steps after each pass's first as CUDA graphs from now on; `say` hears if that fails."""
         self._steps.enable(say)
 
     def plain_steps(self) -> None:
-        """Has nothing captured any more."""
+        """Captures nothing from now on."""
         self._steps.disable()
 
     def prompt_tokens(self, caption: str, rewrite: Rewrite) -> list[int]:
-        """The token ids that ask for `caption`'s rewrite, chat template and all.
+        """The token ids that ask for `caption`'s rewrite, including the chat template's.
 
-        Templates of models that think aloud are told not to: their thoughts would fill the answer. Others ignore it.
+        Templates of models that think aloud are told not to, since thoughts would fill the answer; others ignore that.
         """
         asked = [{"role": "user", "content": rewrite.prompt.replace("{caption}", caption)}]
         text = self._tokenizer.apply_chat_template(
@@ -70,9 +67,9 @@ class Rewriter:
 
     @torch.inference_mode()
     def rewrite(self, captions: Sequence[str], seeds: Sequence[int], rewrite: Rewrite) -> list[Answer]:
-        """One answer a caption, sampled with its own seed; temperature 0 takes the likeliest tokens.
+        """One answer per caption, sampled with its own seed; temperature 0 takes the likeliest tokens.
 
-        Raises whatever the model raises, torch's OutOfMemoryError among it.
+        Raises whatever the model raises, including torch's OutOfMemoryError.
         """
         prompts = [self.prompt_tokens(caption, rewrite) for caption in captions]
         answers = [Answer(None, truncated=False)] * len(prompts)
@@ -103,8 +100,8 @@ class Rewriter:
         filled = [*prompts, *[prompts[0]] * spare]
         device, room = self._model.device, -(-(width + rewrite.max_new_tokens) // _KEYS_STEP) * _KEYS_STEP
         tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in filled], device=device)
-        # One mask for all steps: tokens yet to come are hidden by their place, as those of a causal model are. Since it
-        # shows them, transformers never leaves it out for another kernel where no row of a pass is padded.
+        # One mask for all steps: it shows tokens yet to come, which are hidden by their positions as in any causal
+        # model. Since it shows them, transformers never drops it for another kernel where no row of a pass is padded.
         mask = torch.ones(len(filled), room, dtype=torch.long, device=device)
         for row, prompt in enumerate(filled):
             mask[row, : width - len(prompt)] = 0

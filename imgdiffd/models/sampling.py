@@ -1,7 +1,4 @@
-"""Choosing the next token, row by row: what the rewriter and the captioner share.
-
-It owns temperature, top-p and each row's random numbers; it does not know prompts or models.
-"""
+"""Choosing the next token: the ends of answers, each row's own random numbers, temperature and top-p."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +8,7 @@ from torch import Tensor
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids that end an answer: those of the model's generation configuration and the tokenizer's own."""
+    """The ids that end an answer: those in the model's generation configuration and the tokenizer's own."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     several = configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in (*several, tokenizer.eos_token_id) if token is not None)
@@ -26,10 +23,10 @@ def uniforms(seeds: Sequence[int], steps: int) -> Tensor:
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:
-    """A token for each row of `logits` [rows, vocabulary]: the one at `uniform` [rows] of the cumulated probability.
+    """A token for each row of `logits` [rows, vocabulary]: the one at `uniform` [rows] of the cumulative probability.
 
-    Only the likeliest tokens that together reach `top_p` take part; the likeliest always does. Temperature 0 takes the
-    likeliest. Sums are in float64: near a border, rounding must not choose.
+    Only the likeliest tokens that together reach `top_p` take part, at least one. Temperature 0 takes the likeliest.
+    Sums are in float64, so that rounding does not choose near a boundary.
     """
     if temperature == 0:
         return logits.float().argmax(-1)

@@ -1,7 +1,4 @@
-"""An SDXL checkpoint, resident: its text encoders, UNet, scheduler and autoencoder behind a few plain calls.
-
-It owns loading, precision and what the UNet is told; it does not know what is painted, edited or erased with it.
-"""
+"""An SDXL checkpoint for painter and eraser: text encoders, UNet, scheduler and autoencoder behind a few calls."""
 
 import inspect
 from collections.abc import Sequence
@@ -22,10 +19,11 @@ _UNET_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the UNet is told beside latents and time.
+    """The UNet's conditioning beside latents and time.
 
     `text` [images, tokens, width] are the encoded captions; `unguided` [1, tokens, width] is what guidance leads away
-    from, None without guidance. `rows` and `added` are both as one call takes them, the unguided half first.
+    from, None without guidance. `rows` (the text) and `added` (pooled text and sizes) are what one UNet call takes, the
+    unguided half first.
     """
 
     text: Tensor
@@ -45,7 +43,7 @@ class Sdxl:
         self._encoders = tuple(each.to(device).eval() for each in (pipeline.text_encoder, pipeline.text_encoder_2))
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.unet = pipeline.unet.to(device, memory_format=layout).eval()
-        # SDXL's own decoder overflows in half precision and says so; a mended one does not need the upcast.
+        # SDXL's own decoder overflows in half precision, and its configuration says so; a repaired one needs no upcast.
         vae = pipeline.vae.to(device).eval()
         self.vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
         self.pixels_per_latent: int = pipeline.vae_scale_factor
@@ -64,10 +62,10 @@ class Sdxl:
         vae: str | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Loads a folder or hub id in the diffusers format; safetensors only. `dtype` is the UNet's and the encoders'.
+        """Loads a folder or hub id in the diffusers format, from safetensors only, with UNet and encoders in `dtype`.
 
-        `vae` is the folder or hub id of another autoencoder to take in place of the checkpoint's own. Raises
-        BundleError with the reason where a part is missing, damaged, or not SDXL's.
+        `vae` is the folder or hub id of an autoencoder to use instead of the checkpoint's own. Raises BundleError with
+        the reason where a part is missing, damaged, or not SDXL's.
         """
         hint = "name an SDXL checkpoint in the diffusers format, with safetensors; *.fp16.* files need variant = 'fp16'"
         parts: dict[str, Any] = {}
@@ -86,7 +84,7 @@ class Sdxl:
                 **parts,
             )
         except torch.OutOfMemoryError:
-            raise  # a RuntimeError too, but no fault of the files
+            raise  # it is a RuntimeError too, but the files are not to blame
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise BundleError(one_line(error), hint=hint) from error
         if reason := _unfit(pipeline):
@@ -94,7 +92,7 @@ class Sdxl:
         return cls(pipeline, device)
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The blocks of UNet and text encoders that compiling pays for: many of few shapes."""
+        """The blocks of UNet and text encoders: many with few shapes, which is worth compiling."""
         blocks = [each for each in self.unet.modules() if type(each).__name__ in _UNET_BLOCKS]
         return blocks + [layer for encoder in self._encoders for layer in attending_layers(encoder)]
 
@@ -103,12 +101,12 @@ class Sdxl:
         step = self.pixels_per_latent
         if picture_px % step:
             raise ProfileError(
-                f"{key} is {picture_px}, which this painter cannot divide by {step}",
+                f"{key} is {picture_px}, which this checkpoint cannot divide by {step}",
                 hint=f"choose a multiple of {step}",
             )
 
     def prompt(self, captions: Sequence[str], picture_px: int, guidance_scale: float) -> Prompt:
-        """The captions, encoded, one image each. Guidance is off where the scale is at most 1.
+        """The conditioning for one image per caption. Guidance is off where the scale is at most 1.
 
         Raises InputError where a caption has more tokens than the encoders read.
         """
@@ -124,7 +122,7 @@ class Sdxl:
         return Prompt(text, unguided, rows, added, guidance_scale)
 
     def begin(self, steps: int, skipped: int = 0) -> Tensor:
-        """The timesteps of `steps` steps without the first `skipped`, the scheduler set to the first of them."""
+        """The timesteps of `steps` steps without the first `skipped`; sets the scheduler to the first that is left."""
         self.scheduler.set_timesteps(steps, device=self.device)
         first = skipped * self.scheduler.order
         if hasattr(self.scheduler, "set_begin_index"):
@@ -133,7 +131,7 @@ class Sdxl:
         return times
 
     def denoise(self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]) -> Tensor:
-        """One step: the latents at the next time. `generators`, one an image, serve schedulers that add noise."""
+        """One step: the latents at the next time. `generators`, one per image, serve schedulers that add noise."""
         guided = prompt.unguided is not None
         rows = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
         noise = self.unet(
@@ -152,7 +150,7 @@ class Sdxl:
         return denoised
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that no draw is needed."""
+        """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that nothing is drawn."""
         pixels = image.to(self.vae.device, self.vae.dtype)[None] / 127.5 - 1
         latents = self.vae.encode(pixels).latent_dist.mode()[0].float()
         mean, std = self._latent_statistics(latents)
@@ -160,7 +158,7 @@ class Sdxl:
         return scaled
 
     def decode(self, latents: Tensor) -> Tensor | None:
-        """One image's latents [channels, height, width] -> uint8 [3, height, width]; None where it is not finite.
+        """One image's latents [channels, height, width] -> uint8 [3, height, width]; None where a pixel is not finite.
 
         An image that overflows in half precision is decoded once more in fp32, and counted in `decodes_repeated`.
         """
@@ -184,7 +182,7 @@ class Sdxl:
         return pixels
 
     def _latent_statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The latents' mean and deviation, [channels, 1, 1], as configured; 0 and 1 where they are not."""
+        """The latents' configured mean and standard deviation, [channels, 1, 1]; 0 and 1 where there are none."""
         config = self.vae.config
         mean, std = (getattr(config, key, None) for key in ("latents_mean", "latents_std"))
         if mean is None or std is None:
@@ -200,7 +198,7 @@ class Sdxl:
                 count = len(tokenizer(caption).input_ids)
                 if count > limit:
                     raise InputError(
-                        f"caption {caption!r} has {count} tokens, the painter reads {limit}",
+                        f"caption {caption!r} has {count} tokens, but the painter reads only {limit}",
                         code="caption_too_long",
                         hint="lower rewrite.max_caption_tokens in the profile",
                     )
@@ -217,20 +215,20 @@ class Sdxl:
 
 
 def _unfit(pipeline: Any) -> str | None:
-    """Why this is no text-to-image SDXL: diffusers loads others of the family too, leaving parts out."""
+    """Why this is not a text-to-image SDXL; diffusers also loads others of its family, without some of the parts."""
     parts = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
     absent = [part for part in parts if getattr(pipeline, part) is None]
     if absent:
         return f"it has no {' and no '.join(absent)}: SDXL has two text encoders with a tokenizer each"
     unet, vae = pipeline.unet.config, pipeline.vae.config
     if unet.addition_embed_type != "text_time":
-        return "its UNet is not told pooled text and sizes, which SDXL's is"
+        return "its UNet does not take pooled text and sizes, which SDXL's does"
     if (unet.in_channels, unet.out_channels) != (vae.latent_channels,) * 2:
         return (
-            f"its UNet reads {unet.in_channels} channels and writes {unet.out_channels}, its autoencoder's latents "
-            f"have {vae.latent_channels}: no text-to-image checkpoint"
+            f"its UNet reads {unet.in_channels} channels and writes {unet.out_channels}, but its autoencoder's latents "
+            f"have {vae.latent_channels}: it is not a text-to-image checkpoint"
         )
     width = sum(each.config.hidden_size for each in (pipeline.text_encoder, pipeline.text_encoder_2))
     if unet.cross_attention_dim != width:
-        return f"its UNet reads texts of width {unet.cross_attention_dim}, its text encoders write {width}"
+        return f"its UNet reads texts of width {unet.cross_attention_dim}, but its text encoders write {width}"
     return None

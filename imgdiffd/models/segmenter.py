@@ -1,7 +1,6 @@
 """The segmenter: boxes of everything that looks like an object, from FastSAM or another Ultralytics checkpoint.
 
-It owns safe loading and FastSAM's rules for boxes; it keeps ultralytics off the network, the home folder and the
-working directory, and does not know what the boxes are for.
+It opens checkpoints safely, and keeps ultralytics away from the network, the home folder and the working directory.
 """
 
 import os
@@ -23,14 +22,14 @@ _MOST_BOXES = 300  # ultralytics' own default
 
 
 class UnsafeCheckpointError(Exception):
-    """The file is no Ultralytics segmentation checkpoint, or would run code of its own when opened."""
+    """The file is not an Ultralytics segmentation checkpoint, or would run code of its own when opened."""
 
 
 @contextmanager
 def quiet_ultralytics() -> Iterator[None]:
-    """Inside, ultralytics may be imported: it writes its settings to a folder that is gone afterwards.
+    """Import ultralytics inside: it then writes its settings to a folder that is deleted afterwards.
 
-    The switches are read once, at its import: no network, no installing of packages, no messages.
+    It reads its switches once, when imported: no network, no installing of packages, no messages.
     """
     switches = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
     with tempfile.TemporaryDirectory(prefix="imgdiffd-") as folder:
@@ -50,8 +49,8 @@ def quiet_ultralytics() -> Iterator[None]:
 def open_checkpoint(path: Path) -> torch.nn.Module:
     """The network of an Ultralytics `.pt` file, float32 on the CPU.
 
-    The pickle is read by torch's `weights_only` reader, which builds ultralytics' and torch's own classes and nothing
-    else. Raises UnsafeCheckpointError naming the reason where the file holds more, another network, or is damaged.
+    The pickle is read by torch's `weights_only` reader, which builds ultralytics' and torch's own classes only. Raises
+    UnsafeCheckpointError with the reason where the file holds anything else or another network, or is damaged.
     """
     with quiet_ultralytics():
         from ultralytics.cfg import DEFAULT_CFG_DICT
@@ -59,7 +58,7 @@ def open_checkpoint(path: Path) -> torch.nn.Module:
 
         try:
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-        except Exception as error:  # any type: the reader passes on whatever damaged bytes lead to
+        except Exception as error:  # any type: damaged bytes lead to nearly all
             raise UnsafeCheckpointError(_reason(error.__cause__ or error)) from error
     found = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if not isinstance(found, torch.nn.Module):
@@ -71,13 +70,13 @@ def open_checkpoint(path: Path) -> torch.nn.Module:
     network.pt_path, network.task = str(path), "segment"
     for module in network.modules():
         if isinstance(module, torch.nn.Upsample):
-            module.recompute_scale_factor = None  # not in files written by torch before 1.11
+            module.recompute_scale_factor = None  # files written by torch before 1.11 lack it
     ready: torch.nn.Module = network.float().eval()
     return ready
 
 
 def _reason(error: BaseException) -> str:
-    """The line that names what the reader refused, without torch's advice to read the file unsafely."""
+    """The line of `error` that names what the reader refused, without torch's advice to read the file unsafely."""
     lines = str(error).splitlines() or [type(error).__name__]
     naming = [line.strip() for line in lines if " GLOBAL " in line]
     return (naming or lines)[0].partition(" Please use ")[0][:300]
@@ -86,7 +85,7 @@ def _reason(error: BaseException) -> str:
 class Segmenter:
     """An Ultralytics segmentation network, run one image at a time, so that no result depends on batch mates.
 
-    (Its suppression of overlaps also stops early, losing the boxes of later images, where a batch takes long.)
+    (Its suppression of overlaps also has a time limit per batch, after which later images lose their boxes.)
     """
 
     def __init__(self, network: torch.nn.Module, device: torch.device, border_px: int) -> None:
@@ -97,21 +96,21 @@ class Segmenter:
 
         settings = {"task": "segment", "mode": "predict", "max_det": _MOST_BOXES, "rect": True}
         self._predictor = SegmentationPredictor(overrides={**settings, "save": False, "verbose": False})
-        # What its `setup_model` does, but for `select_device`, which changes torch's threads and current device.
+        # What `setup_model` does, except `select_device`, which would change torch's threads and current device.
         self._predictor.model = AutoBackend(network, device=device, fp16=device.type == "cuda", verbose=False).eval()
         self._predictor.device = device
 
     def boxes(self, images: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
         """Each image's boxes, the surest first, in whole pixels, clamped to the canvas, none empty.
 
-        Images are uint8 [3, H, W] RGB. Sides near the border move onto it and boxes that cover the image become
-        it, as FastSAM has it.
+        Images are uint8 [3, H, W] RGB. As in FastSAM, sides near the border are moved onto it, and boxes that nearly
+        cover the image are made to cover it.
         """
         self._set(locate, masks=False)
         return [[box for _, box in self._whole(self._found(image), image)] for image in images]
 
     def masks(self, images: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
-        """As `boxes`, each with its mask: bool [H, W] on the CPU, nothing outside the box, some pixel inside it.
+        """As `boxes`, each with its mask: bool [H, W] on the CPU, true only inside the box and somewhere in it.
 
         An image in which nothing is found has an empty list.
         """
@@ -121,7 +120,7 @@ class Segmenter:
     def _set(self, sizes: Locate | Removal, *, masks: bool) -> None:
         chosen = self._predictor.args
         chosen.imgsz, chosen.conf, chosen.iou = sizes.segment_px, sizes.segment_confidence, sizes.segment_iou
-        chosen.retina_masks = masks  # in the image's own pixels: dear, and the boxes do not need it
+        chosen.retina_masks = masks  # in the image's own pixels: costly, and boxes do not need it
 
     def _masks_of(self, image: Tensor) -> list[tuple[Box, Tensor]]:
         found = self._found(image)
@@ -136,12 +135,12 @@ class Segmenter:
         return masks
 
     def _found(self, image: Tensor) -> Any:
-        """Ultralytics' results of one image."""
+        """Ultralytics' results for one image."""
         bgr = np.ascontiguousarray(image.flip(0).permute(1, 2, 0).cpu().numpy())
         return self._predictor([bgr])[0]
 
     def _whole(self, results: Any, image: Tensor) -> list[tuple[int, Box]]:
-        """The boxes in whole pixels by FastSAM's rules, each with its index in the results; no empty ones."""
+        """The boxes that are not empty, in whole pixels by FastSAM's rules, each with its index in the results."""
         found = results.boxes.xyxy.float().cpu()
         height, width = image.shape[1:]
         edges = torch.tensor([width, height, width, height], dtype=torch.float32)

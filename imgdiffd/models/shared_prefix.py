@@ -1,7 +1,4 @@
-"""Decoding many questions about an image from one copy of the image's keys and values.
-
-It owns the cache, the masks and the positions of a pass of fixed shape; it does not know words or images.
-"""
+"""Decoding many questions about an image from one copy of the image's keys and values, in passes of fixed shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +14,12 @@ from transformers.masking_utils import sdpa_mask
 from imgdiffd.kernels.grouped_attention import grouped_attention
 
 _ATTENTION = "imgdiffd_shared_prefix"
-_KEYS_STEP = 16  # keys are a multiple of this, for which CUDA's fused kernels take a mask as it lies
+_KEYS_STEP = 16  # the number of keys is a multiple of this: CUDA's fused kernels then take a mask without copying it
 
 
 @dataclass(frozen=True, slots=True)
 class PassShape:
-    """`images` rows of `prefix` tokens; beside each, `slots` questions of `width` tokens and `new_tokens` to say."""
+    """`images` rows of `prefix` tokens, each with `slots` questions of `width` tokens and answers of `new_tokens`."""
 
     images: int
     slots: int
@@ -32,15 +29,17 @@ class PassShape:
 
     @property
     def keys(self) -> int:
-        """How many keys a row holds: its prefix once, and each slot's question and answer."""
-        needed = self.prefix + self.slots * (self.width + self.new_tokens - 1)  # the last answer is not read again
+        """How many keys a row holds: its prefix once, and every slot's question and answer."""
+        needed = self.prefix + self.slots * (
+            self.width + self.new_tokens - 1
+        )  # an answer's last token is not read again
         return -(-needed // _KEYS_STEP) * _KEYS_STEP
 
 
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """transformers' own fused attention, but for masked calls: those go without repeating key heads."""
+    """transformers' own fused attention, except that masked calls do not repeat key heads."""
     if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1:
         plain: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return plain
@@ -53,14 +52,14 @@ AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
 
 def let_share(model: Any) -> str:
-    """Makes `model`'s text layers attend through this module; empty, or why they cannot share a prefix."""
+    """Makes `model`'s text layers attend through this module; returns why they cannot share a prefix, or nothing."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = None if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None)
     if kinds != {"full_attention"} or (window is not None and window < config.max_position_embeddings):
         return "its layers do not all attend to the whole context"
     if config is model.config:
-        return "its text layers cannot be told from those that see"
+        return "its text layers cannot be told from its vision layers"
     if config._attn_implementation not in ("sdpa", _ATTENTION):
         return f"its attention is {config._attn_implementation} instead of torch's fused one"
     model.set_attn_implementation({"text_config": _ATTENTION})
@@ -77,7 +76,7 @@ def let_go(model: Any) -> None:
 
 @dataclass(slots=True)
 class _Place:
-    """Where the next keys and values go: into the prefix of row `reading`, or, where that is None, to `here` in all."""
+    """Where the next keys and values go: into the prefix of row `reading`, or if it is None, to `here` in all rows."""
 
     shape: PassShape
     reading: int | None
@@ -95,7 +94,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers has no type
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         shape = self._place.shape
-        # Zeros: unwritten keys are masked, but a masked NaN among the values would still spread.
+        # Zeros, because a NaN among values that are not written yet would spread in spite of the mask.
         self.keys, self.values = (
             each.new_zeros(shape.images, each.shape[1], shape.keys, each.shape[3])
             for each in (key_states, value_states)
@@ -128,8 +127,8 @@ class SharedPass:
     """Up to `shape.images` images, read one by one, then asked `shape.slots` questions each, side by side.
 
     An image's row of keys is [its prefix | the slots' questions, one after the other | the slots' first new tokens |
-    their second | …]; a slot sees the prefix and its own, under positions that go on from the prefix. Every tensor of a
-    pass has its full size from the start: `step` is the same computation on the same tensors each time.
+    their second | …]. A slot sees the prefix and its own keys, at positions that continue from the prefix. Every tensor
+    of a pass has its full size from the start, so `step` is the same computation on the same tensors each time.
     """
 
     def __init__(self, model: Any, shape: PassShape) -> None:
@@ -138,24 +137,24 @@ class SharedPass:
         self._here = torch.zeros(shape.slots, dtype=torch.long, device=device)  # where a step's keys go
         self._place = _Place(shape, None, self._here)
         self.cache = Cache(layer_class_to_replicate=lambda: _Layer(self._place))
-        self._next = torch.full((shape.images, 1), shape.prefix, device=device)  # position behind each prefix
+        self._next = torch.full((shape.images, 1), shape.prefix, device=device)  # the position after each prefix
         self._positions = torch.zeros(shape.images, shape.slots, dtype=torch.long, device=device)
         self._mask = torch.zeros(shape.images, 1, shape.slots, shape.keys, dtype=torch.bool, device=device)
         self._own = torch.eye(shape.slots, dtype=torch.bool, device=device).expand(shape.images, 1, -1, -1)
 
     def read(self, row: int, inputs: Mapping[str, Tensor]) -> None:
-        """Fills `row` with the prefix `inputs`, of `shape.prefix` tokens; the only pass over the image."""
+        """Fills `row` with the prefix `inputs` of `shape.prefix` tokens: the only pass over the image."""
         self._place.reading = row
         self._model(**inputs, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self._place.reading = None
-        # Models with positions in two dimensions count on from the image's sides, not from its number of tokens.
+        # Models with two-dimensional positions continue from the image's sides, not from its number of tokens.
         delta = getattr(getattr(self._model, "model", self._model), "rope_deltas", None)
         self._next[row] = self._shape.prefix if delta is None else self._shape.prefix + delta.reshape(-1)[0]
 
     def begin(self, questions: Sequence[Sequence[list[int]]]) -> Tensor:
-        """Logits of each slot's first new token, [images, slots, vocabulary]; forgets what was asked before.
+        """The logits of each slot's first new token, [images, slots, vocabulary]; forgets earlier questions.
 
-        `questions` are token ids, `shape.slots` for each of `shape.images` rows, each 1 to `shape.width` long.
+        `questions` are `shape.slots` lists of 1 to `shape.width` token ids for each of `shape.images` rows.
         """
         shape, device = self._shape, self._model.device
         pads = torch.tensor([[shape.width - len(tokens) for tokens in row] for row in questions], device=device)
@@ -180,7 +179,7 @@ class SharedPass:
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits behind `tokens` [images, slots], each slot's newest; [images, slots, vocabulary]."""
+        """The logits after `tokens` [images, slots], each slot's newest: [images, slots, vocabulary]."""
         self._mask.index_copy_(3, self._here, self._own)
         logits = self._forward(tokens, self._positions, self._mask, 0)
         self._positions += 1
@@ -188,7 +187,7 @@ class SharedPass:
         return logits
 
     def _question_mask(self, real: Tensor) -> Tensor:
-        """[images, 1, slots · width, keys]: the prefix, and what stands before a token in its own slot."""
+        """[images, 1, slots · width, keys]: a token sees the prefix and what comes before it in its own slot."""
         shape, device = self._shape, real.device
         mask = torch.zeros(shape.images, shape.slots, shape.width, shape.keys, dtype=torch.bool, device=device)
         mask[..., : shape.prefix] = True

@@ -1,7 +1,4 @@
-"""Where a role's files come from and how they are read: folders, precision, safetensors only, quietly.
-
-It owns formats and what a missing or damaged file is called; it does not know which role needs what.
-"""
+"""Where a role's files are and how they are read: folders, precision, safetensors unless allowed otherwise, quietly."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,9 +17,9 @@ T = TypeVar("T")
 
 
 def silence() -> None:
-    """Turns off the libraries' bars, advice and chatter, and the network, which loading does not need.
+    """Turns off the libraries' progress bars, advice and chatter, and the network, which loading does not need.
 
-    A worker's stderr is for what went wrong.
+    A worker's stderr is for errors.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "true"  # else transformers asks a public service to convert pickles
     import diffusers
@@ -35,11 +32,11 @@ def silence() -> None:
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     disable_progress_bars()
-    constants.HF_HUB_OFFLINE = True  # read from the environment when first imported, which is past
+    constants.HF_HUB_OFFLINE = True  # the environment is too late: it was read at the first import
 
 
 def refuse_damaged(bundle: Bundle, roles: Sequence[Role]) -> None:
-    """Raises BundleError naming the first file of `roles` that is missing or damaged, and what brings it back."""
+    """Raises BundleError naming the first file of `roles` that is missing or damaged, and how to restore it."""
     found = [each for each in hub.presences(bundle, roles) if each.problems]
     if found:
         count = sum(len(each.problems) for each in found)
@@ -50,9 +47,9 @@ def refuse_damaged(bundle: Bundle, roles: Sequence[Role]) -> None:
 
 
 def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
-    """`load()`, its complaints about files and models turned into a BundleError of one line.
+    """`load()`, with its errors about files and models turned into a BundleError of one line.
 
-    A model refuses what does not fit it with the reason alone; here that gets the names of bundle, role and source.
+    A model's own error gives the reason alone; here it gets the names of bundle, role and source.
     """
     whose = f"bundle {bundle.name}: "
     try:
@@ -63,11 +60,11 @@ def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
         if error.message.startswith(whose):
             raise
         raise BundleError(f"{whose}{role}: {bundle.model(role).source}: {error.message}", hint=error.hint) from error
-    except Exception as error:  # the libraries raise nearly every type on a damaged file
-        if "trust_remote_code" in str(error):  # what the library asks to be told is never told
+    except Exception as error:  # the libraries raise nearly any type on a damaged file
+        if "trust_remote_code" in str(error):  # the library asks for this permission, which it never gets
             raise BundleError(
                 f"{whose}{role}: {bundle.model(role).source}: its classes are code of its own, which is never run",
-                hint="name a checkpoint whose classes transformers has itself; of InternVL, those are called -hf",
+                hint="name a checkpoint whose classes transformers has itself (for InternVL, one named *-hf)",
             ) from error
         raise BundleError(
             f"{whose}{role}: {bundle.model(role).source}: {one_line(error)}", hint=hub.remedy(bundle, role)
@@ -75,11 +72,11 @@ def named(bundle: Bundle, role: Role, load: Callable[[], T]) -> T:
 
 
 def one_line(error: Exception) -> str:
-    """What `error` says, its line breaks and the end of a very long text left out."""
+    """The message of `error` without line breaks, cut after 400 characters; its type where it has no message."""
     return " ".join(str(error).split())[:400] or type(error).__name__
 
 
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # what every `from_pretrained` is told
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # for every `from_pretrained`
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -89,7 +86,7 @@ def dtype_for(device: torch.device, precision: bundles.Precision = "auto") -> to
 
 
 def folder_of(bundle: Bundle, role: Role) -> Path:
-    """Where the files of `role` are, a hub id's in the local cache. Raises BundleError where it is not there."""
+    """The folder with the files of `role`; a hub id's is in the local cache. Raises BundleError where there is none."""
     model = bundle.model(role)
     folder = hub.folder_of(bundle, model)
     if folder is None:
@@ -128,22 +125,39 @@ _KINDS = {
 
 
 def refuse_other_kinds(bundle: Bundle, role: Role, auto: Any) -> None:
-    """Raises BundleError where the configuration of `role` is of no kind that the class `auto` builds."""
+    """Raises BundleError where the class `auto` does not build models with the configuration of `role`."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder_of(bundle, role), **LOCAL)
-    kinds = getattr(auto, "_model_mapping", None)  # an auto class builds many, keyed by their configurations
+    kinds = getattr(auto, "_model_mapping", None)  # an auto class builds many kinds, keyed by their configurations
     if not (isinstance(config, auto.config_class) if kinds is None else type(config) in kinds):
         raise BundleError(f"it is of type {config.model_type}", hint=f"name {_KINDS[auto.__name__]}")
 
 
 def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
-    """A tokenizer or processor of class `auto`."""
+    """The tokenizer or processor of `role`, built by the class `auto`."""
     return auto.from_pretrained(folder_of(bundle, role), **LOCAL)
 
 
+def chat_tokenizer(bundle: Bundle) -> Any:
+    """The rewriter's tokenizer. Raises BundleError where it has no chat template or one that does not work."""
+    from transformers import AutoTokenizer
+
+    tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
+    hint = f"set chat_template under [rewriter] in {bundle.path}"
+    if bundle.rewriter.chat_template is not None:
+        tokenizer.chat_template = bundle.rewriter.chat_template
+    if not tokenizer.chat_template:
+        raise BundleError("its tokenizer has no chat template", hint=hint)
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
+    except Exception as error:  # templates raise what they like
+        raise BundleError(f"its chat template refuses a user's message: {one_line(error)}", hint=hint) from error
+    return tokenizer
+
+
 def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
-    """The folder of a Stable Diffusion XL pipeline, and what `Sdxl.load` takes beside it."""
+    """The folder of a Stable Diffusion XL pipeline, and the other arguments of `Sdxl.load`."""
     model = bundle.model(role)
     assert isinstance(model, bundles.SdxlSpec)
     vae = hub.vae_folder_of(bundle, model)

@@ -1,7 +1,6 @@
-"""The stages: one verb a file, each a function from models, profile and a batch of inputs to a batch of outputs.
+"""The stages, one verb per file: each a function from models, profile and a batch of inputs to a batch of outputs.
 
-They own what is asked of which model and in what order; they do not know states, devices or thresholds' meaning beyond
-`method.filters`. A stage draws no randomness but from `pipeline.seed_of`, and its results do not depend on mates.
+A stage takes all randomness from `pipeline.seed_of`, and its results do not depend on batch mates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,7 @@ _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyTyp
 def run(
     stage: Stage, models: Models, profile: Profile, inputs: Sequence[StageInput], images: Images
 ) -> tuple[StageOutput, ...]:
-    """One output per input, in order. Raises StageError on another stage's input, else whatever the stage raises."""
+    """One output per input, in order. Raises StageError for another stage's input, and whatever the stage raises."""
     strangers = [entry.item for entry in inputs if entry.kind != stage.value]
     if strangers:
         raise StageError(f"items {strangers} came with another stage's input", stage=stage, items=strangers)

@@ -1,7 +1,4 @@
-"""compare: a pair's images → how alike they are as wholes (IS; paper, section 3.1).
-
-It owns one score; the band that passes is the profile's.
-"""
+"""compare: a pair's images → how alike they are as wholes (IS; paper, section 3.1)."""
 
 from collections.abc import Sequence
 

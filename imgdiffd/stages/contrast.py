@@ -1,7 +1,4 @@
-"""contrast: a region's two descriptions → the difference caption, asked of the joined image (paper, section 3.4).
-
-It owns what the captioner sees and reads; which side is left was decided before, in `imgdiffd.method.filters`.
-"""
+"""contrast: a region's two descriptions → the difference caption, asked of the joined image (paper, section 3.4)."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +13,7 @@ from imgdiffd.stages.images import Images
 def contrast(
     models: Models, profile: Profile, inputs: Sequence[ContrastInput], images: Images
 ) -> tuple[ContrastOutput, ...]:
-    """Show each region's pair, boxes burnt in as in the sample, and ask for the difference."""
+    """Show each region's joined pair, with the sample's boxes drawn in, and ask for the difference."""
     shown, asked = [], []
     bar_px = profile.contrast.bar_px
     for entry in inputs:
@@ -34,8 +31,8 @@ def contrast(
 
 
 def question(contrast: Contrast, region: ContrastRegion) -> str:
-    """The prompt, each description named by the side that its image stands on."""
+    """The prompt, with each description in the place of its image's side."""
     left, right = (region.text1, region.text2) if region.left == 1 else (region.text2, region.text1)
     texts = {"{left}": left, "{right}": right}
-    # In one pass, since a description may itself hold braces.
+    # In one pass, since a description may itself contain {left} or {right}.
     return re.sub(r"\{left\}|\{right\}", lambda found: texts[found[0]], contrast.prompt)

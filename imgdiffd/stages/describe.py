@@ -1,7 +1,4 @@
-"""describe: a pair's regions → what each image shows there, and how well the texts fit (paper, section 3.3).
-
-It owns the question and the order of the checks; which descriptions pass is decided in `imgdiffd.method.filters`.
-"""
+"""describe: a pair's regions → what each image shows there, and how well the texts fit (paper, section 3.3)."""
 
 from collections.abc import Sequence
 
@@ -27,9 +24,9 @@ from imgdiffd.stages.scores import cosines, put
 def describe(
     models: Models, profile: Profile, inputs: Sequence[DescribeInput], images: Images
 ) -> tuple[DescribeOutput, ...]:
-    """Ask about every region of both whole images, then score text against text, then text against crop.
+    """Ask about every region in both whole images, then score text against text, then each text against its crop.
 
-    Text scores exist where both texts say something; crop scores where the texts also differ enough.
+    Text scores exist where neither text is empty, crop scores where the texts also differ enough.
     """
     pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
     questions = [
@@ -55,14 +52,14 @@ def describe(
 
 
 def question(describe: Describe, box: Box, width: int, height: int) -> str:
-    """The prompt for a region: the ungrown box as fractions of the image, two decimals, four characters."""
+    """The prompt for a region: the box before it is grown, as fractions of the image with two decimals."""
     x1, y1, x2, y2 = box
     fractions = (x1 / width, y1 / height, x2 / width, y2 / height)
     return describe.prompt.replace("{box}", f"[{', '.join(f'{fraction:.2f}' for fraction in fractions)}]")
 
 
 def _text_scores(models: Models, texts: Sequence[Sequence[tuple[str, str]]]) -> list[list[Scores]]:
-    """One dictionary per region of every pair, all texts embedded in one call."""
+    """The scores so far of every region of every pair, all texts embedded in one call."""
     scores: list[list[Scores]] = [[{} for _ in said] for said in texts]
     spoken = [
         (values, pair)
@@ -85,7 +82,7 @@ def _put_matches(
     texts: Sequence[tuple[str, str]],
     scores: Sequence[Scores],
 ) -> None:
-    """BLIP's score of each grown crop with its own text, where the texts differ enough for it to matter."""
+    """Adds BLIP's score of each grown crop with its own text, where the texts differ enough for it to matter."""
     chosen = [index for index, values in enumerate(scores) if judge_texts(values, describe).passed]
     if not chosen:
         return

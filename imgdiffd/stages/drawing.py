@@ -1,7 +1,4 @@
-"""Boxes on images: growing and clamping them, burning them in red, joining a pair with a bar (paper, section 3.4).
-
-It owns that geometry, shared by what the captioner sees and what a sample shows; it does not know models or files.
-"""
+"""Red boxes on images, and pairs joined by a bar (paper, section 3.4), as the captioner and samples show them."""
 
 import math
 
@@ -15,31 +12,31 @@ RED = (255, 0, 0)
 
 
 def clamped(box: Box, width: int, height: int) -> Box:
-    """The part of `box` that lies on the canvas; of one that lies beside it, nothing: a box without an area."""
+    """The part of `box` that lies on the canvas: a box without area where it lies beside it."""
     x1, y1, x2, y2 = box
     return min(max(x1, 0), width), min(max(y1, 0), height), min(max(x2, 0), width), min(max(y2, 0), height)
 
 
 def grown(box: Box, px: int, width: int, height: int) -> Box:
-    """`box` with `px` more on every side, as far as the canvas reaches."""
+    """`box`, larger by `px` pixels on every side, as far as the canvas reaches."""
     x1, y1, x2, y2 = box
     return clamped((x1 - px, y1 - px, x2 + px, y2 + px), width, height)
 
 
 def joined_width(width: int, bar_px: int) -> int:
-    """Width of a pair of images side by side."""
+    """The width of a joined pair of images of `width`."""
     return 2 * width + bar_px
 
 
 def line_width(render: Render, width: int) -> int:
-    """Pixels of a box's line in a joined image of `width`: one pixel survives the squeeze to `view_px`."""
+    """The width of a box's line in a joined image of `width`: at least a pixel of it survives scaling to `view_px`."""
     return max(render.line_px, math.ceil(width / render.view_px) if render.view_px else 0)
 
 
 def with_box(image: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
     """A copy of `image` (uint8 [3, H, W]) with the grown, clamped box in red, its line inside the box.
 
-    `bar_px` is the bar of the joined image, on whose width the line's depends.
+    The line's width depends on that of the joined image, and so on its bar of `bar_px`.
     """
     height, width = image.shape[1:]
     x1, y1, x2, y2 = grown(box, render.grow_px, width, height)
@@ -54,6 +51,6 @@ def with_box(image: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
 
 
 def joined(left: Tensor, right: Tensor, bar_px: int) -> Tensor:
-    """Both images side by side, a black bar of `bar_px` between: [3, H, 2·W + bar_px]."""
+    """Both images side by side with a black bar of `bar_px` between them: [3, H, 2·W + bar_px]."""
     bar = torch.zeros((3, left.shape[1], bar_px), dtype=torch.uint8, device=left.device)
     return torch.cat((left, bar, right), dim=2)

@@ -1,7 +1,4 @@
-"""erase: a pair → each image without the objects that only it holds, one image an object (paper, section 16).
-
-It owns which masks are filled with which seed; which boxes hold an object is decided in `imgdiffd.method.removal`.
-"""
+"""erase: a pair → its images without the objects that only one has, one image per object (paper, section 16)."""
 
 from collections.abc import Sequence
 
@@ -23,7 +20,7 @@ from imgdiffd.stages.scores import cosines, put
 def erase(models: Models, profile: Profile, inputs: Sequence[EraseInput], images: Images) -> tuple[EraseOutput, ...]:
     """Find the objects of every pair, erase each alone, and write the new images; they are durable on return.
 
-    An image without masks yields nothing, and costs its pair and its mates nothing.
+    An image without masks yields nothing; its pair and its batch mates are unaffected.
     """
     removal = profile.removal
     pairs = [
@@ -68,7 +65,7 @@ def _found(image: int, box: Box, cosine: float) -> FoundBox:
 
 
 def at_removal_size(image: Tensor, picture_px: int) -> Tensor:
-    """`image` (uint8 [3, H, W]) at `picture_px` squared, resized as Pillow does it where it is not that already."""
+    """`image` (uint8 [3, H, W]) at `picture_px` squared; resized as Pillow does where it has another size."""
     height, width = image.shape[1:]
     if (height, width) == (picture_px, picture_px):
         return image

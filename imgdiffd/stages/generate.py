@@ -1,7 +1,4 @@
-"""generate: two captions → two images from the same noise, by Prompt-to-Prompt (paper, section 3.1).
-
-It owns the pair's seed and where its images go; how they are painted is the painter's matter.
-"""
+"""generate: two captions → two images from the same noise, by Prompt-to-Prompt (paper, section 3.1)."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""The images that stages work on: read from the image folder, written to it, the recent ones kept on the device.
-
-It owns the cache and the PNG format; it does not know what is in an image or which row names it.
-"""
+"""The images that stages work on: read from and written to the image folder, the recent ones kept on the device."""
 
 import io
 from collections import OrderedDict
@@ -21,7 +18,7 @@ KEPT_BYTES = 512 * 1024 * 1024
 
 
 class Images:
-    """Images are uint8 tensors [3, H, W], RGB, on `device`; whoever gets one must not write into it.
+    """Images are uint8 tensors [3, H, W], RGB, on `device`; callers must not write into them.
 
     At most `kept_images` and `kept_bytes` of the most recently used stay on the device, so that an item's next stage
     on the same device reads no file.
@@ -47,7 +44,7 @@ class Images:
         return image
 
     def read_pair(self, image1: str, image2: str) -> tuple[Tensor, Tensor]:
-        """Both images of a pair. Raises StageError also where their sizes differ: a box means the same in both."""
+        """Both images of a pair. Also raises StageError where their sizes differ: a box must mean the same in both."""
         first, second = self.read(image1), self.read(image2)
         if first.shape != second.shape:
             sizes = " and ".join(f"{p.shape[2]}x{p.shape[1]}" for p in (first, second))

@@ -1,7 +1,4 @@
-"""inspect: an erasure → what was there, how well that fits the original and the erased crop, and the finished sample.
-
-It owns what is asked of which image and what a sample shows; which erasures hold is decided in `method.removal`.
-"""
+"""inspect: an erasure → what was there, how well that fits the original's and the erased crop, and the sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,7 +19,7 @@ from imgdiffd.stages.scores import put
 def inspect_pairs(
     models: Models, profile: Profile, inputs: Sequence[InspectInput], images: Images
 ) -> tuple[InspectOutput, ...]:
-    """`inspect` everything erased of every pair, and `finish` what holds, in one go: the images are at hand."""
+    """`inspect` every erasure of every pair, then `finish` those that pass while their images are still at hand."""
     inspections = inspect(models, profile, [erasure for entry in inputs for erasure in entry.erasures], images)
     finished = {_object(sample.erasure): sample for sample in finish(profile, inspections, images)}
     told: Iterator[Inspection] = iter(inspections)
@@ -44,7 +41,7 @@ def _inspected(inspection: Inspection, finished: Mapping[tuple[int, int, int], R
 def inspect(models: Models, profile: Profile, erasures: Sequence[Erasure], images: Images) -> tuple[Inspection, ...]:
     """Describe each box in the original, then score that text against the original's crop and the erased one's.
 
-    The captioner sees the whole original and the box in 0–1; an empty description has no scores.
+    The captioner sees the whole original and gets the box in 0–1; an empty description has no scores.
     """
     if not erasures:
         return ()
@@ -63,7 +60,7 @@ def inspect(models: Models, profile: Profile, erasures: Sequence[Erasure], image
 
 
 def finish(profile: Profile, inspections: Sequence[Inspection], images: Images) -> tuple[RemovalSample, ...]:
-    """The samples of the erasures that hold; their images, red boxes burnt in, are durable on return."""
+    """The samples of the erasures that pass; their images, with red boxes drawn in, are durable on return."""
     render = profile.render.model_copy(update={"grow_px": profile.removal.grow_px})
     samples = []
     boxed: dict[str, Tensor] = {}

@@ -1,8 +1,4 @@
-"""locate: a pair → every box that the segmenter found in either image, with its raw scores (paper, section 3.2).
-
-It owns which crop is compared with what, and which comparisons are not worth their cost; which boxes pass is decided
-in `imgdiffd.method.filters`.
-"""
+"""locate: a pair → every box that the segmenter found in either image, with its raw scores (paper, section 3.2)."""
 
 from collections.abc import Sequence
 
@@ -22,7 +18,7 @@ Pair = tuple[Tensor, Tensor]
 def locate(models: Models, profile: Profile, inputs: Sequence[LocateInput], images: Images) -> tuple[LocateOutput, ...]:
     """Segment both images of every pair and score their boxes.
 
-    A box that is degenerate or fails the size limits stays a candidate without scores; it costs its pair nothing.
+    A box without area or outside the size limits stays a candidate without scores; its pair is unaffected.
     """
     pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
     found = models.need_segmenter.boxes([image for pair in pairs for image in pair], profile.locate)
@@ -37,7 +33,7 @@ def locate(models: Models, profile: Profile, inputs: Sequence[LocateInput], imag
 
 
 def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxes: Sequence[Box]) -> dict[Box, Scores]:
-    """Scores by box; a box that both images have is scored once, since it means the same two crops."""
+    """The scores of each box; a box found in both images is scored once, since it means the same two crops."""
     height, width = pair[0].shape[1:]
     scores: dict[Box, Scores] = {box: {} for box in boxes}
     sized = [box for box in scores if judge_area(box, width, height, locate).passed]
@@ -47,10 +43,9 @@ def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxe
     alike = cosines(clip.embed_crops(pair[0], sized), clip.embed_crops(pair[1], sized))
     for box, cosine in zip(sized, alike, strict=True):
         put(scores[box], CLIP_IMAGE_COSINE, cosine)
-    # BLIP is dozens of times dearer than CLIP: a box that CLIP has already refused is not shown to it.
+    # BLIP costs dozens of times as much as CLIP: it does not see boxes that CLIP's score has already ruled out.
     differing = [box for box in sized if judge_crops(scores[box], locate).passed]
-    # Whichever image a box was found in, image 1's crop is held against caption 1's nouns, image 2's against
-    # caption 2's.
+    # Whichever image a box was found in, image 1's crop is matched with caption 1's nouns, image 2's with caption 2's.
     for side, image, nouns in ((1, pair[0], entry.nouns1), (2, pair[1], entry.nouns2)):
         for box, score in zip(differing, _noun_scores(models, locate, image, differing, nouns), strict=True):
             put(scores[box], noun_key(locate.noun_kind, side), score)
@@ -60,7 +55,7 @@ def _scores(models: Models, locate: Locate, entry: LocateInput, pair: Pair, boxe
 def _noun_scores(
     models: Models, locate: Locate, image: Tensor, boxes: Sequence[Box], nouns: Sequence[str]
 ) -> list[float | None]:
-    """The best noun's score for each box; None for all where no noun changed on this side."""
+    """The best noun's score for each box; None for all boxes where no noun changed on this side."""
     if not nouns or not boxes:
         return [None] * len(boxes)
     pairs = [(box, noun) for box in boxes for noun in nouns]

@@ -1,7 +1,4 @@
-"""render: a region → the sample's left and right image, red boxes burnt in (paper, section 3.4).
-
-It owns which files a sample consists of; the drawing is `drawing`'s.
-"""
+"""render: a region → the sample's left and right image, with red boxes drawn in (paper, section 3.4)."""
 
 from collections.abc import Sequence
 

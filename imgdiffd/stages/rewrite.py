@@ -1,7 +1,4 @@
-"""rewrite: caption → the same caption with one object replaced, as the LLM puts it (paper, section 3.1).
-
-It owns seeds and token counts; whether an answer is any good is decided in `imgdiffd.method.rewriting`.
-"""
+"""rewrite: caption → the LLM's version of it, with one object replaced (paper, section 3.1)."""
 
 from collections.abc import Sequence
 
@@ -16,7 +13,7 @@ from imgdiffd.stages.images import Images
 def rewrite(
     models: Models, profile: Profile, inputs: Sequence[RewriteInput], images: Images
 ) -> tuple[RewriteOutput, ...]:
-    """Ask for every caption that the painter can read; one with too many tokens gets no answer and costs no call."""
+    """Ask about every caption that the painter can read; one with too many tokens gets no answer."""
     tokens = [_count(models, entry.caption) for entry in inputs]
     seeds = [seed_of(profile.seed, entry.caption, entry.attempt, Stage.REWRITE) for entry in inputs]
     asked = [index for index, count in enumerate(tokens) if count <= profile.rewrite.max_caption_tokens]
@@ -41,5 +38,5 @@ def rewrite(
 
 
 def _count(models: Models, text: str) -> int:
-    """Tokens of the painter's CLIP tokenizer, both end marks included, nothing cut off."""
+    """The tokens of `text` in the painter's CLIP tokenizer, with both end marks and nothing cut off."""
     return len(models.tokenizer(text, truncation=False)["input_ids"])

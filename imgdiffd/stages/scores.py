@@ -1,7 +1,4 @@
-"""Raw scores out of model outputs: cosines of unit vectors, and the rule that what is not a number is not stored.
-
-It owns nothing but that arithmetic; it does not know thresholds.
-"""
+"""Raw scores from model outputs: cosines of unit vectors, and the rule that only finite scores are stored."""
 
 import math
 
@@ -11,19 +8,19 @@ from imgdiffd.method.messages import Scores
 
 
 def cosines(first: Tensor, second: Tensor) -> list[float]:
-    """Row by row, of two [n, d] tensors of unit vectors.
+    """The cosine of each pair of rows of two [n, d] tensors of unit vectors.
 
-    One product a row: a sum over a batch is ordered by the batch's shape, and mates must not move a last digit.
+    One product per row: the order of a batched sum depends on the batch's shape, and mates must not change a digit.
     """
     return [float(row1 @ row2) for row1, row2 in zip(first.double().cpu(), second.double().cpu(), strict=True)]
 
 
 def put(scores: Scores, key: str, value: float | None) -> None:
-    """Store a finite score. Any other stays missing, which no filter counts as "keep"."""
+    """Store `value` if it is finite. Otherwise the score stays missing, and a missing score never passes a filter."""
     if value is not None and math.isfinite(value):
         scores[key] = value
 
 
 def best(values: list[float]) -> float | None:
-    """The largest finite value; None where there is none."""
+    """The largest finite value; None without any."""
     return max((value for value in values if math.isfinite(value)), default=None)

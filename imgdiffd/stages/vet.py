@@ -1,7 +1,4 @@
-"""vet: a pair's images → whether they look natural to the judge (the authors' scripts; not in the paper).
-
-It owns what the judge sees and is asked; what its answer and score lead to is decided in `imgdiffd.method.filters`.
-"""
+"""vet: a pair's images → whether they look natural to the judge (from the authors' scripts; not in the paper)."""
 
 from collections.abc import Sequence
 

@@ -1,11 +1,11 @@
 """Bringing an older database up to date: a backup first, then every step in one transaction."""
 
 import logging
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from imgdiffd import durable
 from imgdiffd.errors import StoreError
 
 _log = logging.getLogger(__name__)
@@ -215,16 +215,6 @@ def _back_up(connection: sqlite3.Connection, target: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
             if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged: {found}")
-        _sync(partial)
-        partial.replace(target)
-        _sync(target.parent)
+        durable.move(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

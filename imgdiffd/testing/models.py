@@ -1,6 +1,6 @@
-"""Models without weights: each looks at colours and words, so a test can foretell every score.
+"""Models without weights: each looks at colours and words, so that a test can predict every score.
 
-They own nothing but that arithmetic and a record of what they were asked; they do not know stages.
+Each records what it was asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,20 +43,20 @@ class FakeTokenizer:
 
 
 class FakeRewriter:
-    """Answers with `answer` of the caption; `asked` records captions and seeds."""
+    """Answers with `answer(caption)`; `asked` records captions and seeds."""
 
     def __init__(self, answer: Callable[[str], Answer]) -> None:
         self._answer = answer
         self.asked: list[tuple[str, int]] = []
 
     def rewrite(self, captions: Sequence[str], seeds: Sequence[int], rewrite: Rewrite) -> list[Answer]:
-        """One answer a caption."""
+        """One answer per caption."""
         self.asked += zip(captions, seeds, strict=True)
         return [self._answer(caption) for caption in captions]
 
 
 class FakePainter:
-    """Paints noise from the seed, the same for both images but for one red and one blue square."""
+    """Paints both images with the same noise, drawn from the seed, and a red and a blue square."""
 
     def __init__(self) -> None:
         self.asked: list[PairPrompt] = []
@@ -76,19 +76,19 @@ class FakePainter:
 
 
 class FakeSegmenter:
-    """Finds what it was told: one list of boxes per image, in the order that images are shown."""
+    """Finds what it was told: one list of boxes for each image, in the order in which images are shown."""
 
     def __init__(self, *boxes: Sequence[Box]) -> None:
         self._boxes = list(boxes)
         self.shown: list[Tensor] = []
 
     def boxes(self, images: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
-        """The next lists."""
+        """One of the given lists for each image, in order."""
         self.shown += images
         return [list(self._boxes.pop(0)) for _ in images]
 
     def masks(self, images: Sequence[Tensor], removal: Removal) -> list[list[tuple[Box, Tensor]]]:
-        """The next lists, each box with a mask that fills it."""
+        """As `boxes`, each box with a mask that fills it."""
         self.shown += images
         return [[(box, _filled(image, box)) for box in self._boxes.pop(0)] for image in images]
 
@@ -113,7 +113,7 @@ class FakeEraser:
 
 
 class FakeClip:
-    """An image's vector is its mean colour, a text's its counts of the COLOURS; black and wordless ones are NaN."""
+    """An image's vector is its mean colour, a text's how often it names each of COLOURS; without any, it is NaN."""
 
     def __init__(self) -> None:
         self.crops: list[Box] = []
@@ -140,9 +140,9 @@ class FakeClip:
 
 
 class FakeBlip:
-    """0.9 where the text names the crop's mean colour, 0.1 where not; NaN for the text "nothing".
+    """Scores 0.9 where the text names the colour of the crop's middle, else 0.1; NaN for the text "nothing".
 
-    `asked` records the colour of the crop's middle pixel, the box and the text.
+    `asked` records that colour, the box and the text.
     """
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class FakeBlip:
 
 
 class FakeCaptioner:
-    """Answers with `answer` of image and question; `asked` records both, a list of questions per image."""
+    """Answers with `answer(image, question)`; `asked` records each image with its questions."""
 
     def __init__(self, answer: Callable[[Tensor, str], str]) -> None:
         self._answer = answer
@@ -180,18 +180,18 @@ class FakeCaptioner:
 
 
 class FakeJudge:
-    """Says what `say` makes of the image; `asked` records images and questions."""
+    """Judges with `say(image)`; `asked` records images and questions."""
 
     def __init__(self, say: Callable[[Tensor], Judgement]) -> None:
         self._say = say
         self.asked: list[tuple[Tensor, str]] = []
 
     def judge(self, images: Sequence[Tensor], question: str, max_new_tokens: int) -> list[Judgement]:
-        """One judgement an image."""
+        """One judgement per image."""
         self.asked += [(image, question) for image in images]
         return [self._say(image) for image in images]
 
 
 def fake_models(**roles: object) -> Models:
-    """Models of these fakes by role name; the roles that are not named are not loaded."""
+    """The fakes given by role name as a worker's models; no other role is loaded."""
     return Models(FakeTokenizer(), **cast(dict[str, Any], roles))

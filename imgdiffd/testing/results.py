@@ -1,23 +1,15 @@
-"""Plausible results of every stage, computed from the inputs alone: same input, same output, no models.
+"""Made-up outputs of every stage for its inputs, without models or files, which pass the stage's filters or fail them.
 
-They own the fake captions, tiny PNG files and scores that pass the profile's filters for most captions; they do not
-know processes or mishaps. An image carries its captions in PNG text, so that later stages can name its objects.
+The scores pass and fail under every built-in profile. The store's tests record these outputs as they are; the fake
+worker gives them real file names and writes the files (`imgdiffd.testing.stages`).
 """
 
-import io
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
+import re
 
-from PIL import Image, ImageDraw
-from PIL.PngImagePlugin import PngInfo
-
-from imgdiffd.images.files import inside, pair_paths, sample_paths, write_whole
 from imgdiffd.method.messages import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
     YES_PROBABILITY,
-    Box,
     Candidate,
     CompareInput,
     CompareOutput,
@@ -43,166 +35,115 @@ from imgdiffd.method.messages import (
     match_key,
     noun_key,
 )
-from imgdiffd.method.profile import Bound, Profile
-from imgdiffd.pipeline import seed_of
-from imgdiffd.testing.removals import FakeRemovals
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import erased_key, original_key
+from imgdiffd.method.removal_messages import (
+    EraseInput,
+    EraseOutput,
+    Erasure,
+    FoundBox,
+    Inspected,
+    InspectInput,
+    InspectOutput,
+)
 
-SIDE_PX = 64
+IMAGE_PX = 100
+BOXES = ((0, 0, 30, 30), (50, 50, 80, 80), (0, 50, 30, 80))
 NOUNS = ("cat", "dog", "horse", "car", "boat", "chair", "tree", "bird", "clock", "apple", "lamp", "bench")
-DISSIMILAR_ONE_IN = 8  # so many pairs fail the image-similarity filter
-UNNATURAL_WORD = "impossible"  # a pair of whose caption this is a word looks unnatural to the judge
-_MARGIN = 0.05
 
 
-def _low(bound: Bound) -> float:
-    return bound.value - _MARGIN
+def result(
+    given: StageInput, profile: Profile, passes: bool = True, boxes: int = 2, objects: tuple[int, int] = (1, 1)
+) -> StageOutput:
+    """What a worker might answer to `given`; unless it `passes`, a filter of its stage rejects it, if there is one.
+
+    Of a pair, `boxes` (at most 3) differ, and `objects` are how many objects of image 1 and of image 2 are erased. The
+    first object of each image goes, a further one leaves a trace.
+    """
+    if isinstance(given, EraseInput | InspectInput):
+        return _removal(given, profile, passes, objects)
+    if isinstance(given, RewriteInput | GenerateInput | CompareInput | VetInput):
+        return _pair(given, profile, passes)
+    return _regions(given, profile, passes, boxes)
 
 
-def _high(bound: Bound) -> float:
-    return bound.value + _MARGIN
+def rewritten(caption: str) -> str:
+    """`caption` with its first word of NOUNS, or else its last word, replaced by the first of NOUNS that it lacks."""
+    words = re.findall(r"[\w'-]+", caption) or [caption]
+    known = {word.lower() for word in words}
+    old = next((word for word in words if word.lower() in NOUNS), words[-1])
+    return re.sub(rf"\b{re.escape(old)}\b", next(noun for noun in NOUNS if noun not in known), caption, count=1)
 
 
 def _tokens(text: str) -> int:
     return len(text.split()) + 2
 
 
-class FakeStages:
-    """All stages over the image folder `root`."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._captions = lru_cache(maxsize=1024)(self._read_captions)
-        self._removals = FakeRemovals(root)
-
-    def run(self, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
-        """One output per input, of the stage that the input belongs to."""
-        return tuple(self._answer(profile, entry) for entry in inputs)
-
-    def caption_of(self, image: str) -> str:
-        """The first caption of the pair that image `image` is of. Raises OSError where there is none."""
-        return self._captions(image)[0]
-
-    def _read_captions(self, image1: str) -> tuple[str, str]:
-        with Image.open(inside(self._root, image1)) as image:
-            return str(image.info["caption1"]), str(image.info["caption2"])
-
-    def _nouns(self, image1: str) -> tuple[str, str]:
-        caption1, caption2 = self._captions(image1)
-        return caption1.split()[-1].strip(".,!?").lower(), caption2.split()[-1].strip(".,!?").lower()
-
-    def _answer(self, profile: Profile, entry: StageInput) -> StageOutput:
-        answers: dict[str, Callable[..., StageOutput]] = {
-            "rewrite": self._rewrite,
-            "generate": self._generate,
-            "compare": self._compare,
-            "vet": self._vet,
-            "locate": self._locate,
-            "describe": self._describe,
-            "contrast": self._contrast,
-            "render": self._render,
-            "erase": self._removals.erase,
-            "inspect": self._removals.inspect,
-        }
-        return answers[entry.kind](profile, entry)
-
-    def _rewrite(self, profile: Profile, entry: RewriteInput) -> RewriteOutput:
-        """Replace the last word by a noun that the caption lacks."""
-        seed = seed_of(profile.seed, entry.caption, entry.attempt, "rewrite")
-        tokens = _tokens(entry.caption)
-        if tokens > profile.rewrite.max_caption_tokens:
-            return RewriteOutput(entry.item, None, False, tokens, 0, seed)
-        words = entry.caption.split()
-        known = {word.strip(".,!?").lower() for word in words}
-        choice = [noun for noun in NOUNS if noun not in known]
-        last = words[-1] if words else ""
-        ending = last[len(last.rstrip(".,!?")) :]
-        answer = " ".join([*words[:-1], choice[seed % len(choice)] + ending])
-        return RewriteOutput(entry.item, answer, False, tokens, _tokens(answer), seed)
-
-    def _generate(self, profile: Profile, entry: GenerateInput) -> GenerateOutput:
-        """Two flat images that differ in one square; their captions go into the PNG's text."""
-        seed = seed_of(profile.seed, entry.caption1, entry.attempt, "generate")
-        paths = pair_paths(entry.item, entry.attempt)
-        ground = (seed >> 8 & 255, seed >> 16 & 255, seed >> 24 & 255)
-        about = PngInfo()
-        about.add_itxt("caption1", entry.caption1)
-        about.add_itxt("caption2", entry.caption2)
-        files = {}
-        for path, colour in zip(paths, ((200, 30, 30), (30, 30, 200)), strict=True):
-            image = Image.new("RGB", (SIDE_PX, SIDE_PX), ground)
-            ImageDraw.Draw(image).rectangle(_object_box(0), fill=colour)
-            files[path] = _png(image, about)
-        write_whole(self._root, files)
-        return GenerateOutput(entry.item, *paths, SIDE_PX, SIDE_PX, seed)
-
-    def _compare(self, profile: Profile, entry: CompareInput) -> CompareOutput:
-        caption1, _ = self._captions(entry.image1)
-        inside_band = seed_of(profile.seed, caption1, 0, "fake compare") % DISSIMILAR_ONE_IN > 0
-        middle = (profile.pair.above.value + profile.pair.below.value) / 2
-        return CompareOutput(entry.item, {CLIP_IMAGE_COSINE: middle if inside_band else _low(profile.pair.above)})
-
-    def _vet(self, profile: Profile, entry: VetInput) -> VetOutput:
-        caption1, _ = self._captions(entry.image1)
-        natural = UNNATURAL_WORD not in caption1.split()
-        return VetOutput(entry.item, "Yes" if natural else "No.", {YES_PROBABILITY: 0.9 if natural else 0.1})
-
-    def _locate(self, profile: Profile, entry: LocateInput) -> LocateOutput:
-        """Two boxes that pass, one from each image, and one that did not change."""
-        locate = profile.locate
-        changed = {CLIP_IMAGE_COSINE: _low(locate.crop_cosine_below)}
-        for side, nouns in ((1, entry.nouns1), (2, entry.nouns2)):
-            if nouns:
-                changed[noun_key(locate.noun_kind, side)] = _high(locate.noun_above)
-        less_changed = {**changed, CLIP_IMAGE_COSINE: _low(locate.crop_cosine_below) + _MARGIN / 2}
-        unchanged = {CLIP_IMAGE_COSINE: 1.0}
-        candidates = (
-            Candidate(1, _object_box(0), changed),
-            Candidate(2, _object_box(1), less_changed),
-            Candidate(2, _object_box(2), unchanged),
-        )
-        return LocateOutput(entry.item, candidates)
-
-    def _describe(self, profile: Profile, entry: DescribeInput) -> DescribeOutput:
-        describe = profile.describe
-        noun1, noun2 = self._nouns(entry.image1)
-        scores = {CLIP_TEXT_COSINE: _low(describe.text_cosine_below)}
-        scores |= {match_key(describe.match_kind, side): _high(describe.match_above) for side in (1, 2)}
-        regions = [
-            Description(region.index, f"a {noun1} at {region.box[:2]}", f"a {noun2} at {region.box[:2]}", scores)
-            for region in entry.regions
-        ]
-        return DescribeOutput(entry.item, tuple(regions))
-
-    def _contrast(self, profile: Profile, entry: ContrastInput) -> ContrastOutput:
-        regions = []
-        for region in entry.regions:
-            left, right = (region.text1, region.text2) if region.left == 1 else (region.text2, region.text1)
-            regions.append(Difference(region.index, f"The left image shows {left}, the right image {right}."))
-        return ContrastOutput(entry.item, tuple(regions))
-
-    def _render(self, profile: Profile, entry: RenderInput) -> RenderOutput:
-        regions = []
-        files = {}
-        for region in entry.regions:
-            paths = sample_paths(entry.image1, region.index)
-            images = (entry.image1, entry.image2) if region.left == 1 else (entry.image2, entry.image1)
-            for path, image in zip(paths, images, strict=True):
-                with Image.open(inside(self._root, image)) as source:
-                    drawn = source.convert("RGB")
-                x1, y1, x2, y2 = region.box
-                ImageDraw.Draw(drawn).rectangle((x1, y1, x2 - 1, y2 - 1), outline=(255, 0, 0))
-                files[path] = _png(drawn)
-            regions.append(Rendered(region.index, *paths))
-        write_whole(self._root, files)
-        return RenderOutput(entry.item, tuple(regions))
+def _pair(given: RewriteInput | GenerateInput | CompareInput | VetInput, profile: Profile, passes: bool) -> StageOutput:
+    match given:
+        case RewriteInput():
+            seed, tokens = 1000 + given.attempt, _tokens(given.caption)
+            if tokens > profile.rewrite.max_caption_tokens:
+                return RewriteOutput(given.item, None, False, tokens, 0, seed)
+            text = rewritten(given.caption) if passes else given.caption
+            return RewriteOutput(given.item, text, False, tokens, _tokens(text), seed)
+        case GenerateInput():
+            stem = f"{given.item}-{given.attempt}"
+            return GenerateOutput(given.item, f"{stem}-1.png", f"{stem}-2.png", IMAGE_PX, IMAGE_PX, seed=7)
+        case CompareInput():
+            low = min(0.5, profile.pair.above.value - 0.05)
+            return CompareOutput(given.item, {CLIP_IMAGE_COSINE: 0.95 if passes else low})
+        case VetInput():
+            return VetOutput(given.item, "Yes" if passes else "no.", {YES_PROBABILITY: 0.9 if passes else 0.2})
 
 
-def _png(image: Image.Image, about: PngInfo | None = None) -> bytes:
-    data = io.BytesIO()
-    image.save(data, "PNG", pnginfo=about)
-    return data.getvalue()
+def _regions(
+    given: LocateInput | DescribeInput | ContrastInput | RenderInput, profile: Profile, passes: bool, boxes: int
+) -> StageOutput:
+    match given:
+        case LocateInput():
+            nouns = {noun_key(profile.locate.noun_kind, side): 0.9 for side in (1, 2)}
+            candidates = tuple(
+                Candidate(1 + rank % 2, box, {CLIP_IMAGE_COSINE: 0.1 * (rank + 1) if passes else 0.99, **nouns})
+                for rank, box in enumerate(BOXES[:boxes])
+            )
+            return LocateOutput(given.item, candidates)
+        case DescribeInput():
+            matches = {match_key(profile.describe.match_kind, side): 0.9 for side in (1, 2)}
+            scores = {CLIP_TEXT_COSINE: 0.3 if passes else 0.99, **matches}
+            return DescribeOutput(
+                given.item, tuple(Description(region.index, "a cat", "a dog", scores) for region in given.regions)
+            )
+        case ContrastInput():
+            text = "A cat became a dog." if passes else " "
+            return ContrastOutput(given.item, tuple(Difference(region.index, text) for region in given.regions))
+        case RenderInput():
+            return RenderOutput(
+                given.item,
+                tuple(
+                    Rendered(region.index, f"{given.item}-r{region.index}-left.png", f"{given.item}-right.png")
+                    for region in given.regions
+                ),
+            )
 
 
-def _object_box(place: int) -> Box:
-    left = 4 + 20 * place
-    return left, 20, left + 16, 40
+def _removal(
+    given: EraseInput | InspectInput, profile: Profile, passes: bool, objects: tuple[int, int]
+) -> EraseOutput | InspectOutput:
+    if isinstance(given, EraseInput):
+        sources = ((1, given.image1, objects[0]), (2, given.image2, objects[1]))
+        found = [FoundBox(image, BOXES[-1], {CLIP_IMAGE_COSINE: 0.99}) for image, _, _ in sources]  # has not changed
+        erasures: list[Erasure] = []
+        for image, source, count in sources if passes else ():
+            for index, box in enumerate(BOXES[:count]):
+                found.append(FoundBox(image, box, {CLIP_IMAGE_COSINE: 0.2}))
+                erased = f"{source[:-4]}-e{index}.png"
+                erasures.append(Erasure(given.item, image, index, box, IMAGE_PX, 0.2, source, erased, seed=70 + image))
+        return EraseOutput(given.item, tuple(erasures), tuple(found))
+    kind, inspected = profile.removal.match_kind, []
+    for each in given.erasures:
+        gone, stem = passes and each.index == 0, each.source[:-4]
+        scores = {original_key(kind): 0.9, erased_key(kind): 0.1 if gone else 0.8}
+        names = (f"{stem}-with.png", f"{stem}-without.png") if gone else ()
+        inspected.append(Inspected(each.image, each.index, f"object of image {each.image}", scores, *names))
+    return InspectOutput(given.item, tuple(inspected))

@@ -1,8 +1,6 @@
 """A worker process that speaks the real protocol without any model: `python -P -m imgdiffd.testing.worker`.
 
-It owns the mishaps that captions and the environment can order; what it answers is `imgdiffd.testing.results`' matter.
-
-A caption that holds one of these words has it happen in the rewrite stage, or in the one named after an @, such as
+One of these words in a caption has something go wrong in the rewrite stage, or in the stage named after an @, as in
 "a dog near a kill-worker@locate":
 
     kill-worker    the process ends at once, as by SIGKILL
@@ -13,8 +11,8 @@ A caption that holds one of these words has it happen in the rewrite stage, or i
     mute-worker    the process stops, pulse and all
     print-noise    a line is printed to stdout, where a careless library would
 
-FAKE_WORKER_DELAY_S makes every item take so long. FAKE_WORKER_START is "refuse" (a configuration error), "crash" or
-"hang" instead of becoming ready.
+FAKE_WORKER_DELAY_S is the time that every item takes. With FAKE_WORKER_START the worker never becomes ready: "refuse"
+is a configuration error, "crash" an error of its own, and with "hang" it does nothing.
 """
 
 import os
@@ -23,15 +21,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imgdiffd.errors import BundleError
-from imgdiffd.fleet.wire import Report, RunBatch, Start
+from imgdiffd.fleet.wire import Report, Start
 from imgdiffd.method.messages import GenerateInput, RewriteInput, StageInput, StageOutput
+from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal_messages import InspectInput
 from imgdiffd.pipeline import Stage
-from imgdiffd.testing.results import FakeStages
+from imgdiffd.testing.stages import FakeStages
 from imgdiffd.worker.serve import serve
 
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")
@@ -59,14 +58,14 @@ class FakeEngine:
         self._delay_s = float(os.environ.get("FAKE_WORKER_DELAY_S", "0"))
         self._stages = FakeStages(Path(start.images))
 
-    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
-        """One plausible output per input."""
-        for entry in batch.inputs:
-            for mishap, stage in _MISHAP.findall(self._caption(entry)):
-                if (stage or Stage.REWRITE) == batch.stage:
-                    _suffer(mishap, len(batch.inputs))
-        time.sleep(self._delay_s * len(batch.inputs))
-        return self._stages.run(batch.profile, batch.inputs)
+    def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
+        """One plausible output for each input."""
+        for entry in inputs:
+            for mishap, where in _MISHAP.findall(self._caption(entry)):
+                if (where or Stage.REWRITE) == stage:
+                    _suffer(mishap, len(inputs))
+        time.sleep(self._delay_s * len(inputs))
+        return self._stages.run(profile, inputs)
 
     def _caption(self, entry: StageInput) -> str:
         if isinstance(entry, RewriteInput):
@@ -78,7 +77,7 @@ class FakeEngine:
         return self._stages.caption_of(entry.image1)
 
     def report(self) -> Report:
-        """Nothing to tell."""
+        """Nothing to report."""
         return Report()
 
     def free_memory(self) -> None:

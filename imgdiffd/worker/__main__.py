@@ -9,10 +9,10 @@ from imgdiffd.worker.serve import Engine, serve
 
 
 def open_stages(start: Start, say: Callable[[str], None]) -> Engine:
-    """The real engine. What must be set before torch is imported is set here."""
+    """Open the real engine, after setting what must be set before torch is imported."""
     say("libraries")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products in the same order on every run
-    os.environ.setdefault("MKL_CBWR", "AUTO")  # and on a CPU whichever thread a row falls to
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products are summed in the same order on every run
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # and on a CPU whichever thread computes a row
     if start.compile_cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = start.compile_cache
         os.environ["TRITON_CACHE_DIR"] = os.path.join(start.compile_cache, "triton")

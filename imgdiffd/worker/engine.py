@@ -1,10 +1,7 @@
-"""A bundle's models, resident on one torch device, and the stages over them: what a worker process runs.
-
-It owns torch's switches and the recent images; it does not know pipes or other devices.
-"""
+"""What a worker process runs: a bundle's models, resident on one torch device, and the stages that use them."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,29 +9,29 @@ import torch
 from imgdiffd import stages
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet.wire import Report, RunBatch, Start
+from imgdiffd.fleet.wire import Report, Start
 from imgdiffd.kernels import attention
-from imgdiffd.method.messages import StageOutput
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models.loading import load_models
-from imgdiffd.pipeline import Role
+from imgdiffd.pipeline import Role, Stage
 from imgdiffd.stages.images import Images
 from imgdiffd.worker.graph_checks import graph_steps
 from imgdiffd.worker.warm_up import warm_up
 
 
 class StageEngine:
-    """Loads what `start` names, telling `say` what it is at. Raises BundleError, or what the loaders raise."""
+    """Loads what `start` names, telling `say` what is being loaded. Raises BundleError, or what the loaders raise."""
 
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         if start.threads:
             torch.set_num_threads(start.threads)
-        torch.backends.cudnn.benchmark = False  # a measured choice of algorithm would differ from run to run
+        torch.backends.cudnn.benchmark = False  # an algorithm chosen by timing would differ from run to run
         torch.backends.cudnn.deterministic = True
         try:
             attention.choose(start.attention)
         except RuntimeError as error:
-            raise SettingsError(str(error), hint="`imgdiffd settings` says what each choice means") from error
+            raise SettingsError(str(error), hint="see `imgdiffd settings` for what each choice means") from error
         device = torch.device(start.device)
         bundle = load_bundle(start.bundle)
         self._notes: list[str] = []
@@ -58,7 +55,7 @@ class StageEngine:
 
     @property
     def weights_bytes(self) -> dict[str, int]:
-        """The memory that each role's weights take."""
+        """The device memory that each role's weights take."""
         return dict(self._models.weights_bytes)
 
     def report(self) -> Report:
@@ -75,16 +72,16 @@ class StageEngine:
             return 0
         return max(0, torch.cuda.max_memory_allocated(self._device) - self._resident_bytes)
 
-    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
-        """Run the batch's stage, without gradients."""
+    def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
+        """One output for each input, in their order. Raises whatever the stage raises."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._resident_bytes = torch.cuda.memory_allocated(self._device)
         with torch.inference_mode():
-            return stages.run(batch.stage, self._models, batch.profile, batch.inputs, self._images)
+            return stages.run(stage, self._models, profile, inputs, self._images)
 
     def free_memory(self) -> None:
-        """Forget recent images and hand the allocator's cache back."""
+        """Forget recent images and return the memory that torch keeps for reuse."""
         self._images.forget()
         gc.collect()
         if torch.cuda.is_available():

@@ -1,7 +1,4 @@
-"""CUDA graphs of the models' repeating steps, kept only where a short run shows that replays give what the steps give.
-
-It owns these runs and the comparison; it does not know how a step is captured.
-"""
+"""CUDA graphs of the models' repeating steps, kept where a short run shows that a replay gives the same results."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -10,23 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiffd.errors import first_line
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
 from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Role
 
 _CAPTIONS = ("a dog", "a cat on the grass")
-_TOKENS = 6  # the first comes out of the prompt's pass, the second out of a plain step, the others out of replays
-_STEPS = 9  # three of each phase of the injection: a plain one, the captured one and a replay more
-_LEVELS = 1.0  # of 255, on average: a capture may choose other kernels, which round otherwise
+_TOKENS = 6  # the first comes from the pass over the prompt, the second from a plain step, the others from replays
+_STEPS = 9  # three in each phase of the injection: a plain one, the captured one and one more replay
+_LEVELS = 1.0  # of 255, on average: a capture may choose other kernels, which round differently
 
 
 def graph_steps(
     models: Models, profile: Profile, device: torch.device, say: Callable[[str], None], note: Callable[[str], None]
 ) -> None:
-    """Has the steps of each role that repeats any captured from now on, unless its replays give something else.
+    """Capture the steps of each role that repeats any, unless replaying them changes its results.
 
-    `say` hears which role it is at, `note` of each that goes on without graphs, and why.
+    `say` is told which role is being captured, `note` of each role that goes on without graphs, and why.
     """
     held = [role for role in _RUNS if hasattr(getattr(models, role.value, None), "graph_steps")]
     for number, role in enumerate(held, 1):
@@ -39,8 +37,7 @@ def graph_steps(
             same = _same(run(models, profile, device), plain)
         except Exception as error:
             model.plain_steps()
-            reason = str(error).strip().splitlines()
-            note(f"the {role} runs without CUDA graphs: {reason[0] if reason else type(error).__name__}")
+            note(f"the {role} runs without CUDA graphs: {first_line(error)}")
         else:
             if not same:
                 model.plain_steps()

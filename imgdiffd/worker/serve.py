@@ -1,11 +1,9 @@
-"""The child process of one device: reads batches from its pipe, runs their stage, answers.
+"""The worker process of one device: reads batches from its pipe, has an engine run them, and answers.
 
-It owns the process's manners (frames, pulse, dying with its parent, telling faults apart) and loads the models; it
-does not know items' states, other devices or the database. Heavy libraries are imported only once it is talking.
+Heavy libraries are imported only once it is talking, so that the daemon sees it alive while they load.
 """
 
 import ctypes
-import errno
 import os
 import queue
 import signal
@@ -13,12 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, Protocol
 
-from imgdiffd.errors import ImgdiffdError
+from imgdiffd.errors import ImgdiffdError, first_line
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
@@ -32,43 +29,21 @@ from imgdiffd.fleet.wire import (
     RunBatch,
     Start,
     ToWorker,
+    UseProfile,
     body_length,
     pack_from_worker,
     unpack_to_worker,
 )
-from imgdiffd.method.messages import StageOutput
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile
+from imgdiffd.pipeline import Stage
+from imgdiffd.worker.faults import Fault, sort_of_fault
 
 PULSE_S = 2.0
-EXIT_PROTOCOL = 76  # EX_PROTOCOL: the parent sent something that is not a message
+EXIT_PROTOCOL = 76  # EX_PROTOCOL: the daemon sent something that this process cannot make sense of
 
 _PR_SET_PDEATHSIG = 1
 _PACKAGES = ("imgdiffd", "torch", "diffusers", "transformers", "ultralytics")
-_MEMORY_MARKERS = ("out of memory", "DefaultCPUAllocator", "can't allocate memory", "STATUS_ALLOC_FAILED")
-# After these a CUDA context answers every call with the same error (CUDA runtime API, cudaError_t: "the process must
-# be terminated and relaunched").
-_FAULT_MARKERS = (
-    "device-side assert",
-    "illegal memory access",
-    "illegal instruction",
-    "illegal address",
-    "misaligned address",
-    "invalid program counter",
-    "hardware stack error",
-    "unspecified launch failure",
-    "launch timed out",
-    "uncorrectable ECC error",
-    "uncorrectable NVLink error",
-    "CUDA error: unknown error",
-)
-
-
-class Fault(Enum):
-    """What an exception of a stage says about the process."""
-
-    MEMORY = "memory"  # a smaller batch may fit
-    POISONED = "poisoned"  # only a new process helps
-    DISK = "disk"  # what it made may be written later
-    STAGE = "stage"  # the batch's own trouble
 
 
 class Engine(Protocol):
@@ -76,45 +51,27 @@ class Engine(Protocol):
 
     @property
     def weights_bytes(self) -> dict[str, int]:
-        """The memory that each role's weights take."""
+        """The device memory that each role's weights take."""
 
     @property
     def models(self) -> dict[str, str]:
         """Role to source and revision."""
 
-    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
-        """One output per input, in their order. Raises whatever the stage raises."""
+    def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
+        """One output for each input, in their order. Raises whatever the stage raises."""
 
     def report(self) -> Report:
         """What happened since the last call."""
 
     def free_memory(self) -> None:
-        """Give cached memory back, after a batch that did not fit."""
+        """Return cached memory, after a batch that did not fit."""
 
 
 OpenEngine = Callable[[Start, Callable[[str], None]], Engine]
 
 
-def sort_of_fault(error: BaseException) -> Fault:
-    """Tell out of memory, a poisoned device and a full disk from an ordinary error, following the chain of causes."""
-    link: BaseException | None = error
-    while link is not None:
-        text = str(link)
-        if isinstance(link, RuntimeError) and any(marker in text for marker in _FAULT_MARKERS):
-            return Fault.POISONED
-        # torch.OutOfMemoryError is known by its name, so that this module needs no torch.
-        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
-            return Fault.MEMORY
-        if isinstance(link, RuntimeError) and any(marker in text for marker in _MEMORY_MARKERS):
-            return Fault.MEMORY
-        if isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return Fault.DISK
-        link = link.__cause__ or link.__context__
-    return Fault.STAGE
-
-
 class _Link:
-    """The child's two pipe ends. One thread receives; any may send."""
+    """This process's ends of its two pipes. One thread receives; any may send."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = os.fdopen(incoming, "rb")
@@ -122,7 +79,7 @@ class _Link:
         self._sending = threading.Lock()
 
     def receive(self) -> ToWorker | None:
-        """The next message, or None once the parent has closed its end. Raises ValueError on a broken frame."""
+        """The next message, or None once the daemon has closed its end. Raises ValueError on a broken frame."""
         header = self._incoming.read(HEADER_BYTES)
         if not header:
             return None
@@ -133,7 +90,7 @@ class _Link:
         return unpack_to_worker(body)
 
     def send(self, message: FromWorker) -> None:
-        """Write one whole frame. Where the parent reads no more there is nobody to work for: the process ends."""
+        """Write one whole frame. If the daemon no longer reads, nobody needs this process, and it ends."""
         rest = memoryview(pack_from_worker(message))
         with self._sending:
             try:
@@ -144,7 +101,7 @@ class _Link:
 
 
 def _take_over_pipes() -> _Link:
-    """Keep descriptors 0 and 1 for frames alone: what any library prints goes to the log instead."""
+    """Take over descriptors 0 and 1 for frames alone; what a library prints goes to stderr instead."""
     link = _Link(os.dup(0), os.dup(1))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -153,7 +110,7 @@ def _take_over_pipes() -> _Link:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process with the thread that started it; end now if that is already gone."""
+    """Have the kernel kill this process with the thread that started it; end now if that one is already gone."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -167,12 +124,13 @@ def _end(status: int, why: str) -> NoReturn:
 
 
 class _Server:
-    """Reader thread, pulse thread, and the loop of batches in the main thread."""
+    """A thread that reads, a thread that sends the pulse, and the loop over batches in the main thread."""
 
     def __init__(self, link: _Link, pulse_s: float) -> None:
         self._link = link
         self._pulse_s = pulse_s
-        self._batches: queue.Queue[RunBatch | None] = queue.Queue()
+        self._profiles: dict[int, Profile] = {}
+        self._batches: queue.Queue[tuple[RunBatch, Profile] | None] = queue.Queue()
         self._serving = False
         self._closed = False
         self._batch: int | None = None
@@ -182,7 +140,7 @@ class _Server:
         if start is None:
             return 0
         if not isinstance(start, Start):
-            raise ValueError(f"the first message was {start.kind}, wanted start")
+            raise ValueError(f"the first message was {start.kind}, not start")
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         engine = open_engine(start, lambda what: self._link.send(Loading(what)))
@@ -190,10 +148,11 @@ class _Server:
         self._link.send(
             Ready(os.getpid(), engine.models, engine.weights_bytes, engine.report().notes, versions(_PACKAGES))
         )
-        while (batch := self._batches.get()) is not None and not self._closed:
+        while (todo := self._batches.get()) is not None and not self._closed:
+            batch, profile = todo
             self._batch = batch.id
-            self._link.send(Pulse(batch.id))  # from now on a death is this batch's
-            answer = _answer(engine, batch)
+            self._link.send(Pulse(batch.id))  # if the process dies from now on, this batch may be the cause
+            answer = _answer(engine, batch, profile)
             self._batch = None
             self._link.send(answer)
         return 0
@@ -201,15 +160,23 @@ class _Server:
     def _read(self) -> None:
         try:
             while (message := self._link.receive()) is not None:
-                if not isinstance(message, RunBatch):
-                    raise ValueError(f"a second {message.kind} message")
-                self._batches.put(message)
+                self._take(message)
         except ValueError as error:
-            _end(EXIT_PROTOCOL, f"broken message from the daemon: {error}")
+            _end(EXIT_PROTOCOL, f"broken message from the daemon: {first_line(error)}")
         if not self._serving:
             os._exit(0)
         self._closed = True
         self._batches.put(None)
+
+    def _take(self, message: ToWorker) -> None:
+        if isinstance(message, UseProfile):
+            self._profiles[message.slot] = message.profile
+        elif isinstance(message, Start):
+            raise ValueError("a second start")
+        elif (profile := self._profiles.get(message.profile)) is None:
+            raise ValueError(f"batch {message.id} names profile {message.profile}, which was never sent")
+        else:  # with the profile itself, since its slot may be used again before the batch is run
+            self._batches.put((message, profile))
 
     def _pulse(self) -> None:
         while True:
@@ -217,11 +184,11 @@ class _Server:
             time.sleep(self._pulse_s)
 
 
-def _answer(engine: Engine, batch: RunBatch) -> Done | Failed:
-    """Run one batch; a poisoned device ends the process, since every later batch would fail for this one's fault."""
+def _answer(engine: Engine, batch: RunBatch, profile: Profile) -> Done | Failed:
+    """Run one batch. A poisoned device ends the process, since every later batch would fail because of this one."""
     began = time.perf_counter()
     try:
-        outputs = engine.run(batch)
+        outputs = engine.run(batch.stage, profile, batch.inputs)
         seconds, report = time.perf_counter() - began, engine.report()
         return Done(batch.id, outputs, seconds, report.peak_bytes, report.counters, report.notes)
     except Exception as error:
@@ -229,16 +196,15 @@ def _answer(engine: Engine, batch: RunBatch) -> Done | Failed:
         fault = sort_of_fault(error)
         if fault is Fault.POISONED:
             _end(EXIT_POISONED, detail)
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        text = first_line if isinstance(error, ImgdiffdError) else f"{type(error).__name__}: {first_line}"
-    # Only here, out of the handler, are the traceback's frames gone, and with them the tensors that they held.
+        text = first_line(error)
+    # Only here, outside the handler, are the frames of the traceback gone, and with them the tensors that they held.
     if fault is Fault.MEMORY:
         engine.free_memory()
     return Failed(batch.id, fault is Fault.MEMORY, text, detail, fault is Fault.DISK)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions by package, for provenance; what is not installed is left out."""
+    """The installed version of each package, for provenance; those that are not installed are left out."""
     found = {}
     for package in packages:
         try:
@@ -249,14 +215,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def serve(open_engine: OpenEngine, *, pulse_s: float = PULSE_S) -> int:
-    """Be a worker until the parent closes the pipe; returns the exit status.
+    """Be a worker until the daemon closes the pipe; returns the exit status.
 
-    The batch under way is finished and answered first, those queued behind it are dropped. An engine that cannot be
-    opened gives its error as the last line on stderr, and its exit status.
+    The batch under way is finished and answered first, those queued behind it are dropped. Where the engine cannot be
+    opened, its error is the last line on stderr and gives the exit status.
     """
     link = _take_over_pipes()
     _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which stops its workers in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which stops its workers in order
     try:
         return _Server(link, pulse_s).run(open_engine)
     except ImgdiffdError as error:

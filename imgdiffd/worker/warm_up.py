@@ -1,13 +1,11 @@
-"""Warm-up: every compiled role runs once in each kind of shape that its stages will ask for, before the first batch.
-
-It owns what is run and how its progress is told; it does not know what is compiled, nor look at a result.
-"""
+"""Warm-up: every compiled role runs once with each kind of shape that its stages will use, before the first batch."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
 
+from imgdiffd.errors import first_line
 from imgdiffd.kernels.compile import compilations_told
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.eraser import Hole
@@ -16,29 +14,28 @@ from imgdiffd.models.painter import PairPrompt
 from imgdiffd.pipeline import Role
 from imgdiffd.stages.drawing import joined
 
-_CAPTIONS = ("a dog", " ".join(["a dog on the grass"] * 8))  # two lengths: from then on any length is the same code
-_NUMBERS = (1, 2, 3)  # of crops: one, another, and the proof that a third asks for nothing new
-_TOKENS = 2  # the first comes out of the prompt's pass, the second out of a step
+_CAPTIONS = ("a dog", " ".join(["a dog on the grass"] * 8))  # after two lengths, any length runs the same code
+_NUMBERS = (1, 2, 3)  # of crops: one, another, and the proof that a third number compiles nothing new
+_TOKENS = 2  # the first comes from the pass over the prompt, the second from a step
 
 
 def warm_up(
     models: Models, profile: Profile, device: torch.device, say: Callable[[str], None], note: Callable[[str], None]
 ) -> None:
-    """Runs each role of `models` that has compiled blocks, in the sizes of `profile`.
+    """Run each role of `models` that has compiled blocks, at the sizes of `profile`.
 
-    `say` hears which it is at, and of each kernel as its compilation begins. A role that fails is left to its first
-    batch, whose error will be reported and retried as ever; `note` hears of it.
+    `say` is told which role is being warmed up, and of each kernel as its compilation begins. `note` is told of a role
+    that fails; if its first batch fails too, that is reported and retried like any other.
     """
     held = [role for role in _PASSES if hasattr(getattr(models, role.value, None), "repeated_blocks")]
     for number, role in enumerate(held, 1):
         at = f"warming up {role} ({number} of {len(held)})"
         say(at)
-        with compilations_told(lambda kernel: say(f"{at}, kernel {kernel}")):  # noqa: B023 ends with the turn
+        with compilations_told(lambda kernel: say(f"{at}, kernel {kernel}")):  # noqa: B023 used within this round of the loop
             try:
                 _PASSES[role](models, profile, device)
             except Exception as error:
-                reason = str(error).strip().splitlines()
-                note(f"the {role} was not warmed up: {type(error).__name__}: {reason[0] if reason else 'no reason'}")
+                note(f"the {role} was not warmed up: {first_line(error)}")
 
 
 def _image(px: int, device: torch.device) -> torch.Tensor:
@@ -55,7 +52,7 @@ def _rewriter(models: Models, profile: Profile, device: torch.device) -> None:
 
 
 def _painter(models: Models, profile: Profile, device: torch.device) -> None:
-    """One step that injects, one that does not, and the decoding."""
+    """One step with injection, one without, and the decoding."""
     few = {"steps": 2, "cross_injection": 0.5, "self_injection": 0.5, "word_steps": {}}
     models.need_painter.paint_pairs([PairPrompt("a dog", "a cat", 0)], profile.generate.model_copy(update=few))
 
@@ -77,7 +74,7 @@ def _blip(models: Models, profile: Profile, device: torch.device) -> None:
 
 
 def _captioner(models: Models, profile: Profile, device: torch.device) -> None:
-    """Questions about an image, as many as a pair has regions, and about a joined one."""
+    """One question about an image, as many as a pair has regions, and one about a joined pair."""
     alone = _image(profile.generate.picture_px, device)
     captioner = models.need_captioner
     for number in (1, profile.locate.regions):

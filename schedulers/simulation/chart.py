@@ -1,7 +1,4 @@
-"""Two charts as SVG text: how busy each device was under each policy, and what more or fewer devices would cost.
-
-It owns drawing; it does not know how the figures came about, and needs no library.
-"""
+"""Two charts as SVG text: how busy each device was under each policy, and what more or fewer devices would cost."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Three simple ways of sharing the same work, to compare with: a static split, a pool per stage, a central FIFO.
 
-It owns their rules, each as kind to its policy as its name allows; it does not know the daemon's scheduler.
+Each is as good as its name allows: a weak comparator would flatter the daemon's scheduler.
 """
 
 import random
@@ -62,14 +62,14 @@ class StaticSplit(Policy):
         self._holders = {stage: [at for at, one in enumerate(devices) if one.holds(stage)] for stage in DEPTH}
 
     def put(self, stage: Stage, item: int, came: int) -> None:
-        """To its owner, or to the stage's."""
+        """It waits for its owner, or for the device that has the stage's models in its place."""
         owner, holders = item % len(self._lanes), self._holders[stage]
         if owner not in holders:
             owner = holders[item // len(self._lanes) % len(holders)]
         self._lanes[owner][stage].append((came, item))
 
     def take(self, device: int) -> Taken | None:
-        """Only of its own."""
+        """A batch of its own items only."""
         return _fullest_downstream(self._lanes[device], _DOWNSTREAM_FIRST)
 
 
@@ -95,11 +95,11 @@ class PoolPerStage(Policy):
         self._queue = _lanes()
 
     def put(self, stage: Stage, item: int, came: int) -> None:
-        """To the stage's pool."""
+        """It waits for the stage's pool."""
         self._queue[stage].append((came, item))
 
     def take(self, device: int) -> Taken | None:
-        """Of its pools' stages."""
+        """A batch of a stage whose pool the device is in."""
         return _fullest_downstream(self._queue, self._stages[device])
 
 
@@ -113,11 +113,11 @@ class CentralFifo(Policy):
         self._stages = [[stage for stage in DEPTH if device.holds(stage)] for device in devices]
 
     def put(self, stage: Stage, item: int, came: int) -> None:
-        """At the end."""
+        """It waits at the end of the queue."""
         self._queue[stage].append((came, item))
 
     def take(self, device: int) -> Taken | None:
-        """The oldest first."""
+        """A batch of the stage whose first item has waited longest."""
         waiting = [stage for stage in self._stages[device] if self._queue[stage]]
         oldest = min(waiting, key=lambda stage: self._queue[stage][0][0], default=None)
         return _take(self._queue, oldest) if oldest else None
@@ -141,7 +141,7 @@ class _Run:
         self._painted_on: dict[int, int] = {}
 
     def play(self) -> Outcome:
-        """To the end; all policies keep to the scenario's bound of open captions."""
+        """Run until every caption has ended; all policies keep to the scenario's bound of open captions."""
         self._settle()
         while self._events:
             self.now_s, _, happen = heappop(self._events)
@@ -202,7 +202,7 @@ class _Run:
 
 
 def run_comparators(scenario: Scenario, fates: Fates, costs: BatchCosts) -> tuple[Outcome, ...]:
-    """The scenario under each of the three."""
+    """What the scenario comes to under each of the three."""
     policies = (
         StaticSplit(scenario.devices),
         PoolPerStage(scenario.devices, costs.share(Stage.GENERATE)),

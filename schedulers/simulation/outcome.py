@@ -1,7 +1,4 @@
-"""What a simulated run came to, the same figures for every policy.
-
-It owns the record; it does not know how it came about.
-"""
+"""What a simulated run came to, in the same figures for every policy."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +24,7 @@ class Outcome:
 
     @property
     def hours(self) -> float:
-        """The whole run."""
+        """How long the whole run took."""
         return self.seconds / 3600
 
     @property
@@ -37,7 +34,7 @@ class Outcome:
 
     @property
     def mean_utilisation(self) -> float:
-        """Over all devices."""
+        """The same share, on average over all devices."""
         return sum(self.utilisation.values()) / len(self.busy_s)
 
     @property
@@ -66,7 +63,7 @@ class Tally:
     first_sample_s: float = float("inf")
 
     def began(self, items: int) -> None:
-        """So many captions are under way from now on."""
+        """So many more captions are under way from now on."""
         self.under_way += items
         self.most_open = max(self.most_open, self.under_way)
 

@@ -1,7 +1,4 @@
-"""A simulation's outcomes as a table for people and as JSON for programs.
-
-It owns the words; it does not know how the figures came about.
-"""
+"""A simulation's outcomes as a table for people and as JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -63,7 +60,7 @@ def room(outcomes: Sequence[Outcome]) -> str:
 
 
 def beside_the_paper(ours: Outcome, captions: int, devices: int, device: str) -> str:
-    """Our hours, and those that the paper took for its captions on four A100s."""
+    """Our hours, beside those that the paper took for its captions on four A100s."""
     paper_days = PAPER_HOURS / 24
     return (
         f"{captions:,} captions on {devices} x {device}: {ours.hours:.1f} h, {ours.hours / 24:.2f} days; "
@@ -72,7 +69,7 @@ def beside_the_paper(ours: Outcome, captions: int, devices: int, device: str) ->
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
-    """The same and the counts of every batch size, as a list of objects."""
+    """The figures of `as_text` and the counts of every batch size, as a list of objects."""
     found = [
         {
             "policy": one.policy,

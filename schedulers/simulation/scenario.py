@@ -1,7 +1,4 @@
-"""What is simulated: devices, what each caption will come to, and what a batch costs.
-
-It owns the assumptions, every one of them a field; it does not know how work is shared out.
-"""
+"""What is simulated: devices, what each caption will come to, and what a batch costs. Every assumption stands here."""
 
 import math
 import random

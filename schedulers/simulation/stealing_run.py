@@ -1,6 +1,6 @@
-"""The daemon's own scheduler, loop and all, over made-up devices on virtual time.
+"""The daemon's own scheduler, loop and all, over simulated devices on virtual time.
 
-It owns what the store and the workers would do; every decision is `imgdiffd.schedulers.scheduler`'s.
+This stands in for the store and the workers; every decision is `imgdiffd.schedulers.scheduler`'s.
 """
 
 import random
@@ -120,13 +120,13 @@ class SimulatedWork:
         """Crashes here are never an item's own fault; nothing is kept."""
 
     async def quarantine(self, task: Task, cause: str) -> None:
-        """An item whose workers died three times by chance."""
+        """The item's workers died three times by chance: it ends without a sample."""
         self._painted_on.pop(task.item, None)
         self.tally.ended_one(sample=False, now_s=anyio.current_time())
 
 
 def run_stealing(scenario: Scenario, costs: BatchCosts) -> Outcome:
-    """The whole run under the daemon's scheduler."""
+    """What the scenario comes to under the daemon's scheduler."""
     return run_virtual(lambda: _run(scenario, costs))
 
 

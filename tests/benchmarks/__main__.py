@@ -1,7 +1,4 @@
-"""`make bench` and `make bench-gpu`: every comparison once, as tables and as JSON. Exits 1 where a target is missed.
-
-It owns which sizes run where; it does not know how anything is measured.
-"""
+"""`make bench` and `make bench-gpu`: every comparison once, as tables and as JSON. Exits 1 where a target is missed."""
 
 import argparse
 import sys
@@ -30,13 +27,13 @@ from tests.benchmarks.workshop import Workshop
 
 BUILD = Path("build")
 CPU = torch.device("cpu")
-NO_GPU = 78  # as for everything else that is not set up
+NO_GPU = 78  # the exit status of imgdiffd's commands for what is not set up
 _DEMO = Path(__file__).parents[2] / "imgdiffd" / "captions" / "demo_captions.txt"
 T = TypeVar("T")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measures, prints and writes; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--gpu", action="store_true", help="at real size with random weights, in fp16 on a GPU")
     parser.add_argument("--tiny", action="store_true", help="at toy sizes and on any device, to try the code alone")
@@ -62,18 +59,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 @dataclass
 class Sections:
-    """Runs one part after the other. One that fails is noted and told, and does not cost the others."""
+    """Runs one part after the other; one that fails is reported, and the others still run."""
 
     notes: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def all_of(self, name: str, found: Callable[[], Iterable[T]]) -> list[T]:
-        """What `found` yields, up to where it fails."""
+        """What `found` yields until it fails."""
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         kept: list[T] = []
         try:
             kept.extend(found())
-        except Exception as error:  # any type: torch, drivers and libraries raise nearly all
+        except Exception as error:  # torch, drivers and libraries raise nearly any type
             traceback.print_exc()
             self.failed.append(name)
             self.notes.append(f"{name} failed: {type(error).__name__}: {error}")
@@ -81,7 +78,7 @@ class Sections:
 
 
 def on_cpu(folder: Path, *, tiny: bool) -> Report:
-    """All that a CPU can tell: kernels and language models at a small size, the stages with the miniature bundle."""
+    """What a CPU can measure: kernels and language models at a small size, the stages with the miniature bundle."""
     workshop, sections = Workshop(TINY if tiny else SMALL, CPU), Sections()
     rounds = 1 if tiny else 7
     ratios: list[Ratio] = [
@@ -157,7 +154,7 @@ def real_costs(workshop: Workshop, profile: Profile, folder: Path) -> CostTable:
 
 
 def at_size(profile: Profile, sizes: Sizes) -> Profile:
-    """`profile` with images, steps and answers of the length that is measured."""
+    """`profile` with the size of images, the number of steps and the length of answers that are measured."""
     rewritten, described, contrasted = sizes.new_tokens
     return profile.model_copy(
         update={

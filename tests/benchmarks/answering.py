@@ -1,7 +1,4 @@
-"""Language models: one look at an image for all its questions against one a question, rewrites at once or one by one.
-
-It owns the questions and captions; it does not know the clock.
-"""
+"""Language models: reading an image once for all its questions or once each, and rewrites at once or one by one."""
 
 from collections.abc import Iterator
 

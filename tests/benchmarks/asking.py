@@ -1,7 +1,4 @@
-"""The status asked for again and again, over the daemon's own socket, from a thread of its own.
-
-It owns the asking and the clock; it does not know what goes on meanwhile.
-"""
+"""The status asked for again and again, over the daemon's own socket, from a thread of its own."""
 
 import math
 import time
@@ -17,6 +14,7 @@ from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api import app as api
+from imgdiffd.api.listening import listening
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import DaemonControl
 from imgdiffd.daemon.disk import DiskGuard
@@ -67,7 +65,7 @@ async def asking(store: Store, scheduler: Scheduler, state: Path) -> AsyncIterat
                 if enough.wait(PAUSE_S):
                     return
 
-    with api.listening(state / "api.sock", {}) as listener:
+    with listening(state / "api.sock", {}) as listener:
         async with anyio.create_task_group() as serving:
             serving.start_soon(api.serve, api.build_app(control, __version__), listener)
             async with anyio.create_task_group() as group:

@@ -1,7 +1,4 @@
-"""Crops on the image's device against the Hugging Face processors and torchvision, on the same boxes.
-
-It owns the boxes; it does not know the clock.
-"""
+"""Crops on the image's device against the Hugging Face processors and torchvision, on the same boxes."""
 
 from collections.abc import Iterator, Sequence
 

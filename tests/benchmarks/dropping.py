@@ -1,7 +1,4 @@
-"""Many small caption files dropped into the real inbox at once, over a real store.
-
-It owns the files and the clock; it does not know what is thought of the figures.
-"""
+"""Many small caption files dropped into the real inbox at once, over a real store."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ from imgdiffd.settings import Settings
 from imgdiffd.store import Store
 from tests.fakes.answers import PROFILE
 
-LONG_AGO_NS = 10**18  # so that every file counts as at rest
+LONG_AGO_NS = 10**18  # so that every file counts as complete
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""Prompt-to-Prompt as its reference does it: every attention map is stored, edited and then met with the values.
-
-It owns the attention processor; what is injected when is an `Injection`'s, as in the fused way.
-"""
+"""Prompt-to-Prompt as its reference does it: every attention map is stored, edited and then applied to the values."""
 
 from typing import Any
 

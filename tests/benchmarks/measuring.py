@@ -1,7 +1,4 @@
-"""Paired measurements: two ways of doing one object, in turns, in one run.
-
-It owns clocks, peaks and FLOP counts; it does not know what is measured.
-"""
+"""Paired measurements: the time, memory and FLOPs of two ways to compute the same, taken in turns in one run."""
 
 import math
 import os

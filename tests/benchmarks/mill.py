@@ -1,7 +1,4 @@
-"""The real scheduler over a real store, with devices that answer at once: what is left is what recording costs.
-
-It owns the devices and what is counted of the database; it does not know what is thought of the figures.
-"""
+"""The real scheduler over a real store, with devices that answer at once: what is left is what recording costs."""
 
 import os
 import sqlite3

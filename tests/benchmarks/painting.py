@@ -1,7 +1,4 @@
-"""A Prompt-to-Prompt step against a plain step of the same batch and against the reference, which stores every map.
-
-It owns the inputs of a step and what is painted; it does not know the clock.
-"""
+"""A Prompt-to-Prompt step against a plain step of the same batch and against the reference, which stores every map."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

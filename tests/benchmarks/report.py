@@ -1,7 +1,4 @@
-"""What the benchmarks found, as tables for people and as JSON for programs.
-
-It owns words and files; it does not measure.
-"""
+"""What the benchmarks found, as tables for people and as JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +26,7 @@ class Report:
 
     @property
     def missed(self) -> list[str]:
-        """What did not meet its target, or could not be measured."""
+        """The names of what missed its target or could not be measured."""
         found: list[Ratio | Figure] = [*self.ratios, *self.figures]
         return [*self.failed, *(each.what for each in found if each.met is False)]
 

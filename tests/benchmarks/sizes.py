@@ -1,7 +1,4 @@
-"""The sizes at which models are measured, and the loads that they are measured under.
-
-It owns these numbers; it does not know what is timed, nor how a model is built.
-"""
+"""The sizes at which models are measured, and the loads that they are measured under."""
 
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,4 @@
-"""What an item of each stage costs on a device: its models' calls, under the load that the method puts on them.
-
-It owns each stage's calls and loads; it does not know which models answer, nor how they came there.
-"""
+"""What an item of each stage costs on a device: its models' calls, under the load that the method puts on them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
-"""`make bench-store`: results recorded a second, starting and telling the status on a large database, files taken in.
+"""`make bench-store`: results recorded per second, start and status with a large database, and files taken in.
 
-It owns the sizes, the targets and the table; it does not know how anything is measured. Exits 1 where a target is
-missed.
+Exits 1 where a target is missed.
 """
 
 import argparse

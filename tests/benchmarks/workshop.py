@@ -1,7 +1,4 @@
-"""Each role's model, built at a size with weights at random, on a device, from nothing but this checkout.
-
-It owns tokenizers, processors and precision, and that no more is held than asked for; it does not know what is timed.
-"""
+"""Each role's model, built at a given size with random weights on a device, from this checkout alone."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -42,15 +39,15 @@ class Workshop:
 
     sizes: Sizes
     device: torch.device
-    notes: list[str] = field(default_factory=list)  # what a model had to say about itself
+    notes: list[str] = field(default_factory=list)  # what models reported about themselves
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the models are computed in."""
+        """The precision that the models run in."""
         return torch.float16 if self.device.type == "cuda" else torch.float32
 
     def using(self, roles: frozenset[Role], work: Callable[[Models], T]) -> T:
-        """What `work` answers, given the models of `roles`, which are held no longer than that."""
+        """The result of `work(models)` with the models of `roles`, which are released afterwards."""
         models = Models(build_tokenizer(), **{role.value: _BUILDERS[role](self) for role in roles})
         try:
             return work(models)
@@ -59,13 +56,13 @@ class Workshop:
             self.release()
 
     def release(self) -> None:
-        """Hands back the GPU's memory of what is held no more."""
+        """Gives back the GPU memory of models that are no longer held."""
         if self.device.type == "cuda":
             gc.collect()
             torch.cuda.empty_cache()
 
     def made(self, build: Callable[..., Any], *configs: Config) -> Any:
-        """What `build` makes, born on the device."""
+        """The model that `build` makes, created on the device."""
         torch.manual_seed(1)
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
@@ -101,7 +98,7 @@ class Workshop:
         )
 
     def painter(self) -> Painter:
-        """A painter of as many pairs at once as are measured at most."""
+        """A painter whose passes have the largest measured number of pairs."""
         return Painter(self.sdxl(), max(self.sizes.batches))
 
     def language_model(self) -> Any:
@@ -118,7 +115,7 @@ class Workshop:
         return self.made(real_size.image_text_to_text_model, config).eval().requires_grad_(False)
 
     def processor(self) -> Any:
-        """What goes with it."""
+        """The captioner's processor."""
         config = self.sizes.captioner
         tile, patch = (config["vision_config"][key] for key in ("image_size", "patch_size"))
         size = {"size": {"shortest_edge": tile}, "crop_size": {"height": tile, "width": tile}}

@@ -1,7 +1,4 @@
-"""A hub on this machine: the few routes that listing and fetching a repository ask for, over plain HTTP.
-
-It owns repositories as dictionaries of bytes and the log of what was asked; it does not know who asks.
-"""
+"""A hub on this machine: the routes that listing and fetching a repository need, over plain HTTP."""
 
 import hashlib
 import json
@@ -17,16 +14,15 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-LARGE_BYTES = 1000  # files from this size on are kept as the real hub keeps large ones: by their SHA-256
+LARGE_BYTES = 1000  # files of this size and more are named by their SHA-256, as large ones are on the real hub
 
 
 @dataclass
 class FakeHub:
-    """What is served, and how.
+    """What is served: a dictionary of file contents for each repository.
 
-    `asked` has a line for each request, `fetched` one for each file's body that was sent, with the Range asked for.
-    `tokens` are the tokens that a file's bytes were asked with: large ones are served by another host, which is to
-    get none.
+    `asked` has a line for each request, `fetched` one for each file body that was sent, with the Range asked for.
+    `tokens` are the tokens with which file bodies were requested: another host serves the large ones and must get none.
     """
 
     url: str = ""
@@ -35,7 +31,7 @@ class FakeHub:
     asked: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
-    cut_at: int | None = None  # a longer file's body ends here, and with it the connection
+    cut_at: int | None = None  # longer file bodies end here, and the connection with them
 
     def add_folder(self, source: str, folder: Path) -> None:
         """Serve the files of `folder` as the repository `source`."""
@@ -43,7 +39,7 @@ class FakeHub:
         self.repositories[source] = files
 
     def commit(self, source: str) -> str:
-        """The only commit of `source`, another one for other content."""
+        """The only commit of `source`, which changes with the content."""
         digest = hashlib.sha1()
         for name, content in sorted(self.repositories[source].items()):
             digest.update(name.encode() + content)

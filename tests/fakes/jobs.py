@@ -1,7 +1,4 @@
-"""A store of jobs in memory, and files as people drop them, for the tests of the inbox.
-
-It owns the laws that the fake keeps; it does not know what is tested.
-"""
+"""What the tests of the inbox share: a store of jobs in memory, and files as people drop them."""
 
 import os
 import stat
@@ -14,7 +11,8 @@ import anyio
 
 from imgdiffd.captions import CaptionProblem, CaptionRecord
 from imgdiffd.errors import InputError, StoreError
-from imgdiffd.inbox import Fingerprint, Inbox
+from imgdiffd.inbox import Inbox
+from imgdiffd.inbox.opened import Fingerprint
 from imgdiffd.inbox.scan import ScannedFile
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.job import JobState
@@ -27,7 +25,7 @@ PROFILE = load_profile("default")
 
 
 class FakeJobs:
-    """A store in memory that keeps the real one's laws on duplicates and states; `broken` makes every write fail."""
+    """A store in memory with the real one's rules on duplicates and states; `broken` makes every write fail."""
 
     def __init__(self) -> None:
         self.rows: dict[int, JobRow] = {}
@@ -106,7 +104,7 @@ def make_inbox(folder: Path, jobs: FakeJobs, **over: object) -> Inbox:
 
 
 def drop(path: Path, content: str | bytes = "a dog\na cat\n") -> Path:
-    """Put a file there that has rested for long."""
+    """A file that was last modified long ago."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     os.utime(path, (LONG_AGO_S, LONG_AGO_S))
     return path
@@ -124,14 +122,20 @@ def scanned(modified_s: float) -> ScannedFile:
     return ScannedFile("a.txt", stat.S_IFREG, Fingerprint(1, 2, 3, int(modified_s * 1e9), 5))
 
 
+async def scan_once(inbox: Inbox) -> None:
+    """Scan once and wait until all that may be taken is."""
+    async with anyio.create_task_group() as group:
+        await inbox.scan(group)
+
+
 async def wait_until(condition: Callable[[], bool], watch: FolderWatch) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):  # only a hang takes so long
         while not condition():
             await watch.wait_hint()
 
 
 async def watch_until(inbox: Inbox, folder: Path, condition: Callable[[], bool]) -> None:
-    """The inbox runs until `condition` holds of the files in `done`."""
+    """Run the inbox until `condition`, asked whenever something happens in `done`, holds."""
     (folder / "done").mkdir()
     with FolderWatch(folder / "done") as watch:
         async with anyio.create_task_group() as group:

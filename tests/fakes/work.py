@@ -1,6 +1,6 @@
 """A store and devices for the scheduler's tests, on virtual time.
 
-It owns what is true (each item's row) and complains of any breach: an item in two places, a result recorded twice.
+The fake holds each item's row and fails the test at any breach: an item in two places, a result recorded twice.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -15,6 +15,7 @@ from imgdiffd.pipeline import DEPTH, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.schedulers.work import Batch
+from imgdiffd.status import LoadView
 
 ALL_ROLES = frozenset(Role)
 Failing = Callable[[str, Batch], WorkError | None]
@@ -172,7 +173,7 @@ class FakeWork:
     async def quarantine(self, task: Task, cause: str) -> None:
         await anyio.sleep(self._refill_s)
         if self.ready.pop(task.item, None):
-            self.ended[task.item] = "set aside"
+            self.ended[task.item] = "quarantined"
             self.causes[task.item] = cause
 
     # -- devices
@@ -223,8 +224,13 @@ class FakeWork:
 
 
 def last_stage(task: Task) -> Task | None:
-    """For `following`: items end with the stage in which they came."""
+    """For `following`: items end with the stage that they came in."""
     return None
+
+
+def load_of(scheduler: Scheduler, device: str) -> LoadView:
+    """What the scheduler's statistics say of one device."""
+    return next(load for load in scheduler.statistics().devices if load.name == device)
 
 
 def tasks(items: range, stage: Stage = Stage.REWRITE, group: str = "g", priority: int = 0) -> list[Task]:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.method.profile import Generate, load_profile
-from imgdiffd.models.compiling import compile_models
-from imgdiffd.models.loading import load_models
+from imgdiffd.models.loading import compile_models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
 from tests.tiny import models as tiny_models
@@ -55,7 +54,7 @@ def test_graphed_steps_give_the_same_latents_bit_for_bit(checkpoint: Path) -> No
     assert told == []
 
 
-def test_a_graph_s_memory_is_given_back_after_its_pass(checkpoint: Path) -> None:
+def test_a_graphs_memory_is_given_back_after_its_pass(checkpoint: Path) -> None:
     graphed = painter(checkpoint)
     graphed.graph_steps(pytest.fail)
     latents_of(graphed)

@@ -10,15 +10,17 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from imgdiffd.fleet.wire import RunBatch, Start
-from imgdiffd.method.messages import StageOutput
+from imgdiffd.fleet.wire import Start
+from imgdiffd.method.messages import StageInput, StageOutput
+from imgdiffd.method.profile import Profile
+from imgdiffd.pipeline import Stage
 from imgdiffd.testing import worker
 from imgdiffd.worker.serve import serve
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon
@@ -47,14 +49,14 @@ class FaultyEngine(worker.FakeEngine):
             signal.pause()
         _wait_at(HOLD_START)
 
-    def run(self, batch: RunBatch) -> tuple[StageOutput, ...]:
+    def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
         """As the fake engine, once the gate is open and where it fits."""
         _wait_at(HOLD_BATCH)
-        _wait_at(HOLD_STAGE.format(batch.stage))
-        items, fits = len(batch.inputs), int(os.environ.get("FAULTY_FITS", "1000000"))
+        _wait_at(HOLD_STAGE.format(stage))
+        items, fits = len(inputs), int(os.environ.get("FAULTY_FITS", "1000000"))
         if items > fits:
-            raise MemoryError(f"no room for {items} items in {batch.stage}")
-        return super().run(batch)
+            raise MemoryError(f"no room for {items} items in {stage}")
+        return super().run(stage, profile, inputs)
 
 
 def _suffer_once(mishap: str, batch_items: int, suffer: Callable[[str, int], None] = worker._suffer) -> None:

@@ -62,7 +62,10 @@ def test_removals_begin_when_a_jobs_captions_are_done_and_yield_to_new_ones_with
         assert first.removal.waiting, "the late captions did not wait for the removals"
         running.wait(lambda status: not any(job.removal.waiting for job in status.jobs), "the last removal")
         assert running.stop() == 0
-    of_job, of_removal = "FROM jobs WHERE jobs.id =", "FROM removals WHERE job_id = 1 AND updated_at"
+    of_job, of_removal = (
+        "FROM jobs WHERE jobs.id =",
+        "FROM items WHERE origin IS NOT NULL AND job_id = 1 AND updated_at",
+    )
     assert rows(tmp_path, f"SELECT count(*) {of_removal} <= (SELECT finished_at {of_job} 1)") == [(0,)]
     while_late = f"BETWEEN (SELECT created_at {of_job} 2) AND (SELECT finished_at {of_job} 2)"
     ((batches,),) = rows(tmp_path, f"SELECT count(DISTINCT updated_at) {of_removal} {while_late}")
@@ -87,7 +90,7 @@ def test_killed_in_the_middle_every_removal_is_done_exactly_once_and_exported(
         assert steps["pairs for object removal"].count == steps["pairs alike enough"].count == job.removal.total
         assert steps["objects erased"].count == 3 * job.removal.total
         assert steps["removal samples"].lost == {"still_there": job.removal.total}
-        item = int(str(rows(tmp_path, "SELECT max(item_id) FROM removals")[0][0]))
+        item = int(str(rows(tmp_path, "SELECT max(id) FROM items WHERE pipeline = 'removal'")[0][0]))
         story = running.client.explain(item)["removal"]
         assert [obj["reason"] for obj in story["erasures"]] == ["", "", "still_there"]
         assert running.stop() == 0

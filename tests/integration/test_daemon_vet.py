@@ -7,7 +7,7 @@ import pytest
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.errors import DaemonError
 from imgdiffd.status import JobView
-from imgdiffd.testing.results import UNNATURAL_WORD
+from imgdiffd.testing.stages import UNNATURAL_WORD
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
 CAPTIONS = ["a cat beside a bus", "a dog beside a tree", f"an {UNNATURAL_WORD} dog beside a chair"]
@@ -47,7 +47,7 @@ def test_an_unnatural_pair_is_rejected_and_explain_and_funnel_say_why(
         assert (step.count, step.base, step.lost) == (2, 3, {"unnatural": 1})
         story = running.client.explain(3)
         assert (story["stage"], story["state"], story["reason"]) == ("vet", "rejected", "unnatural")
-        assert story["detail"] == "answer 'No.', yes_probability 0.1000, wanted yes"
+        assert story["detail"] == "answer 'no.', yes_probability 0.2000, wanted yes"
         assert story["pair"]["answer"] == "No."
         assert story["pair"]["scores"]["yes_probability"] == 0.1
 

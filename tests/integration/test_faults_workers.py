@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.fleet.supervisor import PARK_AFTER_FAILURES, PARK_WINDOW_S
+from imgdiffd.fleet.member import PARK_AFTER_FAILURES, PARK_WINDOW_S
 from tests.integration.daemon_process import RunningDaemon, drop
 from tests.integration.faulty import HOLD_BATCH, HOLD_START, answer, faulty, rows, until, workers_started
 
@@ -18,8 +18,8 @@ from imgdiffd.schedulers.costs import Costs
 Costs.__init__.__kwdefaults__["deadline_floor_s"] = {FLOOR_S}
 """
 EAGER_STARTS = """
-from imgdiffd.fleet import supervisor as fleet
-fleet._BACKOFF_S = (0.0,)
+from imgdiffd.fleet import member
+member._BACKOFF_S = (0.0,)
 """
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgdiffd.images.files import TEMPORARY_PREFIX
+from imgdiffd.durable import TEMPORARY_PREFIX
 from imgdiffd.job import TERMINAL_ITEM_STATES
 from imgdiffd.store import Reader, SampleRow
 from tests.integration.daemon_process import LIMIT_S, daemon, drop

@@ -58,7 +58,9 @@ def _check(folder: Path) -> list[RemovalSample]:
         named = {name for (name,) in connection.execute(NAMED) if name}
         ((boxes,),) = connection.execute("SELECT sum(n) FROM verdicts WHERE stage = 'erase'").fetchall()
         ((objects,),) = connection.execute("SELECT sum(n) FROM verdicts WHERE stage = 'inspect'").fetchall()
-        ((pairs, erased),) = connection.execute("SELECT (SELECT count(*) FROM removals), count(*) FROM erasures")
+        ((pairs, erased),) = connection.execute(
+            "SELECT (SELECT count(*) FROM items WHERE pipeline = 'removal'), count(*) FROM erasures"
+        )
     assert (boxes, objects, erased) == (5 * pairs, 3 * pairs, 3 * pairs)
     images = folder / "pictures"
     assert {str(path.relative_to(images)) for path in images.rglob("*") if path.is_file()} == named

@@ -1,4 +1,4 @@
-"""The real child process on tiny models with random weights: every stage through the pipe."""
+"""The real worker process on tiny models with random weights: every stage through the pipe."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mat
             assert set(ready.models) == set(roles)
             outputs = [output for captions in batches for output in await every_stage(device, captions)]
             await device.stop(30)
-        assert device.last_words.startswith("ended with status 0")
+        assert device.exit_reason.startswith("ended with status 0")
         found.append(sorted(outputs, key=lambda output: (output.kind, output.item)))
     assert found[0] == found[1]
     kinds = [output.kind for output in found[0]]

@@ -20,6 +20,7 @@ from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkE
 from imgdiffd.pipeline import STAGES, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.admission import background_bound
 from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.schedulers.work import Batch
@@ -98,7 +99,7 @@ class Schedule:
         return anyio.current_time()
 
     def seconds(self, device: str, batch: Batch) -> float:
-        cost_s = STAGES[batch.stage].cost_s * len(batch.tasks)
+        cost_s = max(FIRST_GUESS_S[batch.stage], 0.05) * len(batch.tasks)
         return cost_s * self.random.choice([0.1, 0.5, 1.0, 3.0])
 
     def failing(self, device: str, batch: Batch) -> WorkError | None:
@@ -223,8 +224,8 @@ def check(schedule: Schedule) -> None:
     assert (after.open, after.queued, after.running, after.stranded) == (0, 0, 0, 0)
     if not schedule.floods:
         assert work.most_held <= schedule.max_open + background_bound(schedule.max_open)
-    quarantine = {item for item, end in work.ended.items() if end == "set aside"}
-    assert quarantine == {item for item in work.charged if work.charged.count(item) >= 3 and item in quarantine}
+    quarantined = {item for item, end in work.ended.items() if end == "quarantined"}
+    assert quarantined == {item for item in work.charged if work.charged.count(item) >= 3 and item in quarantined}
     if not schedule.kills:
         assert set(work.charged) <= set(schedule.culprits), "an innocent was charged"
     assert schedule.looks < 8 * (len(work.ran) + work.refills + 20), "the loop spins"
@@ -234,7 +235,7 @@ def check(schedule: Schedule) -> None:
 
 def test_schedules_reach_every_kind_of_event() -> None:
     """Without this, a change of the draw could make the laws above hold of nothing."""
-    seen = {"steals": 0, "out_of_memory": 0, "deaths": 0, "broken": 0, "set_aside": 0, "cancelled": 0, "sizes": 0}
+    seen = {"steals": 0, "out_of_memory": 0, "deaths": 0, "broken": 0, "quarantined": 0, "cancelled": 0, "sizes": 0}
     for seed in range(100):
         schedule = Schedule(seed)
         run_virtual(schedule.play, seed=seed)
@@ -243,9 +244,9 @@ def test_schedules_reach_every_kind_of_event() -> None:
         seen["out_of_memory"] += after.out_of_memory
         seen["deaths"] += after.deaths
         seen["broken"] += after.broken
-        seen["set_aside"] += after.quarantine
+        seen["quarantined"] += after.quarantined
         seen["cancelled"] += sum(end == "cancelled" for end in schedule.work.ended.values())
-        seen["sizes"] += sum(size > 1 for sizes in after.batch_sizes.values() for size in sizes)
+        seen["sizes"] += sum(size > 1 for sizes in after.batches_by_items.values() for size in sizes)
     assert all(seen.values()), seen
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.api import app as api
+from imgdiffd.api import listening
 from imgdiffd.api.client import Client
 from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
 from tests.integration.daemon_process import LIMIT_S, daemon
@@ -92,7 +92,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_a_socket_handed_over_is_answered_and_still_there_after_the_stop(tmp_path: Path) -> None:
-    with api.bind(tmp_path / "s") as listener, handed_over(tmp_path, listener) as process:
+    with listening.bind(tmp_path / "s") as listener, handed_over(tmp_path, listener) as process:
         with Client(tmp_path / "s") as client:  # it waits in the backlog until the daemon accepts
             until(client.alive, "an answer")
             assert client.status().pid == process.pid
@@ -103,7 +103,7 @@ def test_a_socket_handed_over_is_answered_and_still_there_after_the_stop(tmp_pat
 
 
 def test_a_request_sent_while_the_daemon_is_replaced_is_answered_by_the_next_one(tmp_path: Path) -> None:
-    with api.bind(tmp_path / "s") as listener, Client(tmp_path / "s") as client:
+    with listening.bind(tmp_path / "s") as listener, Client(tmp_path / "s") as client:
         with handed_over(tmp_path, listener) as first:
             until(client.alive, "an answer")
             first.kill()
@@ -114,7 +114,7 @@ def test_a_request_sent_while_the_daemon_is_replaced_is_answered_by_the_next_one
 
 
 def test_a_socket_that_is_open_to_everybody_is_refused_as_wrong_configuration(tmp_path: Path) -> None:
-    with api.bind(tmp_path / "s") as listener:
+    with listening.bind(tmp_path / "s") as listener:
         (tmp_path / "s").chmod(0o666)
         with handed_over(tmp_path, listener) as process:
             assert process.wait(LIMIT_S) == EXIT_CONFIGURATION
@@ -128,17 +128,17 @@ def test_a_client_needs_no_certificates_for_a_unix_socket(tmp_path: Path, monkey
 
 
 def test_sockets_meant_for_another_process_are_left_alone() -> None:
-    assert api.inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
-    assert api.inherited({}) is None
+    assert listening.inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}) is None
+    assert listening.inherited({}) is None
 
 
 def test_of_several_sockets_the_one_named_api_is_taken_and_none_is_guessed(tmp_path: Path) -> None:
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
     with pytest.raises(ConfigurationError, match="none of them named api"):
-        api.inherited({**environ, "LISTEN_FDNAMES": "a:b"})
-    with api.bind(tmp_path / "s") as listener, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "FIRST_INHERITED", os.dup(listener.fileno()) - 1)
-        taken = api.inherited({**environ, "LISTEN_FDNAMES": "metrics:api"})
+        listening.inherited({**environ, "LISTEN_FDNAMES": "a:b"})
+    with listening.bind(tmp_path / "s") as listener, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listening, "FIRST_INHERITED", os.dup(listener.fileno()) - 1)
+        taken = listening.inherited({**environ, "LISTEN_FDNAMES": "metrics:api"})
         assert taken is not None
         with taken:
             assert taken.getsockname() == str(tmp_path / "s")
@@ -148,9 +148,9 @@ def test_of_several_sockets_the_one_named_api_is_taken_and_none_is_guessed(tmp_p
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_descriptor_that_does_not_listen_on_a_path_is_refused(kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as wrong, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "FIRST_INHERITED", os.dup(wrong.fileno()))
-        with pytest.raises(ConfigurationError, match="no listening Unix socket"):
-            api.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+        patch.setattr(listening, "FIRST_INHERITED", os.dup(wrong.fileno()))
+        with pytest.raises(ConfigurationError, match="not a listening Unix socket"):
+            listening.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
 
 
 def test_the_manager_hears_ready_then_signs_of_life_and_progress_then_stopping(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
         row = await store.job(job.id)
         assert row is not None
         assert (row.state, row.states) == (JobState.DONE, {ItemState.FAILED: 3})
-        assert (await progress_of(store)).lost == {Stage.REWRITE: {"worker_died": 2, "stage_error": 1}}
+        assert (await progress_of(store)).lost == {Stage.COMPARE: {"worker_died": 2, "stage_error": 1}}
         assert await store.retry(reason="worker_died") == 2
         row = await store.job(job.id)
         assert row is not None

@@ -52,7 +52,7 @@ class StoreMachine(RuleBasedStateMachine):
     def open(self) -> None:
         async def enter() -> None:
             self.stack = AsyncExitStack()
-            self.store = await self.stack.enter_async_context(Store.open(self.path))
+            self.store = await self.stack.enter_async_context(Store.open(self.path, removal=True))
             await self.store.drop_unread_jobs()
 
         self.run(enter())
@@ -128,9 +128,11 @@ class StoreMachine(RuleBasedStateMachine):
     def everything_adds_up(self) -> None:
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as db:
             assert db.execute("PRAGMA foreign_key_check").fetchall() == []
-            counted = "SELECT job_id, stage, state, reason, count(*) FROM items GROUP BY 1, 2, 3, 4"
+            counted = "SELECT job_id, pipeline, stage, state, reason, count(*) FROM items GROUP BY 1, 2, 3, 4, 5"
             assert set(db.execute("SELECT * FROM counts WHERE n <> 0")) == set(db.execute(counted))
-            living = db.execute("SELECT profile_id, caption FROM items WHERE state <> 'cancelled'").fetchall()
+            living = db.execute(
+                "SELECT profile_id, caption, origin IS NULL FROM items WHERE state <> 'cancelled'"
+            ).fetchall()
             assert len(living) == len(set(living))
             self._jobs_agree_with_their_items(db)
             self._terminal_items_stay(db)
@@ -138,12 +140,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _jobs_agree_with_their_items(self, db: sqlite3.Connection) -> None:
         for job, state, total in db.execute("SELECT id, state, total FROM jobs").fetchall():
-            items = [row[0] for row in db.execute("SELECT state FROM items WHERE job_id = ?", (job,))]
+            rows = db.execute("SELECT origin IS NULL, state FROM items WHERE job_id = ?", (job,)).fetchall()
+            items = [item for is_caption, item in rows if is_caption]
             assert len(items) == total
             if job in self.accepted:
                 assert total == self.accepted[job]
             has_ready = ItemState.READY in items
             assert not (state in {JobState.DONE, JobState.CANCELLED} and has_ready)
+            assert not (state == JobState.CANCELLED and any(item == ItemState.READY for _, item in rows))
             assert not (state == JobState.ACTIVE and not has_ready)
         missing = self.accepted.keys() - {row[0] for row in db.execute("SELECT id FROM jobs")}
         assert not missing
@@ -155,8 +159,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.ended = {item: state for item, state in now.items() if state in TERMINAL_ITEM_STATES}
 
     def _samples_belong_to_sampled_items(self, db: sqlite3.Connection) -> None:
-        sampled = {row[0] for row in db.execute("SELECT id FROM items WHERE state = 'sampled'")}
+        sampled = {row[0] for row in db.execute("SELECT id FROM items WHERE state = 'sampled' AND origin IS NULL")}
         assert {row[0] for row in db.execute("SELECT item_id FROM samples")} == sampled
+        removed = {row[0] for row in db.execute("SELECT id FROM items WHERE state = 'sampled' AND origin IS NOT NULL")}
+        assert {row[0] for row in db.execute("SELECT item_id FROM erasures WHERE with_image <> ''")} == removed
 
     def teardown(self) -> None:
         try:

@@ -1,23 +1,29 @@
 """Databases of older versions: backed up, brought up to date, and never left between two versions."""
 
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from imgdiffd import durable
 from imgdiffd.errors import StoreError
-from imgdiffd.store import Reader, Store, migration
+from imgdiffd.pipeline import Stage
+from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import APPLICATION_ID
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
-from tests.fakes.store_driver import finish, ready
+from tests.fakes.answers import captions
+from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
 
+EVERY = int(os.environ.get("FAULT_STRIDE", "7"))  # FAULT_STRIDE=1 takes every single one
 DATA = Path(__file__).parents[1] / "data"
 SHAPE = """
 SELECT 'column', m.name, c.name, c.type, c."notnull", c.dflt_value, c.pk
@@ -49,6 +55,43 @@ def old_database(path: Path, version: int, captions: int = 3) -> Path:
     return path
 
 
+def both_products(path: Path) -> Path:
+    """What `half_done` left in a database of version 3, in which object removal had tables of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript((DATA / "both_products_3.sql").read_text())
+        connection.execute("PRAGMA journal_mode = WAL")
+    return path
+
+
+async def half_done(store: Store) -> None:
+    """Eight captions and six removals, each somewhere else, and two captions more."""
+    await submit(store, 8, name="first")
+    second = await submit(store, captions(2, start=40), name="second")
+    await store.pause(second.id)
+    tasks = await advance_to(store, Stage.COMPARE)
+    await record(store, tasks[:1], passes=False)
+    await record(store, tasks[1:7])
+    removals = [task for task in await ready(store) if task.stage is Stage.ERASE]
+    erased = await record(store, removals[:3])
+    await record(store, erased.tasks[:1])
+    await record(store, erased.tasks[1:2], passes=False)
+    await record(store, removals[3:4], passes=False)
+    await store.record_crashes([removals[4].item])
+    await store.quarantine(removals[5].item, "broke_erase", "signal 11")
+    await record(store, [task for task in await ready(store) if task.stage is Stage.LOCATE][:2])
+    await record(store, [task for task in await ready(store) if task.stage is Stage.DESCRIBE][:1])
+    await store.resume(second.id)
+
+
+async def story_without_times(store: Store, item: int) -> object:
+    """Everything known of a caption but when it happened and under which id its removal went."""
+    story = await store.item_story(item)
+    removal = story.removal and replace(story.removal, item=0, created_at=0.0, updated_at=0.0)
+    job = replace(story.job, created_at=0.0, finished_at=None)
+    samples = tuple(replace(sample, created_at=0.0) for sample in story.samples)
+    return replace(story, created_at=0.0, updated_at=0.0, job=job, samples=samples, removal=removal)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -76,6 +119,29 @@ async def test_an_older_database_becomes_like_a_new_one_and_its_work_goes_on(tmp
     assert version(path) == SCHEMA_VERSION
 
 
+async def test_both_products_half_finished_end_as_if_nothing_had_come_between(tmp_path: Path) -> None:
+    found = []
+    both_products(tmp_path / "old.db")
+    for name in ("old.db", "new.db"):
+        async with Store.open(tmp_path / name, removal=True) as store:
+            if name == "new.db":
+                await half_done(store)
+            before = await store.progress()
+            assert [task.stage for task in await ready(store) if task.item > 10] == [Stage.INSPECT, Stage.ERASE]
+            assert await store.retry() == 1
+            await finish(store)
+            stories = [await story_without_times(store, item) for item in range(1, 11)]
+            funnel, jobs = await store.funnel(), [job.state for job in await store.jobs()]
+        with Reader.open(tmp_path / name) as reader:
+            samples = list(reader.removal_samples())
+        found.append((before, stories, funnel, jobs, samples))
+    assert len(found[0][-1]) > 8
+    assert found[0] == found[1]
+    assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
+    with Reader.open(backup_path(tmp_path / "old.db", 3)) as reader:
+        assert len(list(reader.removal_samples())) == 2
+
+
 @pytest.mark.parametrize("old", range(OLDEST_READABLE, SCHEMA_VERSION))
 async def test_the_database_as_it_was_is_kept_beside_it_and_readable_as_such(tmp_path: Path, old: int) -> None:
     path = old_database(tmp_path / "state.db", old)
@@ -99,17 +165,18 @@ async def test_a_database_of_this_version_is_not_backed_up(tmp_path: Path) -> No
     assert names(tmp_path) == ["state.db", "state.db.lock"]
 
 
-# Dies at the nth call that `migration` makes: between any two of its statements, copies, syncs and renames.
+# Dies at the nth call that `migration` and `durable` make: between any two statements, copies, syncs and renames.
 DIE_AT = """
 import os, signal, sqlite3, sys
 from pathlib import Path
+from imgdiffd import durable
 from imgdiffd.store import migration
 
 calls = 0
 
 def count(frame, event, _argument):
     global calls
-    if event == "c_call" and frame.f_code.co_filename == migration.__file__:
+    if event == "c_call" and frame.f_code.co_filename in (migration.__file__, durable.__file__):
         calls += 1
         if calls == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -121,34 +188,37 @@ migration.bring_up_to_date(connection, path)
 """
 
 
+@pytest.mark.parametrize("old", [1, 3])
 async def test_killed_at_any_point_it_is_the_old_database_or_the_new_one_and_the_next_start_finishes(
-    tmp_path: Path,
+    tmp_path: Path, old: int
 ) -> None:
-    original = old_database(tmp_path / "original.db", 1)
+    original = old_database(tmp_path / "original.db", 1) if old == 1 else both_products(tmp_path / "original.db")
     old_shape = shape(original)
+    async with Store.open(shutil.copyfile(original, tmp_path / "undisturbed.db"), removal=True) as store:
+        tasks = await ready(store)
     versions = []
-    for point in range(1, 100):
+    for point in range(1, 200, EVERY):
         path = tmp_path / f"{point}.db"
         shutil.copyfile(original, path)
         ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
             [sys.executable, "-c", DIE_AT, str(path), str(point)], check=False, timeout=60
         )
         versions.append(version(path))
-        if versions[-1] == 1:
+        if versions[-1] == old:
             assert shape(path) == old_shape
         else:
-            assert version(backup_path(path, 1)) == 1
-        async with Store.open(path) as store:
-            assert len(await ready(store)) == 3
+            assert version(backup_path(path, old)) == old
+        async with Store.open(path, removal=True) as store:
+            assert await ready(store) == tasks
         assert version(path) == SCHEMA_VERSION
-        assert shape(backup_path(path, 1)) == old_shape
+        assert shape(backup_path(path, old)) == old_shape
         if ended.returncode == 0:
             break
         assert ended.returncode == -signal.SIGKILL
     assert ended.returncode == 0
-    assert len(versions) > 10
+    assert len(versions) > 60 // EVERY
     assert versions == sorted(versions)
-    assert set(versions) == {1, SCHEMA_VERSION}
+    assert set(versions) == {old, SCHEMA_VERSION}
 
 
 async def test_a_step_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,10 +235,10 @@ async def test_without_a_backup_nothing_is_changed(tmp_path: Path, monkeypatch: 
     path = old_database(tmp_path / "state.db", 1)
     before = shape(path)
 
-    def refuse(_path: Path) -> None:
+    def refuse(_finished: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(migration, "_sync", refuse)
+    monkeypatch.setattr(durable, "move", refuse)
     with pytest.raises(StoreError, match=r"cannot be backed up before it is changed.*No space left.*make room for"):
         async with Store.open(path):
             pass

@@ -1,4 +1,4 @@
-"""Prompt-to-Prompt the plain way, with every attention map stored: what the fused kernel is held against."""
+"""Prompt-to-Prompt the plain way, with every attention map stored: what the fused kernel is compared with."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,4 @@
-"""The real architectures of the bundles, as their published configurations have them, with weights at random or none.
-
-It owns the configurations and how a model is built from one; it does not know where weights come from.
-"""
+"""The real architectures of the bundles, as their published configurations have them, with random weights or none."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

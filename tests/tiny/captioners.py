@@ -1,6 +1,6 @@
 """Tiny captioners of every family that a bundle may name, with random weights, saved in the standard formats.
 
-It owns their sizes and vocabularies; what they answer means nothing, only how it is computed does.
+Their answers mean nothing: tests look at how they are computed.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,6 @@
 """Tiny random chat LLMs of the families that may rewrite: configuration, tokenizer and chat template of each.
 
-It owns their vocabularies and the vendors' templates, cut to what a conversation without tools needs; it does not know
-bundles.
+The templates are the vendors', cut to what a conversation without tools needs.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Tiny captioners whose tokenizers know yes and no, so that they can be asked to judge.
-
-It owns those words; the models are those of `tests.tiny.captioners`.
-"""
+"""Tiny captioners whose tokenizers know yes and no, so that they can be asked to judge."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

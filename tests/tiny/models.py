@@ -1,6 +1,6 @@
-"""Tiny models with random weights, saved in the standard formats, one folder a role.
+"""Tiny models with random weights, saved in the standard formats, one folder per role.
 
-It owns their sizes and vocabularies; what they answer means nothing, only how it is computed does.
+Their answers mean nothing: tests look at how they are computed.
 """
 
 from pathlib import Path
@@ -147,7 +147,7 @@ def save_segmenter(folder: Path, file: str = "tiny-seg.pt") -> None:
     head = [[[1, 2], 1, "Segment", ["nc", 4, 8]]]
     network = SegmentationModel({"nc": 1, "backbone": backbone, "head": head}, ch=3, nc=1, verbose=False)
     network.names, network.args = {0: "object"}, {}
-    for branch in network.model[-1].cv3:  # sure of objects enough for some boxes
+    for branch in network.model[-1].cv3:  # so sure of objects that there are boxes
         branch[-1].bias.data.zero_()
         branch[-1].weight.data.normal_(std=0.5)
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def save_segmenter(folder: Path, file: str = "tiny-seg.pt") -> None:
 
 
 def save_all(folder: Path) -> Path:
-    """Every role's folder but the painter's, and a bundle file that names them; its path."""
+    """Saves a folder for every role except the painter, and a bundle file that names them; returns the file."""
     save_rewriter(folder / "rewriter")
     save_clip(folder / "clip")
     save_blip(folder / "blip")

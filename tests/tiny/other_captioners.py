@@ -1,7 +1,4 @@
-"""Two more tiny captioners beside those of `tests.tiny.captioners`: LLaVA 1.5 and Qwen3-VL.
-
-It owns their sizes; it does not know what is asked.
-"""
+"""Two more tiny captioners beside those of `tests.tiny.captioners`: LLaVA 1.5 and Qwen3-VL."""
 
 from pathlib import Path
 

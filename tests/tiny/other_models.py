@@ -1,7 +1,4 @@
-"""Tiny random painters, contrastive models and segmenters that may play a role in the place of those the paper names.
-
-It owns their sizes, saved in the standard formats; it does not know bundles.
-"""
+"""Tiny random painters, contrastive models and segmenters that may play a role instead of those the paper names."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +83,7 @@ def vae() -> AutoencoderKL:
 
 
 def save_sd15(folder: Path) -> Path:
-    """A Stable Diffusion 1.5: one text encoder, a UNet that is told nothing but it."""
+    """A Stable Diffusion 1.5: one text encoder, a UNet that is told nothing else."""
     tokenizer = build_tokenizer()
     text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
     StableDiffusionPipeline(

@@ -1,7 +1,4 @@
-"""Tiny checkpoints with random weights in the standard formats, built in a second, for tests of the real code paths.
-
-It owns sizes and seeds; it does not know what is tested with them.
-"""
+"""Tiny checkpoints with random weights in the standard formats, built in a second, for tests of the real code paths."""
 
 from pathlib import Path
 from typing import Any

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.fleet.wire import RunBatch, Start
+from imgdiffd.fleet.wire import Start
 from imgdiffd.method.messages import StageInput
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models.loading import Models, load_models
@@ -64,7 +64,7 @@ def ran(
     """What a worker of `bundle` answers to one batch whose images are in `folder`."""
     engine = StageEngine(Start(str(bundle), "cpu", roles, str(folder)), lambda _: None)
     assert set(engine.models) == set(roles)
-    answers = engine.run(RunBatch(1, stage, profile, inputs))
+    answers = engine.run(stage, profile, inputs)
     assert engine.report().notes == ()  # nothing is done otherwise than it should be
     return answers
 

@@ -1,4 +1,4 @@
-"""The laws of `imgdiffd.errors`: one tree, one line for people, exit status 78 for what a restart cannot mend."""
+"""The laws of `imgdiffd.errors`: one tree, one line for people, exit status 78 where a restart does not help."""
 
 import ast
 from pathlib import Path
@@ -18,6 +18,7 @@ from imgdiffd.errors import (
     StoreError,
     WorkerDiedError,
     WorkError,
+    first_line,
 )
 
 TREE = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Exception)]
@@ -54,6 +55,20 @@ def test_work_error_carries_device_stage_and_items(error: type[WorkError]) -> No
 
 def test_input_error_carries_its_code() -> None:
     assert InputError("x", code="not_utf8").code == "not_utf8"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (StoreError("the disk is full", hint="free some"), "the disk is full (free some)"),
+        (ValueError("\n  no such noun  \nfurther lines"), "ValueError: no such noun"),
+        (KeyError("noun"), "KeyError: 'noun'"),
+        (ValueError(), "ValueError"),
+        (ValueError(" \n"), "ValueError"),
+    ],
+)
+def test_first_line_of_an_error_says_what_it_is_and_never_nothing(error: Exception, line: str) -> None:
+    assert first_line(error) == line
 
 
 def test_no_handler_swallows_everything() -> None:

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "imgdiffd"
 
-# The files beside the folders: records and enums that everybody may know.
-VOCABULARY = frozenset({"__init__", "errors", "job", "pipeline", "settings", "status"})
+# The files beside the folders: records, enums and the one way to write a file, which everybody may know.
+VOCABULARY = frozenset({"__init__", "durable", "errors", "job", "pipeline", "settings", "status"})
 
 # Folder -> the other folders that it may import.
 FOLDERS: dict[str, frozenset[str]] = {

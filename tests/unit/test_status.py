@@ -5,6 +5,8 @@ import pytest
 from imgdiffd.pipeline import CAPTION_STAGES, Stage
 from imgdiffd.status import JobView, RemovalView, Status, eta_of, headline, stages_of
 
+GUESS_S = dict.fromkeys(Stage, 1.0)
+
 
 def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
     counts = {
@@ -30,21 +32,32 @@ def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
     costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0}
     views = stages_of(counts, costs, {Stage.VET})
     assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
-    assert eta_of(views, 1) == 4 * 5  # compare, locate, describe, contrast, render
-    assert eta_of(stages_of(counts, costs), 1) == 4 * 5 + 4 * 100
+    assert eta_of(views, 1, GUESS_S) == 4 * 5  # compare, locate, describe, contrast, render
+    assert eta_of(stages_of(counts, costs), 1, GUESS_S) == 4 * 5 + 4 * 100
 
 
 def test_a_finished_job_needs_no_more_time() -> None:
     views = stages_of({Stage.REWRITE: {"rejected": 1}, Stage.RENDER: {"sampled": 9}}, dict.fromkeys(Stage, 1.0))
-    assert eta_of(views, 2) == 0
+    assert eta_of(views, 2, GUESS_S) == 0
     assert all(view.expected == view.done for view in views)
 
 
 def test_time_left_is_shared_by_the_devices_and_unknown_before_the_first_batch() -> None:
     counts = {Stage.RENDER: {"ready": 10}}
-    assert eta_of(stages_of(counts, {}), 2) is None
-    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2) == pytest.approx(15.0)
-    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0) is None
+    assert eta_of(stages_of(counts, {}), 2, GUESS_S) is None
+    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2, GUESS_S) == pytest.approx(15.0)
+    assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0, GUESS_S) is None
+
+
+def test_a_stage_that_has_not_run_yet_costs_its_guess_scaled_by_the_stages_that_have() -> None:
+    counts = {Stage.GENERATE: {"ready": 10}, Stage.RENDER: {"ready": 10}}
+    guess_s = {**GUESS_S, Stage.GENERATE: 5.0, Stage.COMPARE: 0.5, Stage.RENDER: 0.0}
+    half_as_fast = eta_of(stages_of(counts, {Stage.GENERATE: 10.0}, set(Stage) - {*counts}), 1, guess_s)
+    assert half_as_fast == 10 * 10.0
+    half_as_fast = eta_of(stages_of(counts, {Stage.GENERATE: 10.0}, set(Stage) - {*counts, Stage.COMPARE}), 1, guess_s)
+    assert half_as_fast == 10 * 10.0 + 10 * 2 * 0.5
+    unscaled = eta_of(stages_of(counts, {Stage.RENDER: 1.0}, set(Stage) - {*counts}), 1, guess_s)
+    assert unscaled == 10 * 5.0 + 20 * 1.0
 
 
 def test_the_headline_tells_of_object_removal_while_there_is_some_to_do() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.api import app as api
+from imgdiffd.api import listening
 from imgdiffd.daemon.serve import CLOSE_S, SCHEDULER_POLL_S, WORKER_GRACE_S
 from imgdiffd.errors import EXIT_CONFIGURATION
 from imgdiffd.settings import SYSTEM_FILE, Settings
@@ -59,8 +59,8 @@ def test_an_idle_scheduler_turns_well_within_the_watchdogs_time() -> None:
 def test_the_socket_unit_listens_where_clients_look_and_is_open_to_the_group_only() -> None:
     socket = unit("imgdiffd.socket")
     assert socket["ListenStream"] == [str(SETTINGS.socket_path)]
-    assert socket["FileDescriptorName"] == [api.SOCKET_NAME]
-    assert int(socket["SocketMode"][0], 8) == api.SOCKET_MODE
+    assert socket["FileDescriptorName"] == [listening.SOCKET_NAME]
+    assert int(socket["SocketMode"][0], 8) == listening.SOCKET_MODE
     assert socket["SocketGroup"] == unit("imgdiffd.service")["Group"] == ["imgdiffd"]
 
 

@@ -1,7 +1,7 @@
 """Derives the list of nouns that `imgdiffd.method.nouns` reads from WordNet 3.0's dictionary files.
 
-It owns the rules by which a spelling counts as a noun; it does not know captions. Run it with the folder that holds
-index.noun (Debian: /usr/share/wordnet of the package wordnet-base): `python imgdiffd/data/build_nouns.py FOLDER`.
+Run it with the folder that holds index.noun (Debian: /usr/share/wordnet of the package wordnet-base):
+`python imgdiffd/method/data/build_nouns.py FOLDER`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ PARTS = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}  # ss_typ
 # Lexicographer files of objects that can be seen: animal, artifact, body, food, object, person, plant (lexnames(5WN)).
 OBJECTS = frozenset({5, 6, 8, 13, 17, 18, 20})
 
-# Closed-class words are absent from WordNet as such but homographs of rare nouns ("a" the letter, "in" the inch).
+# WordNet has no function words, but rare nouns with the same spelling ("a" the letter, "in" the inch).
 FUNCTION_WORDS = """
     about above across after against all along am among an and any are around as at be been before behind below
     beneath beside between beyond both but by did do does doing done down during each either else etc ever every few
@@ -31,7 +31,7 @@ SHORT_NOUNS = frozenset({"ox", "tv"})  # every other one of at most two letters 
 
 @dataclass
 class Dictionary:
-    """What the rules need of WordNet: which parts of speech know a lemma, and how often each was met."""
+    """What the rules need of WordNet: the parts of speech of each lemma, and how often each occurs."""
 
     members: dict[str, set[str]] = field(default_factory=dict)  # part of speech -> lemmas
     counts: dict[str, Counter[str]] = field(default_factory=dict)  # part of speech -> lemma -> tagged occurrences
@@ -48,7 +48,7 @@ def _entries(path: Path) -> Iterator[list[str]]:
 
 
 def read_dictionary(folder: Path) -> Dictionary:
-    """Reads the index files, the tag counts and the nouns' lexicographer files."""
+    """Read the index files, the tag counts and the lexicographer files of the nouns."""
     words = Dictionary()
     file_of = {entry[0]: int(entry[1]) for entry in _entries(folder / "data.noun")}
     for part in ("noun", "verb", "adj", "adv"):
@@ -71,9 +71,9 @@ def read_dictionary(folder: Path) -> Dictionary:
 
 
 def is_noun(lemma: str, words: Dictionary) -> bool:
-    """Whether a bare `lemma` is best read as a noun: its most frequent part of speech, or an object that verbs borrow.
+    """Whether a bare `lemma` is read as a noun: where that is its most frequent part of speech, or an object's name.
 
-    "sign", "ring" and "bear" are mostly verbs in the tagged texts, which are not about images: a sense that is a
+    "sign", "ring" and "bear" are mostly verbs in the tagged texts, which are not about images: a sense that is an
     object lets a noun win against a more frequent verb, never against an adjective.
     """
     noun, verb = words.counts["noun"][lemma], words.counts["verb"][lemma]
@@ -96,7 +96,7 @@ def is_noun(lemma: str, words: Dictionary) -> bool:
 
 
 def is_participle(lemma: str, words: Dictionary) -> bool:
-    """Whether a spelling in -ing is rather a verb's form ("riding") than an object of its own ("building")."""
+    """Whether a spelling in -ing is the form of a verb ("riding") rather than an object ("building")."""
     if not lemma.endswith("ing"):
         return False
     stem = lemma.removesuffix("ing")
@@ -108,7 +108,7 @@ def is_participle(lemma: str, words: Dictionary) -> bool:
 
 
 def derive(words: Dictionary, bases_of: Callable[[str], Iterable[str]]) -> list[str]:
-    """The sorted nouns of one word.
+    """The sorted nouns that consist of one word.
 
     A plural that WordNet also lists as a lemma ("windows", "glasses") is left out where its singular is the more
     frequent noun, so that it is reduced to it.
@@ -130,14 +130,14 @@ def derive(words: Dictionary, bases_of: Callable[[str], Iterable[str]]) -> list[
 
 
 def derive_exceptions(folder: Path, nouns: Iterable[str]) -> list[str]:
-    """Lines "form lemma" of WordNet's irregular plurals whose lemma is in the list."""
+    """Lines "form lemma" for WordNet's irregular plurals whose lemma is in the list."""
     known = set(nouns)
     pairs = (entry[:2] for entry in _entries(folder / "noun.exc"))
     return [f"{form} {lemma}" for form, lemma in pairs if lemma in known and form != lemma]
 
 
 def main() -> None:
-    """Writes nouns.txt and noun_exceptions.txt beside this file."""
+    """Write nouns.txt and noun_exceptions.txt beside this file."""
     parser = argparse.ArgumentParser(description="Derive imgdiffd's noun list from a WordNet 3.0 dictionary folder.")
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -1,10 +1,6 @@
-"""The HTTP routes and the socket they are served on."""
+"""The HTTP routes."""
 
-import os
-import socket
-import stat
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -112,29 +108,6 @@ async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.A
         answer = await client.request(method, path)
         assert (path, answer.status_code) == (path, status)
         assert answer.json()["detail"]
-
-
-def test_the_socket_is_never_open_beyond_0660(tmp_path: Path) -> None:
-    old_mask = os.umask(0)  # the most permissive caller
-    try:
-        with api.bind(tmp_path / "s") as listener:
-            assert stat.S_IMODE((tmp_path / "s").lstat().st_mode) == 0o660
-            assert listener.family == socket.AF_UNIX
-    finally:
-        os.umask(old_mask)
-
-
-def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> None:
-    api.bind(tmp_path / "s").close()  # what a killed daemon leaves
-    with api.bind(tmp_path / "s"), pytest.raises(DaemonError, match="already listens"):
-        api.bind(tmp_path / "s")
-
-
-def test_a_file_in_the_sockets_place_is_named_and_kept(tmp_path: Path) -> None:
-    (tmp_path / "s").write_text("precious")
-    with pytest.raises(DaemonError, match="not a socket"):
-        api.bind(tmp_path / "s")
-    assert (tmp_path / "s").read_text() == "precious"
 
 
 @pytest.mark.anyio

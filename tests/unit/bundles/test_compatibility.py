@@ -8,7 +8,8 @@ from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement, optional_roles
 from imgdiffd.cli.main import main
 from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
-from imgdiffd.method.profile import BUILT_IN, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_files import BUILT_IN
 from imgdiffd.pipeline import OPTIONAL_STAGES, Role, Stage
 from tests.fakes.answers import VETTED
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from imgdiffd.cli.terminal import Rates, duration, funnel_table, plain_line, plan_table, status_view
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Placement, Plan
+from imgdiffd.schedulers.reasons import PlacementCode, Reason
 from imgdiffd.status import (
     DeviceView,
     Funnel,
@@ -62,12 +63,14 @@ def test_the_funnel_names_each_loss_with_its_reason() -> None:
 
 def test_a_plan_shows_each_device_with_its_models_and_what_has_no_place() -> None:
     taken = {role: Footprint(role, 2_000_000_000, 500_000_000) for role in Role}
+    first, second = (Reason(PlacementCode.NEEDED, text) for text in ("first", "second"))
     placements = (
-        Placement("cuda:0", (Role.CLIP, Role.BLIP), ("first", "second"), 4_500_000_000, 5_500_000_000),
+        Placement("cuda:0", (Role.CLIP, Role.BLIP), (first, second), 4_500_000_000, 5_500_000_000),
         Placement("cuda:1", (), (), 0, 1_000_000_000),
     )
+    left_out = ((Role.ERASER, Reason(PlacementCode.NO_ROOM, "no room: its weights take 5.1 GB")),)
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(plan_table(Plan(placements, ((Role.ERASER, "no room: its weights take 5.1 GB"),)), taken))
+    console.print(plan_table(Plan(placements, left_out), taken))
     lines = [" ".join(line.split()) for line in console.export_text().splitlines() if line.strip()]
     assert lines[2:] == [
         "cuda:0 clip 2.00 0.50 first",
@@ -88,7 +91,7 @@ def test_an_idle_device_says_why_while_there_is_work() -> None:
     )  # fmt: skip
     scheduler = SchedulerView(
         devices=(load,), admission="", held_back=(), open_bytes=0, queued=0, running=0, stranded=0,
-        batches_by_items={}, out_of_memory=0, deaths=0, broken=0, quarantine=0,
+        batches_by_items={}, out_of_memory=0, deaths=0, broken=0, quarantined=0,
     )  # fmt: skip
     status = STATUS.model_copy(update={"devices": (device,), "scheduler": scheduler, "open_tasks": 5})
     assert "idle: nothing to steal" in _shown(status)

@@ -128,7 +128,7 @@ def changing(disk: Disk, until_s: float, error: Exception) -> tuple[DiskGuard, C
                 disk.free = 100 * GIB
 
             group.start_soon(make_room)
-            return await guard.insist(change)
+            return await guard.retry_while_full(change)
         raise AssertionError
 
     return guard, lambda: run_virtual(main)

@@ -95,7 +95,7 @@ async def test_a_result_that_found_no_room_is_kept_until_it_is_recorded_and_the_
 ) -> None:
     store, process = FullStore(3), Process()
     work, held = work_of(store, process, tmp_path)
-    assert await work.execute("cpu", BATCH) == []
+    assert await work.execute("cpu", BATCH) == ()
     assert (process.runs, store.changes) == (1, ["record"])
     assert held.reasons == [REASON, f"not {REASON}"] * 3
 

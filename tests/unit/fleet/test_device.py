@@ -11,11 +11,12 @@ import anyio
 import pytest
 
 from imgdiffd.errors import DeviceStartError, OutOfMemoryError, StageError, WorkerDiedError
+from imgdiffd.fleet import worker_process
 from imgdiffd.fleet.device import DeviceProcess
-from imgdiffd.fleet.wire import Done, Start
-from imgdiffd.method.messages import RewriteInput
-from imgdiffd.method.profile import load_profile
-from imgdiffd.pipeline import Stage
+from imgdiffd.fleet.wire import PROFILE_SLOTS, Done, Start, ToWorker, UseProfile, pack_to_worker
+from imgdiffd.method.messages import RewriteInput, RewriteOutput
+from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.pipeline import Stage, seed_of
 from imgdiffd.testing.worker import COMMAND
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,63 @@ async def test_answer_belongs_to_its_batch(device: DeviceProcess) -> None:
     assert {number: len(done.outputs) for number, done in answers.items()} == {n: n for n in range(1, 7)}
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ToWorker, int]]:
+    """Every message that goes to a worker from now on, and the bytes of its frame."""
+    messages: list[tuple[ToWorker, int]] = []
+
+    def pack(message: ToWorker) -> bytes:
+        frame = pack_to_worker(message)
+        messages.append((message, len(frame)))
+        return frame
+
+    monkeypatch.setattr(worker_process, "pack_to_worker", pack)
+    return messages
+
+
+async def test_profile_crosses_the_pipe_once_a_worker_and_batches_name_it(
+    device: DeviceProcess, sent: list[tuple[ToWorker, int]]
+) -> None:
+    await device.start()
+    for _ in range(3):
+        await rewrite(device, "a dog")
+    assert [message.kind for message, _ in sent] == ["start", "profile", "batch", "batch", "batch"]
+    assert sum(count for message, count in sent if message.kind == "batch") < len(PROFILE.model_dump_json())
+    assert device.pid is not None
+    os.kill(device.pid, signal.SIGKILL)
+    await device.wait_dead()
+    sent.clear()
+    await device.start()
+    assert len((await rewrite(device, "a dog")).outputs) == 1
+    assert [message.kind for message, _ in sent] == ["start", "profile", "batch"], "a new process was told nothing yet"
+
+
+async def test_worker_keeps_few_profiles_and_each_batch_runs_under_its_own(
+    device: DeviceProcess, sent: list[tuple[ToWorker, int]]
+) -> None:
+    await device.start()
+    profiles = [PROFILE.model_copy(update={"seed": seed}) for seed in range(PROFILE_SLOTS + 1)]
+    used = [*profiles, profiles[-1], profiles[1], profiles[0]]
+    seeds: list[object] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def ask(place: int, profile: Profile) -> None:
+            done = await device.run(Stage.REWRITE, profile, [RewriteInput(1, "a dog", 0)], DEADLINE_S)
+            (output,) = done.outputs
+            assert isinstance(output, RewriteOutput)
+            seeds[place] = output.seed
+
+        for place, profile in enumerate(used):
+            seeds.append(None)
+            tasks.start_soon(ask, place, profile)
+    assert seeds == [seed_of(profile.seed, "a dog", 0, "rewrite") for profile in used]
+    told = [message for message, _ in sent if isinstance(message, UseProfile)]
+    assert {message.slot for message in told} == set(range(PROFILE_SLOTS))
+    assert [message.profile.seed for message in told] == [*range(PROFILE_SLOTS + 1), 0], (
+        "the one unused for longest went"
+    )
+
+
 async def test_failed_batch_leaves_the_worker_alive(device: DeviceProcess) -> None:
     await device.start()
     with pytest.raises(StageError, match="gpu7: rewrite of 2 items: ZeroDivisionError") as caught:
@@ -100,13 +158,13 @@ async def test_death_fails_both_batches_but_blames_only_the_one_begun(device: De
     assert not device.alive
 
 
-async def test_next_generation_takes_up_work(device: DeviceProcess) -> None:
+async def test_next_generation_goes_on_with_the_work(device: DeviceProcess) -> None:
     await device.start()
     first = device.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
     await device.wait_dead()
-    assert "SIGKILL" in device.last_words
+    assert "SIGKILL" in device.exit_reason
     with pytest.raises(WorkerDiedError) as caught:
         await rewrite(device, "a dog")
     assert not caught.value.begun
@@ -186,7 +244,7 @@ async def test_deadline_holds_for_a_batch_that_nobody_waits_for(device: DevicePr
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     await device.wait_dead()
-    assert "did not end within 1 s" in device.last_words
+    assert "did not end within 1 s" in device.exit_reason
 
 
 async def test_stop_lets_the_batch_under_way_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +273,7 @@ async def test_stop_lets_the_batch_under_way_finish(tmp_path: Path, monkeypatch:
     assert isinstance(second, WorkerDiedError)
     assert not second.begun
     assert not device.alive
-    assert device.last_words.startswith("ended with status 0")
+    assert device.exit_reason.startswith("ended with status 0")
 
 
 async def test_stop_kills_what_does_not_end_and_blames_no_batch(device: DeviceProcess) -> None:
@@ -238,7 +296,7 @@ async def test_stop_kills_what_does_not_end_and_blames_no_batch(device: DevicePr
     ("how", "words", "status"),
     [("refuse", "bundle mini: refused", 78), ("crash", "the start was told to crash", 1)],
 )
-async def test_start_that_fails_carries_the_childs_last_words(
+async def test_start_that_fails_carries_the_reason_for_which_the_worker_ended(
     tmp_path: Path, how: str, words: str, status: int
 ) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))
@@ -285,7 +343,7 @@ async def test_what_the_worker_prints_reaches_the_log(device: DeviceProcess, cap
     await rewrite(device, "a print-noise dog")
     await device.stop(5)
     assert "noise on stdout" in caplog.messages
-    assert device.last_words.endswith("noise on stdout")
+    assert device.exit_reason.endswith("noise on stdout")
 
 
 async def test_answer_that_fits_other_items_breaks_the_protocol(tmp_path: Path) -> None:
@@ -298,7 +356,7 @@ async def test_answer_that_fits_other_items_breaks_the_protocol(tmp_path: Path) 
         "    return m.unpack_to_worker(sys.stdin.buffer.read(n))\n"
         "def send(x):\n"
         "    sys.stdout.buffer.write(m.pack_from_worker(x)); sys.stdout.buffer.flush()\n"
-        "read(); send(m.Ready(1)); batch = read()\n"
+        "read(); send(m.Ready(1)); read(); batch = read()\n"
         "send(m.Done(batch.id, (message.CompareOutput(0, {}),), 0.0)); read()\n"
     )
     device = DeviceProcess("cpu", Start("mini", "cpu", (), str(tmp_path)), command=[sys.executable, "-c", source])

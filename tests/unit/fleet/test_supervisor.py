@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet import supervisor as fleet_module
-from imgdiffd.fleet.supervisor import PARK_AFTER_FAILURES, Fleet, compiles, names_of, resolve_devices, threads_for
+from imgdiffd.fleet import member
+from imgdiffd.fleet.member import PARK_AFTER_FAILURES
+from imgdiffd.fleet.supervisor import Fleet, compiles, names_of, resolve_devices, threads_for
 from imgdiffd.fleet.wire import Done
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
 from imgdiffd.schedulers.placement import PlacementError
@@ -57,7 +58,7 @@ def test_two_workers_of_one_kind_have_names_of_their_own(tmp_path: Path) -> None
 async def test_a_device_that_will_not_start_is_parked_with_its_reason_and_the_other_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: str, attempts: int
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_BACKOFF_S", (0.0,))
+    monkeypatch.setattr(member, "_BACKOFF_S", (0.0,))
     fleet = _fleet(tmp_path)
     bad, good = fleet.processes.values()
     bad._environment["FAKE_WORKER_START"] = mishap
@@ -126,7 +127,7 @@ async def _kill_until(fleet: Fleet, over: Callable[[], bool], fruitful: bool = F
 async def test_a_device_whose_workers_end_before_any_batch_is_done_starts_ever_more_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_FRUITLESS_S", (0.0, 0.0, 0.0, 3600.0))
+    monkeypatch.setattr(member, "_FRUITLESS_S", (0.0, 0.0, 0.0, 3600.0))
     fleet = _fleet(tmp_path)
     await _kill_until(fleet, lambda: "the next starts in 3600 s" in fleet.views({})[0].detail)
     assert "the last 3 workers did no batch" in fleet.views({})[0].detail
@@ -137,7 +138,7 @@ async def test_a_device_whose_workers_end_before_any_batch_is_done_starts_ever_m
 async def test_a_worker_that_did_a_batch_is_replaced_at_once_however_many_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "_FRUITLESS_S", (0.0, 3600.0))
+    monkeypatch.setattr(member, "_FRUITLESS_S", (0.0, 3600.0))
     fleet = _fleet(tmp_path)
     await _kill_until(fleet, lambda: fleet.views({})[0].restarts == 4, fruitful=True)
 

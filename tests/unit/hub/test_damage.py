@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.hub import problems
+from imgdiffd.bundles.bundle import Bundle, load_bundle
+from imgdiffd.hub import presences, problems
 from imgdiffd.pipeline import Role
 from tests.fakes.hub import safetensors
 
@@ -33,6 +33,11 @@ def written(folder: Path, text: str = TABLES) -> Path:
     path = folder / "bundle.toml"
     path.write_text(text, "utf-8")
     return path
+
+
+def problems_of(bundle: Bundle, role: Role) -> tuple[str, ...]:
+    (found,) = presences(bundle, [role])
+    return found.problems
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +68,10 @@ def test_a_whole_safetensors_file_is_no_problem_and_a_cut_one_is_named(tmp_path:
     bundle = load_bundle(written(tmp_path))
     weights = tmp_path / "rewriter" / "model.safetensors"
     safetensors(weights)
-    assert problems(bundle, [Role.REWRITER]) == []
+    assert problems_of(bundle, Role.REWRITER) == ()
     for cut in (1, 16, 30, 80):
         safetensors(weights, cut)
-        (found,) = problems(bundle, [Role.REWRITER])
+        (found,) = problems_of(bundle, Role.REWRITER)
         assert str(weights) in found
         assert "damaged" in found
 
@@ -76,7 +81,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     safetensors(tmp_path / "captioner" / "model-1.safetensors")
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     (tmp_path / "captioner" / "model.safetensors.index.json").write_text(json.dumps(index))
-    (found,) = problems(bundle, [Role.CAPTIONER])
+    (found,) = problems_of(bundle, Role.CAPTIONER)
     assert str(tmp_path / "captioner" / "model-2.safetensors") in found
 
 
@@ -85,7 +90,7 @@ def test_pickled_weights_do_not_count_as_weights(tmp_path: Path) -> None:
     (tmp_path / "rewriter").mkdir()
     (tmp_path / "rewriter" / "config.json").write_text("{}")
     (tmp_path / "rewriter" / "pytorch_model.bin").write_bytes(b"anything")
-    (found,) = problems(bundle, [Role.REWRITER])
+    (found,) = problems_of(bundle, Role.REWRITER)
     assert "pickled weights are not loaded" in found
 
 
@@ -106,8 +111,8 @@ def test_each_component_of_a_painter_is_looked_at(tmp_path: Path) -> None:
     for name in ("tokenizer", "scheduler"):
         (painter / name).mkdir()
     safetensors(painter / "vae" / "diffusion_pytorch_model.safetensors")
-    (found,) = problems(bundle, [Role.PAINTER])
-    assert found.startswith(f"painter: {painter / 'unet'}: no such folder; ")
+    (found,) = problems_of(bundle, Role.PAINTER)
+    assert found == f"{painter / 'unet'}: no such folder"
 
 
 def test_a_missing_shard_of_allowed_pickles_is_named(tmp_path: Path) -> None:
@@ -116,17 +121,17 @@ def test_a_missing_shard_of_allowed_pickles_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model-00001-of-00002.bin").write_bytes(b"anything")
-    assert problems(bundle, [Role.REWRITER]) == []
+    assert problems_of(bundle, Role.REWRITER) == ()
     index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    (found,) = problems(bundle, [Role.REWRITER])
+    (found,) = problems_of(bundle, Role.REWRITER)
     assert f"{folder / 'pytorch_model-00002-of-00002.bin'}: missing" in found
 
 
 def test_weights_of_another_variant_do_not_count(tmp_path: Path) -> None:
     bundle = load_bundle(written(tmp_path, TABLES.replace("[rewriter]", '[rewriter]\nvariant = "fp16"')))
     safetensors(tmp_path / "rewriter" / "model.safetensors")
-    (found,) = problems(bundle, [Role.REWRITER])
+    (found,) = problems_of(bundle, Role.REWRITER)
     assert "no .safetensors file of the variant fp16" in found
     safetensors(tmp_path / "rewriter" / "model.fp16-00001-of-00001.safetensors")
-    assert problems(bundle, [Role.REWRITER]) == []
+    assert problems_of(bundle, Role.REWRITER) == ()

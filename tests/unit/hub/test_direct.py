@@ -1,4 +1,4 @@
-"""A segmenter behind a web address: fetched once, gone on with, loaded from its place here."""
+"""A segmenter behind a web address: fetched once, resumed where it stopped, found afterwards."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.errors import BundleError
 from imgdiffd.hub import folder_of, problems
-from imgdiffd.hub.direct import kept_at
+from imgdiffd.hub.direct import path_of
 from imgdiffd.hub.pulling import pull
 from tests.fakes.hub import FakeHub, fake_hub, use
 
@@ -21,7 +21,7 @@ def checkpoint() -> bytes:
     """A zip archive, as PyTorch's checkpoints are."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr("weights", bytes(range(256)) * 20)
+        archive.writestr(zipfile.ZipInfo("weights"), bytes(range(256)) * 20)  # ZipInfo's time is fixed: 1980
     return made.getvalue()
 
 
@@ -47,7 +47,7 @@ def with_segmenter(source: str) -> Bundle:
     return mini.model_copy(update={"segmenter": bundles.SegmenterSpec.model_validate({"source": source})})
 
 
-def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_missing_segmenter_is_fetched_once_and_found(hub: FakeHub, bundle: Bundle) -> None:
     (line,) = problems(bundle)
     assert line.startswith(f"segmenter: {bundle.segmenter.source}: not in the local cache; `imgdiffd models pull")
     said: list[str] = []
@@ -61,20 +61,20 @@ def test_it_is_missing_with_the_command_then_fetched_once_and_found(hub: FakeHub
     assert len(said) == len(hub.fetched) == 1
 
 
-def test_an_interrupted_transfer_goes_on_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
-    partial = kept_at(bundle.segmenter.source).with_name("Any.pt.incomplete")
+def test_an_interrupted_transfer_resumes_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
+    partial = path_of(bundle.segmenter.source).with_name("Any.pt.incomplete")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(checkpoint()[:700])
     pull(bundle, lambda _: None)
     assert hub.fetched == ["own/files/Any.pt bytes=700-"]
-    assert kept_at(bundle.segmenter.source).read_bytes() == checkpoint()
+    assert path_of(bundle.segmenter.source).read_bytes() == checkpoint()
 
 
-def test_what_is_no_checkpoint_is_thrown_away(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_discarded(hub: FakeHub, bundle: Bundle) -> None:
     hub.repositories["own/files"]["Any.pt"] = b"<html>sign in</html>"
     with pytest.raises(BundleError, match=r"Any\.pt arrived damaged"):
         pull(bundle, lambda _: None)
-    assert not list(kept_at(bundle.segmenter.source).parent.iterdir())
+    assert not list(path_of(bundle.segmenter.source).parent.iterdir())
 
 
 def test_a_wrong_address_is_named_with_the_file_to_correct(hub: FakeHub) -> None:

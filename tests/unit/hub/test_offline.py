@@ -98,7 +98,9 @@ def test_a_worker_that_does_not_paint_still_names_the_painter_whose_tokenizer_it
     hub: FakeHub, by_id: Path
 ) -> None:
     pull(load_bundle(by_id), lambda _: None)
-    shutil.rmtree(Path(str(cached("tiny/painter", None))).parents[2])
+    snapshot = cached("tiny/painter", None)
+    assert snapshot is not None
+    shutil.rmtree(snapshot.parents[1])
     with pytest.raises(BundleError, match="painter: tiny/painter: not in the local cache"):
         loaded(by_id, Role.CLIP)
 

@@ -1,6 +1,7 @@
 """Fetching a bundle's models from a hub: only what is read, each byte once, and every refusal with what to do."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,7 +120,7 @@ def interrupt(_: float) -> None:
     raise KeyboardInterrupt
 
 
-def test_after_an_interruption_the_next_call_goes_on_with_the_bytes_that_are_there(
+def test_after_an_interruption_the_next_call_resumes(
     hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -137,7 +138,7 @@ def test_after_an_interruption_the_next_call_goes_on_with_the_bytes_that_are_the
     assert len(hub.fetched) == len({line.split()[0] for line in hub.fetched})
 
 
-def test_a_connection_that_breaks_is_taken_up_again_within_the_call(hub: FakeHub, bundle: Bundle) -> None:
+def test_a_broken_connection_is_resumed_within_the_call(hub: FakeHub, bundle: Bundle) -> None:
     hub.cut_at = 1500
     pulled(bundle)
     assert problems(bundle) == []
@@ -164,7 +165,7 @@ def test_a_new_version_replaces_the_old_one_only_when_it_is_whole(
 
 
 @pytest.mark.parametrize("damaged", [WEIGHTS[:-100], b"\xff" * len(WEIGHTS)])
-def test_a_damaged_file_is_fetched_anew_and_it_alone(hub: FakeHub, bundle: Bundle, damaged: bytes) -> None:
+def test_a_damaged_file_alone_is_fetched_again(hub: FakeHub, bundle: Bundle, damaged: bytes) -> None:
     pulled(bundle)
     folder = cached("own/clip", None)
     assert folder is not None
@@ -176,7 +177,7 @@ def test_a_damaged_file_is_fetched_anew_and_it_alone(hub: FakeHub, bundle: Bundl
     assert problems(bundle) == []
 
 
-def test_bytes_that_are_not_the_announced_ones_are_thrown_away(hub: FakeHub, bundle: Bundle) -> None:
+def test_bytes_with_a_wrong_hash_are_discarded(hub: FakeHub, bundle: Bundle) -> None:
     pulled(bundle)
     folder = cached("own/clip", None)
     assert folder is not None
@@ -234,9 +235,10 @@ def test_a_repository_without_readable_weights_is_refused_with_the_key_that_woul
 
 
 def test_no_network_is_one_line(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with fake_hub() as gone:
-        use(gone, tmp_path / "cache", monkeypatch)
-    text = refused(bundle)
+    with socket.socket() as silent:  # bound, so that nobody else answers at its address
+        silent.bind(("127.0.0.1", 0))
+        use(FakeHub(f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path / "cache", monkeypatch)
+        text = refused(bundle)
     assert text.startswith("bundle tiny: rewriter: own/chat: the hub cannot be reached: ")
 
 

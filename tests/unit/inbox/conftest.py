@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.inbox import Inbox, intake
+from imgdiffd.inbox import Inbox, opened
 from tests.fakes.jobs import FakeJobs, make_inbox
 
 
@@ -28,4 +28,4 @@ def inbox(folder: Path, jobs: FakeJobs) -> Inbox:
 @pytest.fixture
 def _long_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file counts as one that is read in chunks."""
-    monkeypatch.setattr(intake, "SMALL_BYTES", 0)
+    monkeypatch.setattr(opened, "SMALL_BYTES", 0)

@@ -1,4 +1,4 @@
-"""When a file is taken: once it rests, whole, and as it was when it was looked at."""
+"""When a file is taken: once it is completely written, and as it was when it was scanned."""
 
 import hashlib
 import os
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import InputError
-from imgdiffd.inbox import Inbox, Intake
-from imgdiffd.inbox.scan import look, wait_until_settled
+from imgdiffd.inbox import Inbox
+from imgdiffd.inbox.intake import Intake
+from imgdiffd.inbox.scan import scan_folder, seconds_until_settled
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
-from tests.fakes.jobs import PROFILE, FakeJobs, drop, make_inbox, names, scanned
+from tests.fakes.jobs import PROFILE, FakeJobs, drop, make_inbox, names, scan_once, scanned
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("modified_s", "rested_s", "wait_s"),
+    ("modified_s", "unchanged_s", "wait_s"),
     [
         (100.0, 0.0, 0.0),
         (199.5, 0.0, 1.5),
@@ -32,43 +33,41 @@ pytestmark = pytest.mark.anyio
         (500.0, 2.0, 0.0),
     ],
 )
-def test_file_is_taken_after_its_rest_by_our_clock_or_its_own_time(
-    modified_s: float, rested_s: float, wait_s: float
-) -> None:
-    assert wait_until_settled(scanned(modified_s), rested_s, 200.0, 2.0) == pytest.approx(wait_s)
+def test_file_settles_by_our_clock_or_by_its_own_time(modified_s: float, unchanged_s: float, wait_s: float) -> None:
+    assert seconds_until_settled(scanned(modified_s), unchanged_s, 200.0, 2.0) == pytest.approx(wait_s)
 
 
-async def test_growing_file_waits_until_it_rests(folder: Path, jobs: FakeJobs) -> None:
+async def test_growing_file_waits_until_it_settles(folder: Path, jobs: FakeJobs) -> None:
     now_s = [0.0]
     inbox = Inbox(Settings(state_folder=folder.parent, settle_s=2), jobs, PROFILE, clock=lambda: now_s[0])
     file = drop(folder / "a.txt", "a dog\n")
     future = time.time() + 3600  # so that only our own clock speaks
     os.utime(file, (future, future))
-    await inbox.scan_once()
+    await scan_once(inbox)
     now_s[0] = 1.5
     file.write_text("a dog\na cat\n")
     os.utime(file, (future, future))
-    await inbox.scan_once()
+    await scan_once(inbox)
     now_s[0] = 3.0
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert not jobs.rows
     now_s[0] = 3.5
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.captions[1] == ["a dog", "a cat"]
 
 
-async def test_another_time_to_settle_counts_from_the_next_look_on(folder: Path, jobs: FakeJobs) -> None:
+async def test_another_time_to_settle_counts_from_the_next_scan_on(folder: Path, jobs: FakeJobs) -> None:
     inbox = make_inbox(folder, jobs, settle_s=600)
     (folder / "a.txt").write_text("a dog\n")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert not jobs.rows
     inbox.use(Settings(state_folder=folder.parent, settle_s=0))
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.captions[1] == ["a dog"]
 
 
 @pytest.mark.usefixtures("_long_files")
-async def test_file_that_changes_while_it_is_read_is_taken_anew(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
+async def test_file_that_changes_while_it_is_read_is_taken_again(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt", "a dog\n")
 
     def grow() -> None:
@@ -76,17 +75,17 @@ async def test_file_that_changes_while_it_is_read_is_taken_anew(folder: Path, in
         drop(file, "a dog\na cat\n")
 
     jobs.after_chunk = grow
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.rows[1].state is JobState.FAILED
     assert names(folder) == ["a.txt", "done", "failed"]
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.captions == {1: [], 2: ["a dog", "a cat"]}
     assert names(folder / "done") == ["a.txt"]
 
 
-async def test_file_that_changed_after_the_look_is_not_taken(folder: Path, jobs: FakeJobs) -> None:
+async def test_file_that_changed_after_the_scan_is_not_taken(folder: Path, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt")
-    seen = look(folder)[0]
+    seen = scan_folder(folder)[0]
     drop(file, "a cow, and more\n")
     with pytest.raises(InputError) as caught:
         await Intake(jobs).take_file(file, "a.txt", PROFILE, expected=seen.fingerprint)
@@ -121,7 +120,7 @@ async def test_small_file_costs_one_change_of_the_store_and_a_useless_one_fails_
     drop(folder / "a.txt")
     drop(folder / "b.jsonl", '"a cow"\n{"caption": ""}\n')
     drop(folder / "c.json", '["a dog"')
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.changes_of_whole_files == 2
     assert {row.name: row.state for row in jobs.rows.values()} == {
         "a.txt": JobState.ACTIVE,
@@ -137,10 +136,10 @@ async def test_store_that_takes_no_small_file_is_asked_again_and_the_file_stays_
 ) -> None:
     drop(folder / "a.txt")
     jobs.broken = True
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert names(folder) == ["a.txt", "done", "failed"]
     assert "no space left" in (inbox.degraded or "")
     jobs.broken = False
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert [row.state for row in jobs.rows.values()] == [JobState.ACTIVE]
     assert names(folder / "done") == ["a.txt"]

@@ -12,7 +12,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.job import JobState
 from imgdiffd.method.profile import load_profile
-from tests.fakes.jobs import FakeJobs, drop, make_inbox, names, wait_until
+from tests.fakes.jobs import FakeJobs, drop, make_inbox, names, scan_once, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def body(*parts: bytes) -> AsyncIterator[bytes]:
 async def test_submitted_body_becomes_a_job_under_its_name_profile_and_priority(
     folder: Path, inbox: Inbox, jobs: FakeJobs
 ) -> None:
-    await inbox.scan_once()
+    await scan_once(inbox)
     row = await inbox.submit("a.txt", body(b"a d", b"og\n"), load_profile("paper"), 7)
     assert (row.name, row.profile, row.priority, row.state) == ("a.txt", "paper", 7, JobState.ACTIVE)
     assert jobs.captions[row.id] == ["a dog"]
@@ -37,7 +37,7 @@ async def test_submitted_body_becomes_a_job_under_its_name_profile_and_priority(
 
 
 async def test_submitted_file_that_is_useless_is_refused_and_kept(folder: Path, inbox: Inbox) -> None:
-    await inbox.scan_once()
+    await scan_once(inbox)
     with pytest.raises(InputError) as caught:
         await inbox.submit("a.json", body(b'["a dog"'), None, 0)
     assert caught.value.code == "bad_json"

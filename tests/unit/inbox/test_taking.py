@@ -1,4 +1,4 @@
-"""What becomes of a file, and what is none of the inbox's business."""
+"""What becomes of a file, and which files are ignored or refused."""
 
 # ruff: noqa: ASYNC240 - these tests look at a folder between awaits; nothing else shares their loop
 import hashlib
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import InputError
-from imgdiffd.inbox import Fingerprint, Inbox
-from imgdiffd.inbox.intake import open_regular
-from imgdiffd.inbox.scan import ScannedFile, is_left_alone
+from imgdiffd.inbox import Inbox
+from imgdiffd.inbox.opened import Fingerprint, open_regular
+from imgdiffd.inbox.scan import ScannedFile, is_ignored
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
-from tests.fakes.jobs import PROFILE, FakeJobs, drop, names, reason_of
+from tests.fakes.jobs import PROFILE, FakeJobs, drop, names, reason_of, scan_once
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def test_file_becomes_a_job_with_its_captions_and_goes_to_done(
 ) -> None:
     content = "a dog\na cat\n"
     drop(folder / "captions.txt", content)
-    await inbox.scan_once()
+    await scan_once(inbox)
     row = jobs.rows[1]
     assert (row.name, row.state, row.profile) == ("captions.txt", JobState.ACTIVE, "default")
     assert row.sha256 == hashlib.sha256(content.encode()).hexdigest()
@@ -37,11 +37,11 @@ async def test_file_becomes_a_job_with_its_captions_and_goes_to_done(
     assert (folder / "done" / "captions.txt").read_text() == content
 
 
-async def test_the_daemon_is_told_of_every_job(folder: Path, jobs: FakeJobs) -> None:
+async def test_on_job_is_called_after_every_job(folder: Path, jobs: FakeJobs) -> None:
     told: list[int] = []
     inbox = Inbox(Settings(state_folder=folder.parent), jobs, PROFILE, on_job=lambda: told.append(len(jobs.rows)))
     drop(folder / "a.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert told == [1]
 
 
@@ -50,7 +50,7 @@ async def test_useless_file_goes_to_failed_with_its_reason_and_others_go_on(
 ) -> None:
     drop(folder / "a.txt", b"a dog\n\xff\xfe\n")
     drop(folder / "b.txt", "a cat\n")
-    await inbox.scan_once()
+    await scan_once(inbox)
     states = {row.name: row.state for row in jobs.rows.values()}
     assert states == {"a.txt": JobState.FAILED, "b.txt": JobState.ACTIVE}
     assert names(folder / "failed") == ["a.txt", "a.txt.reason.txt"]
@@ -61,7 +61,7 @@ async def test_useless_file_goes_to_failed_with_its_reason_and_others_go_on(
 
 async def test_bad_records_do_not_fail_the_file(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.jsonl", '"a dog"\n{"caption": ""}\n"a cat"\n')
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.captions[1] == ["a dog", "a cat"]
     assert [(problem.line, problem.code) for problem in jobs.problems] == [(2, "empty")]
 
@@ -71,7 +71,7 @@ async def test_same_content_twice_is_one_set_of_work_and_both_files_leave(
 ) -> None:
     drop(folder / "a.txt")
     drop(folder / "b.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert sorted(row.duplicate_of or 0 for row in jobs.rows.values()) == [0, 1]
     assert sum(map(len, jobs.captions.values())) == 2
     assert names(folder / "done") == ["a.txt", "b.txt"]
@@ -80,27 +80,25 @@ async def test_same_content_twice_is_one_set_of_work_and_both_files_leave(
 async def test_name_that_is_taken_in_done_gets_a_number(folder: Path, inbox: Inbox) -> None:
     for content in ("a dog", "a cat", "a cow"):
         drop(folder / "a.txt", content)
-        await inbox.scan_once()
+        await scan_once(inbox)
     assert names(folder / "done") == ["a-2.txt", "a-3.txt", "a.txt"]
     assert (folder / "done" / "a.txt").read_text() == "a dog"
 
 
 async def test_longest_name_finds_room_for_its_reason(folder: Path, inbox: Inbox) -> None:
     drop(folder / ("x" * 251 + ".txt"), b"\0")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert len(names(folder / "failed")) == 2
 
 
-# What is left alone, what is refused
+# What is ignored, what is refused
 
 
 @pytest.mark.parametrize("name", [".hidden.txt", "a.txt.part", "a.tmp", "A.PART"])
-async def test_unfinished_and_hidden_names_are_left_alone(
-    name: str, folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
-    assert is_left_alone(name)
+async def test_unfinished_and_hidden_names_are_ignored(name: str, folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
+    assert is_ignored(name)
     drop(folder / name)
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert names(folder) == sorted([name, "done", "failed"])
     assert not jobs.rows
 
@@ -108,7 +106,7 @@ async def test_unfinished_and_hidden_names_are_left_alone(
 async def test_folders_are_not_looked_into(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     (folder / "more").mkdir()
     drop(folder / "more" / "a.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert not jobs.rows
 
 
@@ -120,7 +118,7 @@ async def test_link_pipe_and_socket_are_refused_and_nothing_outside_is_read(
     os.mkfifo(folder / "pipe.txt")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket.txt"))
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert not jobs.rows
     assert names(folder) == ["done", "failed"]
     assert "a symbolic link" in reason_of(folder, "link.txt")
@@ -131,13 +129,13 @@ async def test_link_pipe_and_socket_are_refused_and_nothing_outside_is_read(
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK, stat.S_IFIFO])
-def test_what_is_no_regular_file_is_refused_before_it_is_opened(kind: int) -> None:
+def test_anything_but_a_regular_file_is_refused_before_it_is_opened(kind: int) -> None:
     with pytest.raises(InputError) as caught:
-        ScannedFile("a.txt", kind, Fingerprint(0, 0, 0, 0, 0)).refuse()
+        ScannedFile("a.txt", kind, Fingerprint(0, 0, 0, 0, 0)).refuse_unusable()
     assert caught.value.code == "not_a_file"
 
 
-def test_file_swapped_for_a_link_or_pipe_after_the_look_is_not_opened(tmp_path: Path) -> None:
+def test_file_swapped_for_a_link_or_pipe_after_the_scan_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
@@ -150,7 +148,7 @@ async def test_name_that_is_not_utf8_is_refused_and_others_go_on(folder: Path, i
     bad = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.txt"))
     drop(bad)
     drop(folder / "good.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert [row.name for row in jobs.rows.values()] == ["good.txt"]
     assert not bad.exists()
     assert "not UTF-8" in reason_of(folder, os.fsdecode(b"caf\xe9.txt"))
@@ -161,6 +159,6 @@ async def test_link_in_place_of_done_stops_the_inbox(
 ) -> None:
     (folder / "done").symlink_to(tmp_path)
     drop(folder / "a.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert not jobs.rows
     assert "a link" in (inbox.degraded or "")

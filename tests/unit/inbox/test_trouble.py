@@ -2,12 +2,14 @@
 
 # ruff: noqa: ASYNC240 - these tests look at a folder between awaits; nothing else shares their loop
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from imgdiffd.inbox import Inbox, Intake
+from imgdiffd.inbox import Inbox
+from imgdiffd.inbox.intake import Intake
 from imgdiffd.inbox.scan import ScannedFile
 from imgdiffd.job import JobState
 from tests.fakes.jobs import (
@@ -16,6 +18,7 @@ from tests.fakes.jobs import (
     drop,
     make_inbox,
     names,
+    scan_once,
     scanned,
     watch_until,
 )
@@ -23,20 +26,20 @@ from tests.fakes.jobs import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_file_that_leaves_during_a_look_is_not_missed_afterwards(
+async def test_file_that_leaves_during_a_scan_is_not_missed_afterwards(
     folder: Path, jobs: FakeJobs, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = make_inbox(folder, jobs, settle_s=0)
     drop(folder / "a.txt")
-    await box.scan_once()
+    await scan_once(box)
     stale = [scanned(1.0)]
 
-    def look_slowly(_: Path) -> list[ScannedFile]:
-        box._left.add("a.txt")  # as a worker does when the file has been moved meanwhile
+    def scan_slowly(_: Path) -> list[ScannedFile]:
+        box._finished.add("a.txt")  # as a worker does when the file has been moved meanwhile
         return stale
 
-    monkeypatch.setattr("imgdiffd.inbox.inbox.look", look_slowly)
-    await box.scan_once()
+    monkeypatch.setattr("imgdiffd.inbox.inbox.scan_folder", scan_slowly)
+    await scan_once(box)
     assert not caplog.records
     assert len(jobs.rows) == 1
 
@@ -49,13 +52,13 @@ async def test_full_disk_loses_nothing_and_the_file_is_taken_later(folder: Path,
         jobs.broken = True
 
     jobs.after_chunk = break_down
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert "no space left" in (inbox.degraded or "")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert names(folder) == ["a.txt", "done", "failed"]
     jobs.broken = False
     jobs.after_chunk = lambda: None
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert inbox.degraded is None
     assert [row.state for row in jobs.rows.values()] == [JobState.FAILED, JobState.ACTIVE]
     assert jobs.captions == {1: [], 2: ["a dog", "a cat"]}
@@ -69,9 +72,10 @@ async def test_killed_after_the_job_and_before_the_move_nothing_is_doubled(folde
     assert jobs.captions == {1: ["a dog", "a cat"]}
 
 
-async def test_file_put_where_a_taken_one_was_is_told_to_be_its_copy(folder: Path, jobs: FakeJobs) -> None:
+async def test_file_put_where_a_taken_one_was_becomes_its_copy(folder: Path, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt")
-    await Intake(jobs).take_file(file, "a.txt", PROFILE)
+    row = await Intake(jobs).take_file(file, "a.txt", PROFILE)
+    jobs.rows[row.id] = replace(row, created_at=row.created_at - 1)  # a file's times are coarser than our clock
     file.unlink()
     drop(file)
     await watch_until(make_inbox(folder, jobs), folder, lambda: names(folder / "done") == ["a.txt"])
@@ -88,10 +92,10 @@ async def test_move_that_fails_is_repeated_without_taking_the_file_again(
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(Path, "rename", refuse)
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert "no room" in (inbox.degraded or "")
     monkeypatch.setattr(Path, "rename", real)
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert len(jobs.rows) == 1
     assert names(folder / "done") == ["a.txt"]
     assert inbox.degraded is None
@@ -107,7 +111,7 @@ async def test_job_cancelled_while_it_is_read_sends_its_file_to_failed(
         jobs.change(1, JobState.CANCELLED)
 
     jobs.after_chunk = cancel
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert jobs.rows[1].state is JobState.CANCELLED
     assert names(folder / "failed") == ["a.txt", "a.txt.reason.txt"]
 
@@ -132,12 +136,12 @@ async def test_lost_inbox_degrades_and_recovers_by_itself(how: str, folder: Path
     folder.rmdir()
     if how != "deleted":
         folder.touch()
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert str(folder) in (inbox.degraded or "")
     if how != "deleted":
         folder.unlink()
     folder.mkdir()
     drop(folder / "a.txt")
-    await inbox.scan_once()
+    await scan_once(inbox)
     assert inbox.degraded is None
     assert len(jobs.rows) == 1

@@ -1,4 +1,4 @@
-"""The watch tells of files renamed into place, and survives what its folder goes through."""
+"""The watch reports files renamed into place, and survives whatever happens to its folder."""
 
 import os
 from pathlib import Path
@@ -52,7 +52,7 @@ async def test_watch_says_when_its_folder_is_gone(tmp_path: Path) -> None:
         assert (await watch.wait_hint()).gone
 
 
-async def test_written_file_is_no_file_renamed_into_place(folder: Path) -> None:
+async def test_written_file_is_not_reported_as_renamed(folder: Path) -> None:
     with FolderWatch(folder) as watch:
         (folder / "a.txt").write_text("a dog\n")
         assert not (await watch.wait_hint()).renamed

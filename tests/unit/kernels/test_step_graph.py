@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.errors import first_line
 from imgdiffd.kernels.step_graph import Capture, StepGraph
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models import painter as painting
@@ -82,7 +83,7 @@ def test_the_first_step_of_a_phase_runs_and_the_others_are_replays_of_one_captur
     assert (steps.runs, steps.captures) == (2, 2)
 
 
-def test_a_step_s_result_outlives_the_next_replay() -> None:
+def test_a_steps_result_outlives_the_next_replay() -> None:
     steps = Steps(["free"] * 4)
     kept = [step(steps, value) for value in range(4)]
     assert all(torch.equal(each, expected(value)) for value, each in enumerate(kept))
@@ -138,7 +139,7 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
     for value in range(4):
         assert torch.equal(step(steps, value), expected(value))
     assert (steps.runs, steps.captures) == (4, 1)
-    assert steps.told == [f"the painter runs without CUDA graphs: {str(error).splitlines()[0]}"]
+    assert steps.told == [f"the painter runs without CUDA graphs: {first_line(error)}"]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from imgdiffd.fleet.wire import (
     Ready,
     RunBatch,
     Start,
+    ToWorker,
+    UseProfile,
     body_length,
     pack_from_worker,
     pack_to_worker,
@@ -96,7 +98,7 @@ OUTPUTS: tuple[StageOutput, ...] = (
 )
 
 
-def through_pipe_to_worker(sent: Start | RunBatch) -> Start | RunBatch:
+def through_pipe_to_worker(sent: ToWorker) -> ToWorker:
     frame = pack_to_worker(sent)
     assert body_length(frame[:HEADER_BYTES]) == len(frame) - HEADER_BYTES
     return unpack_to_worker(frame[HEADER_BYTES:])
@@ -115,9 +117,14 @@ def test_there_is_one_input_and_one_output_for_every_stage() -> None:
         assert {type(example) for example in examples} == set(get_args(get_args(union)[0]))
 
 
+def test_batch_comes_out_equal() -> None:
+    sent = RunBatch(3, Stage.LOCATE, 1, INPUTS)
+    assert through_pipe_to_worker(sent) == sent
+
+
 @pytest.mark.parametrize("name", ["default", "data-juicer", "mini"])
-def test_batch_comes_out_equal_with_its_profile(name: str) -> None:
-    sent = RunBatch(3, Stage.LOCATE, load_profile(name), INPUTS)
+def test_profile_comes_out_equal(name: str) -> None:
+    sent = UseProfile(7, load_profile(name))
     assert through_pipe_to_worker(sent) == sent
 
 

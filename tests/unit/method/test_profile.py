@@ -1,5 +1,6 @@
 """The laws of `imgdiffd.method.profile`: the numbers of paper, scripts and Data-Juicer, and how a file changes them."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.method.profile import BUILT_IN, Bound, Natural, Profile, load_profile
+from imgdiffd.method.profile import Bound, Natural, Profile, load_profile
+from imgdiffd.method.profile_files import BUILT_IN
 
 FULL_SIZE = ("default", "paper", "scripts", "data-juicer")
 ALL = pytest.mark.parametrize("name", BUILT_IN)
@@ -239,3 +241,23 @@ def test_profiles_of_older_databases_have_the_filter_that_the_default_turns_off(
     assert not default.natural.enabled
     older = default.model_dump_json(exclude={"natural"})
     assert Profile.model_validate_json(older) == default
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("default", "730f4dbea8e398e56cb55b0a6daaafbfc48a086bf4515b25023179cdf55e5896"),
+        ("paper", "621c0dd595f6b7acb1c033135d6675d4891c9bfac09ed210d8009e00f4a12057"),
+        ("scripts", "47324211e25235b876a0660ca27bd98dbf7c07b12cc4bbd3f1b795892c50a3d0"),
+        ("data-juicer", "fa09c500f20e66a6180b0f193ba8b89956e67304419959a868c6693e43eb9947"),
+        ("mini", "8115e116d017bb88d05371e49bc6c1ff52a921c12535a6a8fb77aae31f1e5c32"),
+    ],
+)
+def test_json_of_a_built_in_profile_stays_byte_for_byte(name: str, sha256: str) -> None:
+    """The store knows a profile by this hash: where it changes, captions that were taken before count as new."""
+    assert hashlib.sha256(load_profile(name).model_dump_json(exclude={"natural"}).encode()).hexdigest() == sha256
+
+
+def test_json_of_a_profile_with_the_filter_stays_byte_for_byte() -> None:
+    sha256 = "287986c965085d99a53418442d71b3c0dfd0fdb40fdf4442241fa6de0253aba4"
+    assert hashlib.sha256(load_profile("default").model_dump_json().encode()).hexdigest() == sha256

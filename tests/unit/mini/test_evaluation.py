@@ -24,7 +24,7 @@ STAR = Detection("star", "red", (10, 10, 30, 30), 0.9)
 EDIT = Edit(("ball", "red"), ("star", "red"), (("house", "blue"),))
 
 
-def test_an_edit_is_one_replaced_thing_and_nothing_else() -> None:
+def test_an_edit_is_one_replaced_object_and_nothing_else() -> None:
     first = "a red ball and a blue house on the grass"
     assert edit_of(first, "a red star and a blue house on the grass") == EDIT
     assert edit_of(first, first) is None
@@ -123,7 +123,7 @@ def test_one_pixel_changed_outside_an_erasure_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("after", "still_seen"), [([HOUSE], False), ([BALL, HOUSE], True), ([STAR], False)])
-def test_an_erased_thing_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
+def test_an_erased_object_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
     after: list[Detection], still_seen: bool
 ) -> None:
     removal = load_profile("mini").removal
@@ -133,7 +133,7 @@ def test_an_erased_thing_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
     assert judged == Erased(still_seen, passed=True)
 
 
-def test_an_erasure_that_lies_on_nothing_says_nothing_about_things() -> None:
+def test_an_erasure_that_lies_on_nothing_says_nothing_about_objects() -> None:
     removal = load_profile("mini").removal
     bench = cast(Harness, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE], "after": []}))
     assert list(_judged(bench, [Inspection(ERASURE, "a red ball", {})], removal)) == []

@@ -48,17 +48,17 @@ def test_the_same_seed_draws_the_same_scene() -> None:
 @given(seeds)
 def test_a_scenes_caption_reads_back_as_its_objects_and_place(seed: int) -> None:
     scene = scene_of(seed)
-    assert parse_caption(scene.caption) == ([(obj.noun, obj.colour) for obj in scene.objects], scene.place)
+    assert parse_caption(scene.caption) == ([(each.noun, each.colour) for each in scene.objects], scene.place)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
-    for obj in scene_of(seed, masks=True).objects:
-        assert obj.mask is not None
-        x1, y1, x2, y2 = (int(edge) for edge in obj.box)
-        inside = obj.mask[y1:y2, x1:x2]
-        assert inside.sum() == obj.mask.sum()
+    for each in scene_of(seed, masks=True).objects:
+        assert each.mask is not None
+        x1, y1, x2, y2 = (int(edge) for edge in each.box)
+        inside = each.mask[y1:y2, x1:x2]
+        assert inside.sum() == each.mask.sum()
         assert all(edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
         assert min(x2 - x1, y2 - y1) >= 10
 
@@ -67,8 +67,8 @@ def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
 @given(seeds)
 def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pixel(seed: int) -> None:
     scene = scene_of(seed, count=3, masks=True)
-    assert len({obj.noun for obj in scene.objects}) == 3
-    masks = [obj.mask for obj in scene.objects if obj.mask is not None]
+    assert len({each.noun for each in scene.objects}) == 3
+    masks = [each.mask for each in scene.objects if each.mask is not None]
     assert len(masks) == 3
     assert np.sum(masks, axis=0).max() == 1
 

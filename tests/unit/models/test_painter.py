@@ -182,7 +182,7 @@ def test_images_are_bytes_of_the_asked_size_and_another_seed_paints_another(pain
 
 
 def test_a_caption_that_is_too_long_is_an_error_and_is_not_cut(painter: Painter) -> None:
-    with pytest.raises(InputError, match="has 82 tokens, the painter reads 77") as caught:
+    with pytest.raises(InputError, match="has 82 tokens, but the painter reads only 77") as caught:
         painter.paint_pairs([PairPrompt("a ball", "ball " * 80, 1)], numbers())
     assert caught.value.code == "caption_too_long"
 

@@ -1,64 +1,140 @@
-"""The law of letting work in."""
+"""The laws of letting work in."""
 
-from dataclasses import replace
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import Stage, Task
-from imgdiffd.schedulers.admission import Demand, Entrance, admit, admit_in_order, let_in
+from imgdiffd.schedulers.admission import Entrance, Intake, OpenWork, background_bound, let_in
+from imgdiffd.schedulers.reasons import AdmissionCode
 
-USUAL = Demand(open=0, queued=0, max_open=256, exhausted=False, asking=False, held_back="")
-
-
-def test_everything_that_there_is_room_for_is_asked_for() -> None:
-    assert admit(USUAL).room == 256
-    assert admit(replace(USUAL, open=100, queued=50)).room == 156
-
-
-def test_open_work_is_bounded() -> None:
-    full = admit(replace(USUAL, open=256, queued=200))
-    assert full.room == 0
-    assert "256 tasks are open" in full.reason
-
-
-def test_little_room_is_not_worth_a_query_while_work_is_queued() -> None:
-    assert admit(replace(USUAL, open=230, queued=10)).room == 0
-    assert admit(replace(USUAL, open=230, queued=0)).room == 26
-
-
-def test_nothing_is_asked_twice_at_once_or_of_an_empty_store_or_while_held_back() -> None:
-    assert admit(replace(USUAL, asking=True)).room == 0
-    assert admit(replace(USUAL, exhausted=True)).room == 0
-    held = admit(replace(USUAL, held_back="disk"))
-    assert (held.room, held.reason) == (0, "disk")
-
-
-def test_open_work_is_bounded_in_bytes() -> None:
-    by_bytes = replace(USUAL, open=10, queued=5, max_bytes=8000)
-    assert admit(replace(by_bytes, open_bytes=7000)).room == 246
-    for open_bytes in (7001, 8000, 9000):
-        refused = admit(replace(by_bytes, open_bytes=open_bytes))
-        assert refused.room == 0
-        assert "GB" in refused.reason
-    assert admit(replace(by_bytes, open_bytes=7001, queued=0)).room == 246
-    assert admit(replace(by_bytes, open_bytes=1, full=True)).room == 0
-    assert admit(replace(by_bytes, open_bytes=0, full=True)).room == 246
-
-
-def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
-    def room(usual: Demand, background_open: int = 0, background_exhausted: bool = False) -> int:
-        return admit_in_order(usual, background_open=background_open, background_exhausted=background_exhausted).room
-
-    assert room(USUAL) == 256
-    assert room(replace(USUAL, open=256, queued=9)) == 0
-    assert room(replace(USUAL, exhausted=True)) == 32
-    assert room(replace(USUAL, exhausted=True), background_open=32) == 0
-    assert room(replace(USUAL, exhausted=True), background_exhausted=True) == 0
+POLL_S = 5.0
+NOTHING = OpenWork()
 
 
 def task(item: int, open_bytes: int = 0, priority: int = 0) -> Task:
     return Task(item, Stage.REWRITE, 0, "g", priority, open_bytes=open_bytes)
+
+
+def tasks(count: int, priority: int = 0) -> list[Task]:
+    return [task(item, priority=priority) for item in range(count)]
+
+
+def intake(max_open: int = 256, max_bytes: int | None = None) -> Intake:
+    return Intake(max_open=max_open, max_bytes=max_bytes, poll_s=POLL_S)
+
+
+def after_a_refill(found: list[Task], *, max_open: int = 256, max_bytes: int | None = None) -> Intake:
+    """An intake that at 0 s asked for all that it has room for, and was brought what was `found`."""
+    asking = intake(max_open, max_bytes)
+    asking.asked(max_open, 0.0)
+    asking.answered(found, NOTHING)
+    return asking
+
+
+def verdict(asking: Intake, work: OpenWork = NOTHING, *, now_s: float = 1.0, held_back: str = "") -> tuple[int, str]:
+    admission = asking.decide(work, now_s=now_s, held_back=held_back)
+    return admission.room, admission.reason.code
+
+
+def test_everything_that_there_is_room_for_is_asked_for() -> None:
+    assert verdict(intake()) == (256, AdmissionCode.ROOM)
+    assert verdict(intake(), OpenWork(usual=100, queued=50)) == (156, AdmissionCode.ROOM)
+
+
+def test_open_work_is_bounded() -> None:
+    full = intake().decide(OpenWork(usual=256, queued=200), now_s=0.0)
+    assert (full.room, full.reason.code) == (0, AdmissionCode.BOUND)
+    assert "256 tasks are open" in full.reason.text
+
+
+def test_little_room_is_not_worth_a_query_while_work_is_queued() -> None:
+    assert verdict(intake(), OpenWork(usual=230, queued=10)) == (0, AdmissionCode.LITTLE_ROOM)
+    assert verdict(intake(), OpenWork(usual=230)) == (26, AdmissionCode.ROOM)
+
+
+def test_nothing_is_asked_for_while_sending_is_held_back_and_the_reason_is_passed_on() -> None:
+    held = intake().decide(NOTHING, now_s=0.0, held_back="disk")
+    assert (held.room, held.reason.code, held.reason.text) == (0, AdmissionCode.HELD_BACK, "disk")
+
+
+def test_nothing_is_asked_twice_at_once() -> None:
+    asking = intake()
+    asking.asked(256, 0.0)
+    assert verdict(asking) == (0, AdmissionCode.ASKING)
+    asking.answered(tasks(256), NOTHING)
+    assert verdict(asking) == (256, AdmissionCode.ROOM)
+
+
+def test_an_empty_store_is_asked_again_only_at_the_next_poll_or_when_woken() -> None:
+    asking = after_a_refill(tasks(3))
+    assert verdict(asking, now_s=POLL_S - 0.1) == (0, AdmissionCode.EXHAUSTED)
+    assert verdict(asking, now_s=POLL_S) == (256, AdmissionCode.ROOM)
+    asking.wake()
+    assert verdict(asking) == (256, AdmissionCode.ROOM)
+
+
+def test_a_refill_during_which_the_intake_was_woken_has_not_seen_all() -> None:
+    asking = intake()
+    asking.asked(256, 0.0)
+    asking.wake()
+    asking.answered([], NOTHING)
+    assert verdict(asking) == (256, AdmissionCode.ROOM)
+    assert not asking.is_dry(1.0)
+
+
+def test_an_item_forgotten_while_it_is_being_let_in_stays_out_of_this_refill_only() -> None:
+    asking = intake()
+    asking.forget([0])  # before the refill looks: it will not bring it
+    asking.asked(256, 0.0)
+    asking.forget([1, 2])
+    assert asking.answered(tasks(4), NOTHING) == (task(0), task(3))
+    asking.asked(256, 1.0)
+    assert asking.answered(tasks(4), NOTHING) == tuple(tasks(4))
+
+
+def test_the_intake_is_dry_once_a_refill_found_nothing_more_of_either_class() -> None:
+    asking = intake()
+    assert not asking.is_dry(0.0), "nothing was asked for yet"
+    asking.asked(256, 0.0)
+    assert not asking.is_dry(1.0), "the refill is under way"
+    asking.answered(tasks(3), NOTHING)
+    assert asking.is_dry(1.0)
+    assert not asking.is_dry(POLL_S), "new tasks may wait"
+    asking.wake()
+    assert not asking.is_dry(1.0)
+    assert not after_a_refill([*tasks(250), *[task(item, priority=-1) for item in range(250, 290)]]).is_dry(1.0)
+
+
+def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
+    usual_left = after_a_refill(tasks(256))
+    assert verdict(usual_left) == (256, AdmissionCode.ROOM)
+    assert verdict(usual_left, OpenWork(usual=256, queued=9)) == (0, AdmissionCode.BOUND)
+    background_left = after_a_refill([*tasks(10), *tasks(246, priority=-1)])
+    assert verdict(background_left) == (32, AdmissionCode.ROOM)
+    assert verdict(background_left, OpenWork(background=32)) == (0, AdmissionCode.BOUND)
+    assert verdict(background_left, now_s=POLL_S) == (256, AdmissionCode.ROOM)
+
+
+def test_open_work_is_bounded_in_bytes() -> None:
+    def asked(open_bytes: int, queued: int = 5) -> tuple[int, str]:
+        return verdict(intake(max_bytes=8000), OpenWork(usual=10, queued=queued, open_bytes=open_bytes))
+
+    assert asked(7000) == (246, AdmissionCode.ROOM)
+    assert [asked(open_bytes) for open_bytes in (7001, 8000, 9000)] == [(0, AdmissionCode.BYTES)] * 3
+    assert asked(7001, queued=0) == (246, AdmissionCode.ROOM)
+
+
+def test_what_did_not_fit_into_the_bytes_is_not_asked_for_again_until_something_ended() -> None:
+    open_work = OpenWork(usual=1, open_bytes=1)
+    for changed in (Intake.room_made, Intake.wake, lambda asking: asking.forget([7])):
+        asking = intake(max_bytes=8000)
+        asking.asked(255, 0.0)
+        assert asking.answered([task(1, 8000)], open_work) == ()
+        assert verdict(asking, open_work) == (0, AdmissionCode.BYTES)
+        assert verdict(asking, OpenWork(usual=1)) == (255, AdmissionCode.ROOM), "nothing that is open takes any"
+        changed(asking)
+        assert verdict(asking, open_work) == (255, AdmissionCode.ROOM)
 
 
 def enter(*tasks: Task, open_bytes: int = 0, background_room: int = 9) -> Entrance:
@@ -78,27 +154,36 @@ def test_task_larger_than_the_bound_is_let_in_alone() -> None:
 
 def test_background_work_is_kept_to_its_own_room() -> None:
     entrance = enter(task(1), task(2, priority=-1), task(3, priority=-1), background_room=1)
-    assert ([one.item for one in entrance.tasks], entrance.crowded) == ([1, 2], True)
+    assert ([one.item for one in entrance.tasks], entrance.crowded, entrance.cut) == ([1, 2], True, False)
 
 
 @given(
-    st.builds(
-        Demand,
-        open=st.integers(0, 300),
-        queued=st.integers(0, 300),
-        max_open=st.integers(1, 300),
-        exhausted=st.booleans(),
-        asking=st.booleans(),
-        held_back=st.sampled_from(["", "paused"]),
-    )
+    st.integers(1, 1000),
+    st.builds(OpenWork, *(st.integers(0, 1000) for _ in range(4))),
+    st.none() | st.integers(1, 2000),
+    st.none() | st.lists(st.sampled_from([0, -1]), max_size=40),
+    st.sampled_from(["", "disk"]),
 )
-def test_no_admission_exceeds_the_bound_and_each_says_why(intake: Demand) -> None:
-    decision = admit(intake)
-    assert decision.reason
-    assert decision.room == 0 or intake.open + decision.room <= intake.max_open
+def test_no_answer_exceeds_the_bound_of_its_class_and_each_has_a_reason(
+    max_open: int, work: OpenWork, max_bytes: int | None, found: list[int] | None, held_back: str
+) -> None:
+    asking = intake(max_open, max_bytes)
+    if found is not None:
+        asking.asked(max_open, 0.0)
+        asking.answered([task(item, priority=priority) for item, priority in enumerate(found[:max_open])], work)
+    admission = asking.decide(work, now_s=1.0, held_back=held_back)
+    assert admission.reason.text
+    assert (admission.room > 0) == (admission.reason.code is AdmissionCode.ROOM)
+    background = admission.room <= background_bound(max_open) - work.background
+    assert admission.room <= max(0, max_open - work.usual) or background
 
 
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_dry_queues_with_room_are_always_refilled(max_open: int, running: int) -> None:
-    decision = admit(replace(USUAL, max_open=max_open, open=running))
-    assert (decision.room > 0) == (running < max_open)
+    room, _ = verdict(intake(max_open), OpenWork(usual=running))
+    assert (room > 0) == (running < max_open)
+
+
+@pytest.mark.parametrize("max_open", [1, 7, 8, 256])
+def test_background_work_always_has_room_for_one(max_open: int) -> None:
+    assert background_bound(max_open) == max(1, max_open // 8)

@@ -1,4 +1,4 @@
-"""The law of choosing a batch from one's own deque."""
+"""The laws of choosing a batch from one's own deque."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import DEPTH, STAGES, Stage
-from imgdiffd.schedulers.batching import BatchOption, Patience, choose_batch, find_slot
+from imgdiffd.schedulers.batching import BatchChoice, BatchOption, Patience, choose_batch, find_slot
+from imgdiffd.schedulers.reasons import BatchCode, SlotCode
 
 PATIENCE = Patience(busy=20.0, idle=0.5, max_passes=128)
 
@@ -26,8 +27,12 @@ def lane(stage: Stage, count: int = 4, **changes: object) -> BatchOption:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def decide(*lanes: BatchOption, now_s: float = 0.0, idle: bool = True, hungry: bool = False) -> BatchChoice:
+    return choose_batch(lanes, now_s=now_s, idle=idle, hungry=hungry, patience=PATIENCE)
+
+
 def choose(*lanes: BatchOption, now_s: float = 0.0, idle: bool = True, hungry: bool = False) -> int | None:
-    return choose_batch(lanes, now_s=now_s, idle=idle, hungry=hungry, patience=PATIENCE).index
+    return decide(*lanes, now_s=now_s, idle=idle, hungry=hungry).index
 
 
 def test_owner_takes_the_most_downstream_full_batch() -> None:
@@ -61,7 +66,7 @@ def test_small_batch_runs_at_once_when_nothing_upstream_can_fill_it() -> None:
 
 
 def test_small_batch_is_held_no_longer_than_its_patience() -> None:
-    held = choose_batch([lane(Stage.DESCRIBE, 1)], now_s=5.0, idle=True, hungry=False, patience=PATIENCE)
+    held = decide(lane(Stage.DESCRIBE, 1), now_s=5.0)
     assert (held.index, held.until_s) == (None, 20.0)
     assert choose(lane(Stage.DESCRIBE, 1), lane(Stage.GENERATE, 4), now_s=20.0) == 0
 
@@ -92,18 +97,20 @@ def test_part_of_a_failed_batch_runs_as_it_is() -> None:
 
 
 def test_of_the_last_of_their_kind_the_owner_takes_its_share_and_says_so() -> None:
-    choice = choose_batch(
-        [lane(Stage.GENERATE, 6, fillable=False, share=2)], now_s=0.0, idle=True, hungry=False, patience=PATIENCE
-    )
-    assert choice.index == 0
-    assert "generate x2" in choice.reason
-    assert "shared" in choice.reason
+    choice = decide(lane(Stage.GENERATE, 6, fillable=False, share=2))
+    assert (choice.index, choice.reason.code) == (0, BatchCode.SHARED)
+    assert "generate x2" in choice.reason.text
     assert lane(Stage.GENERATE, 20, share=9).size == STAGES[Stage.GENERATE].batch_limit
 
 
 def test_every_choice_gives_its_reason() -> None:
-    for lanes in ([], [lane(Stage.DESCRIBE, 1)], [lane(Stage.DESCRIBE)]):
-        assert choose_batch(lanes, now_s=0.0, idle=True, hungry=False, patience=PATIENCE).reason
+    assert decide().reason.code is BatchCode.NOTHING_QUEUED
+    assert decide(lane(Stage.DESCRIBE, 1)).reason.code is BatchCode.HOLDING
+    assert decide(lane(Stage.DESCRIBE, 1, fillable=False)).reason.code is BatchCode.DUE
+    assert decide(lane(Stage.DESCRIBE)).reason.code is BatchCode.FULL
+    assert decide(lane(Stage.DESCRIBE, passes=128)).reason.code is BatchCode.PASSED_OVER
+    assert decide(lane(Stage.DESCRIBE, 2, suspect=True)).reason.code is BatchCode.RETRY
+    assert decide(lane(Stage.DESCRIBE, 2, suspect=True), idle=False).reason.code is BatchCode.NOT_ALONE
 
 
 CANDIDATES = st.builds(
@@ -122,7 +129,7 @@ CANDIDATES = st.builds(
 def test_either_something_is_taken_or_the_time_of_the_next_look_is_known(
     lanes: list[BatchOption], now_s: float, hungry: bool
 ) -> None:
-    choice = choose_batch(lanes, now_s=now_s, idle=True, hungry=hungry, patience=PATIENCE)
+    choice = decide(*lanes, now_s=now_s, hungry=hungry)
     if choice.index is None:
         assert choice.until_s is not None
         assert choice.until_s > now_s
@@ -133,7 +140,7 @@ def test_either_something_is_taken_or_the_time_of_the_next_look_is_known(
         assert all((one.priority, DEPTH[one.stage]) <= (taken.priority, DEPTH[taken.stage]) for one in better)
 
 
-def slot(**changes: object) -> tuple[bool, float | None]:
+def slot(**changes: object) -> tuple[SlotCode, float | None]:
     usual = {
         "now_s": 10.0,
         "in_flight": 1,
@@ -144,28 +151,29 @@ def slot(**changes: object) -> tuple[bool, float | None]:
         "ahead_s": 1.0,
     }
     found = find_slot(**{**usual, **changes})  # type: ignore[arg-type]
-    return found.free, found.until_s
+    assert found.free == (found.reason.code in {SlotCode.IDLE, SlotCode.AHEAD})
+    return SlotCode(found.reason.code), found.until_s
 
 
 def test_second_batch_is_sent_shortly_before_the_first_ends() -> None:
-    assert slot() == (True, None)
-    assert slot(head_in_s=4.0) == (False, 13.0)
+    assert slot() == (SlotCode.AHEAD, None)
+    assert slot(head_in_s=4.0) == (SlotCode.BUSY, 13.0)
 
 
 def test_no_timer_is_set_where_only_the_end_of_a_batch_makes_room() -> None:
-    assert slot(max_in_flight=3, head_in_s=0.0, rest_s=4.0) == (False, None)
-    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=4.0) == (False, None)
-    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=0.5) == (False, 11.5)
+    assert slot(max_in_flight=3, head_in_s=0.0, rest_s=4.0) == (SlotCode.BUSY, None)
+    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=4.0) == (SlotCode.BUSY, None)
+    assert slot(max_in_flight=3, head_in_s=2.0, rest_s=0.5) == (SlotCode.BUSY, 11.5)
 
 
 def test_no_more_batches_are_in_flight_than_allowed() -> None:
-    assert slot(in_flight=2) == (False, None)
-    assert slot(max_in_flight=1) == (False, None)
+    assert slot(in_flight=2) == (SlotCode.BOUND, None)
+    assert slot(max_in_flight=1) == (SlotCode.BOUND, None)
 
 
 def test_nothing_is_sent_beside_a_part_of_a_failed_batch() -> None:
-    assert slot(suspect_runs=True) == (False, None)
+    assert slot(suspect_runs=True) == (SlotCode.RETRY, None)
 
 
 def test_idle_device_always_has_room() -> None:
-    assert slot(in_flight=0, head_in_s=99.0) == (True, None)
+    assert slot(in_flight=0, head_in_s=99.0) == (SlotCode.IDLE, None)

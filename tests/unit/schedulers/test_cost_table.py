@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import ConfigurationError
-from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES
-from imgdiffd.schedulers.cost_table import A100, CAPTIONS, ITEMS_PER_CAPTION, CostTable, projected_hours
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
+from imgdiffd.schedulers.cost_table import (
+    A100,
+    CAPTIONS,
+    FIRST_GUESS_S,
+    ITEMS_PER_CAPTION,
+    CostTable,
+    guessed_seconds_per_caption,
+    projected_hours,
+)
 from imgdiffd.schedulers.simulation.command import read_costs
 
 
@@ -21,6 +29,13 @@ def test_the_stages_are_the_pipelines_without_the_optional_ones() -> None:
 
 def test_the_built_in_table_takes_2_79_days_for_the_papers_captions_on_four_devices() -> None:
     assert projected_hours(A100, CAPTIONS, 4) / 24 == pytest.approx(2.79, abs=0.005)
+
+
+def test_first_guesses_are_the_built_in_table_and_every_stage_has_one() -> None:
+    assert {*FIRST_GUESS_S} == {*Stage}
+    assert {stage: FIRST_GUESS_S[Stage(stage)] for stage in A100.seconds_per_item} == A100.seconds_per_item
+    per_caption = sum(map(guessed_seconds_per_caption, map(Stage, ITEMS_PER_CAPTION)))
+    assert per_caption / 3600 == pytest.approx(projected_hours(A100, 1, 1))
 
 
 def test_hours_count_each_stage_as_often_as_the_funnel_reaches_it() -> None:
@@ -45,15 +60,15 @@ def test_every_stage_has_a_cost_and_no_other_has() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seconds_per_item": 1}'])
-def test_what_is_no_table_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="no cost table"):
+def test_what_is_not_a_table_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a cost table"):
         CostTable.from_json(text)
 
 
-def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_named(tmp_path: Path) -> None:
     file = tmp_path / "costs.json"
     file.write_text("seconds", "utf-8")
-    with pytest.raises(ConfigurationError, match=f"{file}: no cost table"):
+    with pytest.raises(ConfigurationError, match=f"{file}: not a cost table"):
         read_costs(file)
 
 

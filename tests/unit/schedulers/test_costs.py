@@ -2,7 +2,8 @@
 
 import pytest
 
-from imgdiffd.pipeline import STAGES, Stage
+from imgdiffd.pipeline import Stage
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.limits import BatchLimits
 
@@ -12,7 +13,7 @@ REWRITE, GENERATE, COMPARE, DESCRIBE = (
 
 
 def test_stage_never_seen_costs_its_first_guess() -> None:
-    assert Costs().seconds("a", GENERATE, 4) == 4 * STAGES[Stage.GENERATE].cost_s
+    assert Costs().seconds("a", GENERATE, 4) == 4 * FIRST_GUESS_S[Stage.GENERATE]
 
 
 def test_measured_seconds_replace_the_first_guess() -> None:
@@ -44,7 +45,7 @@ def test_device_never_seen_costs_what_the_others_take() -> None:
     assert costs.seconds("c", GENERATE, 4) == 15.0
 
 
-def test_each_shape_has_its_own_costs_and_its_own_deadline() -> None:
+def test_each_group_has_its_own_costs_and_its_own_deadline() -> None:
     costs = Costs()
     large, small = (Stage.GENERATE, "1024"), (Stage.GENERATE, "512")
     costs.record("a", large, 4, 30.0)
@@ -54,7 +55,7 @@ def test_each_shape_has_its_own_costs_and_its_own_deadline() -> None:
     assert set(costs.learnt()["a"]) == {large, small}
 
 
-def test_shape_tells_more_than_the_device_of_what_was_not_yet_seen() -> None:
+def test_group_tells_more_than_the_device_of_what_was_not_yet_seen() -> None:
     costs = Costs()
     large, small = (Stage.GENERATE, "1024"), (Stage.GENERATE, "512")
     costs.record("a", large, 4, 30.0)
@@ -84,7 +85,7 @@ def test_deadline_is_ten_times_p99_but_at_least_two_minutes() -> None:
 
 
 def test_deadline_before_the_first_measurement_follows_from_the_first_guess() -> None:
-    assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * STAGES[Stage.GENERATE].cost_s
+    assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * FIRST_GUESS_S[Stage.GENERATE]
 
 
 def test_batch_larger_than_any_before_has_a_deadline_of_its_own() -> None:
@@ -120,13 +121,13 @@ def test_seconds_of_an_earlier_run_stand_for_measurements_until_there_are_some()
 
 
 @pytest.mark.parametrize("seconds", [{}, {0: 1.0}, {4: -1.0}, {4: float("nan")}])
-def test_nonsense_is_no_seconds_of_an_earlier_run(seconds: dict[int, float]) -> None:
-    with pytest.raises(ValueError, match="no seconds"):
+def test_nonsense_is_not_seconds_of_an_earlier_run(seconds: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="not seconds"):
         Costs().expect("a", GENERATE, seconds)
 
 
-def test_nonsense_is_no_measurement() -> None:
-    with pytest.raises(ValueError, match="no measurement"):
+def test_nonsense_is_not_a_measurement() -> None:
+    with pytest.raises(ValueError, match="not a measurement"):
         Costs().record("a", GENERATE, 0, 1.0)
 
 
@@ -134,7 +135,7 @@ def test_learnt_costs_are_shown_by_device_and_stage() -> None:
     costs = Costs()
     costs.record("a", DESCRIBE, 4, 2.0)
     shown = costs.learnt()["a"][DESCRIBE]
-    assert (dict(shown.seconds_by_size), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
+    assert (dict(shown.seconds_by_items), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
 
 
 def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() -> None:
@@ -145,7 +146,7 @@ def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() 
     assert limits.limit("a", GENERATE) == 4
 
 
-def test_shape_that_does_not_fit_leaves_the_batches_of_others_as_they_are() -> None:
+def test_group_that_does_not_fit_leaves_the_batches_of_others_as_they_are() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", (Stage.GENERATE, "1024"), 4)
     assert limits.limit("a", (Stage.GENERATE, "1024")) == 2

@@ -1,4 +1,4 @@
-"""The law of which device holds which models."""
+"""The laws of which device holds which models."""
 
 from itertools import product
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES, Role, Stage
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Footprint, PlacementError, Space, needed_bytes, place
+from imgdiffd.schedulers.reasons import PlacementCode, Reason
 
 GB = 10**9
 
@@ -40,11 +41,15 @@ def cards(*sizes_gb: float) -> list[Space]:
 def test_four_cards_all_paint_and_filter_and_share_the_language_models(
     footprints: dict[Role, Footprint], size_gb: int
 ) -> None:
-    held = [set(placement.roles) for placement in place(cards(*[size_gb] * 4), footprints).placements]
+    plan = place(cards(*[size_gb] * 4), footprints)
+    held = [set(placement.roles) for placement in plan.placements]
     assert all({Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP} <= roles for roles in held)
     heavy = sorted(sorted(roles & {Role.CAPTIONER, Role.REWRITER}) for roles in held)
     assert heavy == [[], [Role.CAPTIONER], [Role.CAPTIONER], [Role.REWRITER]]
     assert all(Role.ERASER in roles for roles in held)
+    codes = [dict(zip(one.roles, (why.code for why in one.reasons), strict=True)) for one in plan.placements]
+    assert {one[Role.PAINTER] for one in codes} == {PlacementCode.NEEDED, PlacementCode.PAINTER}
+    assert {one.get(Role.CAPTIONER) for one in codes} == {PlacementCode.NEEDED, PlacementCode.CAPTIONER, None}
 
 
 def test_an_eraser_stands_beside_the_models_that_its_stage_needs_and_takes_no_place_from_others() -> None:
@@ -71,7 +76,7 @@ def test_one_card_of_24_gb_is_refused_with_the_numbers() -> None:
 
 def test_optional_role_without_room_is_left_out_with_its_reason() -> None:
     plan = place(cards(46), SMALL)
-    assert plan.left_out == ((Role.ERASER, "no room: its weights take 5.1 GB"),)
+    assert plan.left_out == ((Role.ERASER, Reason(PlacementCode.NO_ROOM, "no room: its weights take 5.1 GB")),)
 
 
 def test_a_judge_goes_where_most_room_is_left_and_is_asked_for_by_nobody_else() -> None:
@@ -84,7 +89,7 @@ def test_a_judge_goes_where_most_room_is_left_and_is_asked_for_by_nobody_else() 
 
 def test_a_judge_without_room_is_left_out_with_its_reason() -> None:
     plan = place(cards(60), {**SMALL, Role.JUDGE: Footprint("judge", 16 * GB, 4 * GB)})
-    assert plan.left_out == ((Role.JUDGE, "no room: its weights take 16.0 GB"),)
+    assert plan.left_out == ((Role.JUDGE, Reason(PlacementCode.NO_ROOM, "no room: its weights take 16.0 GB")),)
 
 
 def test_shared_weights_count_once() -> None:

@@ -1,4 +1,4 @@
-"""The law of order within a device's deque."""
+"""The laws of order within a device's deque."""
 
 from imgdiffd.pipeline import Stage, Task
 from imgdiffd.schedulers.queues import Entry, Lane

@@ -1,4 +1,4 @@
-"""The law of the scheduler's loop, on virtual time."""
+"""The laws of the scheduler's loop, on virtual time."""
 
 import itertools
 from dataclasses import replace
@@ -8,9 +8,10 @@ import pytest
 
 from imgdiffd.pipeline import Role, Stage, Task
 from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.reasons import AdmissionCode, BatchCode, TheftCode
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.work import Batch
-from tests.fakes.work import ALL_ROLES, FakeWork, last_stage, on_virtual_time, running, tasks
+from tests.fakes.work import ALL_ROLES, FakeWork, last_stage, load_of, on_virtual_time, running, tasks
 
 NO_CAPTIONER = ALL_ROLES - {Role.CAPTIONER}
 
@@ -41,7 +42,8 @@ async def test_idle_device_steals_from_a_loaded_one() -> None:
         await anyio.sleep(1)
         work.up("b")  # everything is queued on a
         await scheduler.wait_idle()
-        assert scheduler.statistics().steals > 0
+        now = scheduler.statistics()
+        assert now.batches_by_reason[TheftCode.STOLEN] == now.steals > 0
         assert anyio.current_time() < 6 * 30.0
     assert work.stages("b").count(Stage.GENERATE) >= 4
 
@@ -311,14 +313,19 @@ async def test_statistics_tell_what_is_where_and_why() -> None:
     async with running(work, scheduler, "a"):
         await anyio.sleep(5.0)
         now = scheduler.statistics()
-        a = now.devices["a"]
+        a = load_of(scheduler, "a")
         assert (now.open, now.queued, now.running) == (12, 8, 4)
         assert (a.queued, a.in_flight, a.running_items, a.batches) == ({Stage.GENERATE: 8}, 1, 4, 1)
         assert a.busy_s == pytest.approx(5.0, abs=0.01)
         assert a.queued_s == pytest.approx(8 * 7.75)
-        assert "most downstream" in a.reason
+        assert (a.reason_code, "most downstream" in a.reason) == (BatchCode.FULL, True)
+        assert now.batches_by_reason == {BatchCode.FULL: 1}
         await scheduler.wait_idle()
         done = scheduler.statistics()
-        assert done.batch_sizes == {Stage.GENERATE: {4: 3}}
-        assert done.devices["a"].costs[Stage.GENERATE, "g"].seconds_by_size == {4: pytest.approx(10.0)}
-        assert "nothing is queued" in done.devices["a"].reason
+        assert done.batches_by_items == {Stage.GENERATE: {4: 3}}
+        a = load_of(scheduler, "a")
+        (learnt,) = a.learnt
+        assert (learnt.stage, learnt.group) == (Stage.GENERATE, "g")
+        assert learnt.seconds_by_items == {4: pytest.approx(10.0)}
+        assert a.reason.startswith("nothing is queued; ")
+        assert (a.reason_code, done.admission_code) == (TheftCode.NO_VICTIM, AdmissionCode.EXHAUSTED)

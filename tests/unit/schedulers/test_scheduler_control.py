@@ -1,4 +1,4 @@
-"""Pausing, stopping, forgetting and failing of the scheduler's loop."""
+"""The scheduler's loop is paused, stopped, told to forget, and fails."""
 
 import asyncio
 
@@ -7,9 +7,10 @@ import pytest
 
 from imgdiffd.errors import StageError, WorkError
 from imgdiffd.pipeline import Stage
+from imgdiffd.schedulers.reasons import AdmissionCode
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.work import Batch
-from tests.fakes.work import FakeWork, last_stage, on_virtual_time, running, tasks
+from tests.fakes.work import FakeWork, last_stage, load_of, on_virtual_time, running, tasks
 
 
 @on_virtual_time
@@ -34,9 +35,10 @@ async def test_idle_device_of_a_paused_scheduler_says_so() -> None:
     async with running(work, scheduler := Scheduler(work), "a"):
         await anyio.sleep(0.5)
         scheduler.pause("the disk is full")
-        assert "disk" not in scheduler.statistics().devices["a"].reason, "what runs goes on"
+        assert load_of(scheduler, "a").reason_code != AdmissionCode.HELD_BACK, "what runs goes on"
         await anyio.sleep(10.0)
-        assert scheduler.statistics().devices["a"].reason == "the disk is full"
+        load = load_of(scheduler, "a")
+        assert (load.reason_code, load.reason) == (AdmissionCode.HELD_BACK, "the disk is full")
 
 
 @on_virtual_time
@@ -49,7 +51,8 @@ async def test_each_reason_to_pause_is_resumed_by_itself() -> None:
         scheduler.resume()
         await anyio.sleep(100.0)
         assert not work.ran
-        assert scheduler.statistics().admission == "disk"
+        now = scheduler.statistics()
+        assert (now.admission_code, now.admission) == (AdmissionCode.HELD_BACK, "disk")
         scheduler.resume("disk")
         await scheduler.wait_idle()
     assert len(work.ended) == 4

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from imgdiffd.errors import NoRoomError, OutOfMemoryError, StageError, WorkerDiedError, WorkError
 from imgdiffd.pipeline import Role, Stage
+from imgdiffd.schedulers.reasons import RecoveryCode
 from imgdiffd.schedulers.recovery import Failure, failure_of, recover
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.work import Batch
-from tests.fakes.work import ALL_ROLES, Failing, FakeWork, last_stage, on_virtual_time, running, tasks
+from tests.fakes.work import ALL_ROLES, Failing, FakeWork, last_stage, load_of, on_virtual_time, running, tasks
 
 NO_CAPTIONER = ALL_ROLES - {Role.CAPTIONER}
 
@@ -31,7 +32,7 @@ async def test_out_of_memory_halves_the_batch_until_it_fits_and_costs_no_attempt
     scheduler = Scheduler(work, in_flight=1)
     async with running(work, scheduler, "a"):
         await scheduler.wait_idle()
-        assert scheduler.statistics().devices["a"].caps == {(Stage.REWRITE, "g"): 16}
+        assert [cost.most_items for cost in load_of(scheduler, "a").learnt] == [16]
     assert work.sizes(Stage.REWRITE) == [64, 32, 16, 16, 16, 16]
     assert set(work.ended.values()) == {"done"}
 
@@ -54,6 +55,7 @@ async def test_item_that_does_not_fit_alone_counts_as_a_crash_each_time() -> Non
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):
         await scheduler.wait_idle()
+        assert scheduler.statistics().recoveries == {RecoveryCode.CRASHED: 2, RecoveryCode.QUARANTINED: 1}
     assert work.sizes(Stage.REWRITE) == [1, 1, 1]
     assert work.causes == {0: "no room"}
 
@@ -93,7 +95,7 @@ def test_culprit_of_64_is_found_in_6_halvings_and_innocents_lose_nothing(culprit
         with_culprit = [len(ran.batch.tasks) for ran in work.ran if culprit in ran.batch.items]
         assert with_culprit == [64, 32, 16, 8, 4, 2, 1, 1, 1]
         assert work.charged == [culprit] * 3
-        assert {item for item, end in work.ended.items() if end == "set aside"} == {culprit}
+        assert {item for item, end in work.ended.items() if end == "quarantined"} == {culprit}
         assert len(work.ended) == 64
         assert ("ended" if dies else "division") in work.causes[culprit]
 
@@ -107,7 +109,7 @@ async def test_part_of_a_failed_batch_runs_with_nothing_else_on_its_device() -> 
     scheduler = Scheduler(work, ahead_s=1000.0)
     async with running(work, scheduler, "a", "b"):
         await scheduler.wait_idle()
-    assert {item for item, end in work.ended.items() if end == "set aside"} == {2}
+    assert {item for item, end in work.ended.items() if end == "quarantined"} == {2}
     assert all(task.crashes == 0 for ran in work.ran for task in ran.batch.tasks if task.item != 2)
 
 
@@ -121,7 +123,7 @@ async def test_batch_that_waited_behind_a_killer_is_not_suspected() -> None:
         scheduler = Scheduler(work, ahead_s=1000.0)
         async with running(work, scheduler, "a"):
             await scheduler.wait_idle()
-        assert work.ended == {0: "set aside", 1: "done"}
+        assert work.ended == {0: "quarantined", 1: "done"}
         assert all(task.crashes == 0 for ran in work.ran for task in ran.batch.tasks if task.item == 1)
 
 
@@ -132,7 +134,7 @@ async def test_death_with_two_batches_on_the_device_is_charged_to_neither() -> N
     scheduler = Scheduler(work, ahead_s=1000.0)
     async with running(work, scheduler, "a"):
         await anyio.sleep(0.5)
-        assert scheduler.statistics().devices["a"].in_flight == 2
+        assert load_of(scheduler, "a").in_flight == 2
         work.kill("a")
         await scheduler.wait_idle()
     assert not work.charged
@@ -147,7 +149,7 @@ async def test_queue_of_a_device_that_goes_down_goes_to_the_others() -> None:
         await anyio.sleep(0.5)
         work.kill("a")
         await scheduler.wait_idle()
-        assert not scheduler.statistics().devices["a"].up
+        assert not load_of(scheduler, "a").up
     assert set(work.ended.values()) == {"done"}
     assert {ran.device for ran in work.ran if ran.ended_s > 0.5} == {"b"}
 
@@ -189,7 +191,7 @@ async def test_death_of_an_earlier_worker_does_not_take_its_successor_down() -> 
         scheduler.device_up("a", ALL_ROLES)  # before the error of the batch has come back
         work.machines["a"].killed = anyio.Event()
         await scheduler.wait_idle()
-        assert scheduler.statistics().devices["a"].up
+        assert load_of(scheduler, "a").up
     assert len(work.ended) == 4
 
 
@@ -211,11 +213,30 @@ def test_no_task_is_lost_or_doubled_by_a_decision(
     given_up = (decision.given_up,) if decision.given_up else ()
     told = [*decision.again, *itertools.chain(*decision.apart), *given_up]
     assert sorted(task.item for task in told) == list(range(count))
-    assert decision.reason
+    assert decision.reason.text
+    assert (decision.reason.code is RecoveryCode.QUARANTINED) == (decision.given_up is not None)
     charged = [task for task in told if task.crashes != crashes]
     assert charged == ([decision.charged] if decision.charged else [])
     assert not charged or (count == 1 and failure is not Failure.NOT_BEGUN and (alone or failure is not Failure.DIED))
     assert all(len(part) < count or count == 1 or failure is Failure.NOT_BEGUN for part in decision.apart)
+
+
+DECISIONS = {
+    (4, Failure.NOT_BEGUN, True, False): RecoveryCode.NOT_ITS_DOING,
+    (4, Failure.OUT_OF_MEMORY, True, False): RecoveryCode.SMALLER,
+    (4, Failure.OUT_OF_MEMORY, True, True): RecoveryCode.HALVES,
+    (4, Failure.DIED, False, False): RecoveryCode.HALVES,
+    (1, Failure.DIED, False, False): RecoveryCode.ALONE,
+    (1, Failure.BROKEN, False, False): RecoveryCode.CRASHED,
+    (1, Failure.DIED, True, True): RecoveryCode.CRASHED,
+}
+
+
+@pytest.mark.parametrize(("case", "code"), DECISIONS.items(), ids=map(str, DECISIONS))
+def test_each_kind_of_failure_has_its_recovery(case: tuple[int, Failure, bool, bool], code: RecoveryCode) -> None:
+    count, failure, alone, suspect = case
+    decision = recover(tuple(tasks(range(count))), failure, alone=alone, suspect=suspect, max_crashes=2)
+    assert decision.reason.code is code
 
 
 def test_errors_of_the_work_are_told_apart() -> None:

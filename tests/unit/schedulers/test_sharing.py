@@ -1,4 +1,4 @@
-"""The law of sharing out the last tasks of their kind."""
+"""The laws of sharing out the last tasks of their kind."""
 
 from itertools import product
 
@@ -23,13 +23,13 @@ def test_device_that_is_busy_for_long_has_no_part() -> None:
     assert share(4, DeviceLoad(100.0, 8.0), [DeviceLoad(0.0, 8.0)]) == 0
 
 
-hands = st.builds(DeviceLoad, st.floats(0, 50), st.floats(0.1, 20))
+loads = st.builds(DeviceLoad, st.floats(0, 50), st.floats(0.1, 20))
 
 
-@given(st.integers(1, 6), hands, st.lists(hands, min_size=1, max_size=2))
+@given(st.integers(1, 6), loads, st.lists(loads, min_size=1, max_size=2))
 def test_no_other_split_ends_sooner(count: int, mine: DeviceLoad, others: list[DeviceLoad]) -> None:
     def end_s(parts: tuple[int, ...]) -> float:
-        used = [hand.free_in_s + part * hand.item_s for hand, part in zip((mine, *others), parts, strict=True) if part]
+        used = [load.free_in_s + part * load.item_s for load, part in zip((mine, *others), parts, strict=True) if part]
         return max(used)
 
     splits = [parts for parts in product(range(count + 1), repeat=1 + len(others)) if sum(parts) == count]

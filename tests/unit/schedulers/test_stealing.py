@@ -1,9 +1,10 @@
-"""The law of taking work from another device."""
+"""The laws of taking work from another device."""
 
 from dataclasses import replace
 
 from imgdiffd.pipeline import STAGES, Stage
 from imgdiffd.schedulers.batching import BatchOption, Patience
+from imgdiffd.schedulers.reasons import TheftCode
 from imgdiffd.schedulers.stealing import LEAVING_S, Theft, Victim, choose_theft, leaving_price_s
 
 
@@ -55,8 +56,7 @@ def test_thief_takes_the_most_urgent_before_the_device_with_the_most_queued_seco
 
 def test_nothing_is_stolen_where_no_device_has_work_for_the_thiefs_models() -> None:
     theft = steal(victim("a", lane_s=()))
-    assert theft.device is None
-    assert "models" in theft.reason
+    assert (theft.device, theft.reason.code) == (None, TheftCode.NO_VICTIM)
 
 
 def test_price_of_leaving_is_paid_only_where_there_are_images_to_read_again() -> None:
@@ -66,8 +66,7 @@ def test_price_of_leaving_is_paid_only_where_there_are_images_to_read_again() ->
 
 def test_work_stays_where_it_is_done_sooner_than_the_price_of_leaving() -> None:
     soon = victim("a", lane(Stage.RENDER, 8, batch_s=0.01), lane_s=(0.01,), free_in_s=0.1)
-    assert steal(soon).device is None
-    assert "does not pay" in steal(soon).reason
+    assert (steal(soon).device, steal(soon).reason.code) == (None, TheftCode.DOES_NOT_PAY)
 
 
 def test_busy_thief_steals_only_what_it_ends_sooner_than_its_victim_would() -> None:
@@ -89,8 +88,9 @@ def test_of_the_last_of_their_kind_the_thief_takes_its_share() -> None:
 
 def test_small_batch_held_to_fill_is_not_stolen_before_the_short_patience() -> None:
     held = victim("a", lane(Stage.DESCRIBE, 1, batch_s=2.0, fillable=True), lane_s=(2.0,))
-    assert steal(held, now_s=0.5).until_s == 1.0
-    assert steal(held, now_s=1.0).device == "a"
+    early, late = steal(held, now_s=0.5), steal(held, now_s=1.0)
+    assert (early.until_s, early.reason.code) == (1.0, TheftCode.NOT_DUE)
+    assert (late.device, late.reason.code) == ("a", TheftCode.STOLEN)
 
 
 def test_last_batch_is_shared_when_its_owner_comes_to_it_before_the_thief_would_be_done() -> None:

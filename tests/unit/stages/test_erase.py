@@ -41,7 +41,7 @@ class Scene:
         return erase(self.models, PROFILE, inputs or [ENTRY], self.images)
 
 
-def test_a_object_found_in_image_2_is_erased_from_image_2(tmp_path: Path) -> None:
+def test_an_object_found_in_image_2_is_erased_from_image_2(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [OTHER])
     (made,) = scene.erase()[0].erasures
     assert (made.item, made.image, made.index, made.box, made.size_px) == (5, 2, 0, OTHER, PX)
@@ -67,7 +67,7 @@ def test_an_image_without_masks_yields_nothing_and_stops_nobody(tmp_path: Path) 
     assert [each.item for each in full.erasures] == [6]
 
 
-def test_a_batch_without_any_thing_erases_nothing(tmp_path: Path) -> None:
+def test_a_batch_without_any_object_erases_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [SAME])
     assert scene.erase() == (EraseOutput(5, (), (FoundBox(2, SAME, {CLIP_IMAGE_COSINE: 1.0}),)),)
     assert scene.eraser.asked == []
@@ -85,7 +85,7 @@ def test_every_object_is_erased_alone_from_the_original_with_a_seed_of_its_own(t
         assert torch.equal(hole.image, scene.pair[each.image - 1])
 
 
-def test_the_most_different_object_of_a_image_comes_first_with_its_own_mask(tmp_path: Path) -> None:
+def test_the_most_different_object_of_an_image_comes_first_with_its_own_mask(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [OTHER, OBJECT])
     made = scene.erase()[0].erasures
     assert [each.box for each in made] == [OBJECT, OTHER]

@@ -1,11 +1,9 @@
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from imgdiffd.errors import StageError
-from imgdiffd.images.files import TEMPORARY_PREFIX, pair_paths, sample_paths, write_whole
 from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import canvas
 
@@ -67,41 +65,3 @@ def test_nothing_outside_the_image_folder_is_read_or_written(tmp_path: Path, pat
         images.read(path)
     with pytest.raises(ValueError, match="inside"):
         images.write({path: canvas("red", 8, 8)})
-
-
-def test_file_and_folder_are_synced_before_the_name_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-    fsync, replace = os.fsync, os.replace
-
-    def note_sync(descriptor: int) -> None:
-        steps.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
-        fsync(descriptor)
-
-    def note_rename(source: Path, target: Path) -> None:
-        steps.append(f"rename {Path(source).name.startswith(TEMPORARY_PREFIX)}")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", note_sync)
-    monkeypatch.setattr(os, "replace", note_rename)
-    write_whole(tmp_path, {"000000/1-0-1.png": b"one", "000000/1-0-2.png": b"two"})
-    # The first is for the new folder's own entry.
-    assert steps == ["folder", "file", "file", "rename True", "rename True", "folder"]
-    files = {path.name: path.read_bytes() for path in (tmp_path / "000000").iterdir()}
-    assert files == {"1-0-1.png": b"one", "1-0-2.png": b"two"}
-
-
-def test_write_that_fails_midway_leaves_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_whole(tmp_path, {"1-0-1.png": b"data"})
-    assert all(path.name.startswith(TEMPORARY_PREFIX) for path in tmp_path.iterdir())
-
-
-def test_file_names_tell_item_attempt_and_side() -> None:
-    assert pair_paths(12_345, 2) == ("000012/12345-2-1.png", "000012/12345-2-2.png")
-    assert sample_paths("000012/12345-2-1.png", 4) == ("000012/12345-2-r4-left.png", "000012/12345-2-r4-right.png")
-    with pytest.raises(ValueError, match=r"a\.png"):
-        sample_paths("a.png", 0)

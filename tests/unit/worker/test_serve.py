@@ -1,4 +1,4 @@
-import errno
+import dataclasses
 import os
 import select
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
     HEADER_BYTES,
+    PROFILE_SLOTS,
     Done,
     Failed,
     FromWorker,
@@ -19,6 +20,8 @@ from imgdiffd.fleet.wire import (
     Ready,
     RunBatch,
     Start,
+    ToWorker,
+    UseProfile,
     body_length,
     pack_to_worker,
     unpack_from_worker,
@@ -27,21 +30,21 @@ from imgdiffd.method.messages import RewriteInput
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Stage
 from imgdiffd.testing.worker import COMMAND
-from imgdiffd.worker.serve import EXIT_PROTOCOL, Fault, sort_of_fault
+from imgdiffd.worker.serve import EXIT_PROTOCOL
 
-PROFILE = load_profile("default")
+SLOT = 3
 LIMIT_S = 30
 
 
 class Pipe:
-    """A fake worker's process, spoken to in frames by hand."""
+    """The process of a fake worker, which the test sends frames by hand."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self.process = process
 
-    def send(self, *batches: RunBatch | Start) -> None:
+    def send(self, *messages: ToWorker) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(b"".join(pack_to_worker(batch) for batch in batches))
+        self.process.stdin.write(b"".join(map(pack_to_worker, messages)))
         self.process.stdin.flush()
 
     def receive(self) -> FromWorker | None:
@@ -65,7 +68,7 @@ class Pipe:
 
 
 def batch(number: int, *captions: str) -> RunBatch:
-    return RunBatch(number, Stage.REWRITE, PROFILE, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
+    return RunBatch(number, Stage.REWRITE, SLOT, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def spawned(folder: Path) -> Iterator[Pipe]:
     with process:
         try:
             pipe = Pipe(process)
-            pipe.send(Start("mini", "cpu", (), str(folder)))
+            pipe.send(Start("mini", "cpu", (), str(folder)), UseProfile(SLOT, load_profile("default")))
             yield pipe
         finally:
             process.kill()
@@ -175,6 +178,22 @@ def test_broken_message_from_the_daemon_ends_the_process(pipe: Pipe) -> None:
     assert "broken message from the daemon" in words
 
 
+def test_batch_that_names_a_profile_that_was_not_sent_breaks_the_protocol(pipe: Pipe) -> None:
+    pipe.send(dataclasses.replace(batch(7, "a dog"), profile=SLOT + 1))
+    assert pipe.answer() is None
+    status, words = pipe.close()
+    assert status == EXIT_PROTOCOL
+    assert "batch 7 names profile 4, which was never sent" in words
+
+
+def test_profile_beyond_the_last_slot_breaks_the_protocol(pipe: Pipe) -> None:
+    frame = pack_to_worker(UseProfile(0, load_profile("default")))
+    body = frame[HEADER_BYTES:].replace(b'"slot":0', b'"slot":%d' % PROFILE_SLOTS)
+    assert pipe.process.stdin is not None
+    pipe.process.stdin.write(len(body).to_bytes(HEADER_BYTES, "big") + body)
+    assert pipe.close()[0] == EXIT_PROTOCOL
+
+
 def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     # Both pipes are held open here, so that only the death signal can end the child.
     child_in, to_worker = os.pipe()
@@ -210,39 +229,6 @@ def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
 def wait_ended(handle: int) -> bool:
     """Whether the process behind a pidfd ends within the limit."""
     return bool(select.select([handle], [], [], LIMIT_S)[0])
-
-
-class OutOfMemoryError(RuntimeError):
-    """Named as torch's is."""
-
-
-@pytest.mark.parametrize(
-    ("error", "fault"),
-    [
-        (MemoryError(), Fault.MEMORY),
-        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), Fault.MEMORY),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), Fault.MEMORY),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Fault.MEMORY),
-        (RuntimeError("CUDA error: out of memory"), Fault.MEMORY),
-        (RuntimeError("CUDA error: device-side assert triggered"), Fault.POISONED),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), Fault.POISONED),
-        (RuntimeError("CUDA error: unspecified launch failure"), Fault.POISONED),
-        (RuntimeError("CUDA error: invalid argument"), Fault.STAGE),
-        (ValueError("a caption about an illegal memory access"), Fault.STAGE),
-        (RuntimeError("shapes do not match"), Fault.STAGE),
-        (OSError(errno.ENOSPC, "No space left on device"), Fault.DISK),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), Fault.DISK),
-        (OSError(errno.EIO, "Input/output error"), Fault.STAGE),
-    ],
-)
-def test_fault_is_known_by_type_and_text(error: Exception, fault: Fault) -> None:
-    assert sort_of_fault(error) is fault
-
-
-def test_fault_is_found_behind_the_error_that_wraps_it() -> None:
-    wrapped = ValueError("could not paint")
-    wrapped.__cause__ = RuntimeError("CUDA error: device-side assert triggered")
-    assert sort_of_fault(wrapped) is Fault.POISONED
 
 
 def test_talking_needs_no_heavy_library() -> None:

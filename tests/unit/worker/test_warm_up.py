@@ -13,7 +13,7 @@ from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.fleet.wire import Start
 from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.method.profile import Profile, load_profile
-from imgdiffd.models import compiling
+from imgdiffd.models import loading
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
@@ -53,7 +53,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def quick_dynamo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Graphs are found as ever, but run as they are: building them would take minutes."""
-    monkeypatch.setattr(compiling, "compile_blocks", partial(compile_blocks, backend="eager"))
+    monkeypatch.setattr(loading, "compile_blocks", partial(compile_blocks, backend="eager"))
     config: Any = torch._dynamo.config
     torch._dynamo.reset()
     counters.clear()
@@ -141,7 +141,7 @@ def test_an_engine_reports_what_could_not_be_compiled_once(
     def refused(*_: object) -> Any:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(compiling, "compile_blocks", partial(compile_blocks, backend=refused))
+    monkeypatch.setattr(loading, "compile_blocks", partial(compile_blocks, backend=refused))
     engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
     assert engine.report().notes == ("the clip runs uncompiled: RuntimeError: no compiler",)
     assert engine.report().notes == ()

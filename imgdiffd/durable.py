@@ -1,0 +1,64 @@
+"""The one way in which files are written: each whole or not at all, and safe from a power cut on return.
+
+A file gathers under a temporary name beside its own, is synced, and is renamed over what was there. Syncing its folder
+then makes the new name itself durable.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY_PREFIX = ".tmp-"  # a file so named that is older than every running process was never finished
+
+Content = bytes | str | Callable[[BinaryIO], object]
+
+
+def write(files: Mapping[Path, Content]) -> None:
+    """Write every file: bytes, text (as UTF-8), or whatever a callback writes into the open file.
+
+    A process killed meanwhile leaves each file as it was or as it is to be. All are synced before the first is renamed,
+    and they appear in the order of `files`; each folder is synced once, since a sync can take as long as an image.
+    Raises OSError, or what a callback raises, and leaves nothing temporary behind, which would keep a full disk full.
+    """
+    temporaries = {target: target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}") for target in files}
+    try:
+        for target, content in files.items():
+            with open(temporaries[target], "wb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        for target, temporary in temporaries.items():
+            os.replace(temporary, target)
+    except BaseException:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    for folder in dict.fromkeys(target.parent for target in files):
+        _sync(folder)
+
+
+def move(finished: Path, target: Path) -> None:
+    """Rename a file that gathered under a name of its own, such as a download, over `target`. Raises OSError."""
+    _sync(finished)
+    os.replace(finished, target)
+    _sync(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they are missing. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,44 @@
+"""Keeps what comes over the socket as a hidden file in the watch folder until it is whole."""
+
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+
+from imgdiffd.errors import StoreError
+
+_log = logging.getLogger(__name__)
+
+_SPOOLED = re.compile(r"\.submitted-[0-9a-f]{32}\.part")
+
+
+def new_path(folder: Path) -> Path:
+    """A path in `folder` for a file that scans ignore."""
+    return folder / f".submitted-{uuid.uuid4().hex}.part"
+
+
+async def write(path: Path, name: str, body: AsyncIterator[bytes]) -> None:
+    """Write `body`, which is to be called `name`, to `path`. Raises StoreError where that fails."""
+    try:
+        async with await anyio.open_file(path, "xb") as file:
+            async for part in body:
+                await file.write(part)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(
+            f"cannot keep {name} in {path.parent}: {reason}", hint="check the folder and its free space"
+        ) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed daemon had received in part."""
+    try:
+        leftovers = [path for path in folder.iterdir() if _SPOOLED.fullmatch(path.name)]
+    except OSError as error:  # the first scan reports it
+        _log.debug("inbox: %s", error)
+        return
+    for path in leftovers:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The stages of the fake worker: made-up results (`imgdiffd.testing.results`) with real image files.
+
+The same input gives the same output. A generated image carries its captions in its PNG's text, so that later stages
+know what it was made for.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from imgdiffd.images.files import erased_path, inside, pair_paths, removal_paths, sample_paths, write_whole
+from imgdiffd.method.messages import (
+    Box,
+    CompareInput,
+    GenerateInput,
+    GenerateOutput,
+    RenderInput,
+    RenderOutput,
+    StageInput,
+    StageOutput,
+    VetInput,
+)
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectInput, InspectOutput
+from imgdiffd.pipeline import seed_of
+from imgdiffd.testing.results import BOXES, IMAGE_PX, result
+
+DISSIMILAR_ONE_IN = 8  # so many pairs fail the image-similarity filter
+UNNATURAL_WORD = "impossible"  # a pair whose caption has this word looks unnatural to the judge
+OBJECTS = (1, 2)  # erased of image 1 and of image 2
+RED = (255, 0, 0)
+Files = dict[str, bytes]
+
+
+class FakeStages:
+    """All stages over the image folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._captions = lru_cache(maxsize=1024)(self._read_captions)
+
+    def run(self, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
+        """One output per input, of the stage that the input belongs to; the files that it names are durable."""
+        return tuple(self._answer(profile, entry) for entry in inputs)
+
+    def caption_of(self, image: str) -> str:
+        """The first caption of the pair whose image 1 is at `image`. Raises OSError where there is no such file."""
+        return self._captions(image)[0]
+
+    def _read_captions(self, image1: str) -> tuple[str, str]:
+        with Image.open(inside(self._root, image1)) as image:
+            return str(image.info["caption1"]), str(image.info["caption2"])
+
+    def _answer(self, profile: Profile, entry: StageInput) -> StageOutput:
+        output = result(entry, profile, self._passes(profile, entry), objects=OBJECTS)
+        files: Files = {}
+        if isinstance(entry, GenerateInput) and isinstance(output, GenerateOutput):
+            output = self._painted(profile, entry, output, files)
+        elif isinstance(entry, RenderInput) and isinstance(output, RenderOutput):
+            output = self._rendered(entry, output, files)
+        elif isinstance(output, EraseOutput):
+            output = replace(output, erasures=tuple(self._erased(each, files) for each in output.erasures))
+        elif isinstance(entry, InspectInput) and isinstance(output, InspectOutput):
+            output = self._inspected(entry, output, files)
+        if files:
+            write_whole(self._root, files)
+        return output
+
+    def _passes(self, profile: Profile, entry: StageInput) -> bool:
+        if isinstance(entry, CompareInput):
+            seed = seed_of(profile.seed, self.caption_of(entry.image1), 0, "fake compare")
+            return seed % DISSIMILAR_ONE_IN > 0
+        return not (isinstance(entry, VetInput) and UNNATURAL_WORD in self.caption_of(entry.image1).split())
+
+    def _painted(self, profile: Profile, entry: GenerateInput, output: GenerateOutput, files: Files) -> GenerateOutput:
+        """Two flat images that differ in one square."""
+        seed = seed_of(profile.seed, entry.caption1, entry.attempt, "generate")
+        ground = (seed >> 8 & 255, seed >> 16 & 255, seed >> 24 & 255)
+        about = PngInfo()
+        about.add_itxt("caption1", entry.caption1)
+        about.add_itxt("caption2", entry.caption2)
+        paths = pair_paths(entry.item, entry.attempt)
+        for path, colour in zip(paths, ((200, 30, 30), (30, 30, 200)), strict=True):
+            image = Image.new("RGB", (IMAGE_PX, IMAGE_PX), ground)
+            ImageDraw.Draw(image).rectangle(BOXES[0], fill=colour)
+            files[path] = _png(image, about)
+        return replace(output, image1=paths[0], image2=paths[1], seed=seed)
+
+    def _rendered(self, entry: RenderInput, output: RenderOutput, files: Files) -> RenderOutput:
+        regions = []
+        for region, made in zip(entry.regions, output.regions, strict=True):
+            paths = sample_paths(entry.image1, region.index)
+            sides = (entry.image1, entry.image2) if region.left == 1 else (entry.image2, entry.image1)
+            for path, source in zip(paths, sides, strict=True):
+                files[path] = self._drawn(source, region.box, outline=RED)
+            regions.append(replace(made, left_image=paths[0], right_image=paths[1]))
+        return replace(output, regions=tuple(regions))
+
+    def _erased(self, erasure: Erasure, files: Files) -> Erasure:
+        path = erased_path(erasure.source, erasure.index)
+        files[path] = self._drawn(erasure.source, erasure.box, fill=(erasure.seed & 255, 128, 128))
+        return replace(erasure, erased=path)
+
+    def _inspected(self, entry: InspectInput, output: InspectOutput, files: Files) -> InspectOutput:
+        objects = []
+        for erasure, made in zip(entry.erasures, output.objects, strict=True):
+            if not made.with_image:
+                objects.append(made)
+                continue
+            paths = removal_paths(erasure.source, erasure.index)
+            for path, source in zip(paths, (erasure.source, erasure.erased), strict=True):
+                files[path] = self._drawn(source, erasure.box, outline=RED)
+            objects.append(replace(made, with_image=paths[0], without_image=paths[1]))
+        return replace(output, objects=tuple(objects))
+
+    def _drawn(
+        self,
+        source: str,
+        box: Box,
+        fill: tuple[int, int, int] | None = None,
+        outline: tuple[int, int, int] | None = None,
+    ) -> bytes:
+        with Image.open(inside(self._root, source)) as opened:
+            image = opened.convert("RGB")
+        x1, y1, x2, y2 = box
+        ImageDraw.Draw(image).rectangle((x1, y1, x2 - 1, y2 - 1), fill, outline)
+        return _png(image)
+
+
+def _png(image: Image.Image, about: PngInfo | None = None) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG", pnginfo=about)
+    return data.getvalue()
