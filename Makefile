@@ -13,7 +13,7 @@ help:
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
 	@echo "make check  format, lint, types"
-	@echo "make reference  the man page and the pages of docs/reference that show commands and settings"
+	@echo "make reference  the man page and the pages of docs/reference: commands, settings and HTTP"
 	@echo "make bench  our kernels against the plain way, as ratios"
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
 	@echo "make bench-store  results recorded a second, start and status with a million captions, files dropped at once"
@@ -67,6 +67,7 @@ format: .venv/ready
 
 reference: .venv/ready
 	@$(RUN) python -m imgdiffd.cli.manual
+	@$(RUN) python -m tests.reference.http_page
 
 bench: .venv/ready
 	@$(RUN) python -m tests.benchmarks
@@ -116,7 +117,8 @@ install-units:
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
 	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
 	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
-	@umask 022 && install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/README.md
+	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f ! -name imgdiffd.1); do \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/doc/imgdiffd/$$page || exit; done
 	@umask 022 && install -D -m 644 docs/reference/imgdiffd.1 $(DESTDIR)$(PREFIX)/share/man/man1/imgdiffd.1
 	@umask 022 && test -e $(SETTINGS) || install -D -m 644 systemd/imgdiffd.toml $(SETTINGS)
 

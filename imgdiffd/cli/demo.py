@@ -152,7 +152,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     count = export_release(samples, folder / "pictures", folder / "dataset")
     also = ""
     if removals:
-        also = f" and {export_removals(removals, folder / 'images', folder / 'dataset')} of object removal"
+        also = f" and {export_removals(removals, folder / 'pictures', folder / 'dataset')} of object removal"
     write_contact_sheet(samples, folder / "pictures", folder / "contact-sheet.png")
     console.print(funnel_table(funnel))
     console.print(

@@ -128,6 +128,11 @@ def test_what_is_installed_is_removed_and_a_persons_settings_are_kept(tmp_path: 
     make("install-units", f"DESTDIR={tmp_path}")
     settings = tmp_path / SYSTEM_FILE.relative_to("/")
     assert settings.read_text() == (UNITS / "imgdiffd.toml").read_text()
+    installed = tmp_path / "usr" / "local" / "share" / "doc" / "imgdiffd"
+    pages = {
+        path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.*")) if path.suffix != ".1"
+    }
+    assert pages <= {path.relative_to(installed) for path in installed.rglob("*")}
     settings.write_text('bundle = "small"\n')
     make("install-units", f"DESTDIR={tmp_path}")
     assert settings.read_text() == 'bundle = "small"\n'
