@@ -103,6 +103,11 @@ class Scheduler:
         self._pauses.pop(reason, None)
         self._changed.set()
 
+    @property
+    def held(self) -> frozenset[int]:
+        """The items whose tasks are queued, running or waiting for a device."""
+        return frozenset(self._board.held)
+
     def forget(self, items: Collection[int]) -> None:
         """Drop the tasks of these items, for instance of a cancelled job; items that are not open are ignored.
 
@@ -188,7 +193,7 @@ class Scheduler:
         return (*(("draining",) if self._draining else ()), *self._pauses)
 
     async def _refill(self, room: int) -> None:
-        tasks = await self._work.refill(room, frozenset(self._board.held))
+        tasks = await self._work.refill(room, self.held)
         self._board.add(self._intake.answered(tasks, self._board.open_work), self._clock())
         self._changed.set()
 

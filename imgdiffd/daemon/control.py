@@ -188,6 +188,7 @@ class DaemonControl:
                 await self._store.pause(job)
             case "cancel":
                 await self._store.cancel(job)
+                self._scheduler.forget(await self._store.of_job(job, self._scheduler.held))
                 await self._cleanup.mark_job(job)
         self._scheduler.wake()
         return await self.job(job)

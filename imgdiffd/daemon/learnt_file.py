@@ -1,7 +1,4 @@
-"""What the scheduler learnt, kept in a file of the state folder, so that a restarted daemon begins with it.
-
-It owns the file; it does not know what stands in it.
-"""
+"""What the scheduler learnt, kept in a file of the state folder, so that a restarted daemon begins with it."""
 
 import json
 import logging
@@ -18,10 +15,10 @@ _log = logging.getLogger(__name__)
 SAVE_EVERY_S = 60.0
 
 
-class Experience:
-    """`learnt.json` of `folder`, as far as it is of `bundle`: other models cost otherwise.
+class LearntFile:
+    """`learnt.json` in `folder`, used only with the `bundle` that it was learnt with: other models have other costs.
 
-    It only spares a later daemon from learning again, so a file that cannot be read or written is as none.
+    It only spares a later daemon from learning again, so a file that cannot be read or written is ignored and logged.
     """
 
     def __init__(self, folder: Path, bundle: str) -> None:

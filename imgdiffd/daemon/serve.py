@@ -1,27 +1,28 @@
-"""START HERE: the daemon as one task group, and the order in which its parts start and stop.
-
-It owns that order and nothing else; it does not know how any part works.
-"""
+"""START HERE: the daemon as one task group, and the order in which its parts start and stop."""
 
 import logging
 import math
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__
-from imgdiffd.api import app as api
 from imgdiffd.api import events
+from imgdiffd.api.app import build_app
+from imgdiffd.api.app import serve as serve_api
 from imgdiffd.api.listening import listening
-from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
-from imgdiffd.daemon.learnt_file import Experience
+from imgdiffd.daemon.learnt_file import LearntFile
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
@@ -31,7 +32,7 @@ from imgdiffd.fleet.planner import Planner, why_no_removal
 from imgdiffd.fleet.supervisor import Fleet, names_of, resolve_devices
 from imgdiffd.hub import problems
 from imgdiffd.inbox import Inbox
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -57,35 +58,39 @@ async def _start(group: TaskGroup, name: str, function: Callable[[], Awaitable[N
     return scope
 
 
-async def serve(
-    settings: Settings, *, command: Sequence[str] | None = None, reread: Callable[[], Settings] | None = None
-) -> None:
-    """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is decided before anything starts. `no_removal` says why there is no object removal, if there is none."""
 
-    A second signal skips the drain. SIGHUP has the settings read again with `reread`, where that is given. `command`
-    replaces the worker process (tests do). Raises ConfigurationError before anything was started when it could not
-    work.
-    """
+    settings: Settings
+    bundle: Bundle
+    profile: Profile
+    images: Path
+    fleet: Fleet
+    no_removal: str
+
+
+async def _plan(settings: Settings, command: Sequence[str] | None) -> _Plan:
+    """Check bundle, profile and devices against one another. Raises ConfigurationError where they do not fit."""
     bundle = load_bundle(settings.bundle)
     if command is None and (missing := problems(bundle)):
-        raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists all that is wrong")
+        raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists every problem")
     profile = load_profile(settings.profile or bundle.profile)
     check_agreement(profile, bundle)
     devices = names_of(resolve_devices(settings.devices))
     images = settings.state_folder / "pictures"
     for folder in (settings.state_folder, settings.inbox_folder, images):
         folder.mkdir(parents=True, exist_ok=True)
-    measured = Measurements.of_folder(settings.state_folder)
-    planner = Planner(bundle, devices, measured, removal=settings.removal)
-    plan = await planner.plan()
-    check_agreement(profile, bundle, {role for held in plan.roles.values() for role in held})
-    for line in plan.lines():
+    planner = Planner(bundle, devices, Measurements.of_folder(settings.state_folder), removal=settings.removal)
+    placed = await planner.plan()
+    check_agreement(profile, bundle, {role for held in placed.roles.values() for role in held})
+    for line in placed.lines():
         _log.info("%s", line)
-    if no_removal := why_no_removal(bundle, plan, wanted=settings.removal):
+    if no_removal := why_no_removal(bundle, placed, wanted=settings.removal):
         _log.info("no object removal: %s", no_removal)
     fleet = Fleet(
         devices,
-        plan.roles,
+        placed.roles,
         bundle=str(bundle.path),
         images=images,
         threads=settings.threads_per_device,
@@ -96,71 +101,100 @@ async def serve(
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    notifier = Notifier()
-    disk = DiskGuard(settings.state_folder, settings.min_free_gb)
-    await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
-    database = settings.state_folder / "state.db"
-    bell = events.Bell()
-    async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
-        await store.drop_unread_jobs()
-        cleanup = Cleanup(store, images, settings.keep_pictures)
-        backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, cleanup.missing))
-        scheduler = Scheduler(
-            StoreWork(store, fleet.processes, disk, cleanup.mark),
+    return _Plan(settings, bundle, profile, images, fleet, no_removal)
+
+
+class _Parts:
+    """Everything that runs beside the store, put together but not started."""
+
+    def __init__(self, plan: _Plan, store: Store, disk: DiskGuard, notifier: Notifier, bell: events.Bell) -> None:
+        settings = plan.settings
+        self.fleet, self.disk, self.notifier = plan.fleet, disk, notifier
+        self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
+        self.scheduler = Scheduler(
+            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,
         )
-        experience = Experience(settings.state_folder, str(bundle.path))
-        experience.give(scheduler)
+        disk.guard(self.scheduler)
+        self.learnt = LearntFile(settings.state_folder, str(plan.bundle.path))
+        self.learnt.give(self.scheduler)
+        self.inbox = Inbox(settings, store, plan.profile, on_job=self.scheduler.wake)
+        self.live = LiveSettings(settings, (self.inbox.use, disk.use, self.cleanup.use))
+        self.control = DaemonControl(
+            self.live, store, self.scheduler, plan.fleet, self.inbox, disk, plan.no_removal, self.cleanup
+        )
+        self.feed = events.Feed(store, self.control.status, bell)
+        backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
+        self._backfill = None if plan.no_removal else backfill
+
+    def tasks(
+        self, listener: socket.socket, reread: Callable[[], Settings] | None
+    ) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What runs for as long as the daemon, by name, in the order in which it starts; the inbox comes last."""
+        app = build_app(self.control, __version__)
+        app.include_router(events.routes(self.feed))
+        yield "cleanup", self.cleanup.run
+        if self._backfill is not None:
+            yield "backfill", self._backfill
+        yield "api", partial(serve_api, app, listener)
+        yield "disk", self.disk.run
+        yield "scheduler", self.scheduler.run
+        yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
+        yield "fleet", partial(self.fleet.run, self.scheduler.device_up, self.scheduler.device_down)
+        yield "progress", partial(tell_progress, self.notifier, self.control.status)
+        if reread is not None:
+            yield "reload", partial(self.live.run, reread)
+
+
+async def serve(
+    settings: Settings, *, command: Sequence[str] | None = None, reread: Callable[[], Settings] | None = None
+) -> None:
+    """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
+
+    A second signal skips the drain. SIGHUP has the settings read again with `reread`, where that is given. `command`
+    replaces the worker process (tests do). Raises ConfigurationError before anything was started when it could not
+    work.
+    """
+    plan = await _plan(settings, command)
+    notifier = Notifier()
+    disk = DiskGuard(settings.state_folder, settings.min_free_gb)
+    await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
+    bell = events.Bell()
+    async with Store.open(
+        settings.state_folder / "state.db", on_full=disk.note_full, removal=not plan.no_removal, on_commit=bell.ring
+    ) as store:
+        await store.drop_unread_jobs()
+        parts = _Parts(plan, store, disk, notifier, bell)
         if await store.paused():
-            scheduler.pause(PAUSED)
-        inbox = Inbox(settings, store, profile, on_job=scheduler.wake)
-        disk.guard(scheduler)
-        live = LiveSettings(settings, (inbox.use, disk.use, cleanup.use))
-        control = DaemonControl(live, store, scheduler, fleet, inbox, disk, no_removal, cleanup)
-        feed = events.Feed(store, control.status, bell)
-        app = api.build_app(control, __version__)
-        app.include_router(events.routes(feed))
+            parts.scheduler.pause(PAUSED)
         with listening(settings.socket_path) as listener:
             async with anyio.create_task_group() as group:
-                running = [
-                    await _start(group, "tidy", cleanup.run),
-                    *(() if no_removal else [await _start(group, "adopt", backfill)]),
-                    await _start(group, "api", partial(api.serve, app, listener)),
-                    await _start(group, "disk", disk.run),
-                    await _start(group, "scheduler", scheduler.run),
-                    await _start(group, "experience", partial(experience.keep, scheduler.learnt)),
-                    await _start(group, "fleet", partial(fleet.run, scheduler.device_up, scheduler.device_down)),
-                    await _start(group, "progress", partial(tell_progress, notifier, control.status)),
-                ]
-                if reread is not None:
-                    running.append(await _start(group, "reload", partial(live.run, reread)))
-                intake = await _start(group, "inbox", inbox.run)
+                running = [await _start(group, name, function) for name, function in parts.tasks(listener, reread)]
+                intake = await _start(group, "inbox", parts.inbox.run)
                 _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
                 notifier.ready()
-                await _until_stopped(intake, scheduler, fleet, live, notifier)
-                await fleet.stop(WORKER_GRACE_S)
-                await feed.close()
+                await _until_stopped(intake, parts)
+                await plan.fleet.stop(WORKER_GRACE_S)
+                await parts.feed.close()
                 for scope in reversed(running):
                     scope.cancel()
     _log.info("stopped")
 
 
-async def _until_stopped(
-    intake: anyio.CancelScope, scheduler: Scheduler, fleet: Fleet, live: LiveSettings, notifier: Notifier
-) -> None:
+async def _until_stopped(intake: anyio.CancelScope, parts: _Parts) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
-            drain_s = live.settings.drain_s
+            drain_s = parts.live.settings.drain_s
             _log.info("%s: stopping; running batches have %g s", signal.Signals(number).name, drain_s)
             break
-        notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
+        parts.notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
         intake.cancel()
-        fleet.close()
+        parts.fleet.close()
         with anyio.move_on_after(drain_s) as drain:
 
             async def hurry() -> None:
@@ -170,7 +204,7 @@ async def _until_stopped(
 
             async with anyio.create_task_group() as waiting:
                 waiting.start_soon(hurry)
-                await scheduler.drain()
+                await parts.scheduler.drain()
                 waiting.cancel_scope.cancel()
         if drain.cancelled_caught:
             _log.info("running batches were not waited for; they are done again at the next start")

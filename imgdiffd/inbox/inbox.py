@@ -56,6 +56,7 @@ class Inbox:
         self._clock = clock
         self._intake = Intake(jobs)
         self._outbox = Outbox(self._folder)
+        self._uploads: set[Path] = set()  # being received over the socket
         self._wake = anyio.Event()
         self.use(settings)
         self._folder_problem: str | None = None
@@ -81,7 +82,7 @@ class Inbox:
 
     async def run(self) -> None:
         """Watch the folder until cancelled."""
-        await to_thread.run_sync(spool.remove_leftovers, self._folder)
+        await to_thread.run_sync(spool.remove_leftovers, self._folder, self._uploads)
         await self._intake.recall()
         async with anyio.create_task_group() as group:
             await group.start(self._watch)  # before the first scan, so that no change falls between the two
@@ -109,6 +110,7 @@ class Inbox:
             hint = "give a visible, printable name without folders"
             raise InputError(f"{name!r} cannot be a caption file's name", code="bad_name", hint=hint)
         path = spool.new_path(self._folder)
+        self._uploads.add(path)
         try:
             await spool.write(path, name, body)
             with anyio.CancelScope(shield=True):  # the caller may leave; half a job must not stay
@@ -116,6 +118,7 @@ class Inbox:
             return job
         finally:
             path.unlink(missing_ok=True)
+            self._uploads.discard(path)
 
     async def _watch(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         say_started: Callable[[], None] = task_status.started

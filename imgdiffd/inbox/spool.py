@@ -3,7 +3,7 @@
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import anyio
@@ -33,10 +33,10 @@ async def write(path: Path, name: str, body: AsyncIterator[bytes]) -> None:
         ) from error
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed daemon had received in part."""
+def remove_leftovers(folder: Path, uploads: Collection[Path]) -> None:
+    """Remove what a killed daemon had received in part, but not the `uploads` of this one: the API may answer first."""
     try:
-        leftovers = [path for path in folder.iterdir() if _SPOOLED.fullmatch(path.name)]
+        leftovers = [path for path in folder.iterdir() if _SPOOLED.fullmatch(path.name) and path not in uploads]
     except OSError as error:  # the first scan reports it
         _log.debug("inbox: %s", error)
         return

@@ -208,6 +208,12 @@ def quarantine(connection: sqlite3.Connection, item: int, reason: str, detail: s
     return moved > 0
 
 
+def of_job(connection: sqlite3.Connection, job: int, among: Collection[int]) -> list[int]:
+    """Those of the items `among` that belong to the job."""
+    query = "SELECT id FROM items WHERE id IN (SELECT value FROM json_each(?)) AND +job_id = ?"
+    return [row["id"] for row in connection.execute(query, (json.dumps(list(among)), job))]
+
+
 def derive(connection: sqlite3.Connection, pipeline: Pipeline, origins: Collection[int], now: float) -> None:
     """Let an item of `pipeline` begin with each of these captions, unless one already did.
 

@@ -268,6 +268,10 @@ class Store:
         """The images of the items `of` that rows name, by item, with what says whether they are wanted."""
         return await self._read(lambda c: images.images(c, of, removal=Pipeline.REMOVAL in self._pipelines))
 
+    async def of_job(self, job: int, among: Collection[int]) -> list[int]:
+        """Those of these items that belong to the job."""
+        return await self._read(lambda c: items.of_job(c, job, among))
+
     async def items_of(self, job: int) -> range:
         """The job's items, others perhaps among them."""
         return await self._read(lambda c: images.items_of(c, job))

@@ -78,6 +78,21 @@ def test_what_is_paused_is_still_paused_after_a_restart_and_goes_on_when_resumed
         assert [job.state for job in running.wait_done().jobs] == ["done"]
 
 
+def test_cancelling_a_job_drops_its_queued_tasks_at_once(tmp_path: Path) -> None:
+    (tmp_path / HOLD_BATCH).touch()
+    with faulty(tmp_path, before=LOUD, IMGDIFFD_DEVICES="cpu") as running:
+        job = submitted(running, [f"a cat beside bus {number}" for number in range(200)], "many.txt")
+        busy(running)
+        before = running.client.status()
+        assert running.client.change(job, "cancel").state == "cancelled"
+        after = running.client.status()
+        assert before.scheduler is not None
+        assert after.scheduler is not None
+        assert before.scheduler.queued > 0
+        assert (after.scheduler.queued, after.scheduler.running) == (0, before.scheduler.running)
+        (tmp_path / HOLD_BATCH).unlink()
+
+
 def test_a_cancelled_job_stops_within_ten_seconds_and_its_neighbour_goes_on(tmp_path: Path) -> None:
     many = [f"a cat beside bus {number}" for number in range(2000)]
     with daemon(tmp_path, FAKE_WORKER_DELAY_S="0.02") as running:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.captions import CaptionRecord, read_captions
+from imgdiffd.captions import CaptionRecord, read_open
 from imgdiffd.export import release
 from imgdiffd.method import removal
 from imgdiffd.method.profile import load_profile
@@ -97,7 +97,8 @@ def test_every_json_example_of_the_captions_page_is_read_whole(tmp_path: Path) -
     for block in shown:
         path = tmp_path / "example.json"
         path.write_text(block.text)
-        assert all(isinstance(entry, CaptionRecord) for entry in read_captions(path)), block.where
+        with path.open("rb") as file:
+            assert all(isinstance(entry, CaptionRecord) for entry in read_open(file, path.name)), block.where
 
 
 def test_the_samples_shown_are_as_the_export_writes_them() -> None:

@@ -36,6 +36,30 @@ async def test_submitted_body_becomes_a_job_under_its_name_profile_and_priority(
     assert names(folder / "done") == ["a.txt"]
 
 
+async def test_an_upload_that_begins_before_the_inbox_runs_is_no_leftover(folder: Path, inbox: Inbox) -> None:
+    begun, scanned = anyio.Event(), anyio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a d"
+        begun.set()
+        await scanned.wait()
+        yield b"og\n"
+
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            await begun.wait()
+            group.start_soon(inbox.run)
+            while "done" not in names(folder):  # made by the first scan, which comes after the leftovers
+                await anyio.sleep(0.01)
+            scanned.set()
+
+        group.start_soon(run)
+        row = await inbox.submit("a.txt", slow(), None, 0)
+        assert row.state is JobState.ACTIVE
+        group.cancel_scope.cancel()
+
+
 async def test_submitted_file_that_is_useless_is_refused_and_kept(folder: Path, inbox: Inbox) -> None:
     await scan_once(inbox)
     with pytest.raises(InputError) as caught:
