@@ -1,5 +1,6 @@
 """What the pages say is there is there: tests, files, links, make targets, settings, profiles, bundles, formats."""
 
+import io
 import json
 import re
 import tomllib
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.captions import CaptionRecord, read_captions
+from imgdiffd.captions import CaptionRecord, read_open
 from imgdiffd.export import release
 from imgdiffd.method import removal
 from imgdiffd.method.profile import load_profile
@@ -91,13 +92,12 @@ def test_every_toml_example_is_read_by_what_reads_it(block: Block, tmp_path: Pat
         assert load_settings(path, {}).bundle == data["bundle"]
 
 
-def test_every_json_example_of_the_captions_page_is_read_whole(tmp_path: Path) -> None:
+def test_every_json_example_of_the_captions_page_is_read_whole() -> None:
     shown = [block for block in of("json") if block.page.name == "captions.md"]
     assert len(shown) == 3
     for block in shown:
-        path = tmp_path / "example.json"
-        path.write_text(block.text)
-        assert all(isinstance(entry, CaptionRecord) for entry in read_captions(path)), block.where
+        entries = read_open(io.BytesIO(block.text.encode()), "example.json")
+        assert all(isinstance(entry, CaptionRecord) for entry in entries), block.where
 
 
 def test_the_samples_shown_are_as_the_export_writes_them() -> None:
