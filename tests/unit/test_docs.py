@@ -2,6 +2,7 @@
 
 import io
 import json
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -46,6 +47,14 @@ def test_every_file_and_folder_named_exists() -> None:
     named = {path for page in PAGES for path in NAMED_PATH.findall(prose(page))}
     assert len(named) > 10
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_python_name_can_be_imported() -> None:
+    text = "".join(page.read_text("utf-8") for page in (*PAGES, ROOT / "CHANGELOG.md"))
+    named = set(re.findall(r"`(imgdiffd(?:\.\w+)+)`", text)) - {"imgdiffd.sock", "imgdiffd.toml"}
+    assert len(named) > 4
+    for name in sorted(named):
+        assert pkgutil.resolve_name(name)
 
 
 def test_every_link_and_anchor_leads_somewhere() -> None:
