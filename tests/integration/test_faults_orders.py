@@ -81,6 +81,7 @@ def test_what_is_paused_is_still_paused_after_a_restart_and_goes_on_when_resumed
 def test_cancelling_a_job_drops_its_queued_tasks_at_once(tmp_path: Path) -> None:
     (tmp_path / HOLD_BATCH).touch()
     with faulty(tmp_path, before=LOUD, IMGDIFFD_DEVICES="cpu") as running:
+        running.wait(lambda status: status.ready, "readiness")
         job = submitted(running, [f"a cat beside bus {number}" for number in range(200)], "many.txt")
         busy(running)
         before = running.client.status()

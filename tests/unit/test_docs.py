@@ -1,6 +1,8 @@
 """What the pages say is there is there: tests, files, links, make targets, settings, profiles, bundles, formats."""
 
+import io
 import json
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -47,6 +49,14 @@ def test_every_file_and_folder_named_exists() -> None:
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
+def test_every_python_name_can_be_imported() -> None:
+    text = "".join(page.read_text("utf-8") for page in (*PAGES, ROOT / "CHANGELOG.md"))
+    named = set(re.findall(r"`(imgdiffd(?:\.\w+)+)`", text)) - {"imgdiffd.sock", "imgdiffd.toml"}
+    assert len(named) > 4
+    for name in sorted(named):
+        assert pkgutil.resolve_name(name)
+
+
 def test_every_link_and_anchor_leads_somewhere() -> None:
     dead = []
     for page in PAGES:
@@ -91,14 +101,12 @@ def test_every_toml_example_is_read_by_what_reads_it(block: Block, tmp_path: Pat
         assert load_settings(path, {}).bundle == data["bundle"]
 
 
-def test_every_json_example_of_the_captions_page_is_read_whole(tmp_path: Path) -> None:
+def test_every_json_example_of_the_captions_page_is_read_whole() -> None:
     shown = [block for block in of("json") if block.page.name == "captions.md"]
     assert len(shown) == 3
     for block in shown:
-        path = tmp_path / "example.json"
-        path.write_text(block.text)
-        with path.open("rb") as file:
-            assert all(isinstance(entry, CaptionRecord) for entry in read_open(file, path.name)), block.where
+        entries = read_open(io.BytesIO(block.text.encode()), "example.json")
+        assert all(isinstance(entry, CaptionRecord) for entry in entries), block.where
 
 
 def test_the_samples_shown_are_as_the_export_writes_them() -> None:
