@@ -101,7 +101,7 @@ def test_the_listing_says_whether_a_bundle_fits_this_machine(
     assert "Whether it fits this machine is not known" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", ["settings", "--help"])
+@pytest.mark.parametrize("words", ["settings", "--help", "--version"])
 def test_output_that_nobody_reads_ends_quietly(words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
