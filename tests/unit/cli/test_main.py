@@ -101,13 +101,15 @@ def test_the_listing_says_whether_a_bundle_fits_this_machine(
     assert "Whether it fits this machine is not known" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", ["settings", "--help"])
+@pytest.mark.parametrize("words", ["settings", "--help", "--version"])
 def test_output_that_nobody_reads_ends_quietly(words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     piped = subprocess.run(
-        [sys.executable, "-P", "-m", "imgdiffd", words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
-    )
+        [sys.executable, "-P", "-m", "imgdiffd", words],
+        env=os.environ | {"PYTHONUNBUFFERED": ""},  # buffered, as it is for most people
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
     os.close(writer)
     assert (piped.returncode, piped.stderr) == (141, "")
 
