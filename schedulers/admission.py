@@ -49,7 +49,7 @@ class Intake:
         self._asked_s = 0.0
         self._asked_room = 0
         self._woken = False  # since the refill under way began: it may not have seen what is new
-        self._gone: set[int] = set()  # items forgotten since then
+        self._gone: set[int] = set()  # items forgotten since the last refill began
         self._exhausted = False  # the last refill brought fewer usual tasks than it might have
         self._background_exhausted = False
         self._full = False  # it brought only what did not fit into the bytes, and nothing has ended since
@@ -66,8 +66,7 @@ class Intake:
     def forget(self, items: Collection[int]) -> None:
         """Items were dropped: those that the refill under way brings stay out."""
         self._full = False
-        if self._asking:
-            self._gone.update(items)
+        self._gone.update(items)
 
     def decide(self, work: OpenWork, *, now_s: float, held_back: str = "") -> Admission:
         """How many tasks to ask for now; none while `held_back` says why nothing is to be sent.

@@ -103,7 +103,14 @@ def test_the_intake_is_dry_once_a_refill_found_nothing_more_of_either_class() ->
     assert not asking.is_dry(POLL_S), "new tasks may wait"
     asking.wake()
     assert not asking.is_dry(1.0)
-    assert not after_a_refill([*tasks(250), *[task(item, priority=-1) for item in range(250, 290)]]).is_dry(1.0)
+
+
+def test_the_intake_is_not_dry_while_a_later_refill_is_under_way_or_background_work_had_no_room() -> None:
+    asking = after_a_refill(tasks(3))
+    asking.asked(256, POLL_S)
+    assert not asking.is_dry(POLL_S + 0.1)
+    assert after_a_refill(tasks(32, priority=-1)).is_dry(1.0)
+    assert not after_a_refill(tasks(33, priority=-1)).is_dry(1.0)
 
 
 def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
