@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd import __version__
+from imgdiffd import __version__, durable
 from imgdiffd.api import app as api
 from imgdiffd.api import events
 from imgdiffd.bundles.bundle import load_bundle
@@ -101,6 +101,7 @@ async def serve(
     database = settings.state_folder / "state.db"
     bell = events.Bell()
     async with Store.open(database, on_full=disk.note_full, removal=not no_removal, on_commit=bell.ring) as store:
+        durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
         cleanup = Cleanup(store, images, settings.keep_pictures)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, cleanup.missing))
