@@ -48,6 +48,12 @@ def move(finished: Path, target: Path) -> None:
     _sync(target.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left in `folder`, while no other writes there. Raises OSError."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it where they are missing. Raises OSError."""
     if not folder.is_dir():

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd import __version__
+from imgdiffd import __version__, durable
 from imgdiffd.api import events
 from imgdiffd.api.app import build_app
 from imgdiffd.api.app import serve as serve_api
@@ -167,6 +167,7 @@ async def serve(
     async with Store.open(
         settings.state_folder / "state.db", on_full=disk.note_full, removal=not plan.no_removal, on_commit=bell.ring
     ) as store:
+        durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
         parts = _Parts(plan, store, disk, notifier, bell)
         if await store.paused():

@@ -111,6 +111,13 @@ def test_new_folder_is_synced_into_the_one_above_it(tmp_path: Path, steps: list[
     assert (tmp_path / "a" / "b").is_dir()
 
 
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (f"{durable.TEMPORARY_PREFIX}77-ballast", f"{durable.TEMPORARY_PREFIX}78-learnt.json", "learnt.json"):
+        (tmp_path / name).write_text("text")
+    durable.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["learnt.json"]
+
+
 def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
     durable.write({tmp_path / "a": "ein Wörterbuch\n"})
     assert (tmp_path / "a").read_bytes() == "ein Wörterbuch\n".encode()

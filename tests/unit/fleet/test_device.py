@@ -109,7 +109,7 @@ async def test_worker_keeps_few_profiles_and_each_batch_runs_under_its_own(
 ) -> None:
     await device.start()
     profiles = [PROFILE.model_copy(update={"seed": seed}) for seed in range(PROFILE_SLOTS + 1)]
-    used = [*profiles, profiles[-1], profiles[1], profiles[0]]
+    used = [*profiles[:-1], profiles[0], profiles[-1], profiles[0], profiles[1]]
     seeds: list[object] = []
     async with anyio.create_task_group() as tasks:
 
@@ -125,9 +125,7 @@ async def test_worker_keeps_few_profiles_and_each_batch_runs_under_its_own(
     assert seeds == [seed_of(profile.seed, "a dog", 0, "rewrite") for profile in used]
     told = [message for message, _ in sent if isinstance(message, UseProfile)]
     assert {message.slot for message in told} == set(range(PROFILE_SLOTS))
-    assert [message.profile.seed for message in told] == [*range(PROFILE_SLOTS + 1), 0], (
-        "the one unused for longest went"
-    )
+    assert [message.profile.seed for message in told] == [*range(PROFILE_SLOTS + 1), 1], "1 was unused for longest"
 
 
 async def test_failed_batch_leaves_the_worker_alive(device: DeviceProcess) -> None:

@@ -195,7 +195,7 @@ def test_profile_beyond_the_last_slot_breaks_the_protocol(pipe: Pipe) -> None:
 
 
 def test_worker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
-    # Both pipes are held open here, so that only the death signal can end the child.
+    # Both pipes are held open here, so that only the death signal can end the worker.
     child_in, to_worker = os.pipe()
     from_worker, child_out = os.pipe()
     source = (
