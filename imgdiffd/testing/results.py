@@ -72,7 +72,9 @@ def rewritten(caption: str) -> str:
     words = re.findall(r"[\w'-]+", caption) or [caption]
     known = {word.lower() for word in words}
     old = next((word for word in words if word.lower() in NOUNS), words[-1])
-    return re.sub(rf"\b{re.escape(old)}\b", next(noun for noun in NOUNS if noun not in known), caption, count=1)
+    return re.sub(
+        rf"(?<!\w){re.escape(old)}(?!\w)", next(noun for noun in NOUNS if noun not in known), caption, count=1
+    )
 
 
 def _tokens(text: str) -> int:
