@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Set before anything imports torch. Rounding as in a worker; two threads show what depends on them, but beside other
-# test processes they would only wait for one another.
+# Set before anything imports torch. Rounding as in a worker; two threads show what depends on them. Beside other test
+# processes, which inherit what was set for their parent, they would wait for one another most of the time.
 os.environ.setdefault("MKL_CBWR", "AUTO")
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 # A busy machine is not a failure, so nothing has a deadline. At home every run draws new examples; where a change is
 # judged, the same commit must give the same answer twice.
 settings.register_profile(
