@@ -66,7 +66,7 @@ format: .venv/ready
 	@$(RUN) ruff check --fix .
 
 reference: .venv/ready
-	@$(RUN) python -m imgdiffd.cli.manual
+	@$(RUN) python -m tests.reference.command_pages
 	@$(RUN) python -m tests.reference.http_page
 
 bench: .venv/ready

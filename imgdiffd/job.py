@@ -1,7 +1,4 @@
-"""The states of jobs and items and the moves between them.
-
-It owns the vocabulary and the table of legal moves; it does not know SQL, but `store` enforces this very table.
-"""
+"""The states of jobs and items and the moves between them."""
 
 from enum import StrEnum
 

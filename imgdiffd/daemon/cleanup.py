@@ -1,7 +1,4 @@
-"""Keeps the image folder to what is wanted while the daemon runs: everything once at the start, then what ended.
-
-It owns when and how fast files are deleted; which may go is `images.retention`'s rule, read off committed rows.
-"""
+"""Keeps the image folder to what is wanted while the daemon runs: everything once at the start, then what ended."""
 
 import logging
 import time

@@ -1,7 +1,4 @@
-"""Watches the free space of the state folder: holds dispatch back below a threshold, gives up ballast when it is full.
-
-It owns the thresholds, their wording and the ballast file; it does not know what fills the disk or what is written.
-"""
+"""Watches the free space of the state folder: holds dispatch back below a threshold, gives up ballast when full."""
 
 import logging
 import os

@@ -1,7 +1,4 @@
-"""What a service manager is told of the daemon: ready, stopping, still turning, progress (sd_notify(3)), and the log.
-
-It owns those protocols and their pace; it does not know what the daemon does, and says nothing where nobody listens.
-"""
+"""What a service manager is told: ready, stopping, still alive, progress (sd_notify(3)), and the log."""
 
 import logging
 import os

@@ -1,7 +1,4 @@
-"""The settings of a running daemon: SIGHUP has them read again, and those that may change come into force.
-
-It owns which may, and that wrong ones change nothing; it does not know what any of them does.
-"""
+"""The settings of a running daemon: SIGHUP reads them again and applies those that may change, if all are right."""
 
 import logging
 import signal

@@ -1,7 +1,4 @@
-"""Opening the database: the lock against a second daemon, the connection's settings, the schema's version.
-
-It owns what every connection has in common; it does not know the tables.
-"""
+"""Opening the database: the lock against a second daemon, the connection's settings, the schema's version."""
 
 import fcntl
 import os

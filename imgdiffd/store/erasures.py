@@ -10,23 +10,12 @@ from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Stage
 from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalStory
 from imgdiffd.store.tallies import code_of
-from imgdiffd.store.values import dump_scores, load_boxes, load_scores
+from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, of_row
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
     """The record that a row of `erasures` holds, as one of `item`."""
-    box = (row["x1"], row["y1"], row["x2"], row["y2"])
-    return Erasure(
-        item,
-        row["image"],
-        row["number"],
-        box,
-        row["size_px"],
-        row["cosine"],
-        row["source"],
-        row["erased"],
-        row["seed"],
-    )
+    return of_row(Erasure, row, item=item, index=row["number"], box=box_of(row))
 
 
 def keep_erasures(connection: sqlite3.Connection, output: EraseOutput) -> None:
@@ -92,34 +81,20 @@ def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory |
     row = connection.execute("SELECT * FROM items WHERE origin = ? AND pipeline = 'removal'", (origin,)).fetchone()
     if row is None:
         return None
-    return RemovalStory(
-        row["id"],
-        Stage(row["stage"]),
-        ItemState(row["state"]),
-        row["attempt"],
-        row["crashes"],
-        row["reason"],
-        row["detail"],
-        row["created_at"],
-        row["updated_at"],
-        candidates(connection, row["id"]),
-        tuple(_erasure(each, origin) for each in _rows(connection, row["id"])),
+    return of_row(
+        RemovalStory,
+        row,
+        item=row["id"],
+        stage=Stage(row["stage"]),
+        state=ItemState(row["state"]),
+        found=candidates(connection, row["id"]),
+        erasures=tuple(_erasure(each, origin) for each in _rows(connection, row["id"])),
     )
 
 
 def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
-    sample = _sample(row, origin)
-    return ErasureRow(
-        sample.erasure,
-        row["text"],
-        load_scores(row["scores"]),
-        sample.holder,
-        sample.answer,
-        row["with_image"],
-        row["without_image"],
-        row["reason"],
-        row["detail"],
-    )
+    sample, scores = _sample(row, origin), load_scores(row["scores"])
+    return of_row(ErasureRow, row, erasure=sample.erasure, scores=scores, holder=sample.holder, letter=sample.answer)
 
 
 def candidates(connection: sqlite3.Connection, item: int) -> tuple[CandidateRow, ...]:

@@ -27,7 +27,7 @@ from imgdiffd.store.erasures import erasure_of
 from imgdiffd.store.fair_share import fair_order
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import MAY_MOVE, MAY_RUN, move_items
-from imgdiffd.store.values import load_words
+from imgdiffd.store.values import box_of, load_words
 
 # Both answered by an index alone, in its order, however many items there are.
 READY_JOBS = (
@@ -110,10 +110,6 @@ _ERASURES = _PARTS.format("erasures", "image, number")
 _Parts = Sequence[sqlite3.Row]
 
 
-def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
-    return row["x1"], row["y1"], row["x2"], row["y2"]
-
-
 def _rewrite(row: sqlite3.Row, _: _Parts) -> StageInput:
     return RewriteInput(row["id"], row["caption"], row["attempt"])
 
@@ -136,20 +132,20 @@ def _locate(row: sqlite3.Row, _: _Parts) -> StageInput:
 
 
 def _describe(row: sqlite3.Row, kept: _Parts) -> StageInput:
-    regions = tuple(RegionInput(region["number"], _box(region)) for region in kept)
+    regions = tuple(RegionInput(region["number"], box_of(region)) for region in kept)
     return DescribeInput(row["id"], row["image1"], row["image2"], regions)
 
 
 def _contrast(row: sqlite3.Row, kept: _Parts) -> StageInput:
     regions = tuple(
-        ContrastRegion(region["number"], _box(region), region["text1"], region["text2"], region["left_side"])
+        ContrastRegion(region["number"], box_of(region), region["text1"], region["text2"], region["left_side"])
         for region in kept
     )
     return ContrastInput(row["id"], row["image1"], row["image2"], regions)
 
 
 def _render(row: sqlite3.Row, kept: _Parts) -> StageInput:
-    regions = tuple(RenderRegion(region["number"], _box(region), region["left_side"]) for region in kept)
+    regions = tuple(RenderRegion(region["number"], box_of(region), region["left_side"]) for region in kept)
     return RenderInput(row["id"], row["image1"], row["image2"], regions)
 
 

@@ -12,6 +12,7 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
 from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow, Whole
+from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items in one operation
 
@@ -26,24 +27,8 @@ _JOB = """
 
 def _job_row(row: sqlite3.Row) -> JobRow:
     counted: Mapping[str, int] = json.loads(row["states"])
-    return JobRow(
-        id=row["id"],
-        name=row["name"],
-        source=row["source"],
-        sha256=row["sha256"],
-        profile=row["profile"],
-        group=str(row["profile_id"]),
-        priority=row["priority"],
-        state=JobState(row["state"]),
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-        total=row["total"],
-        duplicates=row["duplicates"],
-        problems=row["problems"],
-        duplicate_of=row["duplicate_of"],
-        error=row["error"],
-        states={ItemState(state): n for state, n in counted.items() if n},
-    )
+    states = {ItemState(state): n for state, n in counted.items() if n}
+    return of_row(JobRow, row, group=str(row["profile_id"]), state=JobState(row["state"]), states=states)
 
 
 def find_job(connection: sqlite3.Connection, job: int) -> JobRow | None:
@@ -70,7 +55,7 @@ def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[
     rows = connection.execute(
         "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
     )
-    return [ProblemRow(row["line"], row["code"], row["message"]) for row in rows]
+    return [of_row(ProblemRow, row) for row in rows]
 
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:

@@ -1,7 +1,4 @@
-"""Read connections beside the writer: a few, each with a snapshot of its own for every question.
-
-It owns who reads on which connection; it does not know the questions.
-"""
+"""Read connections beside the writer: a few, each with a snapshot of its own for every question."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable

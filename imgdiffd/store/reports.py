@@ -10,6 +10,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.pipeline import PIPELINES, STAGES, Stage
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import FunnelCounts, Progress, ProgressOf, Timing
+from imgdiffd.store.values import of_row
 
 _LOST = (ItemState.REJECTED, ItemState.FAILED)
 
@@ -89,9 +90,6 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
 def timings(connection: sqlite3.Connection) -> list[Timing]:
     """What every stage has cost on every device, in the stages' order."""
     rows = connection.execute("SELECT * FROM timings ORDER BY device").fetchall()
-    found = [
-        Timing(Stage(row["stage"]), row["device"], row["batches"], row["items"], row["seconds"], row["last_at"])
-        for row in rows
-    ]
+    found = [of_row(Timing, row, stage=Stage(row["stage"])) for row in rows]
     order = list(STAGES)
     return sorted(found, key=lambda timing: order.index(timing.stage))

@@ -10,15 +10,15 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
-from imgdiffd.store.values import load_scores, load_words
+from imgdiffd.store.values import box_of, load_scores, load_words, of_row
 
 _SAMPLES = """
-    SELECT samples.id, samples.item_id, samples.job_id, samples.region, samples.left_image, samples.right_image,
-        samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile, items.profile_id,
-        items.source_id, items.line, items.attempt, items.caption, pairs.caption2, pairs.nouns1, pairs.nouns2,
-        pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed, pairs.scores AS pair_scores,
-        rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2, regions.y2, regions.scores,
-        regions.text1, regions.text2, regions.left_side, regions.difference
+    SELECT samples.id, samples.item_id AS item, samples.job_id AS job, samples.region, samples.left_image,
+        samples.right_image, samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile,
+        items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
+        pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
+        pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
+        regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side AS left, regions.difference
     FROM samples
     JOIN jobs ON jobs.id = samples.job_id
     JOIN items ON items.id = samples.item_id
@@ -29,44 +29,16 @@ _SAMPLES = """
 """
 
 
-def _box(row: sqlite3.Row) -> tuple[int, int, int, int]:
-    return row["x1"], row["y1"], row["x2"], row["y2"]
-
-
 def _sample(row: sqlite3.Row) -> SampleRow:
-    return SampleRow(
-        id=row["id"],
-        item=row["item_id"],
-        job=row["job_id"],
-        job_name=row["job_name"],
-        profile=row["profile"],
+    return of_row(
+        SampleRow,
+        row,
         group=str(row["profile_id"]),
-        source=row["source"],
-        source_id=row["source_id"],
-        line=row["line"],
-        attempt=row["attempt"],
-        caption1=row["caption"],
-        caption2=row["caption2"],
         nouns1=load_words(row["nouns1"]),
         nouns2=load_words(row["nouns2"]),
-        image1=row["image1"],
-        image2=row["image2"],
-        width=row["width"],
-        height=row["height"],
-        rewrite_seed=row["rewrite_seed"],
-        generate_seed=row["seed"],
         pair_scores=load_scores(row["pair_scores"]),
-        region=row["region"],
-        image=row["image"],
-        box=_box(row),
+        box=box_of(row),
         scores=load_scores(row["scores"]),
-        text1=row["text1"],
-        text2=row["text2"],
-        left=row["left_side"],
-        difference=row["difference"],
-        left_image=row["left_image"],
-        right_image=row["right_image"],
-        created_at=row["created_at"],
     )
 
 
@@ -93,51 +65,21 @@ def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
 
 def _rewrites(connection: sqlite3.Connection, item: int) -> Iterable[RewriteRow]:
     for row in connection.execute("SELECT * FROM rewrites WHERE item_id = ? ORDER BY attempt", (item,)):
-        yield RewriteRow(
-            row["attempt"],
-            row["answer"],
-            bool(row["truncated"]),
-            row["caption_tokens"],
-            row["answer_tokens"],
-            row["seed"],
-            row["reason"],
-            row["detail"],
-        )
+        yield of_row(RewriteRow, row, truncated=bool(row["truncated"]))
 
 
 def _pair(connection: sqlite3.Connection, item: int) -> PairRow | None:
     row = connection.execute("SELECT * FROM pairs WHERE item_id = ?", (item,)).fetchone()
     if row is None:
         return None
-    return PairRow(
-        row["caption2"],
-        load_words(row["nouns1"]),
-        load_words(row["nouns2"]),
-        row["image1"],
-        row["image2"],
-        row["width"],
-        row["height"],
-        row["seed"],
-        load_scores(row["scores"]),
-        row["answer"],
-    )
+    nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
+    return of_row(PairRow, row, nouns1=nouns1, nouns2=nouns2, scores=load_scores(row["scores"]))
 
 
 def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
     for row in connection.execute("SELECT * FROM regions WHERE item_id = ? ORDER BY number", (item,)):
-        yield RegionRow(
-            row["number"],
-            row["candidate"],
-            row["image"],
-            _box(row),
-            load_scores(row["scores"]),
-            row["text1"],
-            row["text2"],
-            row["left_side"],
-            row["difference"],
-            row["reason"],
-            row["detail"],
-        )
+        scores = load_scores(row["scores"])
+        yield of_row(RegionRow, row, box=box_of(row), scores=scores, left=row["left_side"])
 
 
 def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
@@ -152,21 +94,14 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         raise InputError(f"item {item}: unknown", code="unknown_item")
     item = row["id"]
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
-    return ItemStory(
+    return of_row(
+        ItemStory,
+        row,
         item=item,
         job=known_job(connection, row["job_id"]),
         profile=profile_of(connection, str(row["profile_id"])),
-        line=row["line"],
-        source_id=row["source_id"],
-        caption=row["caption"],
         stage=Stage(row["stage"]),
         state=ItemState(row["state"]),
-        attempt=row["attempt"],
-        crashes=row["crashes"],
-        reason=row["reason"],
-        detail=row["detail"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
         rewrites=tuple(_rewrites(connection, item)),
         pair=_pair(connection, item),
         candidates=candidates(connection, item),

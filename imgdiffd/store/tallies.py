@@ -1,7 +1,4 @@
-"""What is counted beside the rows: verdicts on the parts of items, and what batches cost.
-
-It owns these two tables' statements; it does not know what the parts are.
-"""
+"""What is counted beside the rows: verdicts on the parts of items, and what batches cost."""
 
 import sqlite3
 from collections import Counter

@@ -1,12 +1,33 @@
-"""How lists and scores are kept in a column: JSON that SQLite's own functions can read."""
+"""How rows become records, and how lists and scores are kept in a column: JSON that SQLite's own functions can read."""
 
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from imgdiffd.method.messages import Box, Scores
 
+T = TypeVar("T")
+
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make a new one for every result
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def of_row(kind: type[T], row: sqlite3.Row, **given: object) -> T:
+    """The record of a row: the fields `given`, and the others from the columns of their names."""
+    return kind(**given, **{name: row[name] for name in _names(cast(Any, kind)) if name not in given})
+
+
+def box_of(row: sqlite3.Row) -> Box:
+    """The box that a row keeps in four columns."""
+    return row["x1"], row["y1"], row["x2"], row["y2"]
 
 
 def dump_scores(scores: Mapping[str, float]) -> str:

@@ -1,7 +1,4 @@
-"""The one writer: operations queue up, share a transaction, and get their answers once it is on disk.
-
-It owns transactions and their commits; it does not know what the operations do.
-"""
+"""The one writer: operations queue up, share a transaction, and get their answers once it is on disk."""
 
 import asyncio
 import sqlite3

@@ -1,7 +1,7 @@
 """Derives the list of nouns that `imgdiffd.method.nouns` reads from WordNet 3.0's dictionary files.
 
 Run it with the folder that holds index.noun (Debian: /usr/share/wordnet of the package wordnet-base):
-`python imgdiffd/method/data/build_nouns.py FOLDER`.
+`python -m tests.reference.build_nouns FOLDER`.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2] / "imgdiffd" / "method" / "data"
 PARTS = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}  # ss_type of senseidx(5WN)
 # Lexicographer files of objects that can be seen: animal, artifact, body, food, object, person, plant (lexnames(5WN)).
 OBJECTS = frozenset({5, 6, 8, 13, 17, 18, 20})

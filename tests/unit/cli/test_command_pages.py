@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.cli.main import build
-from imgdiffd.cli.manual import FOLDER, command_page, man_page, pages, settings_page
 from imgdiffd.cli.usage import commands_below
 from imgdiffd.settings import SYSTEM_FILE, Settings
+from tests.reference.command_pages import FOLDER, command_page, man_page, pages, settings_page
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,4 +1,4 @@
-"""`python -m imgdiffd.cli.manual`: write the man page and the reference pages of commands and settings."""
+"""The man page and the reference pages of commands and settings, written by `make reference` from the help texts."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from imgdiffd.cli.main import build
 from imgdiffd.cli.usage import PROGRAM, Context, Group, SomeCommand, commands_below, help_rows
 
 FOLDER = Path("docs/reference")
-_COMMAND = "python -m imgdiffd.cli.manual"
+_COMMAND = "make reference"
 _NOTE = f"<!-- Written by `{_COMMAND}`; change the help texts instead. -->\n"
 _EVERYWHERE = ("--config", "-h, --help")  # listed once, not for every command
 _KINDS = {"path": "path", "boolean": "`true` or `false`", "array": "list of names", "string": "text"}
