@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch._dynamo import callback as dynamo_callback
 
-from imgdiffd.errors import first_line
-
 _VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
 
 
@@ -64,7 +62,8 @@ def compile_blocks(
     def give_up(error: Exception) -> None:
         for module, forward in eager:
             module.forward = forward
-        say(f"{what} runs uncompiled: {first_line(getattr(error, 'inner_exception', error))}")
+        cause = getattr(error, "inner_exception", error)
+        say(f"{what} runs uncompiled: {type(cause).__name__}: {cause}")
 
     compiled = {
         kind: torch.compile(_own_forward(kind), dynamic=False if fixed_shapes else None, backend=backend)

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgdiffd.errors import first_line
-
 Step = Callable[..., tuple[Tensor, ...]]
 Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
 
@@ -109,7 +107,7 @@ class StepGraph:
             say, self._say = self._say, None
             self.forget()
             if say is not None:
-                say(f"{self._what} runs without CUDA graphs: {first_line(error)}")
+                say(f"{self._what} runs without CUDA graphs: {type(error).__name__}: {error}")
             return None
         return _Captured(given, replay, out)
 

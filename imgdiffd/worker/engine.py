@@ -36,14 +36,14 @@ class StageEngine:
         bundle = load_bundle(start.bundle)
         self._notes: list[str] = []
         self._models = load_models(
-            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._notes.append
+            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._note
         )
         if start.compile:
             with torch.inference_mode():
                 profile = load_profile(bundle.profile)
-                warm_up(self._models, profile, device, say, self._notes.append)
+                warm_up(self._models, profile, device, say, self._note)
                 if device.type == "cuda":
-                    graph_steps(self._models, profile, device, say, self._notes.append)
+                    graph_steps(self._models, profile, device, say, self._note)
         self._device = device
         self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
         self._images = Images(Path(start.images), device)
@@ -57,6 +57,9 @@ class StageEngine:
     def weights_bytes(self) -> dict[str, int]:
         """The device memory that each role's weights take."""
         return dict(self._models.weights_bytes)
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text.partition("\n")[0])  # torch's errors go on for pages
 
     def report(self) -> Report:
         """Peak memory, repeated decodes and notes since the last call."""

@@ -77,7 +77,7 @@ def own_imports(path: Path) -> set[str]:
 
 def may_import(folder: str, name: str) -> bool:
     """Whether a module of `folder` may import this name of imgdiffd."""
-    if name.partition(".")[0] in VOCABULARY | {folder}:
+    if name.partition(".")[0] in ({folder} if folder == "kernels" else VOCABULARY | {folder}):
         return True
     return folder in FOLDERS and any(name == other or name.startswith(f"{other}.") for other in FOLDERS[folder])
 

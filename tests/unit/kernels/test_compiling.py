@@ -222,7 +222,7 @@ def test_a_backend_that_fails_leaves_every_block_as_it_was_and_is_told_once() ->
     compile_blocks("the stack", [layer.mlp for layer in stack], told.append, fixed_shapes=True, backend=backend)
     for _ in range(2):
         assert all(torch.equal(layer(torch.ones(2, 4)), was) for layer, was in zip(stack, wanted, strict=True))
-    assert told == ["the stack runs uncompiled: RuntimeError: no compiler"]
+    assert [each.splitlines()[0] for each in told] == ["the stack runs uncompiled: RuntimeError: no compiler"]
 
 
 def test_more_shapes_than_allowed_is_a_failure_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,9 @@ def test_kernels_that_fail_when_they_first_run_are_a_failure_to_compile() -> Non
     compile_blocks("the stack", [layer.mlp for layer in stack], told.append, fixed_shapes=True, backend=backend)
     for _ in range(2):
         assert all(torch.equal(layer(torch.ones(2, 4)), was) for layer, was in zip(stack, wanted, strict=True))
-    assert told == ["the stack runs uncompiled: RuntimeError: Failed to find C compiler"]
+    assert [each.splitlines()[0] for each in told] == [
+        "the stack runs uncompiled: RuntimeError: Failed to find C compiler"
+    ]
 
 
 def test_an_error_of_the_computation_passes_through_and_the_block_stays_compiled() -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.errors import first_line
 from imgdiffd.kernels.step_graph import Capture, StepGraph
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models import painter as painting
@@ -139,7 +138,7 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
     for value in range(4):
         assert torch.equal(step(steps, value), expected(value))
     assert (steps.runs, steps.captures) == (4, 1)
-    assert steps.told == [f"the painter runs without CUDA graphs: {first_line(error)}"]
+    assert steps.told == [f"the painter runs without CUDA graphs: {type(error).__name__}: {error}"]
 
 
 @pytest.fixture(scope="module")
