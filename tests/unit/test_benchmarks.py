@@ -37,6 +37,7 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.long
 def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], threads: int
 ) -> None:
@@ -61,6 +62,7 @@ def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
     assert found["days"][0]["paper"] == 6.5
 
 
+@pytest.mark.long
 def test_every_measurement_of_a_cpu_runs_at_toy_sizes(tmp_path: Path, threads: int) -> None:
     program.main(["--tiny", "--threads", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "bench.json").read_text("utf-8"))
