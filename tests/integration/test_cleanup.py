@@ -120,9 +120,7 @@ async def test_what_cannot_be_deleted_is_left_for_the_next_time(
     assert "Permission denied" in caplog.text
 
 
-async def test_a_slow_disk_holds_up_neither_the_loop_nor_the_writer_and_is_given_rests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_deletions_hold_up_neither_loop_nor_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, begun = threading.Event(), anyio.Event()
     sizes: list[int] = []
     delete = sweep.delete
@@ -147,7 +145,7 @@ async def test_a_slow_disk_holds_up_neither_the_loop_nor_the_writer_and_is_given
     assert sizes == [3, 3, 2]
 
 
-async def test_a_file_that_is_being_written_stays_and_the_next_start_removes_it(tmp_path: Path) -> None:
+async def test_a_file_being_written_stays_until_the_next_start(tmp_path: Path) -> None:
     async with painted(tmp_path, 2, "samples") as (store, cleanup, images):
         temporary = images / "000000" / ".tmp-9-1-1-1.png"
         temporary.write_bytes(b"x")

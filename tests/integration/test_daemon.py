@@ -40,7 +40,7 @@ def test_a_dropped_file_becomes_samples_and_a_dataset(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{entry['path']}_1.jpg").exists()
 
 
-def test_an_item_that_kills_its_worker_is_set_aside_and_the_others_finish(tmp_path: Path) -> None:
+def test_an_item_that_kills_its_worker_is_quarantined_alone(tmp_path: Path) -> None:
     with daemon(tmp_path) as running:
         drop(tmp_path, "captions.txt", [*CAPTIONS, "a kill-worker in the park"])
         (job,) = running.wait_done().jobs
@@ -49,7 +49,7 @@ def test_an_item_that_kills_its_worker_is_set_aside_and_the_others_finish(tmp_pa
         assert sum(device.restarts for device in running.client.status().devices) >= 3
 
 
-def test_sigterm_lets_running_batches_finish_and_the_next_start_goes_on(tmp_path: Path) -> None:
+def test_sigterm_lets_running_batches_finish(tmp_path: Path) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS)
     with daemon(tmp_path, FAKE_WORKER_DELAY_S="0.05") as running:
         running.wait(lambda status: any(device.running for device in status.devices), "a running batch")
@@ -59,7 +59,7 @@ def test_sigterm_lets_running_batches_finish_and_the_next_start_goes_on(tmp_path
         assert job.sampled + job.rejected == len(CAPTIONS)
 
 
-def test_a_restarted_daemon_knows_what_the_last_one_learnt_of_its_devices(tmp_path: Path) -> None:
+def test_learnt_costs_outlive_a_restart(tmp_path: Path) -> None:
     with daemon(tmp_path) as running:
         drop(tmp_path, "captions.txt", CAPTIONS[:3])
         before = running.wait_done().scheduler

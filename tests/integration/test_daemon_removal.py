@@ -49,7 +49,7 @@ def rows(folder: Path, query: str, *values: object) -> list[tuple[object, ...]]:
         return connection.execute(query, values).fetchall()
 
 
-def test_removals_begin_when_a_jobs_captions_are_done_and_yield_to_new_ones_within_a_batch(tmp_path: Path) -> None:
+def test_removals_follow_captions_and_yield_to_new_ones(tmp_path: Path) -> None:
     with daemon(tmp_path, **ONE_BY_ONE, FAKE_WORKER_DELAY_S="0.01") as running:
         drop(tmp_path, "captions.txt", CAPTIONS)
         (job,) = running.wait_done().jobs
@@ -73,7 +73,7 @@ def test_removals_begin_when_a_jobs_captions_are_done_and_yield_to_new_ones_with
     assert batches <= 2, "the batch under way, and one begun before the late captions were asked for"
 
 
-def test_killed_in_the_middle_every_removal_is_done_exactly_once_and_exported(
+def test_killed_midway_every_removal_is_done_and_exported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS)
@@ -122,7 +122,7 @@ def test_killed_in_the_middle_every_removal_is_done_exactly_once_and_exported(
     assert not (other / removal.JSON_NAME).exists()
 
 
-def test_a_removal_that_kills_its_worker_is_set_aside_alone_and_tried_again_on_demand(tmp_path: Path) -> None:
+def test_a_removal_that_kills_workers_is_quarantined_until_retry(tmp_path: Path) -> None:
     with daemon(tmp_path, **SOON) as running:
         drop(tmp_path, "captions.txt", [*CAPTIONS[:3], "a kill-worker@erase in the park"])
         (job,) = running.wait(removed(lambda job: job.removal.failed == 1), "the removals that can be done").jobs
@@ -135,7 +135,7 @@ def test_a_removal_that_kills_its_worker_is_set_aside_alone_and_tried_again_on_d
         running.wait(removed(lambda job: job.removal.failed == 1), "its second end")
 
 
-def test_what_is_left_of_a_done_jobs_removals_can_be_paused_and_cancelled(tmp_path: Path) -> None:
+def test_removals_of_a_done_job_can_be_paused_and_cancelled(tmp_path: Path) -> None:
     with daemon(tmp_path, **SOON, FAKE_WORKER_DELAY_S="0.03") as running:
         drop(tmp_path, "captions.txt", CAPTIONS)
         running.wait_done()
@@ -151,7 +151,7 @@ def test_what_is_left_of_a_done_jobs_removals_can_be_paused_and_cancelled(tmp_pa
             running.client.change(1, "cancel")
 
 
-def test_switched_off_removals_wait_and_switched_on_again_those_of_before_are_taken_up(tmp_path: Path) -> None:
+def test_removals_switched_off_wait_until_switched_on(tmp_path: Path) -> None:
     with daemon(tmp_path) as running:
         drop(tmp_path, "captions.txt", CAPTIONS[:4])
         status = running.wait_done()
@@ -163,7 +163,7 @@ def test_switched_off_removals_wait_and_switched_on_again_those_of_before_are_ta
         assert any("eraser" in device.roles for device in status.devices)
 
 
-def test_a_bundle_without_an_eraser_makes_samples_all_the_same_and_status_says_what_it_lacks(tmp_path: Path) -> None:
+def test_without_an_eraser_samples_are_made_and_status_says_so(tmp_path: Path) -> None:
     mini = load_bundle("mini")
     text = mini.path.read_text("utf-8").partition("[eraser]")[0].replace('source = "', f'source = "{mini.path.parent}/')
     bundle = tmp_path / "plain.toml"
@@ -176,7 +176,7 @@ def test_a_bundle_without_an_eraser_makes_samples_all_the_same_and_status_says_w
 
 
 @pytest.mark.long
-def test_the_miniature_bundle_takes_a_thing_out_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_the_mini_bundle_erases_an_object_and_nothing_else(tmp_path: Path) -> None:
     with daemon(tmp_path, worker=WORKER_COMMAND, **ONE_BY_ONE, **REAL) as running:
         drop(tmp_path, "captions.txt", demo_captions()[:3])
         running.wait(lambda status: bool(status.jobs) and removals_of(status).samples > 0, "a removal sample")

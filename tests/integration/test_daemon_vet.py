@@ -31,9 +31,7 @@ def judged(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_unnatural_pair_is_rejected_and_explain_and_funnel_say_why(
-    tmp_path: Path, vetted: Path, judged: Path
-) -> None:
+def test_an_unnatural_pair_is_rejected_with_its_reason_shown(tmp_path: Path, vetted: Path, judged: Path) -> None:
     folder = tmp_path / "d"
     with daemon(folder, IMGDIFFD_PROFILE=str(vetted), IMGDIFFD_BUNDLE=str(judged)) as running:
         drop(folder, "captions.txt", CAPTIONS)
@@ -52,7 +50,7 @@ def test_an_unnatural_pair_is_rejected_and_explain_and_funnel_say_why(
         assert story["pair"]["scores"]["yes_probability"] == 0.1
 
 
-def test_a_profile_that_needs_a_judge_is_refused_at_start_and_at_submit_without_one(
+def test_a_profile_that_needs_a_judge_is_refused_without_one(
     tmp_path: Path, vetted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the daemon's folder too: a profile's name over the socket is short
@@ -75,9 +73,7 @@ def _waiting(job: JobView) -> int:
     return sum(view.waiting for view in job.stages if view.stage == "vet")
 
 
-def test_captions_that_wait_for_a_judge_which_the_bundle_has_no_more_are_a_problem_of_status(
-    tmp_path: Path, vetted: Path, judged: Path
-) -> None:
+def test_captions_waiting_for_a_lost_judge_are_a_status_problem(tmp_path: Path, vetted: Path, judged: Path) -> None:
     folder = tmp_path / "d"
     unable = f"{CAPTIONS[0]} hang-worker@vet"
     with daemon(folder, IMGDIFFD_PROFILE=str(vetted), IMGDIFFD_BUNDLE=str(judged)) as running:

@@ -57,7 +57,7 @@ def recorded(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(CUTS), ids=lambda seed: f"seed{seed}")
-def test_cut_off_anywhere_and_killed_with_minus_9_every_sample_comes_once_in_order(tmp_path: Path, seed: int) -> None:
+def test_cut_off_or_killed_every_sample_comes_once_in_order(tmp_path: Path, seed: int) -> None:
     draw, last_id, heard = random.Random(seed), "", list[int]()
     done = False
     drop(tmp_path, "captions.txt", TEXTS)
@@ -92,7 +92,7 @@ def unread(folder: Path) -> socket.socket:
     return client
 
 
-def test_the_stop_ends_open_streams_whole_and_waits_for_nobody_who_does_not_read(tmp_path: Path) -> None:
+def test_stopping_ends_streams_and_waits_for_no_idle_reader(tmp_path: Path) -> None:
     newest = anyio.run(_filled, tmp_path / "state.db", 20 * PAGE)
     with daemon(tmp_path) as running, closing(EventThread(tmp_path)) as listener:
         running.wait(lambda status: status.ready, "readiness")

@@ -25,7 +25,7 @@ def level() -> Iterator[None]:
     logging.getLogger().setLevel(before)
 
 
-def test_a_reload_of_wrong_settings_keeps_the_old_ones_and_says_so_until_they_are_right(tmp_path: Path) -> None:
+def test_a_reload_of_wrong_settings_keeps_the_old_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "imgdiffd.toml"
     file.write_text('drain_s = 5\nlog_level = "warning"\nin_flight = 2\n')
     with daemon(tmp_path, before=QUIET, IMGDIFFD_CONFIG=str(file)) as running:
@@ -50,7 +50,7 @@ def test_a_reload_of_wrong_settings_keeps_the_old_ones_and_says_so_until_they_ar
 
 
 @pytest.mark.usefixtures("level")
-def test_only_what_may_change_while_running_does_and_its_users_are_told() -> None:
+def test_a_reload_changes_only_what_may_change_while_running() -> None:
     told: list[Settings] = []
     before = Settings()
     live = LiveSettings(before, (told.append,))
@@ -70,7 +70,7 @@ def test_only_what_may_change_while_running_does_and_its_users_are_told() -> Non
     assert "no such key" in live.problems[0]
 
 
-def test_another_threshold_holds_from_the_next_look_at_the_disk_on(tmp_path: Path) -> None:
+def test_a_new_disk_threshold_holds_from_the_next_check(tmp_path: Path) -> None:
     guard = DiskGuard(tmp_path, 0)
     guard.check()
     assert not guard.problem

@@ -35,7 +35,7 @@ def submitted(running: RunningDaemon, captions: list[str], name: str = "mine") -
     return running.client.submit(source).id
 
 
-def test_a_late_answer_is_refused_by_its_token_and_counts_for_nobody(tmp_path: Path) -> None:
+def test_a_late_answer_is_refused_by_its_token(tmp_path: Path) -> None:
     (tmp_path / HOLD_BATCH).touch()
     with faulty(tmp_path, IMGDIFFD_DEVICES="cpu") as running:
         ready(running)
@@ -56,9 +56,7 @@ def test_a_late_answer_is_refused_by_its_token_and_counts_for_nobody(tmp_path: P
 
 
 @pytest.mark.parametrize("child", ["", "1"], ids=["alone", "with a child that holds its pipes"])
-def test_a_device_fault_restarts_that_worker_only_and_its_batch_is_done_by_another_within_five_seconds(
-    tmp_path: Path, child: str
-) -> None:
+def test_a_device_fault_restarts_only_that_worker(tmp_path: Path, child: str) -> None:
     with faulty(tmp_path, FAULTY_HEALS="1", FAULTY_CHILD=child, FAKE_WORKER_DELAY_S="0.01") as running:
         before = ready(running)
         (tmp_path / HOLD_START).touch()
@@ -80,7 +78,7 @@ def test_a_device_fault_restarts_that_worker_only_and_its_batch_is_done_by_anoth
     assert rows(tmp_path, "SELECT DISTINCT attempt, crashes FROM items") == [(1, 0)]
 
 
-def test_an_item_that_kills_its_worker_three_times_alone_is_quarantined_with_its_cause_and_the_next_runs(
+def test_an_item_that_kills_three_workers_alone_is_quarantined(
     tmp_path: Path,
 ) -> None:
     with faulty(tmp_path, IMGDIFFD_DEVICES="cpu") as running:
@@ -99,7 +97,7 @@ def test_an_item_that_kills_its_worker_three_times_alone_is_quarantined_with_its
     assert rows(tmp_path, "SELECT DISTINCT crashes FROM items WHERE state <> 'failed'") == [(0,)]
 
 
-def test_a_stage_past_its_deadline_costs_the_worker_its_life_and_readiness_falls_within_five_seconds(
+def test_a_stage_past_its_deadline_ends_its_worker_and_readiness(
     tmp_path: Path,
 ) -> None:
     with faulty(tmp_path, before=LOW_FLOOR, IMGDIFFD_DEVICES="cpu", FAULTY_HEALS="1") as running:
@@ -121,9 +119,7 @@ def test_a_stage_past_its_deadline_costs_the_worker_its_life_and_readiness_falls
 
 
 @pytest.mark.parametrize(("fits", "too_many"), [(3, [12, 6]), (1, [12, 6, 3])])
-def test_out_of_memory_halves_the_batch_costs_no_attempt_and_the_size_that_worked_is_remembered(
-    tmp_path: Path, fits: int, too_many: list[int]
-) -> None:
+def test_out_of_memory_halves_the_batch_and_costs_no_attempt(tmp_path: Path, fits: int, too_many: list[int]) -> None:
     def refused() -> list[int]:
         log = (tmp_path / "daemon.log").read_text()
         return [int(size) for size in re.findall(r"no room for (\d+) items in rewrite$", log, re.MULTILINE)]
@@ -144,7 +140,7 @@ def test_out_of_memory_halves_the_batch_costs_no_attempt_and_the_size_that_worke
 
 
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-def test_a_dead_worker_makes_readiness_503_within_two_seconds_while_health_stays(tmp_path: Path, devices: str) -> None:
+def test_a_dead_worker_makes_readiness_503_while_health_stays(tmp_path: Path, devices: str) -> None:
     with faulty(tmp_path, IMGDIFFD_DEVICES=devices) as running:
         victim = next(iter(ready(running).values()))
         assert answer(tmp_path, "/ready").status_code == 200
@@ -158,7 +154,7 @@ def test_a_dead_worker_makes_readiness_503_within_two_seconds_while_health_stays
         running.wait(lambda status: status.ready, "readiness")
 
 
-def test_a_device_that_fails_to_start_five_times_is_parked_and_shown_and_started_no_more(tmp_path: Path) -> None:
+def test_a_device_that_fails_five_starts_is_parked(tmp_path: Path) -> None:
     with faulty(tmp_path, before=EAGER_STARTS, IMGDIFFD_DEVICES="cpu", FAULTY_START="1") as running:
         status = running.wait(lambda status: status.devices[0].state == "parked", "a parked device")
         assert "the start was told to fail" in status.devices[0].detail
@@ -169,7 +165,7 @@ def test_a_device_that_fails_to_start_five_times_is_parked_and_shown_and_started
     assert len(workers_started(tmp_path)) == PARK_AFTER_FAILURES == 5
 
 
-def test_failures_to_start_that_lie_further_apart_do_not_park_a_device(tmp_path: Path) -> None:
+def test_rare_start_failures_do_not_park_a_device(tmp_path: Path) -> None:
     assert PARK_WINDOW_S == 300
     far_apart = f"{EAGER_STARTS}fleet.PARK_WINDOW_S = 0.0\n"
     with faulty(tmp_path, before=far_apart, IMGDIFFD_DEVICES="cpu", FAULTY_START="1") as running:

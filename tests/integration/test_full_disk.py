@@ -75,7 +75,7 @@ def filled(folder: Path) -> Iterator[Callable[[], None]]:
         end()
 
 
-def test_a_daemon_started_on_a_full_disk_waits_and_works_once_there_is_room(small_disk: Path) -> None:
+def test_a_daemon_started_on_a_full_disk_waits_for_room(small_disk: Path) -> None:
     drop(small_disk, "captions.txt", CAPTIONS[:2])
     manager_path = small_disk.parent / "n"
     with filled(small_disk) as make_room, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -88,7 +88,7 @@ def test_a_daemon_started_on_a_full_disk_waits_and_works_once_there_is_room(smal
             assert running.stop() == 0
 
 
-def test_below_min_free_gb_nothing_is_started_and_said_why_until_there_is_room(small_disk: Path) -> None:
+def test_below_min_free_gb_nothing_starts_and_status_says_why(small_disk: Path) -> None:
     with daemon(small_disk, IMGDIFFD_MIN_FREE_GB=str(LEAST_GB)) as running:
         running.wait(lambda status: status.ready, "readiness")
         (small_disk / "somebodys.log").write_bytes(b"x" * (80 << 20))
@@ -103,7 +103,7 @@ def test_below_min_free_gb_nothing_is_started_and_said_why_until_there_is_room(s
         assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
 
 
-def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with_the_room(small_disk: Path) -> None:
+def test_a_disk_that_fills_under_running_batches_loses_nothing(small_disk: Path) -> None:
     with daemon(small_disk, FAKE_WORKER_DELAY_S="0.05") as running:
         running.wait(lambda status: status.ready, "readiness")
         assert (small_disk / BALLAST_NAME).exists()
@@ -124,7 +124,7 @@ def test_a_disk_filled_under_running_batches_loses_nothing_and_work_goes_on_with
     assert not [name for _, _, names in os.walk(small_disk) for name in names if name.startswith(".tmp-")]
 
 
-def test_a_batch_that_finds_no_room_for_its_images_is_done_again_and_that_counts_against_no_caption(
+def test_a_batch_without_room_for_its_images_is_redone_uncharged(
     small_disk: Path,
 ) -> None:
     gate = small_disk / HOLD_STAGE.format("generate")

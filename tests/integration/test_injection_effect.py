@@ -89,7 +89,7 @@ def changes(
 @pytest.mark.parametrize(
     ("edit", "little"), [("refine", True), ("replace", True), ("none", False)]
 )  # the same noise alone does not do it
-def test_a_pair_differs_inside_the_object_and_far_less_outside_than_independent_images(
+def test_a_pair_differs_inside_the_object_far_more_than_outside(
     painter: Painter, judge: SceneJudge, independent: list[NDArray[np.uint8]], edit: str, little: bool
 ) -> None:
     generate = load_profile("mini").generate.model_copy(update={"edit": edit})

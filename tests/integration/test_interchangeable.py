@@ -88,7 +88,7 @@ def test_another_sdxl_paints_as_diffusers_does_and_edits(base: Path, tmp_path: P
     assert (edited[1] - free[1]).abs().max() > 1
 
 
-def test_an_autoencoder_in_the_place_of_the_checkpoints_is_a_line(base: Path, tmp_path: Path) -> None:
+def test_another_autoencoder_is_one_line_of_the_bundle(base: Path, tmp_path: Path) -> None:
     white = other_models.vae()
     white.decoder.conv_out.bias.data.fill_(9)
     white.save_pretrained(base / "white")
@@ -115,7 +115,7 @@ CONTRASTIVE: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", CONTRASTIVE)
-def test_another_clip_or_a_siglip_gives_the_cosines_of_its_own_processor(
+def test_another_clip_gives_the_cosines_of_its_own_processor(
     base: Path, images: Images, tmp_path: Path, name: str
 ) -> None:
     folder = CONTRASTIVE[name](base / name)
@@ -192,7 +192,7 @@ SEGMENTERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("file", SEGMENTERS)
-def test_another_segmenter_finds_the_boxes_that_ultralytics_finds(
+def test_another_segmenter_finds_the_boxes_of_ultralytics(
     base: Path, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     other_models.save_ultralytics(base / "segmenter", file, **SEGMENTERS[file])

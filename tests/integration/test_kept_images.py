@@ -85,9 +85,7 @@ def export(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main(["export", str(target)])
 
 
-def test_after_a_job_only_what_samples_name_lies_there_and_explain_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_job_only_images_that_samples_name_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS + REJECTED)
     with daemon(tmp_path, before=SOON, **SAMPLES) as running:
         (job,) = running.wait_done().jobs
@@ -109,9 +107,7 @@ def test_after_a_job_only_what_samples_name_lies_there_and_explain_says_why(
     assert present(tmp_path) == wanted
 
 
-def test_with_removal_a_pair_stays_while_it_is_needed_and_what_was_erased_in_vain_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_removal_a_pair_is_kept_while_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = ["a kill-worker@inspect in the park", "a raise-error@compare in the field"]
     drop(tmp_path, "captions.txt", [*CAPTIONS, *REJECTED, *stuck])
     failed = "items.state = 'failed'"
@@ -142,7 +138,7 @@ def test_with_removal_a_pair_stays_while_it_is_needed_and_what_was_erased_in_vai
     assert (tmp_path / "out" / removal.JSON_NAME).exists()
 
 
-def test_what_was_kept_goes_when_the_setting_changes_and_back_again_all_is_kept_from_then_on(tmp_path: Path) -> None:
+def test_changing_the_keep_setting_deletes_or_keeps_from_then_on(tmp_path: Path) -> None:
     drop(tmp_path, "captions.txt", CAPTIONS + REJECTED)
     with daemon(tmp_path, before=SOON) as running:
         running.wait_done()
@@ -213,7 +209,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], int]:
 
 
 @pytest.mark.parametrize("at", [0, 7])
-def test_killed_at_a_deletion_nothing_wanted_is_lost_and_the_next_start_deletes_the_rest(
+def test_killed_at_a_deletion_the_next_start_deletes_the_rest(
     tmp_path: Path, at: int, calm: tuple[set[str], int]
 ) -> None:
     drop(tmp_path / "state", "captions.txt", CAPTIONS + REJECTED)

@@ -91,9 +91,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
 
 @pytest.mark.parametrize("seed", range(POINTS), ids=lambda seed: f"seed{seed}")
-def test_killed_at_a_drawn_point_of_removal_it_ends_with_the_same_samples(
-    tmp_path: Path, seed: int, calm: Calm
-) -> None:
+def test_killed_anywhere_in_removal_the_samples_are_the_same(tmp_path: Path, seed: int, calm: Calm) -> None:
     draw, folder, fuse = random.Random(seed), tmp_path / "state", tmp_path / "fuse"
     shutil.copytree(calm.before, folder)
     victim = VICTIMS[seed % len(VICTIMS)]

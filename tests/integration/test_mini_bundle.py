@@ -42,7 +42,7 @@ def test_most_of_the_demos_captions_yield_samples(stories: tuple[Path, list[Item
     assert ItemState.FAILED not in states
 
 
-def test_real_captions_that_the_models_do_not_know_end_with_a_reason_and_not_in_an_error(
+def test_captions_with_unknown_words_end_with_a_reason(
     stories: tuple[Path, list[ItemStory]],
 ) -> None:
     for story in stories[1][len(CAPTIONS) :]:
@@ -51,9 +51,7 @@ def test_real_captions_that_the_models_do_not_know_end_with_a_reason_and_not_in_
         assert len(story.rewrites) == load_profile("mini").rewrite.attempts
 
 
-def test_a_run_repeated_in_another_order_gives_the_same_files_and_texts(
-    stories: tuple[Path, list[ItemStory]], tmp_path: Path
-) -> None:
+def test_another_order_gives_the_same_files_and_texts(stories: tuple[Path, list[ItemStory]], tmp_path: Path) -> None:
     folder, first = stories
     chosen = CAPTIONS[4:1:-1]  # fewer, and turned round: other batch mates, other item numbers
     again = anyio.run(_run, tmp_path, chosen)

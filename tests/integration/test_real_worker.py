@@ -89,9 +89,7 @@ async def every_stage(device: DeviceProcess, captions: tuple[str, ...]) -> list[
 
 
 @pytest.mark.anyio
-async def test_every_stage_gives_the_same_whatever_the_process_and_the_batch_mates(
-    bundle: Path, tmp_path: Path
-) -> None:
+async def test_results_do_not_depend_on_process_or_batch_mates(bundle: Path, tmp_path: Path) -> None:
     found = []
     for number, batches in enumerate(((CAPTIONS,), ((CAPTIONS[1],), (CAPTIONS[0],)))):
         roles = tuple(role.value for role in Role)

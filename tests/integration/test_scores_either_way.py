@@ -64,7 +64,7 @@ def processed(processor: Any, image: Tensor, boxes: list[Box]) -> Tensor:
 
 
 @WAYS
-def test_the_cosine_of_two_images_crops_is_the_same_to_five_thousandths(
+def test_crop_cosines_agree_to_five_thousandths(
     models: Models, looks: list[tuple[Tensor, Tensor, list[Box]]], monkeypatch: pytest.MonkeyPatch, products: bool
 ) -> None:
     monkeypatch.setattr(clip_module, "crop", partial(crop, products=products))
@@ -84,7 +84,7 @@ def test_the_cosine_of_two_images_crops_is_the_same_to_five_thousandths(
 
 @WAYS
 @pytest.mark.parametrize("kind", ["blip_itc_cosine", "blip_itm_probability"])
-def test_how_well_a_text_fits_a_crop_is_the_same_to_five_thousandths(
+def test_text_to_crop_scores_agree_to_five_thousandths(
     models: Models,
     looks: list[tuple[Tensor, Tensor, list[Box]]],
     monkeypatch: pytest.MonkeyPatch,

@@ -91,7 +91,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def test_a_socket_handed_over_is_answered_and_still_there_after_the_stop(tmp_path: Path) -> None:
+def test_an_inherited_socket_is_answered_and_outlives_the_stop(tmp_path: Path) -> None:
     with listening.bind(tmp_path / "s") as listener, handed_over(tmp_path, listener) as process:
         with Client(tmp_path / "s") as client:  # it waits in the backlog until the daemon accepts
             until(client.alive, "an answer")
@@ -102,7 +102,7 @@ def test_a_socket_handed_over_is_answered_and_still_there_after_the_stop(tmp_pat
         assert "serves" in (tmp_path / "daemon.log").read_text()
 
 
-def test_a_request_sent_while_the_daemon_is_replaced_is_answered_by_the_next_one(tmp_path: Path) -> None:
+def test_a_request_during_a_restart_is_answered_by_the_next(tmp_path: Path) -> None:
     with listening.bind(tmp_path / "s") as listener, Client(tmp_path / "s") as client:
         with handed_over(tmp_path, listener) as first:
             until(client.alive, "an answer")
@@ -113,7 +113,7 @@ def test_a_request_sent_while_the_daemon_is_replaced_is_answered_by_the_next_one
             assert client.status().pid == second.pid
 
 
-def test_a_socket_that_is_open_to_everybody_is_refused_as_wrong_configuration(tmp_path: Path) -> None:
+def test_a_socket_open_to_everybody_is_refused(tmp_path: Path) -> None:
     with listening.bind(tmp_path / "s") as listener:
         (tmp_path / "s").chmod(0o666)
         with handed_over(tmp_path, listener) as process:
@@ -132,7 +132,7 @@ def test_sockets_meant_for_another_process_are_left_alone() -> None:
     assert listening.inherited({}) is None
 
 
-def test_of_several_sockets_the_one_named_api_is_taken_and_none_is_guessed(tmp_path: Path) -> None:
+def test_of_several_sockets_the_one_named_api_is_taken(tmp_path: Path) -> None:
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
     with pytest.raises(ConfigurationError, match="none of them named api"):
         listening.inherited({**environ, "LISTEN_FDNAMES": "a:b"})
@@ -153,7 +153,7 @@ def test_a_descriptor_that_does_not_listen_on_a_path_is_refused(kind: socket.Soc
             listening.inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
 
 
-def test_the_manager_hears_ready_then_signs_of_life_and_progress_then_stopping(tmp_path: Path) -> None:
+def test_the_manager_hears_ready_then_progress_then_stopping(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         manager.settimeout(LIMIT_S)
@@ -199,9 +199,7 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path, how: str
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-def test_wrong_settings_end_in_78_within_a_second_of_computing_naming_file_line_and_key(
-    tmp_path: Path, command: str
-) -> None:
+def test_wrong_settings_exit_78_quickly_naming_file_line_and_key(tmp_path: Path, command: str) -> None:
     settings = tmp_path / "wrong.toml"
     settings.write_text('\nstate_foldr = "/tmp"\n')
     ended = subprocess.run(

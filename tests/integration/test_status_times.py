@@ -17,7 +17,7 @@ ROUND, ROUNDS = 40, 4  # answers; one round is enough, since what else a machine
 P99_S = 0.1
 
 
-async def test_the_status_of_a_hundred_thousand_items_at_work_is_told_within_a_tenth_of_a_second(
+async def test_status_of_a_hundred_thousand_items_is_fast(
     tmp_path: Path,
 ) -> None:
     def rounds(asked: Asked) -> list[float]:

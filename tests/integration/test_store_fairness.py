@@ -19,7 +19,7 @@ def jobs(tasks: list[Task], last_of_first: int) -> list[int]:
     return [1 if task.item <= last_of_first else 2 for task in tasks]
 
 
-async def test_a_small_job_is_let_in_at_once_however_much_of_a_huge_one_is_under_way(tmp_path: Path) -> None:
+async def test_a_small_job_is_admitted_at_once_beside_a_huge_one(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, captions(300), name="huge")
         held = [task.item for task in await store.ready_tasks(64, ())]
@@ -45,7 +45,7 @@ async def test_higher_priority_and_downstream_work_still_go_first(tmp_path: Path
         assert [task.item for task in tasks] == [1, 2, 3, 4, 9, 10, 11, 12, 5, 6, 7, 8]
 
 
-async def test_background_jobs_come_after_all_others_even_further_downstream(tmp_path: Path) -> None:
+async def test_background_jobs_come_last_even_further_downstream(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, captions(3), name="background", priority=-1)
         await advance_to(store, Stage.GENERATE)

@@ -60,9 +60,7 @@ def _is_whole(path: Path) -> bool:
 
 @pytest.mark.parametrize("full", [False, True], ids=["error", "full"])
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
-async def test_a_refused_call_loses_nothing_acknowledged_and_the_next_start_finishes(
-    tmp_path: Path, full: bool, lasting: bool
-) -> None:
+async def test_a_refused_system_call_loses_nothing_acknowledged(tmp_path: Path, full: bool, lasting: bool) -> None:
     calls = await _measure(tmp_path)
     assert calls > 20
     refused: set[str] = set()

@@ -32,7 +32,7 @@ async def test_a_job_that_brings_nothing_new_is_done_at_once(tmp_path: Path) -> 
         assert (second.state, second.total, second.duplicates) == (JobState.DONE, 0, 2)
 
 
-async def test_captions_are_taken_once_whichever_job_or_chunk_brings_them(tmp_path: Path) -> None:
+async def test_captions_are_taken_once_whichever_job_brings_them(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
         twice = [Caption("a cat"), Caption("a cat", line=2), Caption("a dog", line=3)]
@@ -45,7 +45,7 @@ async def test_captions_are_taken_once_whichever_job_or_chunk_brings_them(tmp_pa
         assert (row.total, row.duplicates, row.states) == (3, 2, {ItemState.READY: 3})
 
 
-async def test_the_same_content_under_the_same_profile_is_a_duplicate_of_the_first_job(tmp_path: Path) -> None:
+async def test_same_content_and_profile_is_a_duplicate_job(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         first = await submit(store, 1)
         second = await store.add_job("copy", "/inbox/copy", first.sha256, PROFILE)
@@ -64,7 +64,7 @@ async def test_captions_of_a_cancelled_job_may_be_brought_again(tmp_path: Path) 
         assert (again.total, again.duplicates, again.duplicate_of) == (3, 0, None)
 
 
-async def test_captions_left_to_a_job_that_is_cancelled_later_come_back_with_their_own_file(tmp_path: Path) -> None:
+async def test_duplicates_of_a_cancelled_job_come_back_with_their_file(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "state.db") as store:
         owner = await submit(store, 3)
         sharing = await submit(store, 5, name="sharing")
@@ -101,7 +101,7 @@ async def test_a_file_that_fails_midway_frees_its_captions(tmp_path: Path) -> No
         assert (await submit(store, 3, name="b")).total == 3
 
 
-async def test_a_paused_job_keeps_its_items_to_itself_and_its_results_under_way(tmp_path: Path) -> None:
+async def test_a_paused_job_offers_no_items_but_takes_results(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 2)
         tasks = await ready(store)
@@ -113,7 +113,7 @@ async def test_a_paused_job_keeps_its_items_to_itself_and_its_results_under_way(
         assert [task.stage for task in await ready(store)] == [Stage.GENERATE] * 2
 
 
-async def test_a_job_whose_last_item_ended_while_paused_is_done_when_resumed(tmp_path: Path) -> None:
+async def test_a_job_that_ended_while_paused_is_done_when_resumed(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 1)
         tasks = await advance_to(store, Stage.RENDER)
@@ -122,7 +122,7 @@ async def test_a_job_whose_last_item_ended_while_paused_is_done_when_resumed(tmp
         assert (await store.resume(job.id)).state is JobState.DONE
 
 
-async def test_a_cancelled_job_takes_no_result_and_its_neighbour_goes_on(tmp_path: Path) -> None:
+async def test_a_cancelled_job_takes_no_results(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 2, name="a")
         other = await submit(store, captions(2, start=50), name="b")
@@ -137,9 +137,7 @@ async def test_a_cancelled_job_takes_no_result_and_its_neighbour_goes_on(tmp_pat
         assert (row.state, row.states) == (JobState.DONE, {ItemState.SAMPLED: 2})
 
 
-async def test_a_cancel_that_a_kill_interrupted_goes_on_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_interrupted_cancel_goes_on_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "CANCEL_CHUNK", 2)
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 5)
@@ -186,7 +184,7 @@ async def test_failed_items_of_a_cancelled_job_stay_failed(tmp_path: Path) -> No
         assert await store.retry() == 0
 
 
-async def test_moves_that_the_table_forbids_are_refused_with_the_jobs_state(tmp_path: Path) -> None:
+async def test_forbidden_moves_are_refused_with_the_jobs_state(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 1)
         for call in (store.resume(job.id), store.finish_reading(job.id), store.fail_job(job.id, "late")):

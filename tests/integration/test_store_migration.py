@@ -107,7 +107,7 @@ def version(path: Path) -> int:
 
 
 @pytest.mark.parametrize("old", range(OLDEST_READABLE, SCHEMA_VERSION))
-async def test_an_older_database_becomes_like_a_new_one_and_its_work_goes_on(tmp_path: Path, old: int) -> None:
+async def test_a_migrated_database_equals_a_new_one_and_works_on(tmp_path: Path, old: int) -> None:
     path = old_database(tmp_path / "state.db", old)
     async with Store.open(tmp_path / "new.db"):
         pass
@@ -119,7 +119,7 @@ async def test_an_older_database_becomes_like_a_new_one_and_its_work_goes_on(tmp
     assert version(path) == SCHEMA_VERSION
 
 
-async def test_both_products_half_finished_end_as_if_nothing_had_come_between(tmp_path: Path) -> None:
+async def test_both_products_half_finished_end_as_if_undisturbed(tmp_path: Path) -> None:
     found = []
     both_products(tmp_path / "old.db")
     for name in ("old.db", "new.db"):
@@ -143,7 +143,7 @@ async def test_both_products_half_finished_end_as_if_nothing_had_come_between(tm
 
 
 @pytest.mark.parametrize("old", range(OLDEST_READABLE, SCHEMA_VERSION))
-async def test_the_database_as_it_was_is_kept_beside_it_and_readable_as_such(tmp_path: Path, old: int) -> None:
+async def test_the_backup_beside_a_migrated_database_is_readable(tmp_path: Path, old: int) -> None:
     path = old_database(tmp_path / "state.db", old)
     before = shape(path)
     async with Store.open(path) as store:
@@ -189,9 +189,7 @@ migration.bring_up_to_date(connection, path)
 
 
 @pytest.mark.parametrize("old", [1, 3])
-async def test_killed_at_any_point_it_is_the_old_database_or_the_new_one_and_the_next_start_finishes(
-    tmp_path: Path, old: int
-) -> None:
+async def test_a_migration_killed_anywhere_finishes_at_the_next_start(tmp_path: Path, old: int) -> None:
     original = old_database(tmp_path / "original.db", 1) if old == 1 else both_products(tmp_path / "original.db")
     old_shape = shape(original)
     async with Store.open(shutil.copyfile(original, tmp_path / "undisturbed.db"), removal=True) as store:

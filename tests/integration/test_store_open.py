@@ -106,7 +106,7 @@ async def test_the_instance_and_the_pause_survive_a_restart(tmp_path: Path) -> N
         assert not await store.paused()
 
 
-async def test_a_restart_drops_half_read_jobs_and_their_file_is_read_anew(tmp_path: Path) -> None:
+async def test_a_restart_drops_half_read_jobs_and_rereads_the_file(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with Store.open(path) as store:
         await submit(store, captions(3), name="whole")
@@ -126,7 +126,7 @@ async def test_a_restart_drops_half_read_jobs_and_their_file_is_read_anew(tmp_pa
         assert found.duplicate_of == again.id
 
 
-async def test_interrupted_work_keeps_earlier_results_and_is_taken_up_where_it_stood(tmp_path: Path) -> None:
+async def test_interrupted_work_resumes_with_its_earlier_results(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with Store.open(path) as store:
         await submit(store, 4)
@@ -163,7 +163,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_killed_in_a_transaction_leaves_exactly_what_was_committed(tmp_path: Path) -> None:
+async def test_a_kill_in_a_transaction_leaves_only_what_was_committed(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
         [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(path)], check=False, timeout=60

@@ -48,7 +48,7 @@ async def captions_done(store: Store) -> list[Task]:
     return await ready(store)
 
 
-async def test_only_a_pair_that_passes_the_similarity_gate_waits_for_removal_and_only_where_it_is_asked_for(
+async def test_only_pairs_past_the_similarity_gate_wait_for_removal(
     tmp_path: Path,
 ) -> None:
     for name, asked in (("with", True), ("without", False)):
@@ -64,7 +64,7 @@ async def test_only_a_pair_that_passes_the_similarity_gate_waits_for_removal_and
             assert (await removal_of(store, job.id)).total == (2 if asked else 0)
 
 
-async def test_removals_come_behind_every_caption_also_of_a_background_job(tmp_path: Path) -> None:
+async def test_removals_come_behind_every_caption(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         await submit(store, 2)
         assert [task.stage for task in await captions_done(store)] == [Stage.ERASE] * 2
@@ -80,7 +80,7 @@ async def test_removals_come_behind_every_caption_also_of_a_background_job(tmp_p
         assert len(await store.ready_tasks(1, ())) == 1
 
 
-async def test_a_job_is_done_with_its_captions_and_its_removals_go_on_to_samples(tmp_path: Path) -> None:
+async def test_a_job_is_done_with_its_captions_while_removals_go_on(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Store.open(path, removal=True) as store:
         job = await submit(store, 2)
@@ -121,7 +121,7 @@ async def test_a_job_is_done_with_its_captions_and_its_removals_go_on_to_samples
         assert list(reader.removal_samples(job.id + 1)) == []
 
 
-async def test_a_object_that_is_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:
+async def test_an_object_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         await submit(store, 1)
         recorded = await record(store, await captions_done(store))
@@ -156,7 +156,7 @@ async def test_a_result_that_comes_twice_or_late_changes_nothing(tmp_path: Path)
         assert await store.stage_inputs(Stage.INSPECT, [one.item]) == []
 
 
-async def test_crashes_and_setting_aside_are_the_removals_own_and_retry_brings_it_back(tmp_path: Path) -> None:
+async def test_removals_have_their_own_crashes_quarantine_and_retry(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         job = await submit(store, 1)
         [task] = await captions_done(store)
@@ -177,7 +177,7 @@ async def test_crashes_and_setting_aside_are_the_removals_own_and_retry_brings_i
         assert (await removal_of(store, job.id)).samples == 2
 
 
-async def test_a_paused_job_offers_no_removals_and_keeps_what_comes_back(tmp_path: Path) -> None:
+async def test_a_paused_job_offers_no_removals_but_takes_results(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         job = await submit(store, 2)
         await record(store, (await advance_to(store, Stage.COMPARE))[:1])
@@ -193,9 +193,7 @@ async def test_a_paused_job_offers_no_removals_and_keeps_what_comes_back(tmp_pat
         assert Stage.INSPECT in {each.stage for each in await ready(store)}
 
 
-async def test_cancelling_ends_a_jobs_removals_too_and_those_alone_once_it_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancelling_a_done_job_ends_its_removals_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "CANCEL_CHUNK", 2)
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         job = await submit(store, 5)
@@ -212,7 +210,7 @@ async def test_cancelling_ends_a_jobs_removals_too_and_those_alone_once_it_is_do
             await store.cancel(again.id)
 
 
-async def test_removals_wait_while_a_daemon_runs_without_and_go_on_with_the_next_that_runs_with_it(
+async def test_removals_wait_for_a_daemon_that_runs_with_removal(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "s.db"
@@ -227,9 +225,7 @@ async def test_removals_wait_while_a_daemon_runs_without_and_go_on_with_the_next
         assert (await removal_of(store)).samples == 4
 
 
-async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pairs_made_without_removal_are_backfilled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "BACKFILL_CHUNK", 2)
     path = tmp_path / "s.db"
     async with Store.open(path, removal=True) as store:
@@ -253,7 +249,7 @@ async def test_pairs_that_passed_while_there_was_no_removal_are_taken_up_once(
         assert (await removal_of(store, 2)).in_state(ItemState.SAMPLED) == 5
 
 
-async def test_the_sweep_keeps_removal_images_that_rows_name_and_all_of_unfinished_removals(tmp_path: Path) -> None:
+async def test_the_sweep_keeps_the_images_that_removals_need(tmp_path: Path) -> None:
     folder = tmp_path / "pictures" / "000000"
     folder.mkdir(parents=True)
     async with Store.open(tmp_path / "s.db", removal=True) as store:
@@ -273,7 +269,7 @@ async def test_the_sweep_keeps_removal_images_that_rows_name_and_all_of_unfinish
             assert [path.name for path in doomed] == ["1-1-1-e9.png"]
 
 
-async def test_what_removal_is_still_to_take_up_is_adoptable_where_there_is_removal(tmp_path: Path) -> None:
+async def test_pairs_without_removal_count_as_backfill_where_it_is_on(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     async with Store.open(path) as store:
         job = await submit(store, 4)
@@ -302,9 +298,7 @@ async def test_pairs_whose_images_were_not_kept_are_not_taken_up(tmp_path: Path)
 
 
 @pytest.mark.parametrize("version", [1, 2])
-async def test_a_database_of_before_object_removal_is_read_as_one_without_and_takes_it_up_once_opened(
-    tmp_path: Path, version: int
-) -> None:
+async def test_a_database_without_removal_is_backfilled_once_opened(tmp_path: Path, version: int) -> None:
     path = old_database(tmp_path / "state.db", version)
     with Reader.open(path) as reader:
         assert list(reader.removal_samples()) == []

@@ -34,7 +34,7 @@ async def _mixed(store: Store) -> None:
     await finish(store)
 
 
-async def test_the_funnel_tells_how_far_everything_came_and_why_not_further(tmp_path: Path) -> None:
+async def test_the_funnel_shows_how_far_everything_came_and_why(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await _mixed(store)
         await submit(store, captions(1), name="again")

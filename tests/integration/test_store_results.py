@@ -21,7 +21,7 @@ from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_most_downstream_task_comes_first_then_priority_then_age(tmp_path: Path) -> None:
+async def test_tasks_come_by_stage_then_priority_then_age(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 3, name="old")
         tasks = await ready(store)
@@ -60,7 +60,7 @@ async def test_tasks_are_found_by_index_alone(tmp_path: Path) -> None:
     assert "TEMP B-TREE" not in plans[0]
 
 
-async def test_a_caption_goes_through_every_stage_but_the_optional_to_its_samples(tmp_path: Path) -> None:
+async def test_a_caption_goes_through_every_stage_but_the_optional(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 1)
         [task] = await ready(store)
@@ -104,7 +104,7 @@ async def test_inputs_carry_what_earlier_stages_answered(tmp_path: Path) -> None
         assert [region.left for region in rendered.regions] == sides
 
 
-async def test_inputs_keep_their_order_and_leave_out_items_that_are_elsewhere(tmp_path: Path) -> None:
+async def test_inputs_keep_their_order_and_leave_out_moved_items(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 4)
         tasks = await ready(store)
@@ -152,7 +152,7 @@ async def test_the_same_result_twice_makes_one_sample(tmp_path: Path) -> None:
         assert len(await store.samples()) == 2
 
 
-async def test_every_rewriting_attempt_is_kept_and_the_last_reason_stands(tmp_path: Path) -> None:
+async def test_every_rewrite_attempt_is_kept_with_its_reason(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1)
         for attempt in range(1, PROFILE.rewrite.attempts + 1):
@@ -168,7 +168,7 @@ async def test_every_rewriting_attempt_is_kept_and_the_last_reason_stands(tmp_pa
         assert (await store.funnel()).verdicts == {Stage.REWRITE: {"unchanged": PROFILE.rewrite.attempts}}
 
 
-async def test_a_rewrite_accepted_at_a_later_attempt_paints_under_that_attempt(tmp_path: Path) -> None:
+async def test_painting_is_seeded_by_the_accepted_rewrite_attempt(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1)
         await record(store, await ready(store), passes=False)
@@ -231,7 +231,7 @@ async def test_a_region_that_fails_its_description_is_not_contrasted(tmp_path: P
         ]
 
 
-async def test_crashes_are_counted_through_a_restart_and_forgotten_once_a_stage_is_passed(tmp_path: Path) -> None:
+async def test_crashes_outlive_a_restart_and_end_with_a_passed_stage(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 2)
         first, second = await ready(store)
@@ -281,7 +281,7 @@ async def test_a_sample_holds_all_that_an_export_needs(tmp_path: Path) -> None:
     assert first.created_at == 77.0
 
 
-async def test_a_reader_beside_the_daemon_sees_every_sample_page_by_page(
+async def test_a_reader_beside_the_daemon_pages_through_every_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imgdiffd.store.reader.PAGE", 3)
@@ -297,7 +297,7 @@ async def test_a_reader_beside_the_daemon_sees_every_sample_page_by_page(
             assert reader.item_story(1) == await store.item_story(1)
 
 
-async def test_images_that_rows_name_and_items_that_may_yet_name_some_are_told(tmp_path: Path) -> None:
+async def test_named_images_and_items_that_may_name_more_are_listed(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 3)
         tasks = await ready(store)

@@ -30,7 +30,7 @@ async def _stages(store: Store) -> list[Stage]:
         [task] = recorded.tasks
 
 
-async def test_a_pair_is_vetted_between_compare_and_locate_where_its_profile_says_so(tmp_path: Path) -> None:
+async def test_a_pair_is_vetted_between_compare_and_locate_on_request(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1, profile=VETTED)
         assert await _stages(store) == list(CAPTION_STAGES)
@@ -38,7 +38,7 @@ async def test_a_pair_is_vetted_between_compare_and_locate_where_its_profile_say
         assert await _stages(store) == [stage for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
 
 
-async def test_answer_and_score_are_kept_for_rejects_too_and_another_threshold_is_a_query(tmp_path: Path) -> None:
+async def test_rejects_keep_their_answer_and_score(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 2, profile=VETTED)
         tasks: list[Task] = []
@@ -71,7 +71,7 @@ def vetted_of(funnel: FunnelCounts) -> tuple[int, int, int]:
     return alike, funnel.judged(Stage.VET), funnel.passed(Stage.VET)
 
 
-async def test_the_funnel_counts_vetted_pairs_only_and_tells_why_they_were_rejected(tmp_path: Path) -> None:
+async def test_the_funnel_counts_vetted_pairs_and_their_reject_reasons(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 3, profile=VETTED)
         while (tasks := await ready(store))[0].stage is not Stage.VET:
@@ -90,7 +90,7 @@ async def test_the_funnel_counts_vetted_pairs_only_and_tells_why_they_were_rejec
         assert vetted_of(only) == (2, 0, 0)
 
 
-async def test_a_profile_without_the_filter_is_kept_as_before_there_was_one(tmp_path: Path) -> None:
+async def test_a_profile_without_the_filter_is_stored_as_before(tmp_path: Path) -> None:
     """Its text is what jobs and captions are known by: another one would have an older database do all work again."""
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1)

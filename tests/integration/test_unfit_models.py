@@ -88,7 +88,7 @@ UNFIT: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-def test_a_model_that_does_not_fit_its_role_is_refused_in_one_line(base: Path, case: str) -> None:
+def test_a_model_unfit_for_its_role_is_refused_in_one_line(base: Path, case: str) -> None:
     role, save, reason = UNFIT[case]
     folder = base / case.replace(" ", "-").replace(".", "")
     folder.mkdir()

@@ -78,7 +78,7 @@ def _lost(connection: sqlite3.Connection, promised: Promised) -> list[str]:
     return lost
 
 
-def test_a_power_cut_loses_nothing_acknowledged_and_leaves_no_partial_image(tmp_path: Path) -> None:
+def test_a_power_cut_loses_nothing_and_leaves_no_partial_image(tmp_path: Path) -> None:
     draw, disk, promised = random.Random(SEED), tmp_path / "disk.img", Promised()
     make_disk(disk)
     for cut in range(CUTS):

@@ -36,9 +36,7 @@ def item_states(state_folder: Path) -> dict[str, int]:
         return dict(connection.execute("SELECT state, count(*) FROM items GROUP BY state"))
 
 
-def test_a_killed_service_comes_back_and_finishes_the_job_with_nothing_doubled(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_a_killed_service_comes_back_and_doubles_nothing(machine: Machine, tmp_path: Path) -> None:
     machine.run("systemctl", "start", "imgdiffd")
     machine.until(lambda: machine.status().ready, "a ready device")
     machine.drop("captions.txt", CAPTIONS)
@@ -80,7 +78,7 @@ def test_a_killed_service_comes_back_and_finishes_the_job_with_nothing_doubled(
     assert not list(images.rglob(".tmp-*"))
 
 
-def test_members_of_the_group_use_the_socket_and_the_inbox_and_others_do_not(machine: Machine) -> None:
+def test_only_the_group_may_use_the_socket_and_the_inbox(machine: Machine) -> None:
     machine.run("systemctl", "start", "imgdiffd")
     assert machine.run("stat", "-c", "%a %U %G", "/var/lib/imgdiffd/imgdiffd.sock") == "660 imgdiffd imgdiffd"
     assert machine.run("stat", "-c", "%a %U %G", "/var/lib/imgdiffd/inbox") == "2770 imgdiffd imgdiffd"
@@ -107,7 +105,7 @@ def test_a_stop_lasts_until_somebody_starts_it_again(machine: Machine) -> None:
     assert machine.status().devices, "the first request starts the daemon where only the socket is enabled"
 
 
-def test_a_daemon_whose_loop_hangs_is_restarted_by_the_watchdog_and_the_journal_shows_where(machine: Machine) -> None:
+def test_the_watchdog_restarts_a_hung_loop_and_logs_where(machine: Machine) -> None:
     machine.write(
         "/etc/systemd/system/imgdiffd.service.d/watchdog.conf", f"[Service]\nWatchdogSec={WATCHDOG_S}\nRestartSec=0\n"
     )
@@ -131,7 +129,7 @@ def test_wrong_settings_end_in_78_and_are_not_tried_again(machine: Machine) -> N
     assert "imgdiffd.toml, line 2: state_foldr: no such setting" in machine.journal()
 
 
-def test_a_reload_puts_good_settings_in_force_and_wrong_ones_change_nothing(machine: Machine) -> None:
+def test_a_reload_applies_good_settings_and_ignores_wrong_ones(machine: Machine) -> None:
     machine.run("systemctl", "start", "imgdiffd")
     machine.until(lambda: machine.status().ready, "a ready device")
     daemon = machine.show("MainPID")
@@ -150,7 +148,7 @@ def test_a_reload_puts_good_settings_in_force_and_wrong_ones_change_nothing(mach
     assert machine.show("MainPID") == daemon
 
 
-def test_stopping_waits_for_running_batches_beyond_the_watchdogs_time(machine: Machine, tmp_path: Path) -> None:
+def test_stopping_outwaits_the_watchdog_for_running_batches(machine: Machine, tmp_path: Path) -> None:
     machine.write(
         "/etc/systemd/system/imgdiffd.service.d/watchdog.conf", "[Service]\nWatchdogSec=2\nTimeoutStopSec=3\n"
     )
@@ -188,7 +186,7 @@ def test_the_running_daemon_is_confined(machine: Machine) -> None:
     machine.run(*inside, "touch /var/lib/imgdiffd/x /var/cache/imgdiffd/x /tmp/x")
 
 
-def test_the_installed_units_are_sound_and_exposed_by_at_most_one(machine: Machine) -> None:
+def test_the_installed_units_are_sound_and_confined(machine: Machine) -> None:
     assert machine.run("systemd-analyze", "verify", "imgdiffd.service", "imgdiffd.socket") == ""
     machine.run("systemctl", "start", "imgdiffd")
     told = machine.run("systemd-analyze", "security", "--no-pager", "imgdiffd.service")

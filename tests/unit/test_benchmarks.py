@@ -111,7 +111,7 @@ def test_a_figure_is_held_against_its_target_from_its_own_side() -> None:
 
 @pytest.mark.parametrize("step", [0, 1], ids=["both injections", "cross only"])
 @pytest.mark.parametrize("pairs", [1, 2])
-def test_the_reference_that_stores_its_maps_predicts_the_same_noise(workshop: Workshop, pairs: int, step: int) -> None:
+def test_the_reference_with_stored_maps_predicts_the_same(workshop: Workshop, pairs: int, step: int) -> None:
     unet, plain, batch = workshop.unet(), workshop.unet(), painting.Batch.drawn(workshop, pairs)
     with batch.painting(PairController(unet), step):
         ours = batch.step(unet)
@@ -123,7 +123,7 @@ def test_the_reference_that_stores_its_maps_predicts_the_same_noise(workshop: Wo
     assert float((ours - unedited).abs().max()) > 1e-4 * scale
 
 
-def test_needed_flops_are_those_of_the_products_with_nothing_counted_that_only_pads(workshop: Workshop) -> None:
+def test_needed_flops_count_products_without_padding(workshop: Workshop) -> None:
     unet, plain, batch = workshop.unet(), workshop.unet(), painting.Batch.drawn(workshop, 2)
     control = PairController(unet)
     with batch.painting(control, 1):
@@ -163,6 +163,6 @@ def test_a_painter_of_random_weights_paints_finite_images(workshop: Workshop) ->
     assert one.shape == other.shape == (3, TINY.picture_px, TINY.picture_px)
 
 
-def test_the_cost_tables_have_a_figure_for_every_stage_of_the_papers_funnel() -> None:
+def test_cost_tables_cover_every_stage_of_the_papers_funnel() -> None:
     assert [*A100.seconds_per_item] == [*ITEMS_PER_CAPTION]
     assert all(math.isfinite(cost) for cost in A100.seconds_per_item.values())

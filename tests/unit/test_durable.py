@@ -50,7 +50,7 @@ while status:
 """
 
 
-def test_process_killed_between_any_two_steps_leaves_each_file_old_or_new(tmp_path: Path) -> None:
+def test_killed_between_any_two_steps_files_are_old_or_new(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", _DYING, tmp_path], capture_output=True, text=True, check=True)
     lines = [line.split() for line in run.stdout.splitlines()]
     assert len(lines) > 30
@@ -80,9 +80,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return told
 
 
-def test_every_file_is_synced_before_any_is_renamed_and_each_folder_once_after(
-    tmp_path: Path, steps: list[str]
-) -> None:
+def test_files_are_synced_before_renames_and_folders_after(tmp_path: Path, steps: list[str]) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     durable.write({tmp_path / "a" / "one": b"1", tmp_path / "a" / "two": "2", tmp_path / "b" / "three": _write_three})
@@ -96,7 +94,7 @@ def _write_three(file: BinaryIO) -> None:
     file.write(b"3")
 
 
-def test_finished_file_is_synced_before_and_its_folder_after_it_is_moved(tmp_path: Path, steps: list[str]) -> None:
+def test_moved_file_is_synced_before_and_its_folder_after(tmp_path: Path, steps: list[str]) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "half").write_text("all of it")
     durable.move(tmp_path / "models" / "half", tmp_path / "models" / "whole")

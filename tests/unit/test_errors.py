@@ -67,7 +67,7 @@ def test_input_error_carries_its_code() -> None:
         (ValueError(" \n"), "ValueError"),
     ],
 )
-def test_first_line_of_an_error_says_what_it_is_and_never_nothing(error: Exception, line: str) -> None:
+def test_first_line_of_an_error_is_never_empty(error: Exception, line: str) -> None:
     assert first_line(error) == line
 
 

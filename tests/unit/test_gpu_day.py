@@ -56,13 +56,13 @@ def test_what_is_missing_or_too_old_is_named() -> None:
     assert found[1:] == ["no-such-package is missing"]
 
 
-def test_only_wheels_of_packages_that_are_not_there_are_installed(tmp_path: Path) -> None:
+def test_only_missing_packages_are_installed(tmp_path: Path) -> None:
     for name in ("numpy-9.9.9-py3-none-any.whl", "no_such_package-1.0-py3-none-any.whl"):
         (tmp_path / name).touch()
     assert packages.missing(str(tmp_path)) == [str(tmp_path / "no_such_package-1.0-py3-none-any.whl")]
 
 
-def test_the_opencv_stand_in_leaves_an_image_of_the_right_size_alone_and_refuses_the_rest() -> None:
+def test_opencv_stand_in_refuses_all_but_images_of_the_right_size() -> None:
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert cv2_stand_in.resize(image, (4, 4)) is image
     assert cv2_stand_in.copyMakeBorder(image, 0, 0, 0, 0, cv2_stand_in.BORDER_CONSTANT) is image

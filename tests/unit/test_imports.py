@@ -141,7 +141,7 @@ def test_parent_process_never_loads_torch(module: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_kernels_have_no_init_so_that_no_package_of_that_name_is_shadowed() -> None:
+def test_kernels_have_no_init_and_shadow_no_package() -> None:
     assert not (ROOT / "kernels" / "__init__.py").exists()
     assert (PACKAGE / "kernels").is_symlink()
     assert (PACKAGE / "schedulers").is_symlink()

@@ -20,7 +20,7 @@ def test_every_state_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL_ITEM_STATES))
-def test_terminal_item_stays_unless_a_person_retries_a_failed_one(state: ItemState) -> None:
+def test_only_a_failed_item_leaves_a_terminal_state_by_retry(state: ItemState) -> None:
     assert ITEM_MOVES[state] == ({ItemState.READY} if state is ItemState.FAILED else frozenset())
 
 

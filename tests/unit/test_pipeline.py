@@ -38,20 +38,20 @@ def test_every_stage_belongs_to_one_pipeline() -> None:
         assert [stage_after(stage) for stage in spec.stages] == [*spec.stages[1:], None]
 
 
-def test_an_item_is_derived_from_a_caption_and_waits_behind_every_job() -> None:
+def test_derived_item_waits_behind_every_job() -> None:
     assert PIPELINES[Pipeline.REPLACEMENT].starts_after is None
     assert PIPELINES[Pipeline.REMOVAL].starts_after in CAPTION_STAGES
     assert priority_in(Stage.ERASE, 7) < priority_in(Stage.REWRITE, -1000) == -1000
 
 
-def test_a_skipped_stage_is_passed_by_and_the_rest_keep_their_order() -> None:
+def test_a_skipped_stage_is_left_out_and_the_rest_keep_order() -> None:
     order = [CAPTION_STAGES[0]]
     while (following := stage_after(order[-1], OPTIONAL_STAGES)) is not None:
         order.append(following)
     assert order == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
 
 
-def test_every_stage_has_its_specification_and_every_role_its_stage() -> None:
+def test_every_stage_has_a_specification_and_every_role_a_stage() -> None:
     assert set(STAGES) == set(Stage)
     assert all(spec.stage is stage and spec.batch_limit >= 1 for stage, spec in STAGES.items())
     assert frozenset[Role]().union(*(spec.roles for spec in STAGES.values())) == set(Role)

@@ -39,7 +39,7 @@ def test_environment_wins_over_the_file(file: Path) -> None:
     assert (settings.bundle, settings.poll_s) == ("two", 5.0)
 
 
-def test_file_given_wins_over_the_variable_and_that_over_the_system(
+def test_a_given_file_wins_over_the_variable_and_the_system(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = tmp_path / "system.toml"
@@ -58,7 +58,7 @@ def test_inbox_and_socket_follow_the_state_folder(file: Path) -> None:
     assert settings.socket_path == Path("/srv/state/imgdiffd.sock")
 
 
-def test_paths_in_a_file_are_relative_to_it_and_those_of_the_environment_to_the_working_folder(
+def test_paths_are_relative_to_their_file_or_working_folder(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text('state_folder = "state"\nbundle = "models/big"\nprofile = "paper"\n')

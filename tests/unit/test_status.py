@@ -20,7 +20,7 @@ def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
     assert (views[Stage.RENDER].waiting, views[Stage.RENDER].passed, views[Stage.RENDER].stopped) == (0, 5, 0)
 
 
-def test_what_still_arrives_is_reduced_by_the_share_that_earlier_stages_let_pass() -> None:
+def test_expected_work_is_reduced_by_earlier_pass_rates() -> None:
     counts = {Stage.REWRITE: {"ready": 100, "rejected": 50}, Stage.GENERATE: {"ready": 50}}
     views = {view.stage: view for view in stages_of(counts, {})}
     assert views[Stage.GENERATE].upstream == 50
@@ -42,14 +42,14 @@ def test_a_finished_job_needs_no_more_time() -> None:
     assert all(view.expected == view.done for view in views)
 
 
-def test_time_left_is_shared_by_the_devices_and_unknown_before_the_first_batch() -> None:
+def test_time_left_is_shared_by_devices_and_unknown_at_first() -> None:
     counts = {Stage.RENDER: {"ready": 10}}
     assert eta_of(stages_of(counts, {}), 2, GUESS_S) is None
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2, GUESS_S) == pytest.approx(15.0)
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0, GUESS_S) is None
 
 
-def test_a_stage_that_has_not_run_yet_costs_its_guess_scaled_by_the_stages_that_have() -> None:
+def test_unmeasured_stage_costs_its_guess_scaled_by_the_others() -> None:
     counts = {Stage.GENERATE: {"ready": 10}, Stage.RENDER: {"ready": 10}}
     guess_s = {**GUESS_S, Stage.GENERATE: 5.0, Stage.COMPARE: 0.5, Stage.RENDER: 0.0}
     half_as_fast = eta_of(stages_of(counts, {Stage.GENERATE: 10.0}, set(Stage) - {*counts}), 1, guess_s)
@@ -60,7 +60,7 @@ def test_a_stage_that_has_not_run_yet_costs_its_guess_scaled_by_the_stages_that_
     assert unscaled == 10 * 5.0 + 20 * 1.0
 
 
-def test_the_headline_tells_of_object_removal_while_there_is_some_to_do() -> None:
+def test_the_headline_mentions_removal_while_some_is_left() -> None:
     job = JobView(
         id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64,
         duplicates=0, problems=0, sampled=40, rejected=24, failed=0, cancelled=0, samples=41, error=None,

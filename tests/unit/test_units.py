@@ -42,7 +42,7 @@ def analyze(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["systemd-analyze", *arguments], check=False, capture_output=True, text=True)
 
 
-def test_the_service_is_not_started_again_where_the_configuration_is_wrong() -> None:
+def test_a_wrong_configuration_is_not_restarted() -> None:
     assert unit("imgdiffd.service")["RestartPreventExitStatus"] == [str(EXIT_CONFIGURATION)]
 
 
@@ -56,7 +56,7 @@ def test_an_idle_scheduler_turns_well_within_the_watchdogs_time() -> None:
     assert SCHEDULER_POLL_S * 2 < int(watchdog_s) <= 60
 
 
-def test_the_socket_unit_listens_where_clients_look_and_is_open_to_the_group_only() -> None:
+def test_the_socket_is_where_clients_look_and_for_the_group_only() -> None:
     socket = unit("imgdiffd.socket")
     assert socket["ListenStream"] == [str(SETTINGS.socket_path)]
     assert socket["FileDescriptorName"] == [listening.SOCKET_NAME]
@@ -71,14 +71,14 @@ def test_gpus_can_be_reached_and_nothing_forbids_what_torch_does() -> None:
     assert not {"MemoryDenyWriteExecute", "PrivateDevices", "DynamicUser", "ProcSubset"} & set(service)
 
 
-def test_the_inbox_is_setgid_and_open_to_the_group_and_closed_to_others() -> None:
+def test_the_inbox_is_setgid_and_closed_to_others() -> None:
     entries = [line.split() for line in (UNITS / "tmpfiles.d" / "imgdiffd.conf").read_text().splitlines()]
     modes = {entry[1]: entry[2:5] for entry in entries if entry[0] == "d"}
     assert modes[str(SETTINGS.inbox_folder)] == ["2770", "imgdiffd", "imgdiffd"]
     assert modes[str(SETTINGS.state_folder)] == ["0750", "imgdiffd", "imgdiffd"]
 
 
-def test_the_example_settings_change_nothing_as_shipped_and_can_all_be_switched_on() -> None:
+def test_the_example_settings_are_inert_and_all_valid() -> None:
     text = (UNITS / "imgdiffd.toml").read_text()
     assert tomllib.loads(text) == {}
     shown = tomllib.loads("\n".join(line[2:] for line in text.splitlines() if re.match(r"# \w+ = ", line)))
@@ -124,7 +124,7 @@ def test_everybody_can_read_what_a_careful_root_installs(tmp_path: Path) -> None
 
 
 @needs_make
-def test_what_is_installed_is_removed_and_a_persons_settings_are_kept(tmp_path: Path) -> None:
+def test_uninstalling_removes_all_but_a_persons_settings(tmp_path: Path) -> None:
     make("install-units", f"DESTDIR={tmp_path}")
     settings = tmp_path / SYSTEM_FILE.relative_to("/")
     assert settings.read_text() == (UNITS / "imgdiffd.toml").read_text()

@@ -84,9 +84,7 @@ async def test_health_is_ok_while_ready_says_what_is_wrong(client: httpx.AsyncCl
 
 
 @pytest.mark.anyio
-async def test_a_submitted_file_arrives_whole_with_its_name_and_options(
-    client: httpx.AsyncClient, control: FakeControl
-) -> None:
+async def test_a_submitted_file_arrives_whole_with_its_options(client: httpx.AsyncClient, control: FakeControl) -> None:
     answer = await client.post("/jobs", params={"name": "a.txt", "priority": 3}, content=b"a cat\n")
     assert answer.status_code == 200
     assert control.calls == [("a.txt", b"a cat\n", None, 3)]
@@ -111,9 +109,7 @@ async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.A
 
 
 @pytest.mark.anyio
-async def test_failed_captions_of_every_job_are_retried_unless_one_is_named(
-    client: httpx.AsyncClient, control: FakeControl
-) -> None:
+async def test_retry_without_a_job_covers_every_job(client: httpx.AsyncClient, control: FakeControl) -> None:
     everywhere = await client.post("/retry", params={"reason": "worker_died"})
     assert everywhere.json() == {"retried": 3}
     assert (await client.post("/retry", params={"job": 1})).status_code == 200

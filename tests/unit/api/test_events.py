@@ -41,7 +41,7 @@ def test_a_sample_tells_what_was_found_where_and_its_id() -> None:
     run_virtual(main)
 
 
-def test_who_goes_on_hears_all_samples_above_its_id_once_in_order_page_by_page_and_then_the_live_ones() -> None:
+def test_a_resumed_stream_sends_missed_samples_then_live_ones() -> None:
     async def main() -> None:
         world = World()
         world.record(3 * PAGE + 5)
@@ -61,7 +61,7 @@ def test_who_goes_on_hears_all_samples_above_its_id_once_in_order_page_by_page_a
     run_virtual(main)
 
 
-def test_who_is_cut_off_before_the_first_sample_misses_none_either() -> None:
+def test_a_cut_before_the_first_sample_misses_none() -> None:
     async def main() -> None:
         world = World()
         world.record(4)
@@ -76,7 +76,7 @@ def test_who_is_cut_off_before_the_first_sample_misses_none_either() -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_cut_off_and_connected_again_at_any_moment_a_client_hears_every_sample_once(seed: int) -> None:
+def test_a_client_cut_off_at_any_moment_hears_every_sample_once(seed: int) -> None:
     async def main() -> None:
         draw, world, reader, heard = random.Random(seed), World(), EventReader("0"), list[Event]()
         feed, over = world.feed(), anyio.Event()
@@ -102,7 +102,7 @@ def test_cut_off_and_connected_again_at_any_moment_a_client_hears_every_sample_o
     run_virtual(main, seed=seed)
 
 
-def test_a_sample_recorded_during_a_look_is_sent_before_the_progress_that_counts_it() -> None:
+def test_a_sample_is_sent_before_the_progress_that_counts_it() -> None:
     async def main() -> None:
         world = World()
         world.while_looking = lambda: world.record() if len(world.rows) < 3 else None
@@ -128,7 +128,7 @@ def test_one_job_alone_can_be_followed() -> None:
     run_virtual(main)
 
 
-def test_progress_comes_whole_when_something_changed_and_at_most_once_a_second() -> None:
+def test_progress_comes_on_change_and_at_most_once_a_second() -> None:
     async def main() -> None:
         world = World()
         feed, times = world.feed(), list[float]()
@@ -184,7 +184,7 @@ def test_one_look_serves_all_streams() -> None:
     run_virtual(main)
 
 
-def test_a_database_that_cannot_be_read_ends_the_stream_and_no_more() -> None:
+def test_an_unreadable_database_ends_only_the_stream() -> None:
     async def main() -> None:
         world = World()
         world.record(3)

@@ -53,7 +53,7 @@ class Client:
         await self._app(scope, self._receive, self._send)
 
 
-def test_one_client_more_than_there_are_places_is_told_so_until_another_leaves() -> None:
+def test_one_stream_too_many_is_refused_until_another_leaves() -> None:
     async def main() -> None:
         feed = World().feed(places=2)
         first, stuck, third, fourth = Client(feed), Client(feed, reads=False), Client(feed), Client(feed)
@@ -73,7 +73,7 @@ def test_one_client_more_than_there_are_places_is_told_so_until_another_leaves()
     run_virtual(main)
 
 
-def test_closing_ends_those_that_read_at_once_cuts_off_the_others_and_takes_no_more() -> None:
+def test_closing_ends_readers_and_cuts_off_the_rest() -> None:
     async def main() -> None:
         world = World()
         feed = world.feed()

@@ -39,13 +39,13 @@ def test_every_built_in_bundle_loads_and_names_each_role(name: str) -> None:
     assert all(bundle.model(role).source and bundle.model(role).licence for role in bundle.roles)
 
 
-def test_a_folder_its_file_and_the_file_itself_are_the_same_bundle(tmp_path: Path) -> None:
+def test_a_bundle_folder_and_its_file_are_the_same_bundle(tmp_path: Path) -> None:
     path = written(tmp_path)
     assert load_bundle(tmp_path) == load_bundle(path) == load_bundle(str(path))
     assert load_bundle(path).name == tmp_path.name
 
 
-def test_local_sources_are_beside_the_bundle_file_and_hub_ids_are_not_folders(tmp_path: Path) -> None:
+def test_local_sources_lie_beside_the_bundle_file(tmp_path: Path) -> None:
     bundle = load_bundle(written(tmp_path))
     assert bundle.folder(bundle.rewriter.source) == tmp_path / "rewriter"
     assert bundle.folder(bundle.blip.source) == Path("/somewhere/blip")
@@ -54,7 +54,7 @@ def test_local_sources_are_beside_the_bundle_file_and_hub_ids_are_not_folders(tm
     assert bundle.rewriter.label == "rewriter"
 
 
-def test_a_folder_that_looks_like_a_hub_id_is_a_folder_where_it_exists(tmp_path: Path) -> None:
+def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path) -> None:
     (tmp_path / "openai" / "clip-vit-base-patch32").mkdir(parents=True)
     bundle = load_bundle(written(tmp_path))
     assert bundle.folder(bundle.clip.source) == tmp_path / "openai" / "clip-vit-base-patch32"

@@ -24,7 +24,7 @@ def judged(tmp_path: Path) -> Bundle:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_no_built_in_profile_enters_the_optional_stages_or_needs_an_optional_role(name: str) -> None:
+def test_built_in_profiles_need_no_optional_stage_or_role(name: str) -> None:
     profile = load_profile(name)
     assert profile.skipped_stages == OPTIONAL_STAGES == {Stage.VET}
     assert not optional_roles(profile)
@@ -36,7 +36,7 @@ def test_the_filter_needs_the_judge_and_only_that() -> None:
     assert optional_roles(VETTED) == {Role.JUDGE}
 
 
-def test_a_bundle_without_a_judge_is_refused_naming_both_and_what_to_do() -> None:
+def test_a_bundle_without_a_needed_judge_is_refused_with_advice() -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_agreement(VETTED, load_bundle("mini"))
     assert caught.value.exit_status == EXIT_CONFIGURATION
@@ -52,7 +52,7 @@ def test_a_judge_that_no_device_holds_is_refused(judged: Bundle) -> None:
         check_agreement(VETTED, judged, held=["clip"])
 
 
-def test_check_refuses_settings_whose_profile_needs_a_judge_that_the_bundle_lacks(
+def test_check_refuses_a_profile_whose_judge_the_bundle_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "vetted.toml").write_text('extends = "default"\nnatural = { enabled = true }\n')

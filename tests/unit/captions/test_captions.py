@@ -43,7 +43,7 @@ def test_two_thousand_real_captions_are_all_read() -> None:
     assert all(isinstance(record, CaptionRecord) for record in records)
 
 
-def test_llava_pretraining_record_gives_the_answer_not_the_question() -> None:
+def test_llava_record_gives_the_answer_not_the_question() -> None:
     record = {
         "id": "004539375",
         "image": "00453/004539375.jpg",
@@ -87,7 +87,7 @@ def test_single_column_header_is_no_caption() -> None:
     assert texts("caption\na dog\n", "a.tsv") == ["a dog"]
 
 
-def test_row_with_other_columns_than_the_header_is_a_problem_of_its_own() -> None:
+def test_a_row_that_does_not_fit_its_header_is_one_problem() -> None:
     read = entries("id,caption\n1\n2,a dog, and more\n3,a cat\n", "a.csv")
     assert [entry.code for entry in read if isinstance(entry, CaptionProblem)] == ["bad_columns", "bad_columns"]
     assert [entry.text for entry in read if isinstance(entry, CaptionRecord)] == ["a cat"]
@@ -108,7 +108,7 @@ def test_parquet_is_read_by_column(tmp_path: Path) -> None:
     assert texts(path.read_bytes(), "without-ending") == ["a dog"]
 
 
-def test_plain_text_is_a_caption_a_line_and_blank_lines_are_nothing() -> None:
+def test_plain_text_is_one_caption_per_line_without_blanks() -> None:
     read = entries("\ufeffa dog\r\n\n   \na cat", "captions")
     assert read == [CaptionRecord("a dog", "", 1), CaptionRecord("a cat", "", 4)]
 

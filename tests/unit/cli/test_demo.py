@@ -31,7 +31,7 @@ def test_the_demo_waits_for_its_own_job_and_no_other(tmp_path: Path) -> None:
     assert not _over(_status("done"), "b.txt", tmp_path)
 
 
-def test_the_demo_waits_for_removals_that_will_come_and_for_no_others(tmp_path: Path) -> None:
+def test_the_demo_waits_only_for_removals_that_will_come(tmp_path: Path) -> None:
     status = _status("done")
     (job,) = status.jobs
     waiting = status.model_copy(update={"jobs": (job.model_copy(update={"removal": RemovalView(waiting=1)}),)})

@@ -62,7 +62,7 @@ def _run(*arguments: str) -> int:
         (("models", "plan", "--cards", "small"), 2, "--cards: 'small' is not a card size in GB"),
     ],
 )
-def test_an_error_is_one_line_that_names_the_object_and_what_to_do(
+def test_an_error_is_one_line_with_its_cause_and_what_to_do(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], status: int, words: str
 ) -> None:
     assert _run(*arguments) == status
@@ -82,7 +82,7 @@ def test_a_wrong_setting_ends_serve_before_anything_starts(tmp_path: Path, capsy
     assert not (tmp_path / "state").exists()
 
 
-def test_a_plan_for_imagined_cards_needs_neither_cards_nor_models(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_for_other_cards_needs_neither_cards_nor_models(capsys: pytest.CaptureFixture[str]) -> None:
     main(("models", "plan", "paper", "--cards", "80", "80", "80", "80"))
     table = capsys.readouterr().out
     assert len(re.findall(r"^ +cuda:\d", table, re.MULTILINE)) == 4
@@ -128,7 +128,7 @@ def test_the_word_list_may_be_left_out_after_models(
 @pytest.mark.parametrize(
     "order", ["--config {} settings", "settings --config {}", "--config /gone settings --config {}"]
 )
-def test_the_settings_file_may_be_named_before_and_after_the_command(
+def test_settings_file_is_named_before_or_after_the_command(
     order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "own.toml"
@@ -203,7 +203,7 @@ def test_help_and_version_load_neither_torch_nor_the_settings() -> None:
         assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_demo_has_at_least_48_captions_and_its_models_know_them_all() -> None:
+def test_the_demo_has_48_captions_that_its_models_know() -> None:
     captions = demo_captions()
     assert len(set(captions)) == len(captions) >= 48
     assert all(parse_caption(caption) for caption in captions)

@@ -61,7 +61,7 @@ def test_the_funnel_names_each_loss_with_its_reason() -> None:
     assert "80%" in output.getvalue()
 
 
-def test_a_plan_shows_each_device_with_its_models_and_what_has_no_place() -> None:
+def test_a_plan_shows_devices_models_and_what_has_no_place() -> None:
     taken = {role: Footprint(role, 2_000_000_000, 500_000_000) for role in Role}
     first, second = (Reason(PlacementCode.NEEDED, text) for text in ("first", "second"))
     placements = (
@@ -104,7 +104,7 @@ def _shown(status: Status, rates: Rates | None = None) -> str:
     return console.export_text()
 
 
-def test_object_removal_is_shown_where_there_is_any_with_its_rate_and_where_there_is_none_with_the_reason() -> None:
+def test_removal_is_shown_with_its_rate_or_why_there_is_none() -> None:
     now = 0.0
     rates = Rates(lambda: now)
     assert "removal" not in _shown(STATUS, rates) + plain_line(JOB)

@@ -56,7 +56,7 @@ def guard_of(disk: Disk, min_free_gb: float = 2.0) -> DiskGuard:
     return guard
 
 
-def test_dispatch_is_held_back_below_the_threshold_with_the_numbers_and_let_go_above_it(disk: Disk) -> None:
+def test_dispatch_is_held_below_the_disk_threshold_with_numbers(disk: Disk) -> None:
     guard = guard_of(disk)
     assert (guard.problem, disk.dispatch.reasons) == ("", [])
     disk.free = int(1.5 * GIB)
@@ -69,7 +69,7 @@ def test_dispatch_is_held_back_below_the_threshold_with_the_numbers_and_let_go_a
     assert (guard.problem, disk.dispatch.reasons) == ("", [])
 
 
-def test_the_ballast_takes_real_room_and_is_given_up_at_the_first_full_write(disk: Disk) -> None:
+def test_the_ballast_takes_room_until_the_first_full_write(disk: Disk) -> None:
     guard = guard_of(disk)
     assert disk.ballast.stat().st_blocks * 512 >= BALLAST
     assert guard.note_full() is True
@@ -99,9 +99,7 @@ def test_no_ballast_is_taken_where_that_would_leave_too_little(disk: Disk) -> No
     assert disk.dispatch.reasons == []
 
 
-def test_a_disk_that_has_no_room_for_ballast_after_all_is_used_without(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_for_ballast_is_used_without(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -134,7 +132,7 @@ def changing(disk: Disk, until_s: float, error: Exception) -> tuple[DiskGuard, C
     return guard, lambda: run_virtual(main)
 
 
-def test_what_is_to_be_recorded_waits_for_room_and_goes_on_within_thirty_seconds_of_it(disk: Disk) -> None:
+def test_recording_waits_for_room_and_then_goes_on(disk: Disk) -> None:
     guard, run = changing(disk, 1000.0, StoreFullError("full"))
     assert 1000.0 <= run() <= 1000.0 + CHECK_S < 1030.0
     assert guard.problem == ""
@@ -147,7 +145,7 @@ def test_other_errors_of_the_database_are_not_waited_for(disk: Disk) -> None:
     assert caught.group_contains(StoreError, match="damaged")
 
 
-def test_a_start_on_a_full_disk_gives_up_the_ballast_and_then_waits_saying_why(disk: Disk) -> None:
+def test_a_start_on_a_full_disk_frees_the_ballast_then_waits(disk: Disk) -> None:
     disk.ballast.write_bytes(b"")
     disk.free = BALLAST
     guard = DiskGuard(disk.ballast.parent, 2.0, ballast_bytes=BALLAST)

@@ -109,7 +109,7 @@ def test_the_watchdog_is_that_of_this_process_only(environ: dict[str, str], expe
     assert Notifier(environ).watchdog_s == expected_s
 
 
-def test_a_quick_loop_feeds_the_watchdog_four_times_in_its_time_and_no_more(manager: Manager) -> None:
+def test_a_quick_loop_feeds_the_watchdog_four_times_per_period(manager: Manager) -> None:
     now_s = 0.0
     environ = {"NOTIFY_SOCKET": str(manager.socket.getsockname()), "WATCHDOG_USEC": "8000000"}
     notifier = Notifier(environ, clock=lambda: now_s)
@@ -124,7 +124,7 @@ def test_a_loop_that_is_not_watched_sends_no_sign_of_life(manager: Manager) -> N
     assert manager.heard() == []
 
 
-def test_the_schedulers_idle_loop_gives_a_sign_of_life_at_every_poll_and_none_once_it_hangs() -> None:
+def test_an_idle_scheduler_gives_signs_of_life_until_it_hangs() -> None:
     turns_s: list[float] = []
 
     async def main() -> None:
@@ -141,7 +141,7 @@ def test_the_schedulers_idle_loop_gives_a_sign_of_life_at_every_poll_and_none_on
 
 
 @pytest.mark.anyio
-async def test_progress_is_told_when_it_changes_and_an_error_of_the_database_is_told_too(manager: Manager) -> None:
+async def test_progress_and_database_errors_reach_the_manager(manager: Manager) -> None:
     answers: Iterator[Status | StoreError] = iter([STATUS, STATUS, StoreError("the disk is gone")])
 
     async def status() -> Status:
@@ -167,7 +167,7 @@ async def test_without_a_manager_nobody_asks_for_progress() -> None:
     await tell_progress(Notifier({}), status)
 
 
-def test_the_headline_says_what_is_wrong_first_and_how_far_the_open_jobs_are() -> None:
+def test_the_headline_says_what_is_wrong_first_then_progress() -> None:
     ended = JOB.model_copy(update={"state": "done", "captions": 1000})
     status = STATUS.model_copy(
         update={
@@ -180,7 +180,7 @@ def test_the_headline_says_what_is_wrong_first_and_how_far_the_open_jobs_are() -
     )
 
 
-def test_the_journal_gets_a_priority_for_every_line_of_a_traceback_and_no_second_time() -> None:
+def test_every_line_for_the_journal_has_a_priority_and_no_time() -> None:
     try:
         raise StoreError("gone")
     except StoreError:
@@ -197,7 +197,7 @@ def test_levels_are_syslogs(level: int, priority: int) -> None:
     assert JournalFormatter().format(record) == f"<{priority}>a: b"
 
 
-def test_only_the_stream_that_is_the_journal_counts_as_the_journal(tmp_path: Path) -> None:
+def test_only_the_journals_own_stream_counts_as_the_journal(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
         status = os.fstat(stream.fileno())
         here = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}

@@ -90,7 +90,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_module, "CHECK_S", 0.0)
 
 
-async def test_a_result_that_found_no_room_is_kept_until_it_is_recorded_and_the_batch_is_not_run_again(
+async def test_a_result_without_room_is_kept_until_it_is_recorded(
     tmp_path: Path,
 ) -> None:
     store, process = FullStore(3), Process()
@@ -109,7 +109,7 @@ async def test_crashes_and_what_is_set_aside_wait_for_room_too(tmp_path: Path) -
     assert store.changes == ["crashes", "set aside"]
 
 
-async def test_a_worker_without_room_holds_dispatch_back_before_its_batch_comes_again(tmp_path: Path) -> None:
+async def test_a_worker_without_room_holds_dispatch_before_the_retry(tmp_path: Path) -> None:
     work, held = work_of(FullStore(0), Process(NoRoomError("no room")), tmp_path)
     with pytest.raises(NoRoomError):
         await work.execute("cpu", BATCH)

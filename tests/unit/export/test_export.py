@@ -62,7 +62,7 @@ def test_image_0_is_the_left_one_and_image_1_the_right_one(tmp_path: Path, image
         assert pixel.index(max(pixel)) == strongest
 
 
-def test_an_export_that_fails_midway_leaves_the_earlier_list_whole(tmp_path: Path, images: Path) -> None:
+def test_an_export_that_fails_midway_leaves_the_old_one_whole(tmp_path: Path, images: Path) -> None:
     release.export_release([SAMPLE], images, tmp_path / "out")
     before = (tmp_path / "out" / release.JSON_NAME).read_text()
     lost = dataclasses.replace(SAMPLE, item=13, left_image="000000/13-1-r0-left.png")
@@ -76,7 +76,7 @@ def test_two_samples_never_share_a_name() -> None:
     assert len({release.sample_name(sample) for sample in others}) == len(others)
 
 
-def test_the_contact_sheet_shows_every_sample_and_grows_with_them(tmp_path: Path, images: Path) -> None:
+def test_the_contact_sheet_grows_with_the_samples(tmp_path: Path, images: Path) -> None:
     sizes = []
     for count in (0, 1, 4):
         contact_sheet.write_contact_sheet([SAMPLE] * count, images, tmp_path / "sheet.png")

@@ -87,7 +87,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ToWorker, int]]:
     return messages
 
 
-async def test_profile_crosses_the_pipe_once_a_worker_and_batches_name_it(
+async def test_profile_crosses_the_pipe_once_and_batches_name_it(
     device: DeviceProcess, sent: list[tuple[ToWorker, int]]
 ) -> None:
     await device.start()
@@ -104,7 +104,7 @@ async def test_profile_crosses_the_pipe_once_a_worker_and_batches_name_it(
     assert [message.kind for message, _ in sent] == ["start", "profile", "batch"], "a new process was told nothing yet"
 
 
-async def test_worker_keeps_few_profiles_and_each_batch_runs_under_its_own(
+async def test_worker_keeps_few_profiles_and_batches_run_under_theirs(
     device: DeviceProcess, sent: list[tuple[ToWorker, int]]
 ) -> None:
     await device.start()
@@ -178,7 +178,7 @@ async def test_device_fault_is_named_in_the_error(device: DeviceProcess) -> None
         await rewrite(device, "a fault-device dog")
 
 
-async def test_stage_past_its_deadline_is_killed_although_its_pulse_goes_on(device: DeviceProcess) -> None:
+async def test_a_stage_past_its_deadline_is_killed_despite_its_pulse(device: DeviceProcess) -> None:
     await device.start()
     pid = device.pid
     with pytest.raises(WorkerDiedError, match=r"rewrite did not end within 2 s") as caught:
@@ -219,7 +219,7 @@ async def test_daemon_that_was_held_up_itself_blames_no_worker(tmp_path: Path) -
     await device.stop(0)
 
 
-async def test_cancelled_run_harms_neither_the_worker_nor_the_next_batch(device: DeviceProcess) -> None:
+async def test_a_cancelled_run_harms_neither_worker_nor_next_batch(device: DeviceProcess) -> None:
     await device.start()
     for _ in range(5):
         with anyio.CancelScope() as scope:
@@ -294,7 +294,7 @@ async def test_stop_kills_what_does_not_end_and_blames_no_batch(device: DevicePr
     ("how", "words", "status"),
     [("refuse", "bundle mini: refused", 78), ("crash", "the start was told to crash", 1)],
 )
-async def test_start_that_fails_carries_the_reason_for_which_the_worker_ended(
+async def test_failed_start_carries_the_exit_reason_of_the_worker(
     tmp_path: Path, how: str, words: str, status: int
 ) -> None:
     start = Start("mini", "cpu", (), str(tmp_path))

@@ -19,7 +19,7 @@ def measured(tmp_path: Path) -> Measurements:
     return Measurements(tmp_path / "footprints.json")
 
 
-def test_the_bundles_figures_hold_in_half_precision_and_double_on_a_cpu(measured: Measurements) -> None:
+def test_a_bundles_figures_are_half_precision_and_double_on_cpu(measured: Measurements) -> None:
     bundle = load_bundle("paper")
     on_card = footprints(bundle, [Role.REWRITER], measured, cpu=False)[Role.REWRITER]
     on_cpu = footprints(bundle, [Role.REWRITER], measured, cpu=True)[Role.REWRITER]
@@ -27,7 +27,7 @@ def test_the_bundles_figures_hold_in_half_precision_and_double_on_a_cpu(measured
     assert (on_cpu.weights_bytes, on_cpu.peak_bytes) == (52_060_000_000, 9 * GB)
 
 
-def test_what_a_worker_measured_replaces_the_estimates_also_after_a_restart(measured: Measurements) -> None:
+def test_measured_memory_replaces_estimates_also_after_a_restart(measured: Measurements) -> None:
     bundle = load_bundle("paper")
     measured.note_weights(bundle.painter, 7 * GB)
     for peak in (3 * GB, 5 * GB, 4 * GB, 0):
@@ -77,7 +77,7 @@ def test_a_model_of_unknown_size_is_named(measured: Measurements) -> None:
         footprints(bundle, [Role.CLIP], measured, cpu=True)
 
 
-def test_a_painter_and_an_eraser_of_the_same_files_share_their_weights(measured: Measurements) -> None:
+def test_painter_and_eraser_of_the_same_files_share_weights(measured: Measurements) -> None:
     found = footprints(load_bundle("mini"), [Role.PAINTER, Role.ERASER], measured, cpu=True)
     assert found[Role.PAINTER].weights == found[Role.ERASER].weights
     weights = sum(

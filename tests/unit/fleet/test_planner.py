@@ -33,7 +33,7 @@ def _planner(folder: Path, look: placing.Look, devices: Mapping[str, str] = CARD
     return Planner(load_bundle(bundle), devices, Measurements(folder / "footprints.json"), look)
 
 
-def test_the_judge_stays_resident_where_the_bundle_has_one_and_the_eraser_where_removal_is_wanted_too() -> None:
+def test_judge_and_eraser_are_resident_only_where_wanted() -> None:
     paper = load_bundle("paper")
     assert set(resident_roles(paper, removal=False)) == set(Role) - OPTIONAL_ROLES
     assert set(resident_roles(paper, removal=True)) == set(Role) - {Role.JUDGE}
@@ -60,9 +60,7 @@ def test_object_removal_needs_the_wish_an_eraser_and_room_for_it(tmp_path: Path)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("bundle", "size_gb"), [("paper", 80.0), ("small", 80.0), ("small", 40.0)])
-async def test_the_shipped_bundles_fit_four_cards_and_all_of_them_paint(
-    tmp_path: Path, bundle: str, size_gb: float
-) -> None:
+async def test_the_shipped_bundles_fit_four_cards_that_all_paint(tmp_path: Path, bundle: str, size_gb: float) -> None:
     plan = await _planner(tmp_path, _sized(size_gb), bundle=bundle).plan()
     assert all(Role.PAINTER in roles for roles in plan.roles.values())
     assert set().union(*plan.roles.values()) == set(Role) - OPTIONAL_ROLES

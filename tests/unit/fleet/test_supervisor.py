@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 NEEDED = tuple(role for role in Role if role not in OPTIONAL_ROLES)
 
 
-def test_auto_is_every_gpu_that_the_driver_lists_and_never_silently_the_cpu(tmp_path: Path) -> None:
+def test_auto_is_every_gpu_and_never_silently_the_cpu(tmp_path: Path) -> None:
     for name in ("0000:01:00.0", "0000:41:00.0"):
         (tmp_path / name).mkdir()
     assert resolve_devices(["auto"], tmp_path) == ("cuda:0", "cuda:1")
@@ -29,7 +29,7 @@ def test_auto_is_every_gpu_that_the_driver_lists_and_never_silently_the_cpu(tmp_
         resolve_devices(["auto"], tmp_path / "none")
 
 
-def test_cpu_workers_share_the_cores_and_gpu_workers_keep_torchs_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_workers_share_the_cores_gpu_workers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)))
     assert threads_for(["cpu", "cpu"], 0) == 2
     assert threads_for(["cpu"] * 8, 0) == 1
@@ -55,7 +55,7 @@ def test_two_workers_of_one_kind_have_names_of_their_own(tmp_path: Path) -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("mishap", "attempts"), [("refuse", 1), ("crash", PARK_AFTER_FAILURES)])
-async def test_a_device_that_will_not_start_is_parked_with_its_reason_and_the_other_works(
+async def test_a_device_that_will_not_start_is_parked_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: str, attempts: int
 ) -> None:
     monkeypatch.setattr(member, "_BACKOFF_S", (0.0,))
@@ -124,7 +124,7 @@ async def _kill_until(fleet: Fleet, over: Callable[[], bool], fruitful: bool = F
 
 
 @pytest.mark.anyio
-async def test_a_device_whose_workers_end_before_any_batch_is_done_starts_ever_more_slowly(
+async def test_workers_that_die_idle_are_restarted_ever_more_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(member, "_FRUITLESS_S", (0.0, 0.0, 0.0, 3600.0))
@@ -135,9 +135,7 @@ async def test_a_device_whose_workers_end_before_any_batch_is_done_starts_ever_m
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_did_a_batch_is_replaced_at_once_however_many_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_did_a_batch_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member, "_FRUITLESS_S", (0.0, 3600.0))
     fleet = _fleet(tmp_path)
     await _kill_until(fleet, lambda: fleet.views({})[0].restarts == 4, fruitful=True)
@@ -172,7 +170,7 @@ async def test_what_only_a_parked_device_held_is_taken_over_by_another(tmp_path:
 
 
 @pytest.mark.anyio
-async def test_a_stage_that_no_device_can_run_is_said_with_what_forbids_another_place(tmp_path: Path) -> None:
+async def test_a_stage_that_no_device_can_run_is_reported_with_why(tmp_path: Path) -> None:
     devices = names_of(["cpu", "cpu"])
 
     def replan(lost: Collection[str]) -> dict[str, tuple[Role, ...]]:
@@ -194,7 +192,7 @@ async def test_a_stage_that_no_device_can_run_is_said_with_what_forbids_another_
     await fleet.stop(5.0)
 
 
-def test_what_a_worker_says_beside_its_results_is_shown_once_and_counted(tmp_path: Path) -> None:
+def test_a_workers_notes_are_shown_once_and_counted(tmp_path: Path) -> None:
     fleet = _fleet(tmp_path)
     name, process = next(iter(fleet.processes.items()))
     assert process.on_done is not None

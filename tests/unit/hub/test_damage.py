@@ -45,7 +45,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
-def test_missing_folders_and_files_are_each_named_with_their_role(tmp_path: Path) -> None:
+def test_missing_files_are_each_named_with_their_role(tmp_path: Path) -> None:
     bundle = load_bundle(written(tmp_path))
     (tmp_path / "captioner").mkdir()
     (tmp_path / "segmenter").mkdir()
@@ -64,7 +64,7 @@ def test_missing_folders_and_files_are_each_named_with_their_role(tmp_path: Path
         assert all(part in line for part in parts), line
 
 
-def test_a_whole_safetensors_file_is_no_problem_and_a_cut_one_is_named(tmp_path: Path) -> None:
+def test_a_truncated_safetensors_file_is_named(tmp_path: Path) -> None:
     bundle = load_bundle(written(tmp_path))
     weights = tmp_path / "rewriter" / "model.safetensors"
     safetensors(weights)

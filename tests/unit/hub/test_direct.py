@@ -61,7 +61,7 @@ def test_a_missing_segmenter_is_fetched_once_and_found(hub: FakeHub, bundle: Bun
     assert len(said) == len(hub.fetched) == 1
 
 
-def test_an_interrupted_transfer_resumes_with_the_bytes_that_are_there(hub: FakeHub, bundle: Bundle) -> None:
+def test_interrupted_transfer_resumes_where_it_stopped(hub: FakeHub, bundle: Bundle) -> None:
     partial = path_of(bundle.segmenter.source).with_name("Any.pt.incomplete")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(checkpoint()[:700])

@@ -55,7 +55,7 @@ def test_a_damaged_file_of_a_fetched_hub_id_is_named(cache: Path) -> None:
     assert line.startswith(f"{snapshot / 'model.safetensors'}: damaged")
 
 
-def test_the_miniature_bundle_is_whole_and_a_missing_one_ends_with_its_lines(
+def test_the_mini_bundle_is_whole_and_a_missing_one_is_explained(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["models", "mini"])
@@ -80,7 +80,7 @@ def test_check_names_a_missing_hub_model(
     assert "blip: Salesforce/blip-itm-large-coco: not in the local cache" in capsys.readouterr().err
 
 
-def test_the_daemon_names_a_missing_hub_model_before_anything_starts(cache: Path, tmp_path: Path) -> None:
+def test_the_daemon_names_a_missing_hub_model_before_it_starts(cache: Path, tmp_path: Path) -> None:
     settings = Settings(state_folder=tmp_path / "state", inbox_folder=tmp_path / "inbox", bundle="paper")
     with pytest.raises(BundleError, match=r"bundle paper: rewriter: lmsys/vicuna-13b-v1.5: not in the local cache"):
         anyio.run(serve, settings)

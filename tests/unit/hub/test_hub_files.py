@@ -35,7 +35,7 @@ def test_a_model_is_its_safetensors_and_what_lies_beside_them() -> None:
     assert model_files(names) == sorted([*SIDE, "model.safetensors"])
 
 
-def test_one_file_goes_before_shards_and_shards_bring_their_index() -> None:
+def test_one_file_is_preferred_and_shards_bring_their_index() -> None:
     assert model_files([*SIDE, *CLUTTER, *SHARDS]) == sorted([*SIDE, *SHARDS])
     assert model_files([*SIDE, *SHARDS, "model.safetensors"]) == sorted([*SIDE, "model.safetensors"])
 
@@ -45,7 +45,7 @@ def test_further_chat_templates_come_too() -> None:
     assert template in model_files(["config.json", "model.safetensors", template, "additional_chat_templates/notes.md"])
 
 
-def test_a_variant_is_fetched_alone_and_the_plain_weights_only_without_one() -> None:
+def test_plain_weights_are_fetched_only_without_a_variant() -> None:
     names = ["config.json", "model.safetensors", "model.fp16.safetensors", "model.bf16.safetensors"]
     assert model_files(names, variant="fp16") == ["config.json", "model.fp16.safetensors"]
     assert model_files(names) == ["config.json", "model.safetensors"]
@@ -64,7 +64,7 @@ def test_both_ways_of_naming_the_shards_of_a_variant_are_known(names: list[str])
     assert weight_files([*names, *SHARDS], "model", "fp16") == sorted(names)
 
 
-def test_pickles_are_fetched_only_where_allowed_and_nothing_safer_exists() -> None:
+def test_pickles_are_fetched_only_as_an_allowed_last_resort() -> None:
     with pytest.raises(ValueError, match="it has pickles; allow_pickle = true"):
         model_files([*SIDE, *PICKLES])
     assert model_files([*SIDE, *PICKLES], allow_pickle=True) == sorted([*SIDE, *PICKLES])
@@ -92,7 +92,7 @@ PIPELINE = [
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])
-def test_a_pipeline_is_its_components_in_one_variant_and_no_single_file_checkpoint(variant: str | None) -> None:
+def test_a_pipeline_is_fetched_as_components_in_one_variant(variant: str | None) -> None:
     of = ".fp16" if variant else ""
     assert set(pipeline_files(PIPELINE, PARTS, variant)) == {
         *("model_index.json", "unet/config.json", f"unet/diffusion_pytorch_model{of}.safetensors"),
@@ -102,7 +102,7 @@ def test_a_pipeline_is_its_components_in_one_variant_and_no_single_file_checkpoi
     }
 
 
-def test_a_pipeline_that_lacks_a_component_or_its_weights_is_refused_by_name() -> None:
+def test_a_pipeline_without_a_component_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="names image_encoder, but it has no such folder"):
         pipeline_files(PIPELINE, {**PARTS, "image_encoder": True})
     names = [name for name in PIPELINE if name != "vae/diffusion_pytorch_model.safetensors"]

@@ -70,7 +70,7 @@ def weights(models: Models) -> list[torch.Tensor]:
     return [next(iter(network.state_dict().values())) for network in networks]
 
 
-def test_what_was_fetched_loads_without_any_network_and_is_the_same(
+def test_fetched_models_load_without_a_network(
     hub: FakeHub, by_id: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pull(load_bundle(by_id), lambda _: None)
@@ -86,7 +86,7 @@ def test_what_was_fetched_loads_without_any_network_and_is_the_same(
         assert torch.equal(ours, theirs)
 
 
-def test_nothing_fetched_is_named_with_the_command_and_the_network_is_not_asked(hub: FakeHub, by_id: Path) -> None:
+def test_unfetched_models_are_named_without_asking_the_network(hub: FakeHub, by_id: Path) -> None:
     for role in ROLES:
         with pytest.raises(BundleError, match=rf"{role}: tiny/\w+: not in the local cache") as caught:
             loaded(by_id, role)
@@ -94,9 +94,7 @@ def test_nothing_fetched_is_named_with_the_command_and_the_network_is_not_asked(
     assert hub.asked == []
 
 
-def test_a_worker_that_does_not_paint_still_names_the_painter_whose_tokenizer_it_lacks(
-    hub: FakeHub, by_id: Path
-) -> None:
+def test_a_worker_names_the_painter_whose_tokenizer_it_lacks(hub: FakeHub, by_id: Path) -> None:
     pull(load_bundle(by_id), lambda _: None)
     snapshot = cached("tiny/painter", None)
     assert snapshot is not None
@@ -106,9 +104,7 @@ def test_a_worker_that_does_not_paint_still_names_the_painter_whose_tokenizer_it
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_file_that_went_missing_from_the_cache_is_named_with_the_command(
-    hub: FakeHub, by_id: Path, name: str
-) -> None:
+def test_a_file_missing_from_the_cache_is_named_with_the_command(hub: FakeHub, by_id: Path, name: str) -> None:
     bundle = load_bundle(by_id)
     pull(bundle, lambda _: None)
     folder = cached("tiny/blip", None)
@@ -123,7 +119,7 @@ def test_a_file_that_went_missing_from_the_cache_is_named_with_the_command(
 
 
 @pytest.mark.parametrize("role", [Role.CLIP, Role.PAINTER])
-def test_a_damaged_side_file_in_the_cache_is_named_with_the_command(hub: FakeHub, by_id: Path, role: Role) -> None:
+def test_a_damaged_cached_file_is_named_with_the_command(hub: FakeHub, by_id: Path, role: Role) -> None:
     bundle = load_bundle(by_id)
     pull(bundle, lambda _: None)
     folder = cached(f"tiny/{role}", None)

@@ -79,7 +79,7 @@ def refused(bundle: Bundle) -> str:
     return str(caught.value)
 
 
-def test_every_hub_id_of_every_role_is_fetched_and_nothing_that_is_not_read(hub: FakeHub, bundle: Bundle) -> None:
+def test_every_hub_id_is_fetched_and_nothing_unread(hub: FakeHub, bundle: Bundle) -> None:
     said = pulled(bundle)
     assert problems(bundle) == []
     names = {source: {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -145,7 +145,7 @@ def test_a_broken_connection_is_resumed_within_the_call(hub: FakeHub, bundle: Bu
     assert any(line.endswith("bytes=1500-") for line in hub.fetched)
 
 
-def test_a_new_version_replaces_the_old_one_only_when_it_is_whole(
+def test_a_new_version_replaces_the_old_only_when_whole(
     hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pulled(bundle)
@@ -189,7 +189,7 @@ def test_bytes_with_a_wrong_hash_are_discarded(hub: FakeHub, bundle: Bundle) -> 
     assert problems(bundle) == []
 
 
-def test_too_little_room_is_refused_with_numbers_before_anything_large_is_fetched(
+def test_too_little_room_is_refused_before_anything_large_comes(
     hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imgdiffd.hub.pulling.shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
@@ -199,9 +199,7 @@ def test_too_little_room_is_refused_with_numbers_before_anything_large_is_fetche
     assert not [line for line in hub.fetched if "safetensors" in line]
 
 
-def test_the_token_goes_to_the_hub_and_not_to_the_host_that_has_the_bytes(
-    hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_goes_to_the_hub_only(hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     pulled(bundle)
     assert hub.tokens == {"Bearer hf_secret", None}  # small files, large ones
@@ -227,9 +225,7 @@ def test_a_wrong_revision_is_named(hub: FakeHub, tmp_path: Path) -> None:
     assert text.startswith("bundle tiny: blip: own/blip: no revision v9 (correct revision in ")
 
 
-def test_a_repository_without_readable_weights_is_refused_with_the_key_that_would_help(
-    hub: FakeHub, bundle: Bundle
-) -> None:
+def test_a_repository_without_readable_weights_names_the_key(hub: FakeHub, bundle: Bundle) -> None:
     hub.repositories["own/blip"] = {"config.json": b"{}", "pytorch_model.bin": bytes(2000)}
     assert "blip: own/blip: it has no safetensors weights (it has pickles; allow_pickle = true" in refused(bundle)
 
@@ -247,7 +243,7 @@ def test_offline_mode_is_named(hub: FakeHub, bundle: Bundle, monkeypatch: pytest
     assert "unset HF_HUB_OFFLINE" in refused(bundle)
 
 
-def test_the_command_says_each_file_and_that_it_goes_on_after_ctrl_c(
+def test_the_command_names_each_file_and_how_ctrl_c_resumes(
     hub: FakeHub, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:

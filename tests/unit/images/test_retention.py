@@ -98,7 +98,7 @@ def test_a_image_that_is_not_wanted_is_never_wanted_again() -> None:
     assert steps > 100
 
 
-def test_of_a_image_that_is_gone_the_setting_is_named_or_that_it_should_be_there() -> None:
+def test_a_missing_image_is_explained_by_the_setting_or_a_fault() -> None:
     assert why_gone(PAINTED, "1.png", "samples") == 'not kept: keep_pictures is "samples"'
     assert why_gone(PAINTED, "1.png", "all") == 'not kept: keep_pictures was "samples"'
     assert "missing" in why_gone(case(PAINTED, state=SAMPLED, samples=BOXED), "left.png", "samples")

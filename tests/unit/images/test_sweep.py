@@ -19,7 +19,7 @@ def item(number: int, state: ItemState, pair: tuple[str, ...] = ()) -> tuple[int
     return number, ItemImages(number, state, True, None, False, pair, (), ())
 
 
-def test_only_temporary_files_unnamed_images_of_finished_items_and_unwanted_ones_go(tmp_path: Path) -> None:
+def test_the_sweep_deletes_only_leftovers_and_unwanted_images(tmp_path: Path) -> None:
     folder = tmp_path / "000000"
     folder.mkdir()
     names = {
@@ -42,7 +42,7 @@ def test_only_temporary_files_unnamed_images_of_finished_items_and_unwanted_ones
     assert {path.name for path in folder.iterdir()} == {"7-1-1.png", "README.txt"}
 
 
-def test_what_no_row_names_stays_if_it_is_newer_than_the_question(tmp_path: Path) -> None:
+def test_an_unnamed_file_newer_than_the_query_stays(tmp_path: Path) -> None:
     folder = tmp_path / "000000"
     folder.mkdir()
     for name in (".tmp-77-5-1-1.png", "6-1-1.png", "5-1-1.png"):
@@ -55,7 +55,7 @@ def test_what_no_row_names_stays_if_it_is_newer_than_the_question(tmp_path: Path
     assert later == [folder / "6-1-1.png"], "a temporary file may be one that is being written"
 
 
-def test_each_folder_is_looked_at_with_the_items_that_may_be_in_it(tmp_path: Path) -> None:
+def test_each_folder_is_swept_with_its_own_items(tmp_path: Path) -> None:
     for name in ("000002", "000000", "lost+found"):
         (tmp_path / name).mkdir()
     assert folders(tmp_path) == [(tmp_path / "000000", range(1000)), (tmp_path / "000002", range(2000, 3000))]

@@ -114,9 +114,7 @@ async def test_file_that_grows_while_it_is_hashed_becomes_no_job(
     assert not jobs.rows
 
 
-async def test_small_file_costs_one_change_of_the_store_and_a_useless_one_fails_with_its_reason(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_a_small_file_costs_one_transaction(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.txt")
     drop(folder / "b.jsonl", '"a cow"\n{"caption": ""}\n')
     drop(folder / "c.json", '["a dog"')
@@ -131,9 +129,7 @@ async def test_small_file_costs_one_change_of_the_store_and_a_useless_one_fails_
     assert names(folder / "failed") == ["c.json", "c.json.reason.txt"]
 
 
-async def test_store_that_takes_no_small_file_is_asked_again_and_the_file_stays_till_then(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_a_file_that_the_store_refuses_stays_and_is_retried(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.txt")
     jobs.broken = True
     await scan_once(inbox)

@@ -25,9 +25,7 @@ async def body(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_submitted_body_becomes_a_job_under_its_name_profile_and_priority(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_a_submitted_body_becomes_a_job_with_its_options(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     await scan_once(inbox)
     row = await inbox.submit("a.txt", body(b"a d", b"og\n"), load_profile("paper"), 7)
     assert (row.name, row.profile, row.priority, row.state) == ("a.txt", "paper", 7, JobState.ACTIVE)
@@ -36,7 +34,7 @@ async def test_submitted_body_becomes_a_job_under_its_name_profile_and_priority(
     assert names(folder / "done") == ["a.txt"]
 
 
-async def test_an_upload_that_begins_before_the_inbox_runs_is_no_leftover(folder: Path, inbox: Inbox) -> None:
+async def test_upload_that_began_before_the_inbox_is_not_a_leftover(folder: Path, inbox: Inbox) -> None:
     begun, scanned = anyio.Event(), anyio.Event()
 
     async def slow() -> AsyncIterator[bytes]:
@@ -94,7 +92,7 @@ async def test_body_that_cannot_be_kept_is_a_store_error(folder: Path, inbox: In
         await inbox.submit("a.txt", body(b"a dog"), None, 0)
 
 
-async def test_what_a_killed_daemon_was_being_sent_is_removed_at_the_start(folder: Path, jobs: FakeJobs) -> None:
+async def test_an_upload_cut_off_by_a_kill_is_removed_at_start(folder: Path, jobs: FakeJobs) -> None:
     drop(folder / f".submitted-{'0' * 32}.part")
     drop(folder / ".other.part")
     with FolderWatch(folder) as watch:

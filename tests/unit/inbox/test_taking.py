@@ -45,9 +45,7 @@ async def test_on_job_is_called_after_every_job(folder: Path, jobs: FakeJobs) ->
     assert told == [1]
 
 
-async def test_useless_file_goes_to_failed_with_its_reason_and_others_go_on(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_a_useless_file_goes_to_failed_with_its_reason(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.txt", b"a dog\n\xff\xfe\n")
     drop(folder / "b.txt", "a cat\n")
     await scan_once(inbox)
@@ -66,9 +64,7 @@ async def test_bad_records_do_not_fail_the_file(folder: Path, inbox: Inbox, jobs
     assert [(problem.line, problem.code) for problem in jobs.problems] == [(2, "empty")]
 
 
-async def test_same_content_twice_is_one_set_of_work_and_both_files_leave(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_the_same_content_twice_is_one_set_of_work(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     drop(folder / "a.txt")
     drop(folder / "b.txt")
     await scan_once(inbox)
@@ -110,9 +106,7 @@ async def test_folders_are_not_looked_into(folder: Path, inbox: Inbox, jobs: Fak
     assert not jobs.rows
 
 
-async def test_link_pipe_and_socket_are_refused_and_nothing_outside_is_read(
-    folder: Path, inbox: Inbox, jobs: FakeJobs
-) -> None:
+async def test_links_pipes_and_sockets_are_refused_unread(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     secret = drop(folder.parent / "secret.txt", "a secret\n")
     (folder / "link.txt").symlink_to(secret)
     os.mkfifo(folder / "pipe.txt")
@@ -129,13 +123,13 @@ async def test_link_pipe_and_socket_are_refused_and_nothing_outside_is_read(
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK, stat.S_IFIFO])
-def test_anything_but_a_regular_file_is_refused_before_it_is_opened(kind: int) -> None:
+def test_only_regular_files_are_opened(kind: int) -> None:
     with pytest.raises(InputError) as caught:
         ScannedFile("a.txt", kind, Fingerprint(0, 0, 0, 0, 0)).refuse_unusable()
     assert caught.value.code == "not_a_file"
 
 
-def test_file_swapped_for_a_link_or_pipe_after_the_scan_is_not_opened(tmp_path: Path) -> None:
+def test_file_swapped_for_a_link_after_the_scan_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/hostname")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):

@@ -65,7 +65,7 @@ async def test_full_disk_loses_nothing_and_the_file_is_taken_later(folder: Path,
     assert names(folder / "done") == ["a.txt"]
 
 
-async def test_killed_after_the_job_and_before_the_move_nothing_is_doubled(folder: Path, jobs: FakeJobs) -> None:
+async def test_a_kill_between_job_and_move_doubles_nothing(folder: Path, jobs: FakeJobs) -> None:
     file = drop(folder / "a.txt")
     await Intake(jobs).take_file(file, "a.txt", PROFILE)
     await watch_until(make_inbox(folder, jobs), folder, lambda: names(folder / "done") == ["a.txt"])
@@ -82,7 +82,7 @@ async def test_file_put_where_a_taken_one_was_becomes_its_copy(folder: Path, job
     assert [row.duplicate_of for row in jobs.rows.values()] == [None, 1]
 
 
-async def test_move_that_fails_is_repeated_without_taking_the_file_again(
+async def test_a_failed_move_is_retried_without_a_second_job(
     folder: Path, inbox: Inbox, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop(folder / "a.txt")

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.anyio
 # The running watch
 
 
-async def test_file_renamed_into_place_is_taken_at_once_without_waiting_for_a_scan(
-    folder: Path, jobs: FakeJobs
-) -> None:
+async def test_a_file_renamed_into_place_is_taken_at_once(folder: Path, jobs: FakeJobs) -> None:
     inbox = make_inbox(folder, jobs, poll_s=600, settle_s=600)
     done = folder / "done"
     done.mkdir()

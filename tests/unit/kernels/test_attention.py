@@ -80,7 +80,7 @@ def test_a_broken_xformers_falls_back_to_torch_and_says_so_once(
 
 
 @pytest.mark.usefixtures("fresh")
-def test_xformers_asked_for_by_name_where_it_cannot_run_is_an_error_that_says_why(
+def test_xformers_by_name_is_an_error_where_it_cannot_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -112,7 +112,7 @@ def test_a_choice_holds_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("value_dim", [8, 16, 32])
 @pytest.mark.parametrize("wide", [True, False], ids=["wide values taken", "refused"])
-def test_xformers_gets_its_own_layout_and_padding_only_where_it_refuses(
+def test_xformers_gets_its_layout_and_padding_where_needed(
     monkeypatch: pytest.MonkeyPatch, value_dim: int, wide: bool
 ) -> None:
     q, k, v = draw(2, 3, 10, 16), draw(2, 3, 7, 16), draw(2, 3, 7, value_dim)

@@ -34,9 +34,7 @@ print(json.dumps({"notes": notes, "error": error, **counters["inductor"]}))
 
 
 @pytest.mark.parametrize("kernels", [1, pytest.param(4, marks=pytest.mark.long)])
-def test_a_second_start_finds_every_kernel_of_the_first_and_both_compute_what_uncompiled_blocks_do(
-    tmp_path: Path, kernels: int
-) -> None:
+def test_a_second_start_reuses_every_kernel_of_the_first(tmp_path: Path, kernels: int) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

@@ -70,7 +70,7 @@ def shapes_of_blocks(painter: Painter, work: Callable[[], object]) -> set[tuple[
 
 
 @pytest.mark.long
-def test_a_painter_is_compiled_once_a_class_and_shape_and_never_again(tiny_bundle: Path) -> None:
+def test_a_painter_is_compiled_once_per_class_and_shape(tiny_bundle: Path) -> None:
     painter = loaded(tiny_bundle, Role.PAINTER).need_painter
     shapes = shapes_of_blocks(painter, lambda: painter.paint_pairs([PAIR], generate()))
     # Attention stays out: it cuts a UNet's transformer block in three pieces and an encoder's layer in two.
@@ -181,13 +181,13 @@ def layers() -> list[Layer]:
 
 
 @pytest.mark.parametrize(("fixed", "kernels"), [(True, 4), (False, 2)])
-def test_fixed_shapes_have_a_kernel_each_others_share_one_from_the_second_on(fixed: bool, kernels: int) -> None:
+def test_fixed_shapes_have_a_kernel_each_and_others_share_one(fixed: bool, kernels: int) -> None:
     block = Doubled()
     compile_blocks("the block", [block], refuse, fixed_shapes=fixed, backend="eager")
     assert kernels_of(lambda: [block(torch.ones(length)) for length in (2, 3, 4, 5, 3)]) == kernels
 
 
-def test_layers_that_attend_are_found_and_their_parts_beside_attention() -> None:
+def test_attending_layers_and_their_other_parts_are_found() -> None:
     stack = layers()
     plain, empty = nn.ModuleList([nn.Linear(1, 1)]), nn.ModuleList()
     model = nn.ModuleDict({"stack": nn.ModuleList(stack), "plain": plain, "empty": empty})
@@ -195,7 +195,7 @@ def test_layers_that_attend_are_found_and_their_parts_beside_attention() -> None
     assert parts_beside_attention(stack) == [layer.mlp for layer in stack]
 
 
-def test_attention_is_never_traced_and_layers_of_one_class_share_their_pieces() -> None:
+def test_attention_is_not_traced_and_layers_share_kernels() -> None:
     stack = layers()
     traced: list[str] = []
 
@@ -212,7 +212,7 @@ def test_attention_is_never_traced_and_layers_of_one_class_share_their_pieces() 
     assert "* 2" not in traced[0]
 
 
-def test_a_backend_that_fails_leaves_every_block_as_it_was_and_is_told_once() -> None:
+def test_a_failing_backend_leaves_every_block_as_it_was() -> None:
     stack, told = layers(), list[str]()
     wanted = [layer(torch.ones(2, 4)) for layer in stack]
 
@@ -235,7 +235,7 @@ def test_more_shapes_than_allowed_is_a_failure_that_is_told(monkeypatch: pytest.
     assert told[0].startswith("the block runs uncompiled: FailOnRecompileLimitHit")
 
 
-def test_running_out_of_memory_passes_through_and_changes_nothing() -> None:
+def test_out_of_memory_passes_through_and_changes_nothing() -> None:
     block, told = Doubled(), list[str]()
 
     def backend(*_: object) -> Callable[..., Any]:
@@ -251,7 +251,7 @@ def test_running_out_of_memory_passes_through_and_changes_nothing() -> None:
     assert told == []
 
 
-def test_kernels_that_fail_when_they_first_run_are_a_failure_to_compile() -> None:
+def test_a_kernel_that_fails_at_its_first_run_failed_to_compile() -> None:
     stack, told = layers(), list[str]()
     wanted = [layer(torch.ones(2, 4)) for layer in stack]
 
@@ -269,7 +269,7 @@ def test_kernels_that_fail_when_they_first_run_are_a_failure_to_compile() -> Non
     ]
 
 
-def test_an_error_of_the_computation_passes_through_and_the_block_stays_compiled() -> None:
+def test_an_error_of_the_computation_leaves_the_block_compiled() -> None:
     block, told = Doubled(), list[str]()
     compile_blocks("the block", [block], told.append, fixed_shapes=True, backend="eager")
     compiled = block.forward

@@ -43,7 +43,7 @@ def pixels_apart(one: Tensor, other: Tensor, plan: CropPlan) -> float:
 
 @WAYS
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_crops_are_at_most_two_of_255_from_the_processors_on_every_kind_of_box(name: str, products: bool) -> None:
+def test_crops_are_within_two_of_255_of_the_processors(name: str, products: bool) -> None:
     boxes: list[Box] = [
         (0, 0, WIDTH, HEIGHT),
         (0, 0, 1, 1),
@@ -93,7 +93,7 @@ def test_bilinear_plans_match_their_processor_too(products: bool) -> None:
         assert pixels_apart(found, processed(processor, image, box), plan) <= 2.01
 
 
-def test_a_plan_reads_the_same_from_a_processor_and_from_its_config() -> None:
+def test_a_crop_plan_is_the_same_from_processor_and_config() -> None:
     for processor in PROCESSORS.values():
         assert CropPlan.from_image_processor(processor) == CropPlan.from_image_processor(processor.to_dict())
     assert CropPlan.from_image_processor(CLIP).mode == "shortest_edge_center"
@@ -130,7 +130,7 @@ def test_a_box_beyond_the_border_is_cut_there() -> None:
     assert torch.equal(crop(image, [(-5, -5, 30, 40)], plan), crop(image, [(0, 0, 30, 40)], plan))
 
 
-def test_crops_come_in_the_order_of_their_boxes_however_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_keep_the_order_of_their_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     corners = random.integers(0, (WIDTH - 20, HEIGHT - 20), (40, 2))
     boxes: list[Box] = [

@@ -9,7 +9,7 @@ from imgdiffd.kernels.edits import edit_pairs, injected_steps, refinement_mapper
 from tests.reference.plain_injection import BEGIN, END, IDS, TOKENS, options, plan, tokenize
 
 
-def test_one_replaced_word_keeps_its_own_attention_and_all_others_take_the_sources() -> None:
+def test_only_a_replaced_word_keeps_its_own_attention() -> None:
     mapper, alpha = refinement_mapper(*IDS[0], 8)
     assert alpha == [1, 1, 0, 1, 1, 1, 1, 1]
     assert [position for position, weight in zip(mapper, alpha, strict=True) if weight] == [0, 1, 3, 4, 5, 6, 7]
@@ -46,7 +46,7 @@ def test_a_fraction_of_the_steps_is_rounded_down(fraction: float, steps: int, wa
     assert injected_steps(fraction, steps) == wanted
 
 
-def test_words_are_replaced_word_for_word_and_share_where_their_tokens_differ_in_number() -> None:
+def test_replaced_words_of_other_length_share_attention() -> None:
     mapper = replacement_mapper("a bb c d", "a b c fgh", tokenize, TOKENS)
     assert mapper[2:4, 2].tolist() == [1, 1]  # two tokens onto one
     assert mapper[5, 4:7].tolist() == pytest.approx([1 / 3] * 3)  # one onto three
@@ -62,7 +62,7 @@ def test_replacing_needs_as_many_words_and_names_both_captions() -> None:
         plan(1, edit="replace", captions=[("abcdefghijk", "a")])
 
 
-def test_tokens_that_are_not_those_of_the_words_are_refused_only_where_words_count() -> None:
+def test_tokens_unlike_the_words_are_refused_where_words_count() -> None:
     def odd(caption: str) -> list[int]:
         return tokenize(caption + " z") if " " in caption else tokenize(caption)
 
@@ -72,6 +72,6 @@ def test_tokens_that_are_not_those_of_the_words_are_refused_only_where_words_cou
         edit_pairs(**given | {"reweight": {"E": 2.0}})
 
 
-def test_words_are_found_without_case_and_punctuation_and_the_later_entry_counts() -> None:
+def test_words_match_without_case_and_punctuation() -> None:
     injection = plan(1, captions=[("a b", "a B, b")], reweight={"b": 2.0, "B.": 3.0}, edit="none")
     assert injection.carried[0].diagonal()[:6].tolist() == [1, 1, 3, 3, 3, 1]

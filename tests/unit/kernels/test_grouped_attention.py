@@ -8,9 +8,7 @@ from imgdiffd.kernels.grouped_attention import grouped_attention
 
 @pytest.mark.parametrize(("heads", "key_heads"), [(4, 4), (4, 2), (6, 2), (4, 1)])
 @pytest.mark.parametrize("queries", [1, 5])
-def test_grouped_attention_is_softmax_over_the_seen_keys_of_the_groups_key_head(
-    heads: int, key_heads: int, queries: int
-) -> None:
+def test_grouped_attention_is_softmax_over_the_groups_seen_keys(heads: int, key_heads: int, queries: int) -> None:
     noise = torch.Generator().manual_seed(heads * 10 + key_heads)
     q = torch.randn(2, heads, queries, 8, generator=noise)
     k, v = (torch.randn(2, key_heads, 7, dim, generator=noise) for dim in (8, 8))

@@ -84,7 +84,7 @@ def test_every_edit_equals_the_plain_one(
 
 @pytest.mark.parametrize("edit", ["replace", "none"])
 @pytest.mark.parametrize(("guided", "zero"), [(False, True), (True, False)], ids=["unguided", "encoded empty prompt"])
-def test_every_edit_does_so_without_guidance_and_with_an_encoded_empty_prompt(
+def test_every_edit_works_without_guidance_or_zeroed_prompt(
     unet: nn.Module, guided: bool, zero: bool, edit: str
 ) -> None:
     draws, given = Draws(3, guided, zero), options(3, edit=edit, reweight=WEIGHTS, word_spans=SPANS)
@@ -92,7 +92,7 @@ def test_every_edit_does_so_without_guidance_and_with_an_encoded_empty_prompt(
 
 
 @pytest.mark.parametrize("self_max_tokens", [0, 64, 256])
-def test_self_injection_reaches_the_layers_of_its_resolutions_only(unet: nn.Module, self_max_tokens: int) -> None:
+def test_self_injection_reaches_only_its_resolutions(unet: nn.Module, self_max_tokens: int) -> None:
     draws, given = Draws(2), options(2, self_max_tokens=self_max_tokens)
     wanted = plain(unet, draws, given, 0)
     assert relative(fused(unet, draws, plan_of(given), 0), wanted) <= 1e-5
@@ -102,7 +102,7 @@ def test_self_injection_reaches_the_layers_of_its_resolutions_only(unet: nn.Modu
 
 @pytest.mark.parametrize("step", [0, 5, 9])
 @pytest.mark.parametrize(("guided", "zero"), [(False, True), (True, False)], ids=["unguided", "encoded empty prompt"])
-def test_it_does_so_without_guidance_and_with_an_encoded_empty_prompt(
+def test_injection_works_without_guidance_or_zeroed_prompt(
     unet: nn.Module, guided: bool, zero: bool, step: int
 ) -> None:
     draws, given = Draws(3, guided, zero), options(3)
@@ -193,7 +193,7 @@ def test_the_comparison_sees_a_wrong_kernel(unet: nn.Module, monkeypatch: pytest
     assert relative(fused(unet, draws, injection, 0), plain(unet, draws, given, 0)) > 1e-3
 
 
-def test_without_injection_and_outside_a_pass_the_unet_answers_as_the_stock_one(unet: nn.Module) -> None:
+def test_without_injection_the_unet_answers_as_the_stock_one(unet: nn.Module) -> None:
     draws = Draws(2)
     stock = draws.predict(unet)
     with controlled(unet):
@@ -212,7 +212,7 @@ def test_the_pass_ends_when_painting_raises(unet: nn.Module) -> None:
             control.enter_step(0)
 
 
-def test_text_is_projected_once_a_pass_and_never_for_the_zero_prompt(unet: nn.Module) -> None:
+def test_text_is_projected_once_a_pass_never_for_zero_prompts(unet: nn.Module) -> None:
     draws, rows = Draws(1), []
     layers: list[Any] = [each for each in unet.modules() if getattr(each, "is_cross_attention", False)]
     hooks = [layer.to_k.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0]))) for layer in layers]
@@ -225,7 +225,7 @@ def test_text_is_projected_once_a_pass_and_never_for_the_zero_prompt(unet: nn.Mo
     assert rows == [2] * len(layers)
 
 
-def test_injected_layers_do_not_project_the_targets_queries_and_keys(unet: nn.Module) -> None:
+def test_injected_layers_skip_the_targets_queries_and_keys(unet: nn.Module) -> None:
     draws, rows = Draws(2), {}
     layer = next(
         each

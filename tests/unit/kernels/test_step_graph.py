@@ -75,7 +75,7 @@ def expected(value: float, text: Tensor = TEXT, rows: int = 2) -> Tensor:
     return torch.full((rows,), value * value) + text
 
 
-def test_the_first_step_of_a_phase_runs_and_the_others_are_replays_of_one_capture() -> None:
+def test_only_the_first_step_of_a_phase_is_not_a_replay() -> None:
     steps = Steps(["injected"] * 4 + ["free"] * 3)
     for value in range(7):
         assert torch.equal(step(steps, value), expected(value))
@@ -156,7 +156,7 @@ def recorded(graph: StepGraph) -> Recorder:
     return recorder
 
 
-def test_a_rewriter_whose_steps_are_replayed_gives_the_same_answers(language_models: Models) -> None:
+def test_a_rewriter_with_replayed_steps_answers_the_same(language_models: Models) -> None:
     rewriter = language_models.need_rewriter
     rewrite = load_profile("default").rewrite.model_copy(update={"prompt": "{caption}", "max_new_tokens": 8})
     captions, seeds = ["a dog", "a cat on the grass", "a red ball " * 15, "sea", "on"], [1, 2, 3, 4, 5]
@@ -166,7 +166,7 @@ def test_a_rewriter_whose_steps_are_replayed_gives_the_same_answers(language_mod
     assert 0 < recorder.captures < recorder.replays
 
 
-def test_a_captioner_whose_steps_are_replayed_gives_the_same_answers(language_models: Models) -> None:
+def test_a_captioner_with_replayed_steps_answers_the_same(language_models: Models) -> None:
     captioner = language_models.need_captioner
     images = [torch.arange(3 * 32 * 32).remainder(number).to(torch.uint8).view(3, 32, 32) for number in (251, 97)]
     questions = [["what is this", "a dog ?", "in the region ?"], ["a cat on the grass ?"] * 7]
@@ -176,7 +176,7 @@ def test_a_captioner_whose_steps_are_replayed_gives_the_same_answers(language_mo
     assert 0 < recorder.captures < recorder.replays
 
 
-def test_a_painter_whose_steps_are_replayed_paints_the_same_images(language_models: Models) -> None:
+def test_a_painter_with_replayed_steps_paints_the_same(language_models: Models) -> None:
     painter = language_models.need_painter
     changes = {"picture_px": IMAGE_PX, "steps": 9, "cross_injection": 0.67, "self_injection": 0.34}
     generate = load_profile("default").generate.model_copy(update=changes)
@@ -222,7 +222,7 @@ def small_profile() -> Profile:
     )
 
 
-def test_steps_whose_replays_give_the_same_are_captured_from_then_on(
+def test_steps_whose_replays_agree_are_captured_from_then_on(
     language_models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -239,7 +239,7 @@ def test_steps_whose_replays_give_the_same_are_captured_from_then_on(
     assert recorder.captures > before
 
 
-def test_steps_whose_replays_give_something_else_run_as_ever_and_it_is_noted(
+def test_steps_whose_replays_differ_run_uncaptured_and_noted(
     language_models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rewrite = small_profile().rewrite

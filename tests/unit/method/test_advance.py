@@ -60,7 +60,7 @@ def passing(stage: Stage) -> StageOutput:
 
 
 @pytest.mark.parametrize("stage", CAPTION_STAGES)
-def test_what_passes_a_stage_waits_in_the_next_and_after_the_last_is_sampled(stage: Stage) -> None:
+def test_what_passes_a_stage_waits_in_the_next(stage: Stage) -> None:
     step = advance(subject(stage), passing(stage), VETTED)
     following = stage_after(stage)
     assert step.verdict.passed
@@ -88,7 +88,7 @@ def test_a_yes_without_its_probability_is_not_kept(scores: dict[str, float]) -> 
     assert (step.state, step.verdict.reason) == (ItemState.REJECTED, "score_missing")
 
 
-def test_a_rejected_rewrite_is_tried_again_until_the_attempts_are_used_up() -> None:
+def test_a_rejected_rewrite_is_retried_while_attempts_remain() -> None:
     attempts = PROFILE.rewrite.attempts
     for attempt in range(1, attempts + 1):
         step = advance(
@@ -102,7 +102,7 @@ def test_a_rejected_rewrite_is_tried_again_until_the_attempts_are_used_up() -> N
             assert (step.state, step.attempt) == (ItemState.REJECTED, attempts)
 
 
-def test_a_caption_that_is_too_long_is_rejected_without_another_attempt() -> None:
+def test_too_long_a_caption_is_rejected_without_another_attempt() -> None:
     step = advance(subject(Stage.REWRITE), RewriteOutput(1, None, False, 99, 0, 1), PROFILE)
     assert (step.state, step.verdict.reason) == (ItemState.REJECTED, "caption_too_long")
 
@@ -131,7 +131,7 @@ def test_a_region_with_a_missing_score_is_rejected(missing: str) -> None:
     assert [verdict.reason for verdict in step.parts] == ["score_missing", None]
 
 
-def test_regions_that_fail_are_dropped_and_the_item_goes_on_with_the_rest() -> None:
+def test_regions_that_fail_are_dropped_and_the_rest_go_on() -> None:
     bad = Description(0, "a cat", "", SCORED)
     output = DescribeOutput(1, (bad, Description(1, "a cat", "a dog", SCORED)))
     step = advance(subject(Stage.DESCRIBE), output, PROFILE)

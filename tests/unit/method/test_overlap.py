@@ -28,7 +28,7 @@ def test_more_different_box_wins() -> None:
     assert suppress_overlaps(boxes, [0.8, 0.2, 0.5], DEFAULT.locate.overlap_iou) == [1, 2]
 
 
-def test_overlap_of_just_the_bound_is_allowed_only_where_it_is_strict() -> None:
+def test_overlap_at_the_bound_passes_only_where_it_is_strict() -> None:
     boxes = [(0, 0, 10, 10), (0, 0, 10, 5)]  # IoU 0.5
     assert suppress_overlaps(boxes, [0.1, 0.2], Bound(value=0.5)) == [0, 1]
     assert suppress_overlaps(boxes, [0.1, 0.2], Bound(value=0.5, closed=True)) == [0]
@@ -55,7 +55,7 @@ BOXES = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 12), st
 
 
 @given(st.lists(st.tuples(BOXES, st.sampled_from([0.1, 0.2, 0.3, 0.4]))))
-def test_kept_boxes_are_apart_and_every_other_overlaps_a_more_different_one(found: list[tuple[Box, float]]) -> None:
+def test_every_dropped_box_overlaps_a_more_different_kept_one(found: list[tuple[Box, float]]) -> None:
     boxes, cosines = [box for box, _ in found], [cosine for _, cosine in found]
     kept = suppress_overlaps(boxes, cosines, Bound(value=0.5))
     assert [cosines[index] for index in kept] == sorted(cosines[index] for index in kept)
@@ -82,7 +82,7 @@ def test_overlap_agrees_with_the_double_loop(found: list[tuple[Box, float]], val
 
 
 @pytest.mark.parametrize("count", [0, 1, 2000])
-def test_overlap_agrees_with_the_double_loop_for_any_number_of_boxes_with_ties_in_order(count: int) -> None:
+def test_overlap_agrees_with_the_double_loop_and_keeps_ties(count: int) -> None:
     random = np.random.default_rng(count)
     corners, sides = random.integers(0, 400, (count, 2)), random.integers(1, 60, (count, 2))
     boxes = [(int(x), int(y), int(x + w), int(y + h)) for (x, y), (w, h) in zip(corners, sides, strict=True)]

@@ -156,7 +156,7 @@ def test_small_profile_fits_small_images() -> None:
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
-def test_strict_bound_refuses_its_own_value_and_a_closed_one_takes_it(value: float, score: float) -> None:
+def test_a_strict_bound_excludes_its_value_and_a_closed_does_not(value: float, score: float) -> None:
     assert opened(value).above(score) == (score > value)
     assert opened(value).below(score) == (score < value)
     assert closed(value).above(score) == (score >= value)
@@ -235,7 +235,7 @@ def test_profile_is_frozen_and_survives_a_round_trip(name: str) -> None:
         profile.pair.above.value = 0.1
 
 
-def test_profiles_of_older_databases_have_the_filter_that_the_default_turns_off() -> None:
+def test_profiles_of_older_databases_keep_their_filter() -> None:
     default = load_profile("default")
     assert Natural() == default.natural
     assert not default.natural.enabled

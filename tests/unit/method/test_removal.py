@@ -53,7 +53,7 @@ def spread(count: int) -> Iterator[Box]:
 # What is erased
 
 
-def test_a_box_holds_a_object_where_the_crops_cosine_is_strictly_below_the_bound() -> None:
+def test_a_box_holds_an_object_strictly_below_the_cosine_bound() -> None:
     boxes = list(spread(4))
     chosen = choose_targets(boxes, [0.9, math.nextafter(0.9, 0), 0.95, 0.2], REMOVAL)
     assert [(each.candidate, each.box) for each in chosen] == [(3, boxes[3]), (1, boxes[1])]
@@ -68,7 +68,7 @@ def test_no_box_is_no_target() -> None:
     assert choose_targets([], [], REMOVAL) == ()
 
 
-def test_of_two_boxes_that_overlap_the_more_different_one_is_erased() -> None:
+def test_of_overlapping_boxes_the_more_different_is_erased() -> None:
     boxes = [(0, 0, 10, 10), (1, 0, 11, 10), (30, 0, 40, 10)]
     chosen = choose_targets(boxes, [0.5, 0.3, 0.4], REMOVAL)
     assert [each.candidate for each in chosen] == [1, 2]
@@ -94,7 +94,7 @@ def test_at_most_three_a_image_and_they_are_the_most_different(cosines: list[flo
         (0.5, math.nan, "score_missing"),
     ],
 )
-def test_an_erasure_holds_only_if_the_object_was_there_and_is_gone(
+def test_an_erasure_holds_if_the_object_was_there_and_is_gone(
     original: float, erased: float, reason: str | None
 ) -> None:
     assert judge_inspection("a cat", {ORIGINAL: original, ERASED: erased}, REMOVAL).reason == reason
@@ -147,7 +147,7 @@ def test_both_sides_are_drawn_about_equally_often() -> None:
     assert 110 < lefts < 190  # 300 draws; 40 off the middle is beyond four deviations
 
 
-def test_seeds_change_with_the_profile_and_the_attempt_but_not_with_the_item() -> None:
+def test_seeds_depend_on_profile_and_attempt_not_on_the_item() -> None:
     first = erase_seed(PROFILE, GIVEN, 1, 0)
     moved = EraseInput(99, "000000/99-1-1.png", "000000/99-1-2.png", GIVEN.caption, GIVEN.attempt)
     assert erase_seed(PROFILE, moved, 1, 0) == first

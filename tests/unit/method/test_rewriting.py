@@ -63,7 +63,7 @@ def test_caption_that_was_never_asked_for_is_too_long() -> None:
     assert verdict == Verdict("caption_too_long", "120 tokens, at most 77")
 
 
-def test_answer_that_did_not_end_is_truncated_even_if_it_reads_well() -> None:
+def test_an_unended_answer_is_truncated_even_if_it_reads_well() -> None:
     assert judged("A man riding a camel on the beach", truncated=True).reason == "truncated"
 
 
@@ -161,7 +161,7 @@ def test_cleaning_twice_changes_nothing(text: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_every_answer_gets_a_verdict_and_what_passes_is_one_changed_line(caption: str, answer: str) -> None:
+def test_every_answer_gets_a_verdict_and_passes_as_one_line(caption: str, answer: str) -> None:
     verdict = judged(answer, caption=caption)
     if verdict.passed:
         assert clean_answer(answer) not in {"", caption}

@@ -34,7 +34,7 @@ def test_an_edit_is_one_replaced_object_and_nothing_else() -> None:
     assert edit_of(first, "something else entirely") is None
 
 
-def test_an_edit_worked_only_if_the_new_object_came_and_the_old_one_went() -> None:
+def test_an_edit_worked_if_the_new_object_replaced_the_old() -> None:
     assert edited([BALL, HOUSE], [STAR, HOUSE], EDIT)
     assert not edited([BALL, HOUSE], [BALL, HOUSE], EDIT)
     assert not edited([BALL, HOUSE], [STAR, BALL, HOUSE], EDIT)
@@ -68,7 +68,7 @@ def test_change_is_measured_outside_the_grown_boxes_only() -> None:
     assert change(first, second, outside((64, 64), [], grow_px=2)) > 0
 
 
-def test_a_bound_keeps_the_most_good_ones_at_the_wanted_precision() -> None:
+def test_a_bound_keeps_the_most_good_ones_at_that_precision() -> None:
     scores = [
         Labelled(score, good) for score, good in ((0.9, True), (0.8, True), (0.7, True), (0.5, False), (0.4, True))
     ]
@@ -78,7 +78,7 @@ def test_a_bound_keeps_the_most_good_ones_at_the_wanted_precision() -> None:
     assert fit_bound(turned, keep_above=False, precision=0.98) == pytest.approx(-0.6)
 
 
-def test_a_bound_without_that_precision_separates_as_well_as_it_can() -> None:
+def test_a_bound_short_of_the_precision_separates_best() -> None:
     scores = [
         Labelled(score, good) for score, good in ((0.9, False), (0.8, True), (0.7, True), (0.5, False), (0.4, False))
     ]
@@ -123,9 +123,7 @@ def test_one_pixel_changed_outside_an_erasure_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("after", "still_seen"), [([HOUSE], False), ([BALL, HOUSE], True), ([STAR], False)])
-def test_an_erased_object_is_gone_where_nothing_of_its_noun_is_seen_in_its_place(
-    after: list[Detection], still_seen: bool
-) -> None:
+def test_erased_object_is_gone_where_its_noun_is_not_seen(after: list[Detection], still_seen: bool) -> None:
     removal = load_profile("mini").removal
     bench = cast(Harness, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE, BALL], "after": after}))
     scores = {original_key(removal.match_kind): 1.0, erased_key(removal.match_kind): 0.0}
@@ -133,7 +131,7 @@ def test_an_erased_object_is_gone_where_nothing_of_its_noun_is_seen_in_its_place
     assert judged == Erased(still_seen, passed=True)
 
 
-def test_an_erasure_that_lies_on_nothing_says_nothing_about_objects() -> None:
+def test_erasure_of_nothing_says_nothing_about_objects() -> None:
     removal = load_profile("mini").removal
     bench = cast(Harness, _Bench(np.zeros((64, 64, 3), np.uint8), {"before": [HOUSE], "after": []}))
     assert list(_judged(bench, [Inspection(ERASURE, "a red ball", {})], removal)) == []

@@ -14,7 +14,7 @@ from imgdiffd.mini.train_vae import as_tensor, images_of, psnr_db
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
 
 
-def test_the_rate_warms_up_by_steps_and_then_falls_with_the_time_spent() -> None:
+def test_the_rate_warms_up_by_steps_and_falls_with_time() -> None:
     assert cosine_rate(1.0, 0.0, 9, warm_up=100) == pytest.approx(0.1)
     rates = [cosine_rate(1.0, fraction, 500, warm_up=100) for fraction in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert rates == sorted(rates, reverse=True)
@@ -22,7 +22,7 @@ def test_the_rate_warms_up_by_steps_and_then_falls_with_the_time_spent() -> None
     assert rates[-1] == 0.01
 
 
-def test_the_moving_average_forgets_its_first_values_fast_and_later_ones_slowly() -> None:
+def test_the_moving_average_forgets_its_first_values_fast() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     average = MovingAverage(module, 0.9)
@@ -55,7 +55,7 @@ def test_the_painter_is_small_and_safe_to_load() -> None:
     assert {path.suffix for path in files} <= {".json", ".txt", ".safetensors"}
 
 
-def test_the_autoencoder_gives_back_held_out_scenes_and_its_latents_are_standardised() -> None:
+def test_the_autoencoder_reconstructs_unseen_scenes() -> None:
     vae = AutoencoderKL.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
     images = as_tensor(images_of(range(HELD_OUT_SEED, HELD_OUT_SEED + 16)))
     assert psnr_db(vae, images) > 29

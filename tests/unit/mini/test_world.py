@@ -62,7 +62,7 @@ def test_a_box_is_tight_on_its_visible_mask(seed: int) -> None:
 
 
 @given(seeds)
-def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pixel(seed: int) -> None:
+def test_objects_of_a_scene_share_no_noun_and_no_pixel(seed: int) -> None:
     scene = scene_of(seed, count=3, masks=True)
     assert len({each.noun for each in scene.objects}) == 3
     masks = [each.mask for each in scene.objects if each.mask is not None]
@@ -71,7 +71,7 @@ def test_objects_of_a_scene_have_distinct_nouns_and_masks_that_do_not_share_a_pi
 
 
 @given(seeds)
-def test_a_ground_truth_pair_differs_only_where_its_edited_object_stands(seed: int) -> None:
+def test_a_ground_truth_pair_differs_only_at_its_object(seed: int) -> None:
     before, after, index = draw_pair(np.random.default_rng(seed))
     assert before.objects[index].noun != after.objects[index].noun
     assert before.place == after.place
@@ -95,7 +95,7 @@ def test_places_of_objects_do_not_follow_the_captions_order() -> None:
     assert abs(first_is_larger - 0.5) < 0.1
 
 
-def test_a_background_without_objects_differs_from_scene_to_scene() -> None:
+def test_empty_backgrounds_differ_from_scene_to_scene() -> None:
     one, other = (scene_of(seed, count=0, place="grass").image.astype(float) for seed in (1, 2))
     assert np.abs(one - other).mean() > 3
 

@@ -96,7 +96,7 @@ def counted(model: Any) -> Iterator[list[tuple[bool, Tensor]]]:
         hook.remove()
 
 
-def test_a_caption_does_not_depend_on_batch_mates_token_for_token(captioner: Captioner, images: list[Tensor]) -> None:
+def test_a_caption_does_not_depend_on_its_batch_mates(captioner: Captioner, images: list[Tensor]) -> None:
     together = captioner.answer(images, QUESTIONS, NEW_TOKENS)
     assert [len(answers) for answers in together] == [len(asked) for asked in QUESTIONS]
     for image, questions, answers in zip(images, QUESTIONS, together, strict=True):
@@ -112,9 +112,7 @@ def test_answers_are_those_of_the_models_own_generation(captioner: Captioner, pa
         assert said == [generated(parts[0], parts[1], image, question) for question in questions]
 
 
-def test_a_image_is_read_once_whatever_the_number_of_questions_about_it(
-    captioner: Captioner, parts: Any, images: list[Tensor]
-) -> None:
+def test_an_image_is_read_once_for_all_its_questions(captioner: Captioner, parts: Any, images: list[Tensor]) -> None:
     with counted(parts[0]) as passes:
         captioner.answer(images, QUESTIONS, 2)
     looks = [tokens for look, tokens in passes if look]
@@ -159,9 +157,7 @@ def test_half_precision_shares_too(folders: dict[str, Path], images: list[Tensor
     assert captioner.answer(images[3:4], QUESTIONS[3:4], NEW_TOKENS) == together[3:4]
 
 
-def test_a_model_that_cannot_share_is_asked_each_question_whole_and_says_so_once(
-    folders: dict[str, Path], images: list[Tensor]
-) -> None:
+def test_a_model_that_cannot_share_is_asked_whole_and_says_so(folders: dict[str, Path], images: list[Tensor]) -> None:
     model, processor = parts_in(folders["llava_next"])
     model.set_attn_implementation("eager")
     notes: list[str] = []
@@ -205,7 +201,7 @@ def _unseen(mask_of: Callable[..., Tensor]) -> Callable[..., Tensor]:
         ),
     ],
 )
-def test_sharing_that_changes_the_logits_is_found_out_at_the_start_and_not_used(
+def test_sharing_that_changes_the_logits_is_not_used(
     wrong: Callable[..., None], parts: tuple[Any, Any], images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong(monkeypatch.setattr)

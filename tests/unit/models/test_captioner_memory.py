@@ -13,7 +13,7 @@ CONTRAST = {"slots": 1, "prefix": 1792, "width": 224, "new_tokens": 128}  # a jo
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_keys_and_values_of_a_pass_are_what_the_bundle_states(name: str) -> None:
+def test_the_key_value_memory_is_what_the_bundle_states(name: str) -> None:
     captioner = load_bundle(name).captioner
     with torch.device("meta"):
         model = SOURCES[captioner.source]()["model"].half()

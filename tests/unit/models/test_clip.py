@@ -57,7 +57,7 @@ def test_a_image_is_the_crop_of_all_of_it(clip: Clip, image: Tensor) -> None:
     assert torch.equal(clip.embed_images([image]), clip.embed_crops(image, BOXES[:1]))
 
 
-def test_a_image_has_the_same_vector_bit_for_bit_whatever_its_batch_mates(clip: Clip, image: Tensor) -> None:
+def test_an_images_vector_does_not_depend_on_its_batch_mates(clip: Clip, image: Tensor) -> None:
     mates = clip.embed_images([image.flip(2), image, image[:, :30]])
     assert torch.equal(mates[1], clip.embed_images([image])[0])
 
@@ -69,7 +69,7 @@ def test_many_boxes_are_embedded_in_several_passes(clip: Clip, image: Tensor) ->
     assert torch.allclose(vectors[77], clip.embed_crops(image, boxes[77:78])[0], atol=1e-5)
 
 
-def test_texts_are_embedded_as_the_model_does_and_cut_to_its_context(clip: Clip, parts: Any) -> None:
+def test_texts_are_embedded_like_the_model_and_cut_to_context(clip: Clip, parts: Any) -> None:
     vectors = clip.embed_texts(TEXTS)
     for vector, text in zip(vectors, TEXTS, strict=True):
         tokens = parts[1](text, truncation=True, max_length=20, return_tensors="pt")
@@ -83,7 +83,7 @@ def test_texts_are_embedded_as_the_model_does_and_cut_to_its_context(clip: Clip,
     assert torch.equal(clip.embed_texts(["the dog " * 30]), clip.embed_texts(["the dog " * 40]))
 
 
-def test_a_text_has_the_same_vector_bit_for_bit_whatever_its_batch_mates(clip: Clip) -> None:
+def test_a_texts_vector_does_not_depend_on_its_batch_mates(clip: Clip) -> None:
     many = clip.embed_texts(TEXTS * 7)
     assert torch.equal(many[20], clip.embed_texts(TEXTS[2:])[0])
     assert torch.equal(many[0], many[18])

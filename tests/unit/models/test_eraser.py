@@ -77,7 +77,7 @@ def test_pixels_outside_the_mask_are_bit_identical(eraser: Eraser, dilate_px: in
         assert changed(image, given)[given.mask].float().mean() > 0.9
 
 
-def test_the_autoencoder_alone_would_have_moved_nearly_every_pixel(eraser: Eraser) -> None:
+def test_the_autoencoder_alone_would_move_nearly_every_pixel(eraser: Eraser) -> None:
     """Without the paste-back: why it is there."""
     whole = eraser._inpaint(HOLES[:1], numbers())[0]
     assert changed(whole, HOLES[0])[~HOLES[0].mask].float().mean() > 0.9
@@ -112,7 +112,7 @@ def stock(folder: Path, given: Hole, removal: Removal) -> Tensor:
     ("scheduler", "strength", "guidance_scale"),
     [(None, 0.85, 0.0), (V_PREDICTION, 0.85, 4.0), (V_PREDICTION, 1.0, 0.0), (TURBO, 0.85, 0.0), (None, 0.5, 4.0)],
 )
-def test_inside_the_mask_the_pixels_are_those_of_diffusers_inpainting(
+def test_inside_the_mask_pixels_are_those_of_diffusers(
     tmp_path: Path, scheduler: Any, strength: float, guidance_scale: float
 ) -> None:
     folder = tiny_sdxl(tmp_path, scheduler=scheduler)
@@ -123,14 +123,14 @@ def test_inside_the_mask_the_pixels_are_those_of_diffusers_inpainting(
     assert (made.int() - wanted.int()).abs().max() <= 1
 
 
-def test_a_latent_that_holds_any_pixel_of_the_mask_is_painted_anew(eraser: Eraser) -> None:
+def test_a_latent_with_any_masked_pixel_is_repainted(eraser: Eraser) -> None:
     mask = torch.zeros(IMAGE_PX, IMAGE_PX, dtype=torch.bool)
     mask[5, 9] = True
     (found,) = eraser._open_latents(mask).nonzero().tolist()
     assert found == [0, 5 // eraser.sdxl.pixels_per_latent, 9 // eraser.sdxl.pixels_per_latent]
 
 
-def test_the_mask_fades_by_equal_steps_from_its_rim_to_exactly_nothing() -> None:
+def test_the_mask_fades_evenly_from_its_rim_to_nothing() -> None:
     mask = torch.zeros(9, 12, dtype=torch.bool)
     mask[4, 3] = True
     assert feathered(mask, 3)[4].tolist() == [0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0, 0, 0, 0, 0]
@@ -155,7 +155,7 @@ def test_a_mask_does_not_open_its_mates_images(folder: Path) -> None:
     assert not (changed(made, narrow) & ~dilated(narrow.mask, 4)).any()
 
 
-def test_every_pass_has_the_same_shape_and_as_many_steps_as_the_strength_says(folder: Path) -> None:
+def test_passes_share_a_shape_and_steps_follow_the_strength(folder: Path) -> None:
     eraser, rows = load(folder, 2), list[int]()
     eraser.sdxl.unet.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
     eraser.erase(HOLES, numbers(steps=4, strength=0.85))
@@ -170,7 +170,7 @@ def test_another_seed_fills_the_hole_with_something_else(eraser: Eraser) -> None
     assert not torch.equal(first, other)
 
 
-def test_an_eraser_that_shares_its_weights_leaves_the_painter_as_it_was(folder: Path) -> None:
+def test_an_eraser_sharing_weights_leaves_the_painter_unchanged(folder: Path) -> None:
     painter = Painter.load(str(folder), CPU, torch.float32, 1, local_files_only=True)
     pairs, generate = [PairPrompt("a green fish", "a green cup", 1)], load_profile("mini").generate
     generate = generate.model_copy(update={"picture_px": IMAGE_PX, "steps": 3})
@@ -226,7 +226,7 @@ def loaded(bundle: Bundle, *roles: Role) -> Models:
     return load_models(bundle, roles, CPU, lambda _: None, compile=False)
 
 
-def test_an_eraser_of_the_painters_weights_shares_the_painter_in_memory(folder: Path, tmp_path: Path) -> None:
+def test_an_eraser_of_the_painters_weights_shares_its_memory(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "painter")
     both = loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER)
     assert both.need_eraser.sdxl is both.need_painter.sdxl
@@ -261,7 +261,7 @@ def test_an_eraser_of_other_weights_or_precision_does_not_share(folder: Path, tm
     assert both.need_eraser.sdxl is not both.need_painter.sdxl
 
 
-def test_a_bundle_without_an_eraser_says_so_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_eraser_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="bundle tiny: it has no eraser"):
         loaded(bundle(tmp_path, []), Role.ERASER)
     with pytest.raises(BundleError, match=f"bundle tiny: eraser: {tmp_path / 'painter'}: no such folder"):

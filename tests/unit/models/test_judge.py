@@ -49,16 +49,14 @@ def inputs_of(parts: Any, image: Tensor) -> Any:
     )
 
 
-def test_a_judgement_does_not_depend_on_batch_mates_to_the_last_bit(judge: Judge, images: list[Tensor]) -> None:
+def test_a_judgement_does_not_depend_on_its_batch_mates(judge: Judge, images: list[Tensor]) -> None:
     together = judge.judge(images, QUESTION, NEW_TOKENS)
     assert len({judgement.yes_probability for judgement in together}) == len(images)
     assert [judge.judge([image], QUESTION, NEW_TOKENS)[0] for image in images] == together
     assert judge.judge(images[::-1], QUESTION, NEW_TOKENS) == together[::-1]
 
 
-def test_probability_and_answer_are_those_of_the_models_own_generation(
-    judge: Judge, parts: Any, images: list[Tensor]
-) -> None:
+def test_probability_and_answer_match_the_models_generation(judge: Judge, parts: Any, images: list[Tensor]) -> None:
     model, processor = parts
     vocabulary = processor.tokenizer.get_vocab()
     for image, judgement in zip(images, judge.judge(images, QUESTION, NEW_TOKENS), strict=True):
@@ -72,7 +70,7 @@ def test_probability_and_answer_are_those_of_the_models_own_generation(
         assert judgement.answer == text.strip()
 
 
-def test_what_the_checkpoint_sets_for_chats_changes_nothing_and_is_left_as_it_was(
+def test_a_checkpoints_chat_settings_change_nothing(
     judge: Judge, parts: Any, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = judge.judge(images, QUESTION, NEW_TOKENS)
@@ -83,9 +81,7 @@ def test_what_the_checkpoint_sets_for_chats_changes_nothing_and_is_left_as_it_wa
     assert parts[0].generation_config is config
 
 
-def test_each_image_is_looked_at_once_in_passes_of_the_same_number_of_rows(
-    judge: Judge, parts: Any, images: list[Tensor]
-) -> None:
+def test_each_image_is_seen_once_in_passes_of_equal_size(judge: Judge, parts: Any, images: list[Tensor]) -> None:
     looks: list[int] = []
     passes: list[Any] = []
     model = parts[0]

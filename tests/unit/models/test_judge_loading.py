@@ -57,15 +57,13 @@ def test_the_judges_own_chat_template_is_taken(folder: Path) -> None:
         models.need_judge.judge([torch.zeros((3, 32, 68), dtype=torch.uint8)], "is this a cat ?", 2)
 
 
-def test_a_model_that_cannot_tell_yes_from_no_is_refused_by_bundle_role_and_source(folder: Path) -> None:
+def test_a_judge_that_cannot_tell_yes_from_no_is_refused(folder: Path) -> None:
     with pytest.raises(BundleError, match="bundle tiny: judge: mute: its tokenizer has no token for yes"):
         loaded(folder, 'source = "mute"', Role.JUDGE)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_judge_that_a_shipped_bundle_shows_is_a_whole_table_of_the_size_that_it_says(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_shipped_bundles_example_judge_is_complete(name: str, tmp_path: Path) -> None:
     from transformers import InternVLConfig, InternVLForConditionalGeneration
 
     lines = load_bundle(name).path.read_text("utf-8").splitlines()

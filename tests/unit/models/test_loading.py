@@ -116,7 +116,7 @@ def test_code_that_comes_with_a_model_is_not_run(copied: Path, tmp_path: Path) -
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_segmenter_that_would_run_code_is_refused_with_the_reason(copied: Path, tmp_path: Path) -> None:
+def test_a_segmenter_that_would_run_code_is_refused(copied: Path, tmp_path: Path) -> None:
     class Sly:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "ran"),)
@@ -127,7 +127,7 @@ def test_a_segmenter_that_would_run_code_is_refused_with_the_reason(copied: Path
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_tokenizer_without_chat_template_needs_one_in_the_bundle(copied: Path) -> None:
+def test_a_tokenizer_without_chat_template_needs_the_bundles(copied: Path) -> None:
     shutil.rmtree(copied.parent / "rewriter")
     tiny_models.save_rewriter(copied.parent / "rewriter", chat_template=None)
     with pytest.raises(BundleError, match=r"no chat template \(set chat_template under \[rewriter\]"):
@@ -138,7 +138,7 @@ def test_a_tokenizer_without_chat_template_needs_one_in_the_bundle(copied: Path)
     assert loaded(copied, Role.REWRITER).rewriter is not None
 
 
-def test_a_hub_model_that_is_not_in_the_cache_is_named_when_offline(copied: Path) -> None:
+def test_an_uncached_hub_model_is_named_when_offline(copied: Path) -> None:
     text = copied.read_text("utf-8").replace('source = "blip"', 'source = "somebody/some-blip"\nrevision = "abc"')
     copied.write_text(text, "utf-8")
     code = (
@@ -196,7 +196,7 @@ def test_allowed_pickles_give_the_same_weights(copied: Path, tiny_bundle: Path) 
         assert torch.equal(one, other)
 
 
-def test_a_pickle_that_holds_code_is_refused_even_where_pickles_are_allowed(copied: Path) -> None:
+def test_a_pickle_with_code_is_refused_even_where_pickles_are_ok(copied: Path) -> None:
     pickled(copied.parent)
     copied.write_text(copied.read_text("utf-8").replace("[rewriter]", "[rewriter]\nallow_pickle = true"), "utf-8")
     torch.save({"lm_head.weight": shutil.rmtree}, copied.parent / "rewriter" / "pytorch_model.bin")

@@ -126,9 +126,7 @@ def test_an_edit_without_any_step_is_no_edit(painter: Painter) -> None:
     [{"edit": "replace"}, {"reweight": {"star": 5.0}}, {"word_steps": {"blue": (0.0, 0.0)}}],
     ids=["replace", "reweight", "word steps"],
 )
-def test_each_part_of_an_edit_reaches_the_target_and_leaves_the_source(
-    painter: Painter, changes: dict[str, Any]
-) -> None:
+def test_an_edit_reaches_the_target_and_leaves_the_source(painter: Painter, changes: dict[str, Any]) -> None:
     refined, changed = (painter.paint_pairs(PAIRS[:1], numbers(**each))[0] for each in ({}, changes))
     assert torch.equal(refined[0], changed[0])
     assert not torch.equal(refined[1], changed[1])
@@ -141,7 +139,7 @@ def test_a_word_that_no_caption_has_changes_nothing(painter: Painter) -> None:
     assert torch.equal(refined[1], ignored[1])
 
 
-def test_captions_that_replace_cannot_align_are_an_error_that_names_both(painter: Painter) -> None:
+def test_captions_that_replace_cannot_align_are_both_named(painter: Painter) -> None:
     with pytest.raises(
         InputError, match=r"'a green fish' has 3 words, but 'a big green fish and a cup' has 7"
     ) as caught:
@@ -173,7 +171,7 @@ def test_every_pass_has_the_same_shape(folder: Path, monkeypatch: pytest.MonkeyP
     assert rows == [8, 8]
 
 
-def test_images_are_bytes_of_the_asked_size_and_another_seed_paints_another(painter: Painter) -> None:
+def test_images_have_the_asked_size_and_vary_by_seed(painter: Painter) -> None:
     first, second = painter.paint_pairs([PAIRS[1], PairPrompt(PAIRS[1].caption1, PAIRS[1].caption2, 5)], numbers())
     assert first[0].shape == (3, IMAGE_PX, IMAGE_PX)
     assert first[0].dtype == torch.uint8
@@ -187,12 +185,12 @@ def test_a_caption_that_is_too_long_is_an_error_and_is_not_cut(painter: Painter)
     assert caught.value.code == "caption_too_long"
 
 
-def test_a_image_size_that_the_autoencoder_cannot_make_is_refused(painter: Painter) -> None:
+def test_an_image_size_beyond_the_autoencoder_is_refused(painter: Painter) -> None:
     with pytest.raises(ProfileError, match=r"picture_px is 33.*divide by 2"):
         painter.paint_pairs(PAIRS[:1], numbers(picture_px=33))
 
 
-def test_a_image_that_is_not_finite_is_an_error_and_no_black_image(folder: Path) -> None:
+def test_a_non_finite_image_is_an_error_not_a_black_image(folder: Path) -> None:
     painter = load(folder)
     painter.sdxl.vae.decoder.conv_out.bias.data.fill_(torch.inf)
     with pytest.raises(StageError, match="a green fish"):
@@ -209,7 +207,7 @@ def test_another_autoencoder_takes_the_place_of_the_checkpoints(folder: Path, tm
 
 
 @pytest.mark.parametrize("damage", ["missing", "no unet", "cut off", "another pipeline"])
-def test_a_checkpoint_that_cannot_be_loaded_is_refused_in_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
+def test_an_unloadable_checkpoint_is_refused_in_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
     copy = tmp_path / "copy"
     if damage != "missing":
         shutil.copytree(folder, copy)

@@ -65,17 +65,13 @@ def half_bytes(part: nn.Module) -> int:
 
 
 @EACH
-def test_a_bundles_memory_is_within_three_percent_of_the_real_architectures(
-    role: Role, model: Model, built: dict[str, Parts]
-) -> None:
+def test_a_bundles_memory_is_within_three_percent_of_real(role: Role, model: Model, built: dict[str, Parts]) -> None:
     gigabytes = sum(map(half_bytes, built[model.source].values())) / 1e9
     assert model.weights_gb == pytest.approx(gigabytes, rel=0.03)
 
 
 @pytest.mark.parametrize("source", PUBLISHED_PARAMETERS)
-def test_a_configuration_has_as_many_parameters_as_the_published_checkpoint(
-    source: str, built: dict[str, Parts]
-) -> None:
+def test_configurations_have_the_published_number_of_parameters(source: str, built: dict[str, Parts]) -> None:
     found = sum(each.numel() for part in built[source].values() for each in part.parameters())
     assert found == PUBLISHED_PARAMETERS[source]
 

@@ -36,7 +36,7 @@ def rewriter(parts: tuple[Any, Any]) -> Rewriter:
     return Rewriter(*parts, rows_per_pass=3)
 
 
-def test_prompt_goes_through_the_chat_template_with_the_caption_as_it_is(rewriter: Rewriter, parts: Any) -> None:
+def test_the_prompt_holds_the_caption_unchanged(rewriter: Rewriter, parts: Any) -> None:
     asked = rewriter.prompt_tokens("a red ball", SAMPLED)
     assert parts[1].decode(asked) == '<s> USER : is a sentence : " a red ball " . replace ASSISTANT :'
     braces = SAMPLED.model_copy(update={"prompt": "{0} {caption} {"})
@@ -46,7 +46,7 @@ def test_prompt_goes_through_the_chat_template_with_the_caption_as_it_is(rewrite
     )
 
 
-def test_an_answer_is_the_same_token_for_token_whatever_its_batch_mates(rewriter: Rewriter) -> None:
+def test_an_answer_does_not_depend_on_its_batch_mates(rewriter: Rewriter) -> None:
     together = rewriter.rewrite(CAPTIONS, range(5), SAMPLED)
     backwards = rewriter.rewrite(CAPTIONS[::-1], range(5)[::-1], SAMPLED)[::-1]
     alone = [rewriter.rewrite([caption], [seed], SAMPLED)[0] for seed, caption in enumerate(CAPTIONS)]
@@ -74,7 +74,7 @@ ONCE = SAMPLED.model_copy(update={"max_new_tokens": 1})
 
 
 @pytest.mark.parametrize("words", [3, 19])  # 19: a prompt as long as the step that widths are rounded to
-def test_an_answers_logits_are_bit_for_bit_the_same_whatever_its_batch_mates(parts: Any, words: int) -> None:
+def test_an_answers_logits_do_not_depend_on_its_batch_mates(parts: Any, words: int) -> None:
     """Shapes and kernels depend on the caption alone, so not even rounding knows of the batch mates."""
     model = Recording(parts[0])
     recorded = Rewriter(model, parts[1], rows_per_pass=3)
@@ -87,7 +87,7 @@ def test_an_answers_logits_are_bit_for_bit_the_same_whatever_its_batch_mates(par
     assert all(torch.equal(logits, model.logits[0]) for logits in passes)
 
 
-def test_keys_and_values_are_allocated_once_a_pass_and_written_in_place(parts: Any) -> None:
+def test_keys_and_values_are_allocated_once_a_pass(parts: Any) -> None:
     model = Recording(parts[0])
     Rewriter(model, parts[1], rows_per_pass=3).rewrite(CAPTIONS[:1], [0], SAMPLED)
     assert len(model.keys) > 3
@@ -113,13 +113,13 @@ def test_temperature_0_is_the_models_own_greedy_generation(rewriter: Rewriter, p
         assert answer.text == tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
 
 
-def test_an_answer_without_an_end_is_truncated_and_one_with_an_end_is_not(rewriter: Rewriter) -> None:
+def test_only_an_answer_without_an_end_is_truncated(rewriter: Rewriter) -> None:
     short, long = (SAMPLED.model_copy(update={"max_new_tokens": tokens}) for tokens in (1, 64))
     assert rewriter.rewrite(CAPTIONS[:1], [0], short)[0].truncated
     assert not rewriter.rewrite(CAPTIONS[:1], [0], long)[0].truncated
 
 
-def test_a_caption_beyond_the_context_gets_no_answer_and_spoils_no_other(rewriter: Rewriter) -> None:
+def test_a_caption_beyond_the_context_spoils_no_other(rewriter: Rewriter) -> None:
     answers = rewriter.rewrite(["a " * 300, CAPTIONS[1]], [0, 1], SAMPLED)
     assert answers[0] == Answer(None, truncated=False)
     assert answers[1] == rewriter.rewrite([CAPTIONS[1]], [1], SAMPLED)[0]

@@ -32,7 +32,7 @@ def latents_of(sdxl: Sdxl) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def test_a_decode_that_overflows_in_fp16_is_repeated_in_fp32_and_counted(folder: Path) -> None:
+def test_a_decode_overflow_in_fp16_is_repeated_in_fp32(folder: Path) -> None:
     sdxl = overflowing(folder)
     latents = latents_of(sdxl) * 20
     wanted = sdxl.decode(latents)
@@ -63,9 +63,7 @@ def test_latents_that_are_not_finite_are_not_decoded_twice(folder: Path) -> None
     assert sdxl.decodes_repeated == 0
 
 
-def test_out_of_memory_while_loading_is_not_called_a_damaged_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_while_loading_is_not_a_damaged_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 

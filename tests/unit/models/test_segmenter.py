@@ -104,7 +104,7 @@ def test_boxes_do_not_depend_on_batch_mates(folder: Path, locate: Locate, images
     assert len({len(boxes) for boxes in together} | {tuple(boxes) for boxes in map(tuple, together)}) > 1
 
 
-def test_masks_are_those_of_ultralytics_in_the_images_own_pixels_cut_to_their_box(
+def test_masks_are_those_of_ultralytics_cut_to_their_box(
     folder: Path, removal: Removal, locate: Locate, images: list[Tensor]
 ) -> None:
     from ultralytics import FastSAM
@@ -134,9 +134,7 @@ def test_an_image_in_which_nothing_is_found_has_no_masks(folder: Path, removal: 
     assert all(resident.masks(images, removal))
 
 
-def test_boxes_are_whole_pixels_inside_the_canvas_and_never_empty(
-    folder: Path, locate: Locate, images: list[Tensor]
-) -> None:
+def test_boxes_are_whole_pixels_inside_the_canvas_not_empty(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     for image in (*images, images[0][:, :40, :23]):
         height, width = image.shape[1:]
         for x1, y1, x2, y2 in segmenter(folder).boxes([image], locate)[0]:
@@ -159,7 +157,7 @@ def test_torchs_threads_stay_as_they_were(folder: Path, locate: Locate, images: 
     assert torch.get_num_threads() == before
 
 
-def test_a_checkpoint_that_would_run_code_is_refused_without_running_it(tmp_path: Path) -> None:
+def test_a_checkpoint_with_code_is_refused_without_running_it(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     class Sly:

@@ -64,7 +64,7 @@ def decoded(shared: SharedPass, first: Tensor) -> Tensor:
     return torch.stack(seen, dim=2)
 
 
-def test_logits_and_tokens_are_those_of_the_models_own_generation_from_whole_questions(
+def test_shared_prefixes_answer_like_whole_questions(
     family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
@@ -84,7 +84,7 @@ def test_logits_and_tokens_are_those_of_the_models_own_generation_from_whole_que
             torch.testing.assert_close(found[row, slot], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_logits_are_bit_for_bit_the_same_whatever_the_other_images_of_the_pass(
+def test_logits_do_not_depend_on_the_other_images_of_the_pass(
     family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
@@ -111,7 +111,7 @@ def held_bytes(shared: SharedPass) -> int:
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in shared.cache.layers)
 
 
-def test_keys_and_values_grow_with_the_number_of_questions_by_the_questions_alone(
+def test_more_questions_cost_only_their_own_keys_and_values(
     family: tuple[Load, ImagePrompts],
 ) -> None:
     load, prompts = family
@@ -156,7 +156,7 @@ def test_a_step_makes_nothing_of_the_size_of_a_layers_keys(family: tuple[Load, I
     assert [layer.keys.data_ptr() for layer in shared.cache.layers] == where
 
 
-def test_a_model_with_a_sliding_window_is_refused_with_the_reason(family: tuple[Load, ImagePrompts]) -> None:
+def test_a_model_with_a_sliding_window_is_refused(family: tuple[Load, ImagePrompts]) -> None:
     model = family[0]()
     text = model.config.get_text_config()
     text.layer_types = ["full_attention", "sliding_attention"]
@@ -164,7 +164,7 @@ def test_a_model_with_a_sliding_window_is_refused_with_the_reason(family: tuple[
     assert text._attn_implementation == "sdpa"
 
 
-def test_a_model_whose_attention_is_not_fused_is_refused_with_the_reason(family: tuple[Load, ImagePrompts]) -> None:
+def test_a_model_without_fused_attention_is_refused(family: tuple[Load, ImagePrompts]) -> None:
     model = family[0]()
     model.set_attn_implementation("eager")
     assert let_share(model) == "its attention is eager instead of torch's fused one"

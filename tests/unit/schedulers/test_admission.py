@@ -53,7 +53,7 @@ def test_little_room_is_not_worth_a_query_while_work_is_queued() -> None:
     assert verdict(intake(), OpenWork(usual=230)) == (26, AdmissionCode.ROOM)
 
 
-def test_nothing_is_asked_for_while_sending_is_held_back_and_the_reason_is_passed_on() -> None:
+def test_nothing_is_asked_for_while_sending_is_held_back() -> None:
     held = intake().decide(NOTHING, now_s=0.0, held_back="disk")
     assert (held.room, held.reason.code, held.reason.text) == (0, AdmissionCode.HELD_BACK, "disk")
 
@@ -66,7 +66,7 @@ def test_nothing_is_asked_twice_at_once() -> None:
     assert verdict(asking) == (256, AdmissionCode.ROOM)
 
 
-def test_an_empty_store_is_asked_again_only_at_the_next_poll_or_when_woken() -> None:
+def test_empty_store_is_asked_again_at_the_poll_or_when_woken() -> None:
     asking = after_a_refill(tasks(3))
     assert verdict(asking, now_s=POLL_S - 0.1) == (0, AdmissionCode.EXHAUSTED)
     assert verdict(asking, now_s=POLL_S) == (256, AdmissionCode.ROOM)
@@ -74,7 +74,7 @@ def test_an_empty_store_is_asked_again_only_at_the_next_poll_or_when_woken() -> 
     assert verdict(asking) == (256, AdmissionCode.ROOM)
 
 
-def test_a_refill_during_which_the_intake_was_woken_has_not_seen_all() -> None:
+def test_refill_that_was_woken_meanwhile_has_not_seen_all() -> None:
     asking = intake()
     asking.asked(256, 0.0)
     asking.wake()
@@ -83,7 +83,7 @@ def test_a_refill_during_which_the_intake_was_woken_has_not_seen_all() -> None:
     assert not asking.is_dry(1.0)
 
 
-def test_an_item_forgotten_while_it_is_being_let_in_stays_out_of_this_refill_only() -> None:
+def test_item_forgotten_during_a_refill_stays_out_of_it_only() -> None:
     asking = intake()
     asking.forget([0])  # before the refill looks: it will not bring it
     asking.asked(256, 0.0)
@@ -93,7 +93,7 @@ def test_an_item_forgotten_while_it_is_being_let_in_stays_out_of_this_refill_onl
     assert asking.answered(tasks(4), NOTHING) == tuple(tasks(4))
 
 
-def test_the_intake_is_dry_once_a_refill_found_nothing_more_of_either_class() -> None:
+def test_intake_is_dry_once_a_refill_found_no_more_of_a_class() -> None:
     asking = intake()
     assert not asking.is_dry(0.0), "nothing was asked for yet"
     asking.asked(256, 0.0)
@@ -105,7 +105,7 @@ def test_the_intake_is_dry_once_a_refill_found_nothing_more_of_either_class() ->
     assert not asking.is_dry(1.0)
 
 
-def test_the_intake_is_not_dry_while_a_later_refill_is_under_way_or_background_work_had_no_room() -> None:
+def test_intake_is_not_dry_while_a_refill_runs_or_room_lacked() -> None:
     asking = after_a_refill(tasks(3))
     asking.asked(256, POLL_S)
     assert not asking.is_dry(POLL_S + 0.1)
@@ -113,7 +113,7 @@ def test_the_intake_is_not_dry_while_a_later_refill_is_under_way_or_background_w
     assert not after_a_refill(tasks(33, priority=-1)).is_dry(1.0)
 
 
-def test_background_work_is_asked_for_only_while_there_is_nothing_else_to_ask_for() -> None:
+def test_background_work_is_asked_for_last() -> None:
     usual_left = after_a_refill(tasks(256))
     assert verdict(usual_left) == (256, AdmissionCode.ROOM)
     assert verdict(usual_left, OpenWork(usual=256, queued=9)) == (0, AdmissionCode.BOUND)
@@ -132,7 +132,7 @@ def test_open_work_is_bounded_in_bytes() -> None:
     assert asked(7001, queued=0) == (246, AdmissionCode.ROOM)
 
 
-def test_what_did_not_fit_into_the_bytes_is_not_asked_for_again_until_something_ended() -> None:
+def test_work_too_large_waits_until_something_ended() -> None:
     open_work = OpenWork(usual=1, open_bytes=1)
     for changed in (Intake.room_made, Intake.wake, lambda asking: asking.forget([7])):
         asking = intake(max_bytes=8000)
@@ -171,7 +171,7 @@ def test_background_work_is_kept_to_its_own_room() -> None:
     st.none() | st.lists(st.sampled_from([0, -1]), max_size=40),
     st.sampled_from(["", "disk"]),
 )
-def test_no_answer_exceeds_the_bound_of_its_class_and_each_has_a_reason(
+def test_no_answer_exceeds_its_bound_and_each_has_a_reason(
     max_open: int, work: OpenWork, max_bytes: int | None, found: list[int] | None, held_back: str
 ) -> None:
     asking = intake(max_open, max_bytes)

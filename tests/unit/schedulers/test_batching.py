@@ -43,7 +43,7 @@ def test_higher_priority_goes_before_further_downstream() -> None:
     assert choose(lane(Stage.DESCRIBE), lane(Stage.GENERATE, priority=1)) == 1
 
 
-def test_what_feeds_devices_that_cannot_feed_themselves_goes_before_further_downstream() -> None:
+def test_work_that_feeds_starving_devices_goes_first() -> None:
     assert choose(lane(Stage.REWRITE, 64, feeds=True), lane(Stage.DESCRIBE)) == 0
     assert choose(lane(Stage.REWRITE, 64, feeds=True), lane(Stage.DESCRIBE, priority=1)) == 1
 
@@ -57,11 +57,11 @@ def test_batch_is_no_larger_than_the_limit_of_the_device() -> None:
     assert lane(Stage.DESCRIBE, 9, limit=2).size == 2
 
 
-def test_small_batch_is_held_while_upstream_work_can_fill_it_and_other_work_is_there() -> None:
+def test_a_small_batch_is_held_while_it_can_still_fill() -> None:
     assert choose(lane(Stage.DESCRIBE, 1), lane(Stage.GENERATE, 4), now_s=19.9) == 1
 
 
-def test_small_batch_runs_at_once_when_nothing_upstream_can_fill_it() -> None:
+def test_a_small_batch_that_cannot_fill_runs_at_once() -> None:
     assert choose(lane(Stage.DESCRIBE, 1, fillable=False), lane(Stage.GENERATE, 4)) == 0
 
 
@@ -71,7 +71,7 @@ def test_small_batch_is_held_no_longer_than_its_patience() -> None:
     assert choose(lane(Stage.DESCRIBE, 1), lane(Stage.GENERATE, 4), now_s=20.0) == 0
 
 
-def test_device_without_other_work_holds_a_small_batch_for_the_short_patience_only() -> None:
+def test_an_idle_device_holds_a_small_batch_only_briefly() -> None:
     assert choose(lane(Stage.DESCRIBE, 1), now_s=0.4, hungry=True) is None
     assert choose(lane(Stage.DESCRIBE, 1), now_s=0.5, hungry=True) == 0
 
@@ -81,12 +81,12 @@ def test_lane_passed_over_too_often_comes_before_everything() -> None:
     assert choose(lane(Stage.RENDER, 8, priority=9), lane(Stage.REWRITE, 64, passes=127)) == 0
 
 
-def test_of_several_lanes_passed_over_too_often_the_one_passed_over_most_often_comes_first() -> None:
+def test_the_lane_passed_over_most_often_comes_first() -> None:
     urgent = [lane(Stage.RENDER, 8, priority=9, passes=128 + number) for number in range(5)]
     assert choose(*urgent, lane(Stage.REWRITE, 1, passes=133)) == 5
 
 
-def test_part_of_a_failed_batch_waits_until_nothing_else_runs_and_keeps_others_from_starting() -> None:
+def test_part_of_a_failed_batch_waits_to_run_alone() -> None:
     suspect = lane(Stage.DESCRIBE, 2, suspect=True)
     assert choose(suspect, lane(Stage.GENERATE), idle=False) is None
     assert choose(suspect, lane(Stage.GENERATE), idle=True) == 0
@@ -96,7 +96,7 @@ def test_part_of_a_failed_batch_runs_as_it_is() -> None:
     assert lane(Stage.DESCRIBE, 3, limit=2, suspect=True).size == 3
 
 
-def test_of_the_last_of_their_kind_the_owner_takes_its_share_and_says_so() -> None:
+def test_of_the_last_tasks_the_owner_takes_its_share() -> None:
     choice = decide(lane(Stage.GENERATE, 6, fillable=False, share=2))
     assert (choice.index, choice.reason.code) == (0, BatchCode.SHARED)
     assert "generate x2" in choice.reason.text
@@ -126,9 +126,7 @@ CANDIDATES = st.builds(
 
 
 @given(st.lists(CANDIDATES, min_size=1, max_size=12), st.floats(100, 200), st.booleans())
-def test_either_something_is_taken_or_the_time_of_the_next_look_is_known(
-    lanes: list[BatchOption], now_s: float, hungry: bool
-) -> None:
+def test_a_batch_is_taken_or_the_next_look_has_a_time(lanes: list[BatchOption], now_s: float, hungry: bool) -> None:
     choice = decide(*lanes, now_s=now_s, hungry=hungry)
     if choice.index is None:
         assert choice.until_s is not None
@@ -160,7 +158,7 @@ def test_second_batch_is_sent_shortly_before_the_first_ends() -> None:
     assert slot(head_in_s=4.0) == (SlotCode.BUSY, 13.0)
 
 
-def test_no_timer_is_set_where_only_the_end_of_a_batch_makes_room() -> None:
+def test_no_timer_where_only_a_batchs_end_makes_room() -> None:
     assert slot(max_in_flight=3, head_in_s=0.0, rest_s=4.0) == (SlotCode.BUSY, None)
     assert slot(max_in_flight=3, head_in_s=2.0, rest_s=4.0) == (SlotCode.BUSY, None)
     assert slot(max_in_flight=3, head_in_s=2.0, rest_s=0.5) == (SlotCode.BUSY, 11.5)

@@ -27,23 +27,23 @@ def test_the_stages_are_the_pipelines_without_the_optional_ones() -> None:
     assert [*ITEMS_PER_CAPTION] == [stage.value for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
 
 
-def test_the_built_in_table_takes_2_79_days_for_the_papers_captions_on_four_devices() -> None:
+def test_the_papers_captions_take_2_79_days_on_four_devices() -> None:
     assert projected_hours(A100, CAPTIONS, 4) / 24 == pytest.approx(2.79, abs=0.005)
 
 
-def test_first_guesses_are_the_built_in_table_and_every_stage_has_one() -> None:
+def test_first_guesses_are_the_table_and_cover_every_stage() -> None:
     assert {*FIRST_GUESS_S} == {*Stage}
     assert {stage: FIRST_GUESS_S[Stage(stage)] for stage in A100.seconds_per_item} == A100.seconds_per_item
     per_caption = sum(map(guessed_seconds_per_caption, map(Stage, ITEMS_PER_CAPTION)))
     assert per_caption / 3600 == pytest.approx(projected_hours(A100, 1, 1))
 
 
-def test_hours_count_each_stage_as_often_as_the_funnel_reaches_it() -> None:
+def test_hours_weigh_each_stage_by_the_funnel() -> None:
     table = CostTable("any", dict.fromkeys(ITEMS_PER_CAPTION, 0.0) | {"locate": 3600.0}, "made up")
     assert projected_hours(table, 118_000, 1) == pytest.approx(38_533)
 
 
-def test_the_built_in_table_projects_8164_seconds_per_1000_captions_shared_by_the_devices() -> None:
+def test_1000_captions_take_8164_seconds_by_the_built_in_table() -> None:
     assert projected_hours(A100, 1000, 4) == pytest.approx(8164 / 4 / 3600)
 
 

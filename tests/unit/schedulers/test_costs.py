@@ -22,7 +22,7 @@ def test_measured_seconds_replace_the_first_guess() -> None:
     assert costs.seconds("a", DESCRIBE, 4) == 2.0
 
 
-def test_new_measurements_move_the_estimate_until_it_follows_them() -> None:
+def test_the_estimate_follows_new_measurements() -> None:
     costs = Costs()
     costs.record("a", DESCRIBE, 4, 2.0)
     for _ in range(30):
@@ -55,7 +55,7 @@ def test_each_group_has_its_own_costs_and_its_own_deadline() -> None:
     assert set(costs.learnt()["a"]) == {large, small}
 
 
-def test_group_tells_more_than_the_device_of_what_was_not_yet_seen() -> None:
+def test_group_foretells_unseen_batches_better_than_the_device() -> None:
     costs = Costs()
     large, small = (Stage.GENERATE, "1024"), (Stage.GENERATE, "512")
     costs.record("a", large, 4, 30.0)
@@ -84,7 +84,7 @@ def test_deadline_is_ten_times_p99_but_at_least_two_minutes() -> None:
     assert costs.deadline_s("a", GENERATE, 4) == 300.0
 
 
-def test_deadline_before_the_first_measurement_follows_from_the_first_guess() -> None:
+def test_the_first_deadline_follows_the_first_guess() -> None:
     assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * FIRST_GUESS_S[Stage.GENERATE]
 
 
@@ -96,7 +96,7 @@ def test_batch_larger_than_any_before_has_a_deadline_of_its_own() -> None:
     assert costs.deadline_s("a", REWRITE, 64) == 400.0
 
 
-def test_deadline_doubles_while_no_batch_ended_in_time_and_then_follows_p99() -> None:
+def test_the_deadline_doubles_until_a_batch_ends_in_time() -> None:
     costs = Costs()
     first_s = costs.deadline_s("a", GENERATE, 4)
     costs.overdue("a", GENERATE)
@@ -108,7 +108,7 @@ def test_deadline_doubles_while_no_batch_ended_in_time_and_then_follows_p99() ->
     assert costs.deadline_s("a", GENERATE, 4) == 7000.0
 
 
-def test_seconds_of_an_earlier_run_stand_for_measurements_until_there_are_some() -> None:
+def test_an_earlier_runs_seconds_hold_until_measured_anew() -> None:
     costs = Costs()
     costs.expect("a", GENERATE, {4: 100.0})
     assert costs.seconds("a", GENERATE, 2) == 50.0
@@ -138,7 +138,7 @@ def test_learnt_costs_are_shown_by_device_and_stage() -> None:
     assert (dict(shown.seconds_by_items), shown.batches, shown.p99_s) == ({4: 2.0}, 1, 2.0)
 
 
-def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() -> None:
+def test_out_of_memory_halves_only_that_device_and_stage() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", REWRITE, 64)
     assert limits.limit("a", REWRITE) == 32
@@ -146,7 +146,7 @@ def test_running_out_of_memory_halves_the_batch_on_that_device_and_stage_only() 
     assert limits.limit("a", GENERATE) == 4
 
 
-def test_group_that_does_not_fit_leaves_the_batches_of_others_as_they_are() -> None:
+def test_group_that_does_not_fit_leaves_other_batches_alone() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", (Stage.GENERATE, "1024"), 4)
     assert limits.limit("a", (Stage.GENERATE, "1024")) == 2
@@ -160,7 +160,7 @@ def test_two_batches_in_flight_that_do_not_fit_halve_once() -> None:
     assert limits.limit("a", REWRITE) == 32
 
 
-def test_large_batch_that_fails_late_does_not_raise_the_cap_nor_make_it_last() -> None:
+def test_a_large_batch_that_fails_late_does_not_raise_the_cap() -> None:
     limits = BatchLimits()
     for size in (64, 32, 64):
         limits.out_of_memory("a", REWRITE, size)
@@ -179,7 +179,7 @@ def test_cap_is_remembered_through_success() -> None:
     assert limits.caps("a") == {REWRITE: 32}
 
 
-def test_double_is_tried_after_many_full_batches_and_ever_more_rarely_after_each_failure() -> None:
+def test_a_failed_doubling_is_tried_ever_more_rarely() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", REWRITE, 64)
     for _ in range(256):
@@ -193,7 +193,7 @@ def test_double_is_tried_after_many_full_batches_and_ever_more_rarely_after_each
     assert limits.limit("a", REWRITE) == 64
 
 
-def test_one_item_that_does_not_fit_says_nothing_about_the_size_of_batches() -> None:
+def test_one_item_that_does_not_fit_changes_no_batch_size() -> None:
     limits = BatchLimits()
     limits.out_of_memory("a", REWRITE, 1)
     assert limits.limit("a", REWRITE) == 64

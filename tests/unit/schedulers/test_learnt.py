@@ -45,7 +45,7 @@ def test_what_no_scheduler_wrote_is_refused(text: str) -> None:
 
 
 @on_virtual_time
-async def test_scheduler_that_takes_over_does_not_run_out_of_memory_again() -> None:
+async def test_a_new_scheduler_does_not_repeat_out_of_memory() -> None:
     def two_fit(device: str, batch: Batch) -> WorkError | None:
         return OutOfMemoryError("no room") if len(batch.tasks) > 2 else None
 
@@ -62,7 +62,7 @@ async def test_scheduler_that_takes_over_does_not_run_out_of_memory_again() -> N
 
 
 @on_virtual_time
-async def test_device_far_slower_than_the_first_guess_gets_its_time_before_its_items_are_given_up() -> None:
+async def test_a_device_far_slower_than_guessed_gets_its_time() -> None:
     def killed_by_its_deadline(device: str, batch: Batch) -> WorkError | None:
         return WorkerDiedError("killed") if 1400.0 * len(batch.tasks) > batch.deadline_s else None
 

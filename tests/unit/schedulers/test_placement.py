@@ -38,9 +38,7 @@ def cards(*sizes_gb: float) -> list[Space]:
 
 
 @pytest.mark.parametrize(("footprints", "size_gb"), [(PAPER, 80), (SMALL, 40)])
-def test_four_cards_all_paint_and_filter_and_share_the_language_models(
-    footprints: dict[Role, Footprint], size_gb: int
-) -> None:
+def test_four_cards_all_paint_and_share_the_language_models(footprints: dict[Role, Footprint], size_gb: int) -> None:
     plan = place(cards(*[size_gb] * 4), footprints)
     held = [set(placement.roles) for placement in plan.placements]
     assert all({Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP} <= roles for roles in held)
@@ -52,7 +50,7 @@ def test_four_cards_all_paint_and_filter_and_share_the_language_models(
     assert {one.get(Role.CAPTIONER) for one in codes} == {PlacementCode.NEEDED, PlacementCode.CAPTIONER, None}
 
 
-def test_an_eraser_stands_beside_the_models_that_its_stage_needs_and_takes_no_place_from_others() -> None:
+def test_an_eraser_goes_with_its_models_and_displaces_none() -> None:
     without: dict[Role, Footprint] = {role: SMALL[role] for role in Role if role in SMALL and role != Role.ERASER}
     for spaces in (cards(*[40] * 4), cards(40, 40, 24), cards(80, 24), cards(60)):
         plan, alone = place(spaces, SMALL), place(spaces, without)
@@ -79,7 +77,7 @@ def test_optional_role_without_room_is_left_out_with_its_reason() -> None:
     assert plan.left_out == ((Role.ERASER, Reason(PlacementCode.NO_ROOM, "no room: its weights take 5.1 GB")),)
 
 
-def test_a_judge_goes_where_most_room_is_left_and_is_asked_for_by_nobody_else() -> None:
+def test_a_judge_goes_where_most_room_is_left() -> None:
     judged = {**SMALL, Role.JUDGE: Footprint("judge", 16 * GB, 4 * GB)}
     plan, without = place(cards(40, 40, 40, 80), judged), place(cards(40, 40, 40, 80), SMALL)
     holders = [placement.device for placement in plan.placements if Role.JUDGE in placement.roles]
@@ -97,14 +95,14 @@ def test_shared_weights_count_once() -> None:
     assert needed_bytes(frozenset(shared), shared) == 6
 
 
-def test_cpu_holds_the_whole_miniature_bundle_and_its_eraser_costs_no_weights() -> None:
+def test_a_cpu_holds_the_whole_miniature_bundle() -> None:
     mini = {role: Footprint(role, 50, 10) for role in Role if role not in OPTIONAL_ROLES}
     mini[Role.ERASER] = mini[Role.PAINTER]
     placement = place([Space("cpu", 400, 310)], mini).placements[0]
     assert (set(placement.roles), placement.used_bytes, placement.left_bytes) == (set(mini), 310, 0)
 
 
-def test_models_that_are_light_beside_the_memory_are_on_every_device() -> None:
+def test_models_that_are_light_are_on_every_device() -> None:
     mini = {role: Footprint(role, 50, 10) for role in Role if role not in OPTIONAL_ROLES}
     roomy = place([Space("cpu#0", 9_000, 9_000), Space("cpu#1", 9_000, 9_000)], mini)
     assert [set(placement.roles) for placement in roomy.placements] == [set(mini)] * 2
@@ -119,7 +117,7 @@ sizes = st.integers(0, 8)
     st.lists(st.integers(0, 30), max_size=3),
     st.fixed_dictionaries({role: st.builds(Footprint, st.sampled_from("abcdef"), sizes, sizes) for role in Role}),
 )
-def test_plan_keeps_to_memory_and_runs_every_stage_or_none_exists(
+def test_a_plan_fits_memory_and_runs_every_stage_or_none_exists(
     free: list[int], footprints: dict[Role, Footprint]
 ) -> None:
     spaces = [Space(str(index), size, size) for index, size in enumerate(free)]

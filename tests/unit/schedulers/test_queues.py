@@ -8,7 +8,7 @@ def entry(item: int, priority: int) -> Entry:
     return Entry(Task(item, Stage.GENERATE, 0, "g", priority), 0.0)
 
 
-def test_higher_priority_goes_first_and_equals_in_the_order_of_their_arrival() -> None:
+def test_higher_priority_goes_first_then_arrival() -> None:
     lane = Lane()
     for item, priority in ((1, 0), (2, 1), (3, 0), (4, 1)):
         lane.push(entry(item, priority))
@@ -16,7 +16,7 @@ def test_higher_priority_goes_first_and_equals_in_the_order_of_their_arrival() -
     assert len(lane) == 1
 
 
-def test_low_priority_has_its_part_in_a_lane_however_much_urgent_work_keeps_coming() -> None:
+def test_low_priority_gets_its_part_of_a_busy_lane() -> None:
     lane = Lane()
     lane.push(entry(0, 0))
     lane.push(entry(1, 1))

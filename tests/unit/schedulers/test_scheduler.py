@@ -49,7 +49,7 @@ async def test_idle_device_steals_from_a_loaded_one() -> None:
 
 
 @on_virtual_time
-async def test_last_batch_is_shared_so_that_no_device_is_idle_while_another_still_works() -> None:
+async def test_the_last_batch_is_shared_so_that_no_device_is_idle() -> None:
     work = FakeWork(tasks(range(4), Stage.GENERATE), seconds=lambda _, b: 8.0 * len(b.tasks), following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a", "b", "c", "d"):
@@ -70,7 +70,7 @@ async def test_no_device_runs_a_stage_whose_models_it_lacks() -> None:
 
 
 @on_virtual_time
-async def test_only_device_that_can_rewrite_does_so_before_the_others_run_out_of_pairs_to_paint() -> None:
+async def test_the_only_rewriter_feeds_painters_before_they_run_out() -> None:
     def painted(task: Task) -> Task | None:
         return replace(task, stage=Stage.GENERATE) if task.stage is Stage.REWRITE else None
 
@@ -110,7 +110,7 @@ async def test_batches_never_mix_groups() -> None:
 
 
 @on_virtual_time
-async def test_tasks_of_one_group_and_different_priority_share_a_batch_the_urgent_ones_first() -> None:
+async def test_priorities_share_a_batch_with_the_urgent_first() -> None:
     some = [*tasks(range(3), Stage.GENERATE), *tasks(range(3, 6), Stage.GENERATE, priority=1)]
     work = FakeWork(some, following=last_stage)
     scheduler = Scheduler(work)
@@ -179,7 +179,7 @@ async def test_open_work_is_bounded_in_bytes_too() -> None:
 
 
 @on_virtual_time
-async def test_background_work_yields_within_one_batch_however_much_of_it_waits() -> None:
+async def test_background_work_yields_within_one_batch() -> None:
     work = FakeWork(tasks(range(1000), Stage.GENERATE, priority=-1), following=last_stage)
     scheduler = Scheduler(work, max_open=64)
     async with running(work, scheduler, "a", "b"):
@@ -193,7 +193,7 @@ async def test_background_work_yields_within_one_batch_however_much_of_it_waits(
 
 
 @on_virtual_time
-async def test_a_device_steals_what_is_urgent_before_it_takes_background_work_of_its_own() -> None:
+async def test_urgent_work_is_stolen_before_own_background_work() -> None:
     work = FakeWork(tasks(range(40), Stage.GENERATE), seconds=lambda device, batch: 30.0, following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):
@@ -268,7 +268,7 @@ async def test_loop_sleeps_while_there_is_nothing_to_do() -> None:
 
 
 @on_virtual_time
-async def test_low_priority_work_is_served_within_the_bound_of_passes_however_much_goes_before_it() -> None:
+async def test_low_priority_work_is_served_within_bounded_passes() -> None:
     urgent = tasks(range(10, 1000), Stage.RENDER, priority=5)
     work = FakeWork([*urgent, *tasks(range(1), Stage.REWRITE, group="h", priority=-5)], following=last_stage)
     scheduler = Scheduler(work, max_open=2000, patience=Patience(max_passes=16))

@@ -14,7 +14,7 @@ from tests.fakes.work import FakeWork, last_stage, load_of, on_virtual_time, run
 
 
 @on_virtual_time
-async def test_paused_scheduler_starts_nothing_and_resumes_where_it_was() -> None:
+async def test_a_paused_scheduler_resumes_where_it_was() -> None:
     work = FakeWork(tasks(range(40), Stage.GENERATE), following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):
@@ -59,7 +59,7 @@ async def test_each_reason_to_pause_is_resumed_by_itself() -> None:
 
 
 @on_virtual_time
-async def test_drain_starts_nothing_more_waits_for_what_runs_and_ends_run() -> None:
+async def test_drain_waits_for_what_runs_and_starts_nothing_more() -> None:
     work = FakeWork(tasks(range(40), Stage.GENERATE), seconds=lambda device, batch: 10.0, following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a", "b"):
@@ -103,7 +103,7 @@ async def test_forgotten_items_that_are_queued_never_run() -> None:
 
 
 @on_virtual_time
-async def test_forgotten_items_that_run_finish_their_batch_and_go_no_further() -> None:
+async def test_forgotten_items_finish_their_batch_and_go_no_further() -> None:
     work = FakeWork(tasks(range(4), Stage.GENERATE))
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):

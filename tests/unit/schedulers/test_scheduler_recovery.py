@@ -27,7 +27,7 @@ def too_large_for(limit: int) -> Failing:
 
 
 @on_virtual_time
-async def test_out_of_memory_halves_the_batch_until_it_fits_and_costs_no_attempt() -> None:
+async def test_out_of_memory_halves_the_batch_until_it_fits() -> None:
     work = FakeWork(tasks(range(64)), failing=too_large_for(20), following=last_stage)
     scheduler = Scheduler(work, in_flight=1)
     async with running(work, scheduler, "a"):
@@ -50,7 +50,7 @@ async def test_batch_size_that_fitted_is_remembered_for_later_work() -> None:
 
 
 @on_virtual_time
-async def test_item_that_does_not_fit_alone_counts_as_a_crash_each_time() -> None:
+async def test_an_item_that_does_not_fit_alone_counts_as_a_crash() -> None:
     work = FakeWork(tasks(range(1)), failing=too_large_for(0), following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):
@@ -61,7 +61,7 @@ async def test_item_that_does_not_fit_alone_counts_as_a_crash_each_time() -> Non
 
 
 @on_virtual_time
-async def test_item_that_fails_alone_on_one_device_is_tried_on_another_before_it_is_given_up() -> None:
+async def test_an_item_that_fails_alone_is_tried_on_another_device() -> None:
     def too_small(device: str, batch: Batch) -> WorkError | None:
         return OutOfMemoryError("no room") if device == "a" else None
 
@@ -84,7 +84,7 @@ def broken_by(culprit: int, *, dies: bool) -> Failing:
 
 @pytest.mark.parametrize("dies", [False, True])
 @pytest.mark.parametrize("culprit", [0, 13, 63])
-def test_culprit_of_64_is_found_in_6_halvings_and_innocents_lose_nothing(culprit: int, dies: bool) -> None:
+def test_a_culprit_of_64_is_found_in_6_halvings(culprit: int, dies: bool) -> None:
     @on_virtual_time
     async def play() -> None:
         failing = broken_by(culprit, dies=dies)
@@ -103,7 +103,7 @@ def test_culprit_of_64_is_found_in_6_halvings_and_innocents_lose_nothing(culprit
 
 
 @on_virtual_time
-async def test_part_of_a_failed_batch_runs_with_nothing_else_on_its_device() -> None:
+async def test_part_of_a_failed_batch_runs_alone_on_its_device() -> None:
     failing = broken_by(2, dies=True)
     work = FakeWork(tasks(range(40), Stage.GENERATE), failing=failing, following=last_stage)
     scheduler = Scheduler(work, ahead_s=1000.0)
@@ -128,7 +128,7 @@ async def test_batch_that_waited_behind_a_killer_is_not_suspected() -> None:
 
 
 @on_virtual_time
-async def test_death_with_two_batches_on_the_device_is_charged_to_neither() -> None:
+async def test_a_death_with_two_batches_is_charged_to_neither() -> None:
     apart = [*tasks(range(1), Stage.RENDER, group="x"), *tasks(range(1, 2), Stage.RENDER, group="y")]
     work = FakeWork(apart, following=last_stage, tells_begun=False)
     scheduler = Scheduler(work, ahead_s=1000.0)
@@ -181,7 +181,7 @@ async def test_device_gets_nothing_after_a_death_until_it_is_up_again() -> None:
 
 
 @on_virtual_time
-async def test_death_of_an_earlier_worker_does_not_take_its_successor_down() -> None:
+async def test_an_earlier_workers_death_spares_its_successor() -> None:
     work = FakeWork(tasks(range(4), Stage.RENDER), following=last_stage, restart_s=None)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a"):

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from imgdiffd.schedulers.sharing import DeviceLoad, share
 
 
-def test_equal_idle_devices_have_equal_parts_and_what_cannot_be_divided_is_mine() -> None:
+def test_equal_idle_devices_get_equal_parts() -> None:
     others = [DeviceLoad(0.0, 8.0)] * 3
     assert [share(count, DeviceLoad(0.0, 8.0), others) for count in (1, 3, 4, 5, 8)] == [1, 1, 1, 2, 2]
 
 
-def test_slow_device_has_a_smaller_part_and_none_of_what_others_end_sooner() -> None:
+def test_a_slow_device_gets_a_smaller_part() -> None:
     assert share(4, DeviceLoad(0.0, 13.0), [DeviceLoad(0.0, 8.0)]) == 1
     assert share(4, DeviceLoad(0.0, 40.0), [DeviceLoad(0.0, 8.0)]) == 0
 

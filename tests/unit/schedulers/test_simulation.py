@@ -48,41 +48,41 @@ def items(outcome: Outcome, stage: Stage) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_devices_are_busy_97_percent_of_the_run_and_it_ends_within_3_percent_of_the_least_possible(kind: str) -> None:
+def test_a_run_ends_within_3_percent_of_the_least_possible(kind: str) -> None:
     ours = played(kind)[0]
     assert min(ours.utilisation.values()) >= 0.97
     assert ours.over_bound <= 0.03
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_other_policy_is_faster_nor_any_faster_than_the_least_possible(kind: str) -> None:
+def test_no_other_policy_is_faster(kind: str) -> None:
     ours, *others = played(kind)
     assert all(ours.seconds < other.seconds for other in others)
     assert all(outcome.over_bound > 0 for outcome in (ours, *others))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_job_of_ten_minutes_ends_within_3_percent_of_the_least_possible_too(kind: str) -> None:
+def test_a_short_job_ends_within_3_percent_of_the_least_too(kind: str) -> None:
     ours, *others = run_policies(scenario_of(replace(KINDS[kind], captions=256)))
     assert ours.over_bound <= 0.03
     assert all(ours.seconds < 1.01 * other.seconds for other in others)
 
 
 @pytest.mark.parametrize("kind", ["straggler", "mixed straggler"])
-def test_a_straggler_costs_a_static_split_and_pools_10_percent_more_than_us(kind: str) -> None:
+def test_a_straggler_costs_the_others_10_percent_more(kind: str) -> None:
     ours, *others = played(kind)
     for other in others[:2]:
         assert other.seconds >= 1.1 * ours.seconds, other.policy
 
 
-def test_a_mixed_placement_costs_pools_10_percent_more_than_us_and_leaves_the_others_less_than_5_to_lose() -> None:
+def test_a_mixed_placement_costs_pools_10_percent_more() -> None:
     ours, split, pools, fifo = played("mixed")
     assert pools.seconds >= 1.1 * ours.seconds
     for other in (split, fifo):  # what they are over the least possible is all that any policy could gain on them
         assert ours.over_bound < other.over_bound < 0.05
 
 
-def test_cheap_painting_on_a_mixed_placement_costs_the_split_and_pools_10_percent_more_than_us() -> None:
+def test_cheap_painting_costs_split_and_pools_10_percent_more() -> None:
     cheap = replace(A100, seconds_per_item={**A100.seconds_per_item, "generate": 1.55})
     ours, *others = run_policies(Scenario(mixed_devices(4), captions=REDUCED, table=cheap))
     assert ours.over_bound <= 0.03
@@ -107,7 +107,7 @@ def test_fewer_painted_pairs_lie_about_than_with_a_central_queue() -> None:
     assert 0 < ours.most_painted * 4 < others[2].most_painted <= 512
 
 
-def test_same_seed_gives_the_same_outcome_and_another_seed_another() -> None:
+def test_the_outcome_depends_on_the_seed_alone() -> None:
     one, again, other = (run_policies(scenario_of(Options(300, seed=seed, failure_rate=0.01))) for seed in (1, 1, 2))
     assert one == again
     assert one[0].seconds != other[0].seconds
@@ -147,7 +147,7 @@ def test_full_batch_costs_what_the_table_says_on_average() -> None:
         assert costs_of().seconds(stage, range(limit), 0, 1.0) == pytest.approx(expected)
 
 
-def test_slow_card_takes_longer_and_images_on_another_card_are_read_again() -> None:
+def test_slow_cards_take_longer_and_moved_images_are_reread() -> None:
     costs = costs_of()
     at_home = costs.seconds(Stage.COMPARE, range(8), 0, 1.0)
     assert costs.seconds(Stage.COMPARE, range(8), 0, 0.5) == pytest.approx(2 * at_home)
@@ -161,14 +161,14 @@ def test_bound_counts_a_slow_card_as_a_part_of_one() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 16])
-def test_mixed_cards_together_hold_every_model_and_half_of_them_caption(count: int) -> None:
+def test_mixed_cards_hold_every_model_and_half_of_them_caption(count: int) -> None:
     cards = mixed_devices(count)
     assert frozenset().union(*(card.roles for card in cards)) == frozenset(Role)
     assert sum(Role.CAPTIONER in card.roles for card in cards) == max(1, count // 2)
     assert all(card.holds(Stage.GENERATE) for card in cards)
 
 
-def test_bound_counts_only_the_cards_that_hold_the_models_of_the_work() -> None:
+def test_the_bound_counts_only_cards_that_hold_the_models() -> None:
     table = replace(A100, seconds_per_item={**dict.fromkeys(A100.seconds_per_item, 0.0), "describe": 3600.0})
     scenario = Scenario(mixed_devices(4), captions=2000, table=table)
     costs = BatchCosts(scenario, Fates(2000, 1))
@@ -206,9 +206,7 @@ def test_bars_are_as_high_as_the_utilisation_says() -> None:
     assert float(bars[0].get("height", 0)) == pytest.approx(float(whole[0].get("height", 0)) / 2, abs=0.1)
 
 
-def test_the_command_prints_every_policy_and_leaves_charts_and_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_every_policy_and_writes_charts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "costs.json"
     table.write_text(replace(A100, device="my card").to_json())
     out = tmp_path / "out"
@@ -222,9 +220,7 @@ def test_the_command_prints_every_policy_and_leaves_charts_and_figures(
     assert len(json.loads((out / "outcomes.json").read_text())) == 4
 
 
-def test_costs_that_the_benchmarks_write_are_those_that_simulate_counts_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_simulate_uses_the_costs_that_the_benchmarks_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured = CostTable("one H200", dict.fromkeys(A100.seconds_per_item, 0.5), "measured")
     Report("one H200", [], [], [measured], [], []).write(tmp_path / "bench-gpu.json", tmp_path / "cost-table.json")
     options = Options(captions=100, devices=1, costs=tmp_path / "cost-table.json", out=tmp_path / "out")

@@ -25,7 +25,7 @@ def no_room_for_four(device: str, batch: Batch) -> WorkError | None:
 
 
 @on_virtual_time
-async def test_status_tells_costs_caps_batch_sizes_and_reasons_of_every_device() -> None:
+async def test_status_shows_every_devices_costs_caps_and_reasons() -> None:
     work = FakeWork(tasks(range(16), Stage.GENERATE), failing=no_room_for_four, following=last_stage)
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a", "b"):

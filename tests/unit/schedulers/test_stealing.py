@@ -32,7 +32,7 @@ def steal(*victims: Victim, own_backlog_s: float = 0.0, now_s: float = 0.0) -> T
     return choose_theft(victims, now_s=now_s, own_backlog_s=own_backlog_s, patience=Patience())
 
 
-def test_thief_takes_from_the_device_with_the_most_queued_seconds_not_the_most_tasks() -> None:
+def test_a_thief_takes_from_the_most_queued_seconds() -> None:
     many_cheap = victim("a", lane(Stage.REWRITE, 64), lane_s=(1.6,))
     few_dear = victim("b", lane(Stage.GENERATE, 4), lane_s=(31.0,))
     assert steal(many_cheap, few_dear).device == "b"
@@ -48,33 +48,33 @@ def test_thief_takes_the_oldest_batch_of_its_victim() -> None:
     assert (theft.device, theft.lane, theft.size) == ("a", 1, 4)
 
 
-def test_thief_takes_the_most_urgent_before_the_device_with_the_most_queued_seconds() -> None:
+def test_a_thief_takes_the_most_urgent_first() -> None:
     loaded = victim("a", lane(count=64, priority=-1), lane_s=(500.0,))
     urgent = victim("b", lane(since_s=5.0), lane(since_s=1.0, priority=-1), lane_s=(8.0, 8.0))
     assert (steal(loaded, urgent, now_s=9.0).device, steal(loaded, urgent, now_s=9.0).lane) == ("b", 0)
 
 
-def test_nothing_is_stolen_where_no_device_has_work_for_the_thiefs_models() -> None:
+def test_nothing_is_stolen_without_work_for_the_thiefs_models() -> None:
     theft = steal(victim("a", lane_s=()))
     assert (theft.device, theft.reason.code) == (None, TheftCode.NO_VICTIM)
 
 
-def test_price_of_leaving_is_paid_only_where_there_are_images_to_read_again() -> None:
+def test_leaving_costs_only_where_images_are_read_again() -> None:
     assert leaving_price_s(Stage.GENERATE, 4) == 0.0
     assert leaving_price_s(Stage.COMPARE, 4) == 4 * LEAVING_S
 
 
-def test_work_stays_where_it_is_done_sooner_than_the_price_of_leaving() -> None:
+def test_work_stays_where_it_ends_sooner_despite_the_queue() -> None:
     soon = victim("a", lane(Stage.RENDER, 8, batch_s=0.01), lane_s=(0.01,), free_in_s=0.1)
     assert (steal(soon).device, steal(soon).reason.code) == (None, TheftCode.DOES_NOT_PAY)
 
 
-def test_busy_thief_steals_only_what_it_ends_sooner_than_its_victim_would() -> None:
+def test_a_busy_thief_steals_only_what_it_ends_sooner() -> None:
     one = victim("a", lane(batch_s=4.0), lane_s=(8.0,), free_in_s=10.0)
     assert [steal(one, own_backlog_s=own_s).size for own_s in (13.9, 14.1, 16.1, 17.1)] == [4, 2, 1, 0]
 
 
-def test_slow_thief_takes_no_more_than_it_ends_sooner_than_its_victim_would() -> None:
+def test_a_slow_thief_takes_only_what_it_ends_sooner() -> None:
     last = victim("a", lane(count=8, batch_s=50.0), lane_s=(30.0,), free_in_s=1.0)
     assert steal(last).size == 2
     assert steal(victim("a", lane(count=4, batch_s=50.0), lane_s=(10.0,), free_in_s=1.0)).device is None
@@ -86,18 +86,18 @@ def test_of_the_last_of_their_kind_the_thief_takes_its_share() -> None:
     assert steal(victim("a", replace(last, share=0), lane_s=(4.0,), free_in_s=9.0)).device is None
 
 
-def test_small_batch_held_to_fill_is_not_stolen_before_the_short_patience() -> None:
+def test_a_small_held_batch_is_not_stolen_at_once() -> None:
     held = victim("a", lane(Stage.DESCRIBE, 1, batch_s=2.0, fillable=True), lane_s=(2.0,))
     early, late = steal(held, now_s=0.5), steal(held, now_s=1.0)
     assert (early.until_s, early.reason.code) == (1.0, TheftCode.NOT_DUE)
     assert (late.device, late.reason.code) == ("a", TheftCode.STOLEN)
 
 
-def test_last_batch_is_shared_when_its_owner_comes_to_it_before_the_thief_would_be_done() -> None:
+def test_a_last_batch_is_shared_if_its_owner_is_soon_free() -> None:
     assert steal(victim("a", lane(count=4, batch_s=4.0), lane_s=(4.0,), free_in_s=1.0)).size == 2
     assert steal(victim("a", lane(count=4, batch_s=4.0), lane_s=(4.0,), free_in_s=9.0)).size == 4
 
 
-def test_second_choice_is_taken_when_the_first_victims_work_is_not_due() -> None:
+def test_the_second_victim_is_taken_if_the_first_is_not_due() -> None:
     held = victim("a", lane(Stage.DESCRIBE, 1, batch_s=50.0, fillable=True), lane_s=(50.0,))
     assert steal(held, victim("b", lane(), lane_s=(8.0,))).device == "b"

@@ -20,7 +20,7 @@ def test_run_that_waits_for_nothing_says_that_it_is_stuck() -> None:
         run_virtual(lambda: anyio.Event().wait())
 
 
-def test_loop_that_spins_at_one_moment_says_so_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_spins_fails_instead_of_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(virtual_time, "MOST_TURNS", 1000)
 
     async def main() -> None:

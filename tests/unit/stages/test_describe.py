@@ -55,7 +55,7 @@ def test_question_names_the_ungrown_box_of_the_whole_image(tmp_path: Path) -> No
     assert [tuple(image.shape) for image, _ in scene.captioner.asked] == [(3, H, W)] * 2
 
 
-def test_each_description_is_matched_with_its_own_images_grown_crop(tmp_path: Path) -> None:
+def test_each_description_is_matched_with_its_own_crop(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("a red ball", "a blue ball"))
     (region,) = scene.describe(OBJECT).regions
     assert (region.text1, region.text2) == ("a red ball", "a blue ball")
@@ -70,7 +70,7 @@ def test_grown_crop_ends_at_the_canvas(tmp_path: Path) -> None:
     assert {box for _, box, _ in scene.blip.asked} == {(CORNER[0] - GROW, CORNER[1] - GROW, W, H)}
 
 
-def test_blip_is_not_asked_where_the_texts_are_already_too_similar(tmp_path: Path) -> None:
+def test_blip_is_not_asked_about_texts_too_similar(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("a red ball", "one red ball"))
     (region,) = scene.describe(OBJECT).regions
     assert region.scores == {TEXTS: pytest.approx(1.0)}

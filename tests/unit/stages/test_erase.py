@@ -74,7 +74,7 @@ def test_a_batch_without_any_object_erases_nothing(tmp_path: Path) -> None:
     assert erase(scene.models, PROFILE, [], scene.images) == ()
 
 
-def test_every_object_is_erased_alone_from_the_original_with_a_seed_of_its_own(tmp_path: Path) -> None:
+def test_every_object_is_erased_alone_with_its_own_seed(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [OBJECT], [OTHER, OBJECT])
     made = scene.erase()[0].erasures
     assert [(each.image, each.index) for each in made] == [(1, 0), (2, 0), (2, 1)]
@@ -85,7 +85,7 @@ def test_every_object_is_erased_alone_from_the_original_with_a_seed_of_its_own(t
         assert torch.equal(hole.image, scene.pair[each.image - 1])
 
 
-def test_the_most_different_object_of_an_image_comes_first_with_its_own_mask(tmp_path: Path) -> None:
+def test_most_different_object_comes_first_with_its_own_mask(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [], [OTHER, OBJECT])
     made = scene.erase()[0].erasures
     assert [each.box for each in made] == [OBJECT, OTHER]
@@ -93,7 +93,7 @@ def test_the_most_different_object_of_an_image_comes_first_with_its_own_mask(tmp
     assert [int(hole.mask.sum()) for hole in scene.eraser.asked] == [16 * 16, 20 * 20]
 
 
-def test_larger_images_are_segmented_and_erased_at_the_removal_size_and_boxes_are_of_that(tmp_path: Path) -> None:
+def test_larger_images_are_erased_at_the_removal_size(tmp_path: Path) -> None:
     scene = Scene(tmp_path, [OBJECT], [])
     large = [each.repeat_interleave(2, 1).repeat_interleave(2, 2) for each in scene.pair]
     scene.images.write({IMAGE1: large[0], IMAGE2: large[1]})

@@ -20,7 +20,7 @@ def images(tmp_path: Path) -> Images:
     return Images(tmp_path, torch.device("cpu"))
 
 
-def test_noise_of_a_pair_does_not_depend_on_order_mates_or_restart(images: Images, tmp_path: Path) -> None:
+def test_a_pairs_noise_does_not_depend_on_order_or_mates(images: Images, tmp_path: Path) -> None:
     painter = FakePainter()
     models = fake_models(painter=painter)
     inputs = [GenerateInput(5, "a dog", "a cat", 0), GenerateInput(6, "a car", "a bus", 0)]

@@ -68,7 +68,7 @@ def test_the_captioner_sees_the_whole_original(tmp_path: Path) -> None:
     assert torch.equal(shown, scene.original)
 
 
-def test_one_text_is_scored_against_the_original_and_the_erased_crop(tmp_path: Path) -> None:
+def test_a_text_is_scored_against_original_and_erased_crop(tmp_path: Path) -> None:
     scene = Scene(tmp_path, lambda *_: "a red ball")
     (made,) = scene.inspect(erasure())
     assert made.scores == {ORIGINAL: 0.9, ERASED: 0.1}
@@ -104,7 +104,7 @@ def test_only_erasures_that_hold_become_samples(tmp_path: Path) -> None:
     assert (made.erasure.index, made.caption) == (0, "a red ball")
 
 
-def test_the_side_that_the_letter_names_shows_the_object_in_its_red_box(tmp_path: Path) -> None:
+def test_the_named_side_shows_the_object_in_its_red_box(tmp_path: Path) -> None:
     scene = Scene(tmp_path, lambda *_: "a red ball")
     inspections = [Inspection(erasure(OBJECT, index), "a red ball", {ORIGINAL: 0.9, ERASED: 0.1}) for index in range(3)]
     samples = scene.finish(*inspections)

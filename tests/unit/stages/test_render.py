@@ -37,7 +37,7 @@ def test_box_is_grown_and_drawn_as_a_hollow_frame() -> None:
     [(0, 0, W, H), (-20, -20, 30, 30), (W - 10, H - 10, W + 40, H + 40), (0, 20, 10, 40), (30, H - 2, 50, H)],
     ids=["whole canvas", "beyond top left", "beyond bottom right", "at the left edge", "at the bottom edge"],
 )
-def test_all_four_sides_are_drawn_for_a_box_that_reaches_beyond_the_canvas(box: Box) -> None:
+def test_a_box_beyond_the_canvas_is_drawn_with_four_sides(box: Box) -> None:
     red = is_red(with_box(canvas("green", W, H), box, NARROW, 20))
     x1, y1, x2, y2 = grown(box, GROW, W, H)
     assert 0 <= x1 < x2 <= W
@@ -60,7 +60,7 @@ def test_line_width_follows_the_joined_image(width: int, view_px: int, wanted: i
 
 
 @pytest.mark.parametrize("filter_", [Image.Resampling.BOX, Image.Resampling.BICUBIC], ids=["box", "bicubic"])
-def test_line_survives_being_squeezed_to_the_training_models_view(filter_: Image.Resampling) -> None:
+def test_the_line_survives_resizing_for_training(filter_: Image.Resampling) -> None:
     side, bar, view = 1024, PROFILE.contrast.bar_px, PROFILE.render.view_px
     left, right = (with_box(canvas("green", side, side), (301, 207, 717, 803), PROFILE.render, bar) for _ in (1, 2))
     image = joined(left, right, bar)

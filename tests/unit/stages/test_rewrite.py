@@ -38,7 +38,7 @@ def test_batch_of_long_captions_needs_no_rewriter(images: Images) -> None:
     assert output.answer is None
 
 
-def test_seed_comes_from_profile_seed_caption_attempt_and_stage_alone(images: Images) -> None:
+def test_seeds_come_from_profile_caption_attempt_and_stage(images: Images) -> None:
     rewriter = FakeRewriter(lambda caption: Answer(caption, truncated=False))
     models = fake_models(rewriter=rewriter)
     inputs = [RewriteInput(1, "a dog", 0), RewriteInput(2, "a cat", 1), RewriteInput(3, "a dog", 1)]

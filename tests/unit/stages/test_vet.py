@@ -34,7 +34,7 @@ def say(shown: Tensor) -> Judgement:
     return Judgement("Yes." if green else "no", 0.75 if green else math.nan)
 
 
-def test_the_judge_sees_the_joined_pair_with_the_original_on_the_left(images: Images) -> None:
+def test_the_judge_sees_the_pair_with_the_original_on_the_left(images: Images) -> None:
     judge = FakeJudge(say)
     vet(fake_models(judge=judge), VETTED, [VetInput(7, "1.png", "2.png")], images)
     ((shown, asked),) = judge.asked

@@ -120,7 +120,7 @@ async def test_a_cancelled_caller_does_not_wound_the_transaction(tmp_path: Path)
     assert numbers(tmp_path / "n.db") == [1, 2, 3, 4]
 
 
-async def test_a_transaction_that_breaks_keeps_nothing_and_tells_every_caller(tmp_path: Path) -> None:
+async def test_a_broken_transaction_keeps_nothing_and_tells_callers(tmp_path: Path) -> None:
     def undoes_all(connection: sqlite3.Connection) -> None:  # as SQLite itself does on a full disk
         connection.execute("ROLLBACK")
         raise sqlite3.OperationalError("database or disk is full")
@@ -143,7 +143,7 @@ def pages(connection: sqlite3.Connection, most: int) -> None:
     connection.execute(f"PRAGMA max_page_count = {most}")  # SQLite says SQLITE_FULL beyond, as on a full disk
 
 
-async def test_a_full_disk_is_told_as_such_and_nothing_of_the_change_is_kept(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported_and_nothing_is_kept(tmp_path: Path) -> None:
     async with opened(tmp_path / "n.db") as (writer, _):
         await run_on(writer._connection, lambda raw: pages(raw, 60))
         with pytest.raises(StoreFullError, match="the disk is full"):
@@ -152,7 +152,7 @@ async def test_a_full_disk_is_told_as_such_and_nothing_of_the_change_is_kept(tmp
     assert numbers(tmp_path / "n.db") == [2]
 
 
-async def test_where_room_can_be_made_a_change_is_made_once_and_its_caller_never_hears_of_it(tmp_path: Path) -> None:
+async def test_where_room_can_be_made_a_change_is_made_once(tmp_path: Path) -> None:
     asked = []
     async with connected(tmp_path / "n.db", writer=True) as connection:
         await connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY) STRICT")
@@ -184,7 +184,7 @@ async def test_leaving_writes_what_still_waits(tmp_path: Path) -> None:
         await writer.submit(insert(3))
 
 
-async def test_cancelling_everything_around_the_writer_still_writes_what_waits(tmp_path: Path) -> None:
+async def test_cancelling_the_callers_still_writes_what_waits(tmp_path: Path) -> None:
     gate = Gate()
     with anyio.CancelScope() as scope:
         async with opened(tmp_path / "n.db") as (writer, _):
@@ -197,7 +197,7 @@ async def test_cancelling_everything_around_the_writer_still_writes_what_waits(t
     assert numbers(tmp_path / "n.db") == [1]
 
 
-async def test_every_group_of_which_something_was_kept_is_told_of_and_no_other(tmp_path: Path) -> None:
+async def test_only_groups_that_were_kept_are_announced(tmp_path: Path) -> None:
     kept: list[list[int]] = []
     path = tmp_path / "n.db"
     async with connected(path, writer=True) as connection:

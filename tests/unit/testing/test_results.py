@@ -47,7 +47,7 @@ def test_results_pass_and_fail_every_filter_of_every_profile(name: str, stage: S
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_first_object_of_each_image_goes_and_a_second_leaves_a_trace(name: str) -> None:
+def test_first_object_of_each_image_goes_a_second_leaves_traces(name: str) -> None:
     profile = load_profile(name)
     erased = result(EraseInput(1, *PAIR, CAPTION, 1), profile, objects=(1, 2))
     assert isinstance(erased, EraseOutput)
@@ -69,7 +69,7 @@ def test_the_first_object_of_each_image_goes_and_a_second_leaves_a_trace(name: s
         ("…", "cat"),
     ],
 )
-def test_a_rewrite_replaces_one_word_by_a_noun_that_the_caption_lacks(caption: str, wanted: str) -> None:
+def test_rewrite_replaces_one_word_by_a_new_noun(caption: str, wanted: str) -> None:
     assert rewritten(caption) == wanted
 
 

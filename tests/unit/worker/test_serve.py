@@ -119,7 +119,7 @@ def test_print_to_stdout_goes_to_the_log_and_breaks_no_frame(pipe: Pipe) -> None
     assert (status, words) == (0, "noise on stdout\n")
 
 
-def test_error_of_a_stage_is_one_line_and_a_traceback_and_the_worker_lives(pipe: Pipe) -> None:
+def test_a_stages_error_is_one_line_and_the_worker_lives(pipe: Pipe) -> None:
     pipe.send(batch(1, "a raise-error dog"), batch(2, "a dog"))
     failed, done = pipe.answer(), pipe.answer()
     assert isinstance(failed, Failed)
@@ -145,9 +145,7 @@ def test_device_fault_ends_the_process_with_its_own_status(pipe: Pipe) -> None:
     assert "device-side assert" in words
 
 
-def test_worker_finishes_the_batch_under_way_when_its_pipe_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_ends_its_batch_when_its_pipe_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_WORKER_DELAY_S", "0.2")
     with spawned(tmp_path) as pipe:
         assert isinstance(pipe.answer(), Ready)
@@ -178,7 +176,7 @@ def test_broken_message_from_the_daemon_ends_the_process(pipe: Pipe) -> None:
     assert "broken message from the daemon" in words
 
 
-def test_batch_that_names_a_profile_that_was_not_sent_breaks_the_protocol(pipe: Pipe) -> None:
+def test_batch_of_an_unsent_profile_breaks_the_protocol(pipe: Pipe) -> None:
     pipe.send(dataclasses.replace(batch(7, "a dog"), profile=SLOT + 1))
     assert pipe.answer() is None
     status, words = pipe.close()

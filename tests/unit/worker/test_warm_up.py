@@ -114,7 +114,7 @@ def test_the_warm_up_says_which_role_it_is_at_and_every_kernel(tiny_bundle: Path
 
 
 @pytest.mark.long
-def test_a_role_that_cannot_warm_up_is_noted_and_the_others_go_on(
+def test_a_role_that_cannot_warm_up_is_noted_and_others_go_on(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
