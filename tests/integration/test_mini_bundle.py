@@ -11,7 +11,7 @@ from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.mini.harness import Harness
 from imgdiffd.store import ItemStory
 
-CAPTIONS = demo_captions()[:6]
+CAPTIONS = demo_captions()[4:10]
 REAL = (
     "A man riding a wave on top of a surfboard.",  # MS COCO captions, CC BY 4.0 (COCO Consortium)
     "A black dog running in a pen with a horse.",
