@@ -62,7 +62,7 @@ def test_only_missing_packages_are_installed(tmp_path: Path) -> None:
     assert packages.missing(str(tmp_path)) == [str(tmp_path / "no_such_package-1.0-py3-none-any.whl")]
 
 
-def test_opencv_stand_in_refuses_all_but_images_of_the_right_size() -> None:
+def test_opencv_stand_in_takes_images_of_the_right_size_only() -> None:
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert cv2_stand_in.resize(image, (4, 4)) is image
     assert cv2_stand_in.copyMakeBorder(image, 0, 0, 0, 0, cv2_stand_in.BORDER_CONSTANT) is image
