@@ -46,6 +46,7 @@ from imgdiffd.method.removal_messages import (
     InspectInput,
     InspectOutput,
 )
+from imgdiffd.pipeline import seed_of
 
 IMAGE_PX = 100
 BOXES = ((0, 0, 30, 30), (50, 50, 80, 80), (0, 50, 30, 80))
@@ -84,7 +85,8 @@ def _tokens(text: str) -> int:
 def _pair(given: RewriteInput | GenerateInput | CompareInput | VetInput, profile: Profile, passes: bool) -> StageOutput:
     match given:
         case RewriteInput():
-            seed, tokens = 1000 + given.attempt, _tokens(given.caption)
+            seed = seed_of(profile.seed, given.caption, given.attempt, "rewrite")
+            tokens = _tokens(given.caption)
             if tokens > profile.rewrite.max_caption_tokens:
                 return RewriteOutput(given.item, None, False, tokens, 0, seed)
             text = rewritten(given.caption) if passes else given.caption

@@ -4,8 +4,8 @@ CREATE TABLE candidates (
     item_id INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
     boxes   TEXT NOT NULL  -- JSON list of {image, box, scores, reason, detail}; one row, since a pair has hundreds
 ) STRICT;
-INSERT INTO "candidates" VALUES(2,'[{"image":1,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""}]');
-INSERT INTO "candidates" VALUES(3,'[{"image":1,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""}]');
+INSERT INTO "candidates" VALUES(2,'[{"image":1,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""},{"image":2,"box":[50,50,80,80],"scores":{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""}]');
+INSERT INTO "candidates" VALUES(3,'[{"image":1,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""},{"image":2,"box":[50,50,80,80],"scores":{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9},"reason":"","detail":""}]');
 CREATE TABLE counts (
     job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     stage  TEXT NOT NULL,
@@ -43,12 +43,12 @@ CREATE TABLE erasures (
     detail        TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (item_id, image, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "erasures" VALUES(2,1,0,0,0,40,40,100,0.2,'2-1-1.png','2-1-1-e0.png',71,'object of image 1','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.1}','2-1-1-with.png','2-1-1-without.png','','');
-INSERT INTO "erasures" VALUES(2,2,0,0,0,40,40,100,0.2,'2-1-2.png','2-1-2-e0.png',72,'object of image 2','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.1}','2-1-2-with.png','2-1-2-without.png','','');
-INSERT INTO "erasures" VALUES(3,1,0,0,0,40,40,100,0.2,'3-1-1.png','3-1-1-e0.png',71,'object of image 1','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.8}','','','still_there','blip_itc_cosine.erased 0.8000, bound 0.2');
-INSERT INTO "erasures" VALUES(3,2,0,0,0,40,40,100,0.2,'3-1-2.png','3-1-2-e0.png',72,'object of image 2','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.8}','','','still_there','blip_itc_cosine.erased 0.8000, bound 0.2');
-INSERT INTO "erasures" VALUES(4,1,0,0,0,40,40,100,0.2,'4-1-1.png','4-1-1-e0.png',71,'','{}','','','','');
-INSERT INTO "erasures" VALUES(4,2,0,0,0,40,40,100,0.2,'4-1-2.png','4-1-2-e0.png',72,'','{}','','','','');
+INSERT INTO "erasures" VALUES(2,1,0,0,0,30,30,100,0.2,'2-1-1.png','2-1-1-e0.png',71,'object of image 1','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.1}','2-1-1-with.png','2-1-1-without.png','','');
+INSERT INTO "erasures" VALUES(2,2,0,0,0,30,30,100,0.2,'2-1-2.png','2-1-2-e0.png',72,'object of image 2','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.1}','2-1-2-with.png','2-1-2-without.png','','');
+INSERT INTO "erasures" VALUES(3,1,0,0,0,30,30,100,0.2,'3-1-1.png','3-1-1-e0.png',71,'object of image 1','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.8}','','','still_there','blip_itc_cosine.erased 0.8000, bound 0.2');
+INSERT INTO "erasures" VALUES(3,2,0,0,0,30,30,100,0.2,'3-1-2.png','3-1-2-e0.png',72,'object of image 2','{"blip_itc_cosine.original":0.9,"blip_itc_cosine.erased":0.8}','','','still_there','blip_itc_cosine.erased 0.8000, bound 0.2');
+INSERT INTO "erasures" VALUES(4,1,0,0,0,30,30,100,0.2,'4-1-1.png','4-1-1-e0.png',71,'','{}','','','','');
+INSERT INTO "erasures" VALUES(4,2,0,0,0,30,30,100,0.2,'4-1-2.png','4-1-2-e0.png',72,'','{}','','','','');
 CREATE TABLE items (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: picture names are made of it
     job_id      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -98,7 +98,7 @@ CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "meta" VALUES('instance','c577d51518454a169ba9ba9fe9d862fc');
+INSERT INTO "meta" VALUES('instance','faab263d57eb4b73ab8f1426ddbfe210');
 CREATE TABLE pairs (
     item_id  INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
     caption2 TEXT NOT NULL,
@@ -151,10 +151,10 @@ CREATE TABLE regions (
     detail     TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (item_id, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "regions" VALUES(2,0,0,1,0,0,40,40,'{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9,"clip_text_cosine":0.3,"blip_itc_cosine.description1":0.9,"blip_itc_cosine.description2":0.9}','a cat','a dog',2,'','','');
-INSERT INTO "regions" VALUES(2,1,1,2,50,50,90,90,'{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9,"clip_text_cosine":0.3,"blip_itc_cosine.description1":0.9,"blip_itc_cosine.description2":0.9}','a cat','a dog',1,'','','');
-INSERT INTO "regions" VALUES(3,0,0,1,0,0,40,40,'{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9}','','',0,'','','');
-INSERT INTO "regions" VALUES(3,1,1,2,50,50,90,90,'{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9}','','',0,'','','');
+INSERT INTO "regions" VALUES(2,0,0,1,0,0,30,30,'{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9,"clip_text_cosine":0.3,"blip_itc_cosine.description1":0.9,"blip_itc_cosine.description2":0.9}','a cat','a dog',2,'','','');
+INSERT INTO "regions" VALUES(2,1,1,2,50,50,80,80,'{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9,"clip_text_cosine":0.3,"blip_itc_cosine.description1":0.9,"blip_itc_cosine.description2":0.9}','a cat','a dog',1,'','','');
+INSERT INTO "regions" VALUES(3,0,0,1,0,0,30,30,'{"clip_image_cosine":0.1,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9}','','',0,'','','');
+INSERT INTO "regions" VALUES(3,1,1,2,50,50,80,80,'{"clip_image_cosine":0.2,"blip_itc_cosine.noun1":0.9,"blip_itc_cosine.noun2":0.9}','','',0,'','','');
 CREATE TABLE removal_counts (
     job_id INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     stage  TEXT NOT NULL,
@@ -182,10 +182,10 @@ CREATE TABLE removals (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL
 ) STRICT;
-INSERT INTO "removals" VALUES(2,1,1,'inspect','sampled',0,'','','[{"image":1,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
-INSERT INTO "removals" VALUES(3,1,1,'inspect','rejected',0,'still_there','still_there 2','[{"image":1,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
-INSERT INTO "removals" VALUES(4,1,1,'inspect','ready',0,'','','[{"image":1,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,40,40],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
-INSERT INTO "removals" VALUES(5,1,1,'erase','rejected',0,'nothing_to_erase','crops_too_similar','[{"image":1,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[50,50,90,90],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"}]',1000.0,1000.0);
+INSERT INTO "removals" VALUES(2,1,1,'inspect','sampled',0,'','','[{"image":1,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
+INSERT INTO "removals" VALUES(3,1,1,'inspect','rejected',0,'still_there','still_there 2','[{"image":1,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
+INSERT INTO "removals" VALUES(4,1,1,'inspect','ready',0,'','','[{"image":1,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":1,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""},{"image":2,"box":[0,0,30,30],"scores":{"clip_image_cosine":0.2},"reason":"","detail":""}]',1000.0,1000.0);
+INSERT INTO "removals" VALUES(5,1,1,'erase','rejected',0,'nothing_to_erase','crops_too_similar','[{"image":1,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"},{"image":2,"box":[0,50,30,80],"scores":{"clip_image_cosine":0.99},"reason":"crops_too_similar","detail":"clip_image_cosine 0.9900, wanted below 0.9"}]',1000.0,1000.0);
 INSERT INTO "removals" VALUES(6,1,1,'erase','ready',1,'','','[]',1000.0,1000.0);
 INSERT INTO "removals" VALUES(7,1,1,'erase','failed',0,'broke_erase','signal 11','[]',1000.0,1000.0);
 CREATE TABLE rewrites (
@@ -200,14 +200,14 @@ CREATE TABLE rewrites (
     detail         TEXT NOT NULL,
     PRIMARY KEY (item_id, attempt)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "rewrites" VALUES(1,1,'a dog on mat number 1',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(2,1,'a dog on mat number 2',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(3,1,'a dog on mat number 3',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(4,1,'a dog on mat number 4',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(5,1,'a dog on mat number 5',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(6,1,'a dog on mat number 6',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(7,1,'a dog on mat number 7',0,8,8,1001,'','');
-INSERT INTO "rewrites" VALUES(8,1,'a dog on mat number 8',0,8,8,1001,'','');
+INSERT INTO "rewrites" VALUES(1,1,'a dog on mat number 1',0,8,8,6887992712756688860,'','');
+INSERT INTO "rewrites" VALUES(2,1,'a dog on mat number 2',0,8,8,986385880582145288,'','');
+INSERT INTO "rewrites" VALUES(3,1,'a dog on mat number 3',0,8,8,4424316558370997272,'','');
+INSERT INTO "rewrites" VALUES(4,1,'a dog on mat number 4',0,8,8,2762413763611447939,'','');
+INSERT INTO "rewrites" VALUES(5,1,'a dog on mat number 5',0,8,8,8893149468374255527,'','');
+INSERT INTO "rewrites" VALUES(6,1,'a dog on mat number 6',0,8,8,2836836866024650593,'','');
+INSERT INTO "rewrites" VALUES(7,1,'a dog on mat number 7',0,8,8,4609469609556667872,'','');
+INSERT INTO "rewrites" VALUES(8,1,'a dog on mat number 8',0,8,8,4224862229987009787,'','');
 CREATE TABLE samples (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     job_id      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,

@@ -46,8 +46,8 @@ def test_an_unnatural_pair_is_rejected_with_its_reason_shown(tmp_path: Path, vet
         story = running.client.explain(3)
         assert (story["stage"], story["state"], story["reason"]) == ("vet", "rejected", "unnatural")
         assert story["detail"] == "answer 'no.', yes_probability 0.2000, wanted yes"
-        assert story["pair"]["answer"] == "No."
-        assert story["pair"]["scores"]["yes_probability"] == 0.1
+        assert story["pair"]["answer"] == "no."
+        assert story["pair"]["scores"]["yes_probability"] == 0.2
 
 
 def test_a_profile_that_needs_a_judge_is_refused_without_one(

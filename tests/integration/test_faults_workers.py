@@ -167,7 +167,7 @@ def test_a_device_that_fails_five_starts_is_parked(tmp_path: Path) -> None:
 
 def test_rare_start_failures_do_not_park_a_device(tmp_path: Path) -> None:
     assert PARK_WINDOW_S == 300
-    far_apart = f"{EAGER_STARTS}fleet.PARK_WINDOW_S = 0.0\n"
+    far_apart = f"{EAGER_STARTS}member.PARK_WINDOW_S = 0.0\n"
     with faulty(tmp_path, before=far_apart, IMGDIFFD_DEVICES="cpu", FAULTY_START="1") as running:
         until(lambda: len(workers_started(tmp_path)) > PARK_AFTER_FAILURES + 1, "another start")
         assert running.client.status().devices[0].state == "restarting"

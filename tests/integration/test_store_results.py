@@ -12,7 +12,7 @@ from imgdiffd.images.retention import named, unfinished
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.filters import left_image
 from imgdiffd.method.messages import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
-from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage, seed_of
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.items import READY_ITEMS, READY_JOBS
 from tests.fakes.answers import BOXES, PROFILE, answer, answers, captions
@@ -163,7 +163,8 @@ async def test_every_rewrite_attempt_is_kept_with_its_reason(tmp_path: Path) -> 
         story = await store.item_story(task.item)
         assert (story.state, story.reason, story.job.state) == (ItemState.REJECTED, "unchanged", JobState.DONE)
         assert [(row.attempt, row.reason, row.seed) for row in story.rewrites] == [
-            (attempt, "unchanged", 1000 + attempt) for attempt in range(1, PROFILE.rewrite.attempts + 1)
+            (attempt, "unchanged", seed_of(PROFILE.seed, story.caption, attempt, "rewrite"))
+            for attempt in range(1, PROFILE.rewrite.attempts + 1)
         ]
         assert (await store.funnel()).verdicts == {Stage.REWRITE: {"unchanged": PROFILE.rewrite.attempts}}
 
@@ -174,7 +175,8 @@ async def test_painting_is_seeded_by_the_accepted_rewrite_attempt(tmp_path: Path
         await record(store, await ready(store), passes=False)
         await finish(store)
         [first, _] = await store.samples()
-        assert (first.attempt, first.rewrite_seed, first.image1) == (2, 1002, f"{first.item}-2-1.png")
+        assert (first.attempt, first.image1) == (2, f"{first.item}-2-1.png")
+        assert first.rewrite_seed == seed_of(PROFILE.seed, first.caption1, 2, "rewrite")
 
 
 async def test_scores_are_kept_for_rejects_too(tmp_path: Path) -> None:
@@ -270,7 +272,8 @@ async def test_a_sample_holds_all_that_an_export_needs(tmp_path: Path) -> None:
     assert (first.caption1, first.caption2) == ("a cat on mat number 1", "a dog on mat number 1")
     assert (first.nouns1, first.nouns2) == (("cat",), ("dog",))
     assert (first.image1, first.image2, first.width, first.height) == (f"{item}-1-1.png", f"{item}-1-2.png", 100, 100)
-    assert (first.rewrite_seed, first.generate_seed) == (1001, 7)
+    assert first.rewrite_seed == seed_of(PROFILE.seed, first.caption1, 1, "rewrite")
+    assert first.generate_seed == 7
     assert (first.region, first.image, first.box) == (0, 1, BOXES[0])
     assert first.pair_scores == {"clip_image_cosine": 0.95}
     assert first.scores["clip_image_cosine"] == pytest.approx(0.1)
