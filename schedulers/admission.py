@@ -33,7 +33,7 @@ class Admission:
     reason: Reason
 
 
-class Intake:
+class Refills:
     """Decides how many tasks to ask for, from what is open and from what it remembers of earlier refills.
 
     At most `max_open` usual tasks are open, and `max_bytes` of both classes together; background tasks have an eighth

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.admission import Admission, Intake
+from imgdiffd.schedulers.admission import Admission, Refills
 from imgdiffd.schedulers.batching import Patience
 from imgdiffd.schedulers.board import Board
 from imgdiffd.schedulers.costs import Costs
@@ -65,7 +65,7 @@ class Scheduler:
         self._on_turn = on_turn
         self._board = Board(costs or Costs(), BatchLimits())
         self._dispatcher = Dispatcher(self._board, patience or Patience(), in_flight=in_flight, ahead_s=ahead_s)
-        self._intake = Intake(max_open=max_open, max_bytes=max_open_bytes, poll_s=poll_s)
+        self._refills = Refills(max_open=max_open, max_bytes=max_open_bytes, poll_s=poll_s)
         self._admission = Admission(0, Reason(AdmissionCode.NOT_STARTED, "not started"))
         self._failures = dict.fromkeys(Failure, 0)
         self._recoveries: Counter[StrEnum] = Counter()
@@ -88,7 +88,7 @@ class Scheduler:
 
     def wake(self) -> None:
         """New tasks may be ready: ask for them soon."""
-        self._intake.wake()
+        self._refills.wake()
         if self._idle.is_set():
             self._idle = anyio.Event()
         self._changed.set()
@@ -114,7 +114,7 @@ class Scheduler:
         A batch that runs goes on: its result is for `Work` to record or refuse, but no follow-up is taken from it.
         """
         self._board.forget(items)
-        self._intake.forget(items)
+        self._refills.forget(items)
         self._changed.set()
 
     async def drain(self) -> None:
@@ -175,9 +175,9 @@ class Scheduler:
     def _act(self, group: TaskGroup) -> float:
         """Do all that is to be done now; returns when to look again without an event."""
         now_s, held_back = self._clock(), self._held_back()
-        self._admission = self._intake.decide(self._board.open_work, now_s=now_s, held_back=", ".join(held_back))
+        self._admission = self._refills.decide(self._board.open_work, now_s=now_s, held_back=", ".join(held_back))
         if self._admission.room:
-            self._intake.asked(self._admission.room, now_s)
+            self._refills.asked(self._admission.room, now_s)
             group.start_soon(self._refill, self._admission.room)
         until_s = now_s + self._poll_s
         if not held_back:
@@ -185,7 +185,7 @@ class Scheduler:
             for sent in batches:
                 group.start_soon(self._execute, sent)
             until_s = min(until_s, sooner_s) if sooner_s is not None else until_s
-        if not self._board.held and self._intake.is_dry(now_s):
+        if not self._board.held and self._refills.is_dry(now_s):
             self._idle.set()
         return until_s
 
@@ -194,7 +194,7 @@ class Scheduler:
 
     async def _refill(self, room: int) -> None:
         tasks = await self._work.refill(room, self.held)
-        self._board.add(self._intake.answered(tasks, self._board.open_work), self._clock())
+        self._board.add(self._refills.answered(tasks, self._board.open_work), self._clock())
         self._changed.set()
 
     async def _execute(self, sent: InFlightBatch) -> None:
@@ -204,7 +204,7 @@ class Scheduler:
             await self._recover(sent, error)
         else:
             self._board.finished(sent, followups, self._clock())
-        self._intake.room_made()
+        self._refills.room_made()
         self._changed.set()
 
     async def _recover(self, sent: InFlightBatch, error: OutOfMemoryError | StageError | WorkerDiedError) -> None:

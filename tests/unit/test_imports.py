@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,3 +151,13 @@ def test_kernels_have_no_init_and_shadow_no_package() -> None:
 def test_no_module_is_a_drawer_for_everything() -> None:
     stems = {path.stem for _, path in ALL} | {path.parent.name for _, path in ALL}
     assert not stems & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    found = Counter(
+        node.name
+        for _, path in ALL
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, times in found.items() if times > 1] == []

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgdiffd.pipeline import Stage, Task
-from imgdiffd.schedulers.admission import Entrance, Intake, OpenWork, background_bound, let_in
+from imgdiffd.schedulers.admission import Entrance, OpenWork, Refills, background_bound, let_in
 from imgdiffd.schedulers.reasons import AdmissionCode
 
 POLL_S = 5.0
@@ -20,46 +20,46 @@ def tasks(count: int, priority: int = 0) -> list[Task]:
     return [task(item, priority=priority) for item in range(count)]
 
 
-def intake(max_open: int = 256, max_bytes: int | None = None) -> Intake:
-    return Intake(max_open=max_open, max_bytes=max_bytes, poll_s=POLL_S)
+def refills(max_open: int = 256, max_bytes: int | None = None) -> Refills:
+    return Refills(max_open=max_open, max_bytes=max_bytes, poll_s=POLL_S)
 
 
-def after_a_refill(found: list[Task], *, max_open: int = 256, max_bytes: int | None = None) -> Intake:
-    """An intake that at 0 s asked for all that it has room for, and was brought what was `found`."""
-    asking = intake(max_open, max_bytes)
+def after_a_refill(found: list[Task], *, max_open: int = 256, max_bytes: int | None = None) -> Refills:
+    """Refills that at 0 s asked for all that it has room for, and was brought what was `found`."""
+    asking = refills(max_open, max_bytes)
     asking.asked(max_open, 0.0)
     asking.answered(found, NOTHING)
     return asking
 
 
-def verdict(asking: Intake, work: OpenWork = NOTHING, *, now_s: float = 1.0, held_back: str = "") -> tuple[int, str]:
+def verdict(asking: Refills, work: OpenWork = NOTHING, *, now_s: float = 1.0, held_back: str = "") -> tuple[int, str]:
     admission = asking.decide(work, now_s=now_s, held_back=held_back)
     return admission.room, admission.reason.code
 
 
 def test_everything_that_there_is_room_for_is_asked_for() -> None:
-    assert verdict(intake()) == (256, AdmissionCode.ROOM)
-    assert verdict(intake(), OpenWork(usual=100, queued=50)) == (156, AdmissionCode.ROOM)
+    assert verdict(refills()) == (256, AdmissionCode.ROOM)
+    assert verdict(refills(), OpenWork(usual=100, queued=50)) == (156, AdmissionCode.ROOM)
 
 
 def test_open_work_is_bounded() -> None:
-    full = intake().decide(OpenWork(usual=256, queued=200), now_s=0.0)
+    full = refills().decide(OpenWork(usual=256, queued=200), now_s=0.0)
     assert (full.room, full.reason.code) == (0, AdmissionCode.BOUND)
     assert "256 tasks are open" in full.reason.text
 
 
 def test_little_room_is_not_worth_a_query_while_work_is_queued() -> None:
-    assert verdict(intake(), OpenWork(usual=230, queued=10)) == (0, AdmissionCode.LITTLE_ROOM)
-    assert verdict(intake(), OpenWork(usual=230)) == (26, AdmissionCode.ROOM)
+    assert verdict(refills(), OpenWork(usual=230, queued=10)) == (0, AdmissionCode.LITTLE_ROOM)
+    assert verdict(refills(), OpenWork(usual=230)) == (26, AdmissionCode.ROOM)
 
 
 def test_nothing_is_asked_for_while_sending_is_held_back() -> None:
-    held = intake().decide(NOTHING, now_s=0.0, held_back="disk")
+    held = refills().decide(NOTHING, now_s=0.0, held_back="disk")
     assert (held.room, held.reason.code, held.reason.text) == (0, AdmissionCode.HELD_BACK, "disk")
 
 
 def test_nothing_is_asked_twice_at_once() -> None:
-    asking = intake()
+    asking = refills()
     asking.asked(256, 0.0)
     assert verdict(asking) == (0, AdmissionCode.ASKING)
     asking.answered(tasks(256), NOTHING)
@@ -75,7 +75,7 @@ def test_empty_store_is_asked_again_at_the_poll_or_when_woken() -> None:
 
 
 def test_refill_that_was_woken_meanwhile_has_not_seen_all() -> None:
-    asking = intake()
+    asking = refills()
     asking.asked(256, 0.0)
     asking.wake()
     asking.answered([], NOTHING)
@@ -84,7 +84,7 @@ def test_refill_that_was_woken_meanwhile_has_not_seen_all() -> None:
 
 
 def test_item_forgotten_during_a_refill_stays_out_of_it_only() -> None:
-    asking = intake()
+    asking = refills()
     asking.forget([0])  # before the refill looks: it will not bring it
     asking.asked(256, 0.0)
     asking.forget([1, 2])
@@ -93,8 +93,8 @@ def test_item_forgotten_during_a_refill_stays_out_of_it_only() -> None:
     assert asking.answered(tasks(4), NOTHING) == tuple(tasks(4))
 
 
-def test_intake_is_dry_once_a_refill_found_no_more_of_a_class() -> None:
-    asking = intake()
+def test_admission_is_dry_once_a_refill_found_no_more_of_a_class() -> None:
+    asking = refills()
     assert not asking.is_dry(0.0), "nothing was asked for yet"
     asking.asked(256, 0.0)
     assert not asking.is_dry(1.0), "the refill is under way"
@@ -105,7 +105,7 @@ def test_intake_is_dry_once_a_refill_found_no_more_of_a_class() -> None:
     assert not asking.is_dry(1.0)
 
 
-def test_intake_is_not_dry_while_a_refill_runs_or_room_lacked() -> None:
+def test_admission_is_not_dry_while_a_refill_runs_or_room_lacked() -> None:
     asking = after_a_refill(tasks(3))
     asking.asked(256, POLL_S)
     assert not asking.is_dry(POLL_S + 0.1)
@@ -125,7 +125,7 @@ def test_background_work_is_asked_for_last() -> None:
 
 def test_open_work_is_bounded_in_bytes() -> None:
     def asked(open_bytes: int, queued: int = 5) -> tuple[int, str]:
-        return verdict(intake(max_bytes=8000), OpenWork(usual=10, queued=queued, open_bytes=open_bytes))
+        return verdict(refills(max_bytes=8000), OpenWork(usual=10, queued=queued, open_bytes=open_bytes))
 
     assert asked(7000) == (246, AdmissionCode.ROOM)
     assert [asked(open_bytes) for open_bytes in (7001, 8000, 9000)] == [(0, AdmissionCode.BYTES)] * 3
@@ -134,8 +134,8 @@ def test_open_work_is_bounded_in_bytes() -> None:
 
 def test_work_too_large_waits_until_something_ended() -> None:
     open_work = OpenWork(usual=1, open_bytes=1)
-    for changed in (Intake.room_made, Intake.wake, lambda asking: asking.forget([7])):
-        asking = intake(max_bytes=8000)
+    for changed in (Refills.room_made, Refills.wake, lambda asking: asking.forget([7])):
+        asking = refills(max_bytes=8000)
         asking.asked(255, 0.0)
         assert asking.answered([task(1, 8000)], open_work) == ()
         assert verdict(asking, open_work) == (0, AdmissionCode.BYTES)
@@ -174,7 +174,7 @@ def test_background_work_is_kept_to_its_own_room() -> None:
 def test_no_answer_exceeds_its_bound_and_each_has_a_reason(
     max_open: int, work: OpenWork, max_bytes: int | None, found: list[int] | None, held_back: str
 ) -> None:
-    asking = intake(max_open, max_bytes)
+    asking = refills(max_open, max_bytes)
     if found is not None:
         asking.asked(max_open, 0.0)
         asking.answered([task(item, priority=priority) for item, priority in enumerate(found[:max_open])], work)
@@ -187,7 +187,7 @@ def test_no_answer_exceeds_its_bound_and_each_has_a_reason(
 
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_dry_queues_with_room_are_always_refilled(max_open: int, running: int) -> None:
-    room, _ = verdict(intake(max_open), OpenWork(usual=running))
+    room, _ = verdict(refills(max_open), OpenWork(usual=running))
     assert (room > 0) == (running < max_open)
 
 
