@@ -1,6 +1,28 @@
-"""The states of jobs and items and the moves between them."""
+"""What a job brings, the states of jobs and items, and the moves between them."""
 
+from dataclasses import dataclass
 from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRecord:
+    """A caption in NFC with single spaces. `line` is its line or, in JSON and Parquet, its record's number, from 1.
+
+    `source_id` is the record's id in the file, or "".
+    """
+
+    text: str
+    source_id: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionProblem:
+    """A record without a usable caption: `code` is the reason for programs, `message` the one for people."""
+
+    line: int
+    code: str
+    message: str
 
 
 class JobState(StrEnum):
@@ -15,7 +37,7 @@ class JobState(StrEnum):
 
 
 class ItemState(StrEnum):
-    """An item is one caption on its way through the stages."""
+    """A work item is one unit on its way through the stages of one pipeline."""
 
     READY = "ready"  # waits for, or is being worked on in, its `stage`
     SAMPLED = "sampled"  # terminal: at least one sample came out

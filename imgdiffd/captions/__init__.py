@@ -9,11 +9,12 @@ from typing import BinaryIO
 
 from imgdiffd.captions.documents import read_document
 from imgdiffd.captions.lines import BOM, read_json_lines, read_text
-from imgdiffd.captions.records import CaptionProblem, CaptionRecord, Entry
+from imgdiffd.captions.records import Entry
 from imgdiffd.captions.tables import read_table
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem
 
-__all__ = ["DEMO_CAPTIONS", "CaptionProblem", "CaptionRecord", "Entry", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "Entry", "read_open"]
 
 DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: the demo runs on it, the miniature models are judged by it
 

@@ -9,8 +9,9 @@ from typing import Any, BinaryIO
 import ijson
 
 from imgdiffd.captions.lines import BOM
-from imgdiffd.captions.records import CaptionProblem, Entry, record_of
+from imgdiffd.captions.records import Entry, record_of
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem
 
 MAX_DEPTH = 64
 MAX_RECORD_EVENTS = 100_000  # a larger record becomes a problem and is never built

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from imgdiffd.captions.records import MAX_CAPTION_BYTES, CaptionProblem, Entry, make_record, record_of, too_long
+from imgdiffd.captions.records import MAX_CAPTION_BYTES, Entry, make_record, record_of, too_long
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem
 
 BOM = b"\xef\xbb\xbf"
 _SKIP_BYTES = 1 << 20

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from imgdiffd.job import CaptionProblem, CaptionRecord
 
 MAX_CAPTION_BYTES = 64 * 1024  # of a caption, and of a line: far more than any model reads
 
@@ -13,27 +14,6 @@ ID_KEYS = ("id", "image_id", "image")
 _MAX_ID_CHARACTERS = 200
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionRecord:
-    """A caption in NFC with single spaces. `line` is its line or, in JSON and Parquet, its record's number, from 1.
-
-    `source_id` is the record's id in the file, or "".
-    """
-
-    text: str
-    source_id: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionProblem:
-    """A record without a usable caption: `code` is the reason for programs, `message` the one for people."""
-
-    line: int
-    code: str
-    message: str
 
 
 Entry = CaptionRecord | CaptionProblem

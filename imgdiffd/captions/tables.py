@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from imgdiffd.captions.lines import read_lines
-from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, CaptionProblem, Entry, make_record, too_long
+from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, make_record, too_long
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem
 
 
 def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:

@@ -7,10 +7,10 @@ from typing import Protocol
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
+from imgdiffd.captions import Entry, read_open
 from imgdiffd.errors import ImgdiffdError, InputError
 from imgdiffd.inbox.opened import Chunk, Fingerprint, OpenedFile, next_chunk, open_hashed, unreadable
-from imgdiffd.job import JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobState
 from imgdiffd.method.profile import Profile
 from imgdiffd.store.rows import JobRow, Whole
 

@@ -10,8 +10,9 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
-from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
+from imgdiffd.captions import Entry, read_open
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem, CaptionRecord
 
 CHUNK_RECORDS = 1000
 CHUNK_CHARACTERS = 4_000_000

@@ -4,7 +4,6 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from imgdiffd import stages
 from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.job import CaptionRecord
 from imgdiffd.method.profile import Profile
 from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
@@ -22,13 +22,6 @@ from imgdiffd.stages.images import Images
 from imgdiffd.store import ItemStory, Store
 
 _ROOM = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class _Caption:
-    text: str
-    source_id: str
-    line: int
 
 
 def held_out_captions(count: int, seed: int) -> list[str]:
@@ -62,7 +55,7 @@ class Harness:
         """Take `captions` through all stages up to `last`; returns everything known about each, in order."""
         digest = hashlib.sha256("\n".join([profile.model_dump_json(), *captions]).encode()).hexdigest()
         job = await store.add_job(f"{profile.name} trial", "", digest, profile)
-        records = [_Caption(text, "", line) for line, text in enumerate(captions, 1)]
+        records = [CaptionRecord(text, "", line) for line, text in enumerate(captions, 1)]
         await store.add_captions(job.id, records, ())
         await store.finish_reading(job.id)
         first: list[int] = []

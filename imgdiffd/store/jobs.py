@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from imgdiffd.errors import InputError
-from imgdiffd.job import ItemState, JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
 from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
-from imgdiffd.store.rows import CaptionLike, JobRow, ProblemLike, ProblemRow, Whole
+from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items in one operation
@@ -50,12 +50,12 @@ def list_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
     return [_job_row(row) for row in connection.execute(f"{_JOB} ORDER BY jobs.id DESC LIMIT ?", (limit,))]
 
 
-def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[ProblemRow]:
+def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
     """The job's first `limit` records that could not be read."""
     rows = connection.execute(
         "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
     )
-    return [of_row(ProblemRow, row) for row in rows]
+    return [of_row(CaptionProblem, row) for row in rows]
 
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
@@ -126,8 +126,8 @@ def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing:
 def add_captions(
     connection: sqlite3.Connection,
     job: int,
-    records: Sequence[CaptionLike],
-    problems: Sequence[ProblemLike],
+    records: Sequence[CaptionRecord],
+    problems: Sequence[CaptionProblem],
     now: float,
 ) -> tuple[int, int]:
     """Insert a chunk of a READING job's captions. Returns how many were accepted and how many were duplicates.
@@ -144,7 +144,7 @@ def add_captions(
                 job,
                 profile_id,
                 record.line,
-                "" if record.source_id is None else str(record.source_id),
+                record.source_id,
                 record.text,
                 hashlib.blake2b(record.text.encode("utf-8"), digest_size=16).digest(),
                 CAPTION_STAGES[0],

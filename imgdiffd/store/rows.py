@@ -2,42 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from imgdiffd.job import ItemState, JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.pipeline import DEPTH, Pipeline, Stage, Task
 
-
-class CaptionLike(Protocol):
-    """A caption as a reader gives it; `line` is its place in the file, from 1."""
-
-    @property
-    def text(self) -> str: ...  # noqa: D102
-
-    @property
-    def source_id(self) -> object: ...  # noqa: D102
-
-    @property
-    def line(self) -> int: ...  # noqa: D102
-
-
-class ProblemLike(Protocol):
-    """A record that could not be read."""
-
-    @property
-    def line(self) -> int: ...  # noqa: D102
-
-    @property
-    def code(self) -> str: ...  # noqa: D102
-
-    @property
-    def message(self) -> str: ...  # noqa: D102
-
-
-Whole = tuple[Sequence[CaptionLike], Sequence[ProblemLike]]  # everything that a file brings
+Whole = tuple[Sequence[CaptionRecord], Sequence[CaptionProblem]]  # everything that a file brings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +32,6 @@ class JobRow:
     duplicate_of: int | None
     error: str
     states: Mapping[ItemState, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemRow:
-    """A record of the job's file that could not be read, and why."""
-
-    line: int
-    code: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from imgdiffd.images.retention import ItemImages
+from imgdiffd.job import CaptionProblem, CaptionRecord
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
@@ -17,12 +18,9 @@ from imgdiffd.store import images, items, jobs, meta, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
-    CaptionLike,
     FunnelCounts,
     ItemStory,
     JobRow,
-    ProblemLike,
-    ProblemRow,
     ProgressOf,
     Recorded,
     SampleRow,
@@ -95,7 +93,7 @@ class Store:
         return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now, whole))
 
     async def add_captions(
-        self, job: int, records: Sequence[CaptionLike], problems: Sequence[ProblemLike] = ()
+        self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
     ) -> tuple[int, int]:
         """Insert a chunk of captions into a READING job; returns how many were accepted, how many duplicates."""
         now = self._clock()
@@ -162,7 +160,7 @@ class Store:
         """The job, or None."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
-    async def problems(self, job: int, limit: int = 1000) -> list[ProblemRow]:
+    async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
         """Records of the job's file that could not be read."""
         return await self._read(lambda c: jobs.list_problems(c, job, limit))
 

@@ -1,8 +1,8 @@
 """Captions as a reader gives them, and what a worker might answer to their stage inputs, under the default profile."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from imgdiffd.job import CaptionRecord
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.testing import results
@@ -12,27 +12,9 @@ VETTED = PROFILE.model_copy(update={"natural": PROFILE.natural.model_copy(update
 BOXES = results.BOXES
 
 
-@dataclass(frozen=True)
-class Caption:
-    """A caption as a reader would give it."""
-
-    text: str
-    source_id: str | None = None
-    line: int = 1
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A record as a reader would refuse it."""
-
-    line: int
-    code: str
-    message: str
-
-
-def captions(count: int, start: int = 1) -> list[Caption]:
+def captions(count: int, start: int = 1) -> list[CaptionRecord]:
     """Different captions, each with a cat, which the made-up rewrites replace by a dog."""
-    return [Caption(f"a cat on mat number {n}", f"id-{n}", n) for n in range(start, start + count)]
+    return [CaptionRecord(f"a cat on mat number {n}", f"id-{n}", n) for n in range(start, start + count)]
 
 
 def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:

@@ -5,17 +5,15 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 import anyio
 
-from imgdiffd.captions import CaptionProblem, CaptionRecord
 from imgdiffd.errors import InputError, StoreError
 from imgdiffd.inbox import Inbox
 from imgdiffd.inbox.opened import Fingerprint
 from imgdiffd.inbox.scan import ScannedFile
 from imgdiffd.inbox.watch import FolderWatch
-from imgdiffd.job import JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobState
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.settings import Settings
 from imgdiffd.store.rows import JobRow, Whole
@@ -68,8 +66,8 @@ class FakeJobs:
         if same or whole is None:
             return self.rows[job]
         self.changes_of_whole_files += 1
-        self.captions[job] += [record.text for record in cast(Sequence[CaptionRecord], whole[0])]
-        self.problems += cast(Sequence[CaptionProblem], whole[1])
+        self.captions[job] += [record.text for record in whole[0]]
+        self.problems += whole[1]
         return self.change(job, JobState.ACTIVE)
 
     async def add_captions(

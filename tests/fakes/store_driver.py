@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 
+from imgdiffd.job import CaptionRecord
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
 from imgdiffd.store import JobRow, Progress, Recorded, Store
-from tests.fakes.answers import PROFILE, Caption, answers, captions
+from tests.fakes.answers import PROFILE, answers, captions
 
 MANY = 100_000
 
 
 async def submit(
     store: Store,
-    records: Sequence[Caption] | int = 1,
+    records: Sequence[CaptionRecord] | int = 1,
     *,
     name: str = "captions",
     priority: int = 0,

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import InputError
-from imgdiffd.job import ItemState, JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store
 from imgdiffd.store import jobs as statements
-from tests.fakes.answers import PROFILE, Caption, Problem, captions
+from tests.fakes.answers import PROFILE, captions
 from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
 
 pytestmark = pytest.mark.anyio
@@ -35,9 +35,12 @@ async def test_a_job_that_brings_nothing_new_is_done_at_once(tmp_path: Path) -> 
 async def test_captions_are_taken_once_whichever_job_brings_them(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
-        twice = [Caption("a cat"), Caption("a cat", line=2), Caption("a dog", line=3)]
+        twice = [CaptionRecord("a cat", "", 1), CaptionRecord("a cat", "", 2), CaptionRecord("a dog", "", 3)]
         assert await store.add_captions(job.id, twice) == (2, 1)
-        assert await store.add_captions(job.id, [Caption("a dog", line=4), Caption("a cow", line=5)]) == (1, 1)
+        assert await store.add_captions(job.id, [CaptionRecord("a dog", "", 4), CaptionRecord("a cow", "", 5)]) == (
+            1,
+            1,
+        )
         other_profile = PROFILE.model_copy(update={"seed": 1})
         other = await store.add_job("a", "/inbox/a", "hash", other_profile)
         assert await store.add_captions(other.id, twice) == (2, 1)
@@ -80,7 +83,7 @@ async def test_duplicates_of_a_cancelled_job_come_back_with_their_file(tmp_path:
 async def test_records_that_cannot_be_read_are_kept_with_their_line(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
-        await store.add_captions(job.id, captions(1), [Problem(7, "no_caption", "no key 'caption'")])
+        await store.add_captions(job.id, captions(1), [CaptionProblem(7, "no_caption", "no key 'caption'")])
         await store.finish_reading(job.id)
         row = await store.job(job.id)
         assert row is not None

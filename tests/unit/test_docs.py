@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.captions import CaptionRecord, read_open
+from imgdiffd.captions import read_open
 from imgdiffd.export import release
+from imgdiffd.job import CaptionRecord
 from imgdiffd.method import removal
 from imgdiffd.method.profile import load_profile
 from imgdiffd.settings import load_settings

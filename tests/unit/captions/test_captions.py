@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, read_open
+from imgdiffd.captions import Entry, read_open
 from imgdiffd.captions.records import MAX_CAPTION_BYTES
+from imgdiffd.job import CaptionProblem, CaptionRecord
 
 COCO = Path(__file__).parents[2] / "data" / "coco_captions_6.json"
 COCO_2000 = Path(__file__).parents[4] / "shared" / "data" / "coco_captions_2000.json"

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imgdiffd.captions import CaptionProblem, CaptionRecord, Entry, documents, read_open
+from imgdiffd.captions import Entry, documents, read_open
 from imgdiffd.captions.records import record_of
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem, CaptionRecord
 
 
 def entries(content: bytes | str, name: str) -> list[Entry]:
