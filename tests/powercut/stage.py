@@ -37,9 +37,10 @@ def main(folder: Path) -> None:
     metadata = f"Metadata-Version: 2.1\nName: imgdiffd\nVersion: {importlib.metadata.version('imgdiffd')}\n"
     (root / "site" / "imgdiffd.dist-info" / "METADATA").write_text(metadata)
     shutil.copytree(REPOSITORY / "imgdiffd", root / "site" / "imgdiffd", ignore=shutil.ignore_patterns(*_LEFT_OUT))
-    (root / "site" / "tests" / "powercut").mkdir(parents=True)
-    for part in ("answers.py", "powercut/guest.py", "powercut/pictures.py"):
-        shutil.copy2(REPOSITORY / "tests" / part, root / "site" / "tests" / part)
+    for part in ("fakes/answers.py", "powercut/guest.py", "powercut/images.py"):
+        target = root / "site" / "tests" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / "tests" / part, target)
     for binary in (interpreter, *library.rglob("*.so"), *(root / "site").rglob("*.so*")):
         for needed in _libraries(binary):
             _copy(needed, root)
