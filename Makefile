@@ -33,9 +33,10 @@ demo: .venv/ready
 
 # Python is to keep its bytecode whatever the shell says: each of the tests' many daemons would compile its sources anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Files go to the cores in the order of collection, unit tests first, and whole, so that their fixtures are built once.
-ON_ALL_CORES := -n logical --dist loadfile --no-loadscope-reorder --durations 10
 CORES := $(shell nproc)
+# Files go to the processes in the order of collection, unit tests first, and whole, so that their fixtures are built
+# once. There is a process more than cores, since tests of daemons mostly wait.
+ON_ALL_CORES := -n $(shell expr $(CORES) + 1) --dist loadfile --no-loadscope-reorder --durations 10
 TEST_MINUTES := $(shell expr 1 + 9 / $(CORES)) minutes on $(CORES) cores
 
 test: .venv/ready
