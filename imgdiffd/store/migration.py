@@ -186,9 +186,7 @@ def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
             hint=f"free {database.stat().st_size >> 20} MiB on this disk, or check the folder's owner",
         ) from error
     migrate(connection)
-    _log.info(
-        "%s: upgraded from schema version %d to %d; the backup is %s", database, version, SCHEMA_VERSION, kept.name
-    )
+    _log.info("%s: upgraded from schema %d to %d; the backup is %s", database, version, SCHEMA_VERSION, kept.name)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

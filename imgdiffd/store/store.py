@@ -69,9 +69,8 @@ class Store:
     ) -> AsyncIterator["Store"]:
         """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
-        `on_full` frees disk space and returns whether it could. `on_commit` is called after every change; it must
-        return at once and raise nothing. Raises StoreError if another daemon uses the database, ConfigurationError if
-        it is too new or not ours.
+        `on_commit` is called after every change; it must return at once and raise nothing. Raises StoreError if
+        another daemon uses the database, ConfigurationError if it is too new or not ours.
         """
         with locked(path):
             async with (

@@ -1,4 +1,4 @@
-"""Captions as a reader gives them, and what a worker might answer to their stage inputs, under the default profile."""
+"""Captions as read from a file, and made-up worker outputs for their stages, under the default profile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BOXES = results.BOXES
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption as a reader would give it."""
+    """A caption as a reader returns it."""
 
     text: str
     source_id: str | None = None
@@ -23,7 +23,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Problem:
-    """A record as a reader would refuse it."""
+    """A record that a reader rejected."""
 
     line: int
     code: str
@@ -31,15 +31,15 @@ class Problem:
 
 
 def captions(count: int, start: int = 1) -> list[Caption]:
-    """Different captions, each with a cat, which the made-up rewrites replace by a dog."""
+    """Different captions, each with a cat, which the made-up rewrites replace with a dog."""
     return [Caption(f"a cat on mat number {n}", f"id-{n}", n) for n in range(start, start + count)]
 
 
 def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:
-    """What a worker might answer; unless it `passes`, a filter of this stage rejects it, where the stage has one."""
+    """A plausible output; without `passes`, a filter of its stage rejects it, if the stage has one."""
     return results.result(given, profile, passes, boxes)
 
 
 def answers(given: Sequence[StageInput], passes: bool = True, boxes: int = 2) -> list[StageOutput]:
-    """`answer` to each."""
+    """`answer` for each input."""
     return [answer(one, passes, boxes=boxes) for one in given]
