@@ -67,7 +67,7 @@ class DiskGuard:
         """Check once; restore the ballast if there is room. Raises OSError if the folder cannot be read."""
         free = shutil.disk_usage(self._folder).free
         least = self._min_free_gb * _GIB
-        if self._full:  # a write failed: the space of the ballast does not count as room
+        if self._full:  # a write failed: space freed by the ballast does not count as room
             least = max(least, 2 * self._ballast_bytes)
         if free < least:
             below = f"below min_free_gb = {self._min_free_gb:g}" if not self._full else "and a write found it full"

@@ -199,7 +199,7 @@ async def _until_stopped(intake: anyio.CancelScope, parts: _Parts) -> None:
 
             async def hurry() -> None:
                 async for number in signals:
-                    _log.info("%s again: not waiting", signal.Signals(number).name)
+                    _log.info("%s again: not waiting for running batches", signal.Signals(number).name)
                     drain.cancel()
 
             async with anyio.create_task_group() as waiting:

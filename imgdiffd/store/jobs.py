@@ -271,7 +271,7 @@ def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 
 
 def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
-    """Make FAILED items READY again in the stage where they failed, with no crashes. Returns how many.
+    """Make FAILED items READY again in the stage where they failed, and reset their crashes. Returns how many.
 
     `job` and `reason` narrow the choice. A DONE job becomes ACTIVE again if one of the items holds it open. Items of
     cancelled jobs stay FAILED.

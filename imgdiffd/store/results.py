@@ -216,9 +216,7 @@ def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], n
         reason = (code_of(step.verdict), step.verdict.detail) if rejected else ("", "")
         ways.setdefault((step.stage, step.state, step.attempt, *reason), []).append(step.item)
     for (target, state, attempt, *why), items in ways.items():
-        where = (
-            "id IN (SELECT value FROM json_each(?)) AND +stage = ?"  # the plus: look up by id, not by the stage's index
-        )
+        where = "id IN (SELECT value FROM json_each(?)) AND +stage = ?"  # the plus: search by id, not by stage
         values = (json.dumps(items), stage)
         if state is ItemState.READY:
             moved = pass_on(connection, target, attempt, now, where, values)

@@ -25,7 +25,7 @@ CREATE TABLE jobs (
     total        INTEGER NOT NULL DEFAULT 0,  -- captions accepted
     duplicates   INTEGER NOT NULL DEFAULT 0,  -- captions that an item of the same profile already has
     problems     INTEGER NOT NULL DEFAULT 0,  -- records that could not be read
-    duplicate_of INTEGER,  -- not a foreign key: a half-read job is dropped and read anew under another id
+    duplicate_of INTEGER,  -- not a foreign key: a half-read job is dropped and read again under another id
     error        TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX jobs_content ON jobs (sha256, profile_id);

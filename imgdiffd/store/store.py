@@ -214,7 +214,7 @@ class Store:
     async def backfill_pairs(self, missing: Missing = lambda names: ()) -> None:
         """Begin object removal with the pairs that passed the similarity gate while the daemon ran without it.
 
-        Skips pairs of which an image was not kept: `missing`, called in a thread, names such images.
+        Skips pairs with an image that was not kept: `missing`, called in a thread, names such images.
         """
         now, after = self._clock(), 0
         if await self._read(lambda c: meta.get(c, meta.BACKFILLED) == "yes"):

@@ -1,7 +1,6 @@
 """The stages of the fake worker: made-up results (`imgdiffd.testing.results`) with real image files.
 
-The same input gives the same output. A generated PNG carries its captions as text, so that later stages know
-them.
+The same input gives the same output. A generated PNG carries its captions as text for the later stages.
 """
 
 import io
@@ -49,7 +48,7 @@ class FakeStages:
         return tuple(self._answer(profile, entry) for entry in inputs)
 
     def caption_of(self, image: str) -> str:
-        """The first caption of the pair whose image 1 is at `image`. Raises OSError where there is no such file."""
+        """The first caption of the pair whose image 1 is at `image`. Raises OSError if there is no such file."""
         return self._captions(image)[0]
 
     def _read_captions(self, image1: str) -> tuple[str, str]:
