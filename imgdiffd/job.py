@@ -28,18 +28,18 @@ class CaptionProblem:
 class JobState(StrEnum):
     """A job is one caption file (or one submission) together with its profile."""
 
-    READING = "reading"  # its captions are being inserted; a restart reads the file anew
+    READING = "reading"  # its captions are being inserted; after a restart its file is read again
     ACTIVE = "active"  # the scheduler may take its items
-    PAUSED = "paused"  # kept out of the scheduler until resumed; survives a restart
-    DONE = "done"  # every item is in a terminal state
+    PAUSED = "paused"  # the scheduler takes none of its items; survives a restart
+    DONE = "done"  # no item holds it open any more
     CANCELLED = "cancelled"  # a person ended it; items not yet done are cancelled too
     FAILED = "failed"  # the file could not be read; `error` says why
 
 
 class ItemState(StrEnum):
-    """A work item is one unit on its way through the stages of one pipeline."""
+    """An item is a caption, or the object removal of its pair, on its way through the stages."""
 
-    READY = "ready"  # waits for, or is being worked on in, its `stage`
+    READY = "ready"  # waits for its `stage` or is being worked on there
     SAMPLED = "sampled"  # terminal: at least one sample came out
     REJECTED = "rejected"  # terminal: a filter said no; `reason` is its code
     FAILED = "failed"  # terminal: it broke its stage repeatedly; `reason` and `detail` say how
@@ -53,7 +53,7 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.READING: frozenset({JobState.ACTIVE, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
     JobState.ACTIVE: frozenset({JobState.PAUSED, JobState.DONE, JobState.CANCELLED}),
     JobState.PAUSED: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
-    JobState.DONE: frozenset({JobState.ACTIVE}),  # failed items were asked to be retried
+    JobState.DONE: frozenset({JobState.ACTIVE}),  # a person asked to retry its failed items
     JobState.CANCELLED: frozenset(),
     JobState.FAILED: frozenset(),
 }
@@ -68,10 +68,10 @@ ITEM_MOVES: dict[ItemState, frozenset[ItemState]] = {
 
 
 def job_sources(target: JobState) -> frozenset[JobState]:
-    """The states from which a job may legally move to `target`."""
+    """The states from which a job may move to `target`."""
     return frozenset(state for state, targets in JOB_MOVES.items() if target in targets)
 
 
 def item_sources(target: ItemState) -> frozenset[ItemState]:
-    """The states from which an item may legally move to `target`."""
+    """The states from which an item may move to `target`."""
     return frozenset(state for state, targets in ITEM_MOVES.items() if target in targets)

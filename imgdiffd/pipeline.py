@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class Role(StrEnum):
-    """What a model does in the pipeline; a bundle names one model for each, but for OPTIONAL_ROLES."""
+    """What a model does in the pipeline. A bundle names one model for each role, except for OPTIONAL_ROLES."""
 
     REWRITER = "rewriter"
     PAINTER = "painter"
@@ -20,26 +20,26 @@ class Role(StrEnum):
     JUDGE = "judge"
 
 
-OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle may lack them, and a machine need not hold them
+OPTIONAL_ROLES = frozenset({Role.ERASER, Role.JUDGE})  # a bundle or a machine may lack them
 
 
 class Stage(StrEnum):
-    """One verb that a model or several apply to a batch of work items."""
+    """One step, with any number of models, that is applied to a batch of work items."""
 
     REWRITE = "rewrite"  # caption -> caption with one object replaced
     GENERATE = "generate"  # two captions -> two images from the same noise
-    COMPARE = "compare"  # two images -> how alike they are: the pair's gate
-    VET = "vet"  # two images -> whether they look natural; only where the profile says so
+    COMPARE = "compare"  # two images -> their similarity: the pair's gate
+    VET = "vet"  # two images -> whether they look natural; only if the profile says so
     LOCATE = "locate"  # two images -> scored boxes
     DESCRIBE = "describe"  # boxes -> region captions with scores
     CONTRAST = "contrast"  # region captions -> difference captions
-    RENDER = "render"  # boxes burnt in: the sample's images
+    RENDER = "render"  # boxes -> the sample's images with the boxes drawn in
     ERASE = "erase"  # a pair that passed compare -> its images without one object each
-    INSPECT = "inspect"  # what was erased -> descriptions with scores, and the removal samples' images
+    INSPECT = "inspect"  # erased objects -> descriptions with scores, and the removal samples' images
 
 
 class Pipeline(StrEnum):
-    """One product: the stages that a work item passes on its way to samples."""
+    """One kind of sample, and the stages that a work item passes on its way to it."""
 
     REPLACEMENT = "replacement"  # captions -> pairs of images that differ in an object (paper, sections 3-5)
     REMOVAL = "removal"  # pairs -> images with and without an object (paper, section 16)
@@ -47,10 +47,10 @@ class Pipeline(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """What the scheduler must know of a stage.
+    """What the scheduler needs to know about a stage.
 
-    `batch_limit` is in items: the most that one call may get; the scheduler learns smaller ones. What an item costs is
-    estimated in imgdiffd.schedulers.cost_table.
+    `batch_limit` is the largest batch, in items; the scheduler learns smaller limits where needed. The cost of an item
+    is estimated in imgdiffd.schedulers.cost_table.
     """
 
     stage: Stage
@@ -79,9 +79,9 @@ OPTIONAL_STAGES = frozenset({Stage.VET})  # a profile may leave them out
 class PipelineSpec:
     """What sets one pipeline apart from the others; everything else is the same for all.
 
-    Its work items begin as captions, or, where `starts_after` names a stage, as derived items: one for each item that
-    passes that stage, their origin. `priority` replaces the job's; below 0 is the background. Where `holds_job`, a job
-    is not DONE before the pipeline's items have ended.
+    Its work items are captions or, if `starts_after` names a stage, derived items: one for each item that passes that
+    stage, its origin. `priority` replaces the job's; below 0 is the background. With `holds_job`, a job is not DONE
+    before the pipeline's items have ended.
     """
 
     stages: tuple[Stage, ...]
@@ -117,9 +117,9 @@ PIPELINE_OF: MappingProxyType[Stage, Pipeline] = MappingProxyType(
 
 @cache
 def stage_after(stage: Stage, skipped: frozenset[Stage] = frozenset()) -> Stage | None:
-    """The stage of the same pipeline that an item enters when `stage` lets it pass, without those in `skipped`.
+    """The stage that an item enters after passing `stage`; stages in `skipped` are left out.
 
-    None after the last.
+    None after the pipeline's last stage.
     """
     stages = PIPELINES[PIPELINE_OF[stage]].stages
     later = stages[stages.index(stage) + 1 :]
@@ -127,20 +127,20 @@ def stage_after(stage: Stage, skipped: frozenset[Stage] = frozenset()) -> Stage 
 
 
 def priority_in(stage: Stage, priority: int) -> int:
-    """The priority of a task in `stage`: that of its pipeline, or else of its job, `priority`."""
+    """The priority of a task in `stage`: its pipeline's if that has one, else its job's `priority`."""
     own = PIPELINES[PIPELINE_OF[stage]].priority
     return priority if own is None else own
 
 
-LaneKey = tuple[Stage, str]  # stage and group: what may share a batch, and so what has a cost and a size of its own
+LaneKey = tuple[Stage, str]  # stage and group: tasks with the same key may share a batch and cost alike
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A work item in its current stage. Only tasks of equal `group` share a batch; a higher `priority` goes first.
 
-    A group is a shape: its tasks have images of one size and run with one profile, so they cost alike. `open_bytes`
-    is the most that the item takes on disk and in memory while it is open. Priorities below 0 are the background.
+    The tasks of a group have images of one size and one profile, so they cost alike. `open_bytes` is the most that the
+    item takes on disk and in memory while it is open. Priorities below 0 are the background.
 
     `crashes` counts how often the item, alone in its batch, killed or broke its worker.
     """
@@ -155,20 +155,20 @@ class Task:
 
     @property
     def background(self) -> bool:
-        """Whether it runs only where nothing else is to be done."""
+        """Whether it runs only if there is no other work."""
         return self.priority < 0
 
     @property
     def key(self) -> LaneKey:
-        """Stage and group."""
+        """The task's lane: stage and group."""
         return self.stage, self.group
 
 
 def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:
-    """A 63-bit seed that depends on nothing but its arguments.
+    """A 63-bit seed that depends only on its arguments.
 
     Every random draw of the pipeline takes its seed from here, so batch mates, devices, order and restarts cannot
-    change a result, and no two captions share noise. `purpose` is a stage's name, or a finer one where a stage draws
+    change a result, and no two captions share noise. `purpose` is a stage's name, or a finer one if a stage draws
     twice.
     """
     text = f"{profile_seed}\x1f{attempt}\x1f{purpose}\x1f{caption}".encode()

@@ -1,1 +1,1 @@
-"""The daemon itself: serve.py puts its parts together; start there."""
+"""The daemon itself. Start reading in serve.py, which puts the parts together."""

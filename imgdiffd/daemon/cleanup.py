@@ -1,4 +1,4 @@
-"""Keeps the image folder to what is wanted while the daemon runs: everything once at the start, then what ended."""
+"""Deletes images that are no longer wanted: looks through all folders at the start, then those of ended items."""
 
 import logging
 import time
@@ -17,18 +17,18 @@ from imgdiffd.store import Store
 
 _log = logging.getLogger(__name__)
 
-GATHER_S = 5.0  # what ends meanwhile is looked for in the same go
-AT_ONCE = 64  # files deleted before a rest that takes as long
+GATHER_S = 5.0  # items that end within this time are handled in one pass
+AT_ONCE = 64  # files deleted before a pause as long as their deletion
 
 
 class Cleanup:
-    """Deletes what nothing wants. It only ever reads rows, so that a full disk is no obstacle.
+    """Deletes images that are no longer wanted. It only reads the database, so it also works when the disk is full.
 
-    What it has not come to when the daemon dies is found by the next start, which looks through every folder.
+    If the daemon dies before everything is deleted, the next start finds the rest in its pass through all folders.
     """
 
     def __init__(self, store: Store, images: Path, keep: KeepImages) -> None:
-        """Temporary files in the folder `images` that are older than this call belong to nobody."""
+        """Temporary files in the folder `images` that are older than this call are leftovers."""
         self._store = store
         self._images = images
         self._keep = keep
@@ -38,19 +38,19 @@ class Cleanup:
         self._woken = anyio.Event()
 
     def mark(self, items: Iterable[int]) -> None:
-        """Rows of these items say that they, or their removals, have ended."""
+        """Look at these items, which have ended or whose object removal has; their rows say so already."""
         if self._keep != "all":
             self._marked.update(map(folder_of, items))
             self._wake()
 
     async def mark_job(self, job: int) -> None:
-        """As `mark`, of the items of a job that was cancelled."""
+        """As `mark`, for all items of a cancelled job."""
         items = await self._store.items_of(job)
         if items:
             self.mark([*items[::ITEMS_PER_FOLDER], items[-1]])
 
     def use(self, settings: Settings) -> None:
-        """What these settings keep is kept from now on; of what lies there already too."""
+        """Keep what these settings say from now on, also of the images already there."""
         if settings.keep_pictures != self._keep:
             self._keep = settings.keep_pictures
             self._all = True
@@ -61,7 +61,7 @@ class Cleanup:
             self._woken.set()
 
     async def run(self) -> None:
-        """Tidy up until cancelled. What the file system refuses is logged and left for the next time."""
+        """Clean up until cancelled. If the file system refuses, that is logged and tried again next time."""
         while True:
             marked, self._marked, self._woken = self._marked, set(), anyio.Event()
             if self._all:
@@ -72,10 +72,10 @@ class Cleanup:
                 try:
                     count += await self._cleanup(self._images / folder)
                 except OSError as error:
-                    _log.warning("images: %s; what nothing wants stays until the next time", error)
+                    _log.warning("images: cleanup of this folder failed and is tried again next time: %s", error)
                     self._marked.add(folder)
             if count:
-                _log.info("images: deleted %d files that nothing wants", count)
+                _log.info("images: deleted %d files that are no longer wanted", count)
             await self._woken.wait()
             await anyio.sleep(GATHER_S)
 
@@ -91,11 +91,11 @@ class Cleanup:
         return len(doomed)
 
     def missing(self, names: Collection[str]) -> list[str]:
-        """Those of these images that do not lie there."""
+        """The images among `names` whose files are missing."""
         return missing(self._images, names)
 
     async def gone(self, item: int) -> Mapping[str, str]:
-        """The item's images that rows name and that are not there, each with the reason."""
+        """The item's images that rows name but whose files are missing, each with the reason."""
         known = (await self._store.images(range(item, item + 1))).get(item)
         if known is None:
             return {}

@@ -1,4 +1,4 @@
-"""What the API may see and do, put together from the store, the scheduler, the fleet and the inbox."""
+"""Everything the API can see and do, built on the store, the scheduler, the fleet and the inbox."""
 
 import os
 import time
@@ -36,12 +36,12 @@ from imgdiffd.status import (
 from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Store
 
 PAUSED = "paused by a person"
-_NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # of a job without captions
+_NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 _Stages = dict[Hashable, tuple[StageView, ...]]
 
 
 class DaemonControl:
-    """One daemon's `Control`."""
+    """The `Control` of a running daemon."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class DaemonControl:
         no_removal: str,
         cleanup: Cleanup,
     ) -> None:
-        """`no_removal` says why the daemon does no object removal; empty where it does."""
+        """`no_removal` says why the daemon does not do object removal, '' if it does."""
         self._live = live
         self._settings = live.settings
         self._store = store
@@ -125,7 +125,7 @@ class DaemonControl:
         return tuple([await self._view(row, progress.get(row.id, _NONE), costs, stages) for row in rows])
 
     async def job(self, job: int) -> JobView | None:
-        """One job; None where there is none."""
+        """One job, or None if it is unknown."""
         row = await self._store.job(job)
         if row is None:
             return None
@@ -139,7 +139,7 @@ class DaemonControl:
         costs: Mapping[Stage, float],
         known: _Stages,
     ) -> JobView:
-        """`known` are the stages shown by group and counts: of a thousand small jobs most stand alike."""
+        """`known` caches stages by group and counts, since most of a thousand small jobs have the same."""
         progress = counted[Pipeline.REPLACEMENT]
         key = (row.group, tuple((stage, *states.items()) for stage, states in progress.stages.items()))
         if (stages := known.get(key)) is None:
@@ -176,7 +176,7 @@ class DaemonControl:
         return _funnel(await self._store.funnel(job))
 
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
-        """Pause, resume, cancel or retry; None where there is no such job."""
+        """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
         if await self._store.job(job) is None:
             return None
         match verb:
@@ -202,17 +202,17 @@ class DaemonControl:
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
         view = await self.job(row.id)
-        assert view is not None  # jobs are never deleted once they were read
+        assert view is not None  # a job is never deleted after it has been read
         return view
 
     async def retry(self, job: int | None, reason: str | None) -> int:
-        """Try failed items again, of one job or reason where given; returns how many."""
+        """Try failed items again, optionally of one job or reason; returns how many."""
         count = await self._store.retry(job, reason)
         self._scheduler.wake()
         return count
 
     async def set_paused(self, paused: bool) -> None:
-        """Stop or resume dispatch; the store remembers it across restarts."""
+        """Pause or resume dispatch; the store remembers it across restarts."""
         await self._store.set_paused(paused)
         if paused:
             self._scheduler.pause(PAUSED)
@@ -220,7 +220,7 @@ class DaemonControl:
             self._scheduler.resume(PAUSED)
 
     async def explain(self, item: int) -> dict[str, Any] | None:
-        """One caption's whole story."""
+        """Everything known about one caption, or None if the item is unknown."""
         try:
             story = await self._store.item_story(item)
         except InputError as error:
@@ -274,7 +274,7 @@ def _funnel(row: FunnelCounts) -> Funnel:
 
 
 def _removal_steps(row: FunnelCounts) -> tuple[FunnelStep, ...]:
-    """The second product's own steps, from the pairs that are alike enough."""
+    """The steps of object removal, which starts from the pairs that are alike enough."""
     progress = row.progress[Pipeline.REMOVAL]
     if not progress.total:
         return ()

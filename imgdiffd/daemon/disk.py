@@ -1,4 +1,4 @@
-"""Watches the free space of the state folder: holds dispatch back below a threshold, gives up ballast when full."""
+"""Watches the free disk space: pauses dispatch below a threshold, and gives up the ballast when the disk is full."""
 
 import logging
 import os
@@ -18,25 +18,25 @@ _log = logging.getLogger(__name__)
 CHECK_S = 5.0
 REASON = "disk"
 BALLAST_NAME = "ballast"
-BALLAST_BYTES = 32 << 20  # the database needs room to record what the devices still run when the disk fills up
-LEAST_TO_START = 4 << 20  # the database's own files when it is opened
+BALLAST_BYTES = 32 << 20  # room to record the batches still running when the disk fills up
+LEAST_TO_START = 4 << 20  # for the files that the database makes when it is opened
 _GIB = 1 << 30
 
 T = TypeVar("T")
 
 
 class Dispatch(Protocol):
-    """What can be held back."""
+    """The part of the scheduler that the disk guard pauses."""
 
     def pause(self, reason: str) -> None:
-        """Dispatch nothing more for `reason`."""
+        """Dispatch nothing more, because of `reason`."""
 
     def resume(self, reason: str) -> None:
-        """`reason` no longer holds."""
+        """Dispatch again, unless another reason still holds."""
 
 
 class DiskGuard:
-    """`problem` is empty while there is room, else a sentence for people. Nothing is held back before `guard`."""
+    """`problem` says what is wrong, '' while there is room. Dispatch is not paused before `guard` is called."""
 
     def __init__(self, folder: Path, min_free_gb: float, *, ballast_bytes: int = BALLAST_BYTES) -> None:
         self._folder = folder
@@ -48,26 +48,26 @@ class DiskGuard:
         self.problem = ""
 
     async def wait_startable(self, say: Callable[[str], None]) -> None:
-        """Return once the database can be opened; `say` is told at every look why it cannot. The ballast goes first."""
+        """Wait for room to open the database, giving up the ballast if needed; `say` gets the reason at each check."""
         while shutil.disk_usage(self._folder).free < LEAST_TO_START:
             if not self.note_full():
                 say(f"disk: full at {self._folder}; waiting for room")
                 await anyio.sleep(CHECK_S)
 
     def guard(self, dispatch: Dispatch) -> None:
-        """Hold `dispatch` back from now on while there is too little room. Raises OSError as `check` does."""
+        """From now on pause `dispatch` while there is too little room. Raises OSError as `check` does."""
         self._dispatch = dispatch
         self.check()
 
     def use(self, settings: Settings) -> None:
-        """The threshold of these settings counts from the next look on."""
+        """Use the threshold of these settings from the next check on."""
         self._min_free_gb = settings.min_free_gb
 
     def check(self) -> None:
-        """Look once; keep the ballast up where there is room. Raises OSError where the folder cannot be asked."""
+        """Check once; restore the ballast if there is room. Raises OSError if the folder cannot be read."""
         free = shutil.disk_usage(self._folder).free
         least = self._min_free_gb * _GIB
-        if self._full:  # a write failed: what the ballast gave must not look like room
+        if self._full:  # a write failed: space freed by the ballast does not count as room
             least = max(least, 2 * self._ballast_bytes)
         if free < least:
             below = f"below min_free_gb = {self._min_free_gb:g}" if not self._full else "and a write found it full"
@@ -77,24 +77,24 @@ class DiskGuard:
             self._take_ballast()
         self._full = False
         if self.problem:
-            _log.info("disk: there is room at %s again", self._folder)
+            _log.info("disk: there is room again at %s", self._folder)
             self.problem = ""
             if self._dispatch is not None:
                 self._dispatch.resume(REASON)
 
     def note_full(self) -> bool:
-        """A write found no room: hold dispatch back. True where the ballast was given up, so that it may work now."""
+        """Pause dispatch after a write found no room. Returns True if giving up the ballast has made some."""
         self._full = True
         self._hold(f"disk: full at {self._folder}")
         try:
             self._ballast.unlink()
-        except OSError:  # given up already, or out of reach
+        except OSError:  # already given up, or out of reach
             return False
         _log.warning("disk: gave up the ballast of %d MiB", self._ballast_bytes >> 20)
         return True
 
     async def retry_while_full(self, change: Callable[[], Awaitable[T]]) -> T:
-        """`change`'s result, tried again whenever there is room as long as the database finds the disk full."""
+        """The result of `change`; while the disk is full, it waits for room and tries again."""
         while True:
             try:
                 return await change()
@@ -105,7 +105,7 @@ class DiskGuard:
                     self.check()
 
     async def run(self) -> None:
-        """Look every few seconds until cancelled."""
+        """Check every CHECK_S seconds until cancelled."""
         while True:
             self.check()
             await anyio.sleep(CHECK_S)
@@ -121,4 +121,4 @@ class DiskGuard:
         try:
             durable.write({self._ballast: lambda file: os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)})
         except OSError as error:
-            _log.warning("disk: no ballast at %s: %s", self._ballast, error.strerror)
+            _log.warning("disk: cannot write the ballast %s: %s", self._ballast, error.strerror)

@@ -1,4 +1,4 @@
-"""What the scheduler learnt, kept in a file of the state folder, so that a restarted daemon begins with it."""
+"""Keeps what the scheduler has learnt in a file, so that a restarted daemon begins with it."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ SAVE_EVERY_S = 60.0
 
 
 class LearntFile:
-    """`learnt.json` in `folder`, used only with the `bundle` that it was learnt with: other models have other costs.
+    """`learnt.json` in `folder`, used only for the `bundle` it was learnt with: other models have other costs.
 
-    It only spares a later daemon from learning again, so a file that cannot be read or written is ignored and logged.
+    It only saves a later daemon from learning again, so failures to read or write it are logged and ignored.
     """
 
     def __init__(self, folder: Path, bundle: str) -> None:
@@ -27,7 +27,7 @@ class LearntFile:
         self._saved = ""
 
     def give(self, scheduler: Scheduler) -> None:
-        """Have a new scheduler begin with what an earlier one learnt, if there is anything."""
+        """Let a new scheduler begin with what an earlier one learnt, if the file has it."""
         try:
             read = json.loads(self.path.read_text("utf-8"))
             if read["bundle"] == self._bundle:
@@ -35,20 +35,20 @@ class LearntFile:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is not used, costs and batch sizes are learnt anew: %s", self.path, error)
+            _log.warning("%s: ignored, so costs and batch sizes are learnt again: %s", self.path, error)
 
     def save(self, learnt: str) -> None:
-        """Write the file if anything changed, whole or not at all."""
+        """Write the file atomically if anything has changed."""
         if learnt == self._saved:
             return
         try:
             durable.write({self.path: json.dumps({"bundle": self._bundle, "learnt": learnt})})
             self._saved = learnt
         except OSError as error:
-            _log.warning("%s: not written: %s", self.path, error)
+            _log.warning("%s: cannot be written: %s", self.path, error)
 
     async def keep(self, learnt: Callable[[], str]) -> None:
-        """Save now and then until cancelled, and then once more."""
+        """Save every SAVE_EVERY_S seconds until cancelled, and then once more."""
         try:
             while True:
                 await anyio.sleep(SAVE_EVERY_S)

@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, stopping, still alive, progress (sd_notify(3)), and the log."""
+"""Tells a service manager that the daemon is ready, alive or stopping (sd_notify(3)), and formats the log for it."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 
 
 class Notifier:
-    """Talks to $NOTIFY_SOCKET. Every call returns at once; what the manager does not take is dropped."""
+    """Talks to $NOTIFY_SOCKET. Every call returns at once; messages that the manager does not accept are dropped."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ, clock: Callable[[], float] = time.monotonic) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
@@ -30,27 +30,27 @@ class Notifier:
 
     @property
     def enabled(self) -> bool:
-        """Whether somebody listens."""
+        """Whether a service manager listens."""
         return bool(self._address)
 
     def ready(self) -> None:
-        """Requests are answered from now on."""
+        """Say that requests are answered from now on."""
         self._send("READY=1")
 
     def delayed(self, reason: str, within_s: float) -> None:
-        """It is not ready yet, for `reason`, and says so again within that time."""
+        """Say that the start is delayed by `reason`; call again within `within_s`, or the manager gives up."""
         self._send(f"STATUS={' '.join(reason.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
 
     def status(self, line: str) -> None:
-        """What `systemctl status` shows of the daemon, in one line."""
+        """Set the line that `systemctl status` shows for the daemon."""
         self._send("STATUS=" + " ".join(line.split()))
 
     def stopping(self, within_s: float) -> None:
-        """The ordered stop has begun and may take `within_s`."""
+        """Say that the orderly stop has begun and may take `within_s`."""
         self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
 
     def feed(self) -> None:
-        """The caller's loop still turns: call it at every turn; four times in the watchdog's time the manager hears."""
+        """Feed the watchdog. Call it at every turn of the loop; it sends four messages per watchdog period."""
         now_s = self._clock()
         if not self.watchdog_s or (self._fed_s is not None and now_s - self._fed_s < self.watchdog_s / 4):
             return
@@ -61,7 +61,7 @@ class Notifier:
         if not self._address:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.setblocking(False)  # a manager that does not read must not hold up the daemon
+            sender.setblocking(False)  # a manager that does not read must not block the daemon
             try:
                 sender.sendto(message.encode(), self._address)
             except OSError as error:
@@ -71,7 +71,7 @@ class Notifier:
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float:
-    """Seconds without a feed after which the manager acts; 0 where it does not watch this process."""
+    """Seconds without a feed after which the manager acts; 0 if it does not watch this process."""
     microseconds = environ.get("WATCHDOG_USEC", "")
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
@@ -93,22 +93,22 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
 
 
 class JournalFormatter(logging.Formatter):
-    """Each line with its priority in front, as journald reads it (sd-daemon(3)); the time is journald's own."""
+    """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
     def __init__(self) -> None:
         super().__init__("%(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's lines, those of a traceback too."""
+        """The record's lines, including a traceback."""
         priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
 
 def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether `stream` is the one that a service manager connected to the journal."""
+    """Whether a service manager connected `stream` to the journal."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # closed, or none of the system's
+    except (OSError, ValueError):  # closed, or without a file descriptor
         return False
     return (device, inode) == (str(status.st_dev), str(status.st_ino))

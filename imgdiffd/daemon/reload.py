@@ -1,4 +1,4 @@
-"""The settings of a running daemon: SIGHUP reads them again and applies those that may change, if all are right."""
+"""Reloads settings: on SIGHUP it reads all and, if they are valid, applies those that may change while running."""
 
 import logging
 import signal
@@ -11,30 +11,30 @@ from imgdiffd.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# All others are for a start.
+# All others need a restart.
 RELOADABLE = ("poll_s", "settle_s", "drain_s", "min_free_gb", "keep_pictures", "log_level")
 
 
 class LiveSettings:
-    """`settings` are those in force; each of `users` is given the new ones when they change."""
+    """`settings` are in force; each of `users` is called with the new ones when they change."""
 
     def __init__(self, settings: Settings, users: Sequence[Callable[[Settings], None]]) -> None:
         self.settings = settings
-        self.problems: tuple[str, ...] = ()  # sentences for people; work goes on with what is in force
+        self.problems: tuple[str, ...] = ()  # shown to people; work continues with the settings in force
         self._users = users
 
     async def run(self, read: Callable[[], Settings]) -> None:
-        """Read and apply at every SIGHUP until cancelled."""
+        """Read and apply the settings at every SIGHUP until cancelled."""
         with anyio.open_signal_receiver(signal.SIGHUP) as signals:
             async for _ in signals:
                 self.apply(read)
 
     def apply(self, read: Callable[[], Settings]) -> None:
-        """Put in force what `read` gives; where it raises SettingsError, all stays as it was and `problems` says so."""
+        """Apply the settings that `read` returns; if it raises SettingsError, only `problems` changes and says why."""
         try:
             wanted = read()
         except SettingsError as error:
-            self.problems = (f"settings: those before stay in force: {error}",)
+            self.problems = (f"settings: the old ones stay in force: {error}",)
             _log.error("%s", self.problems[0])
             return
         changed = [key for key in Settings.model_fields if getattr(wanted, key) != getattr(self.settings, key)]
@@ -45,8 +45,8 @@ class LiveSettings:
             logging.getLogger().setLevel(self.settings.log_level.upper())
         for use in self._users:
             use(self.settings)
-        self.problems = (f"settings: a restart puts {', '.join(waiting)} in force",) if waiting else ()
+        self.problems = (f"settings: restart to apply {', '.join(waiting)}",) if waiting else ()
         told = ", ".join(f"{key} = {value}" for key, value in applied.items())
-        _log.info("settings: read again; %s", f"in force: {told}" if told else "nothing changes now")
+        _log.info("settings: reloaded; %s", f"now in force: {told}" if told else "nothing changed")
         for problem in self.problems:
             _log.warning("%s", problem)

@@ -40,7 +40,7 @@ from imgdiffd.store import Store
 _log = logging.getLogger(__name__)
 
 WORKER_GRACE_S = 10.0
-CLOSE_S = 20.0  # what the store may take to close after the workers
+CLOSE_S = 20.0  # time for the store to close after the workers
 SCHEDULER_POLL_S = 5.0
 
 
@@ -53,14 +53,14 @@ async def _scoped(
 
 
 async def _start(group: TaskGroup, name: str, function: Callable[[], Awaitable[None]]) -> anyio.CancelScope:
-    """Run `function` in `group`; the scope returned stops just it."""
+    """Run `function` in `group`; cancelling the returned scope stops it alone."""
     scope: anyio.CancelScope = await group.start(partial(_scoped, function), name=name)
     return scope
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is decided before anything starts. `no_removal` says why there is no object removal, if there is none."""
+    """What is decided before anything starts. `no_removal` says why there is no object removal, '' if there is."""
 
     settings: Settings
     bundle: Bundle
@@ -71,7 +71,7 @@ class _Plan:
 
 
 async def _plan(settings: Settings, command: Sequence[str] | None) -> _Plan:
-    """Check bundle, profile and devices against one another. Raises ConfigurationError where they do not fit."""
+    """Check bundle, profile and devices against one another. Raises ConfigurationError if they do not match."""
     bundle = load_bundle(settings.bundle)
     if command is None and (missing := problems(bundle)):
         raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists every problem")
@@ -105,7 +105,7 @@ async def _plan(settings: Settings, command: Sequence[str] | None) -> _Plan:
 
 
 class _Parts:
-    """Everything that runs beside the store, put together but not started."""
+    """Everything that runs beside the store, created but not started."""
 
     def __init__(self, plan: _Plan, store: Store, disk: DiskGuard, notifier: Notifier, bell: events.Bell) -> None:
         settings = plan.settings
@@ -134,7 +134,7 @@ class _Parts:
     def tasks(
         self, listener: socket.socket, reread: Callable[[], Settings] | None
     ) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
-        """What runs for as long as the daemon, by name, in the order in which it starts; the inbox comes last."""
+        """The daemon's tasks by name, in starting order; only the inbox starts later."""
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         yield "cleanup", self.cleanup.run
@@ -155,9 +155,8 @@ async def serve(
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
 
-    A second signal skips the drain. SIGHUP has the settings read again with `reread`, where that is given. `command`
-    replaces the worker process (tests do). Raises ConfigurationError before anything was started when it could not
-    work.
+    A second signal skips the drain. On SIGHUP, `reread` reads the settings again. Tests replace the worker process with
+    `command`. Raises ConfigurationError, before anything starts, if the daemon could not work.
     """
     plan = await _plan(settings, command)
     notifier = Notifier()
@@ -200,7 +199,7 @@ async def _until_stopped(intake: anyio.CancelScope, parts: _Parts) -> None:
 
             async def hurry() -> None:
                 async for number in signals:
-                    _log.info("%s again: not waiting", signal.Signals(number).name)
+                    _log.info("%s again: not waiting for running batches", signal.Signals(number).name)
                     drain.cancel()
 
             async with anyio.create_task_group() as waiting:
@@ -208,4 +207,4 @@ async def _until_stopped(intake: anyio.CancelScope, parts: _Parts) -> None:
                 await parts.scheduler.drain()
                 waiting.cancel_scope.cancel()
         if drain.cancelled_caught:
-            _log.info("running batches were not waited for; they are done again at the next start")
+            _log.info("did not wait for running batches; they run again at the next start")

@@ -1,4 +1,4 @@
-"""Joins the scheduler's decisions to the store and the devices: one batch out, one transaction back."""
+"""Connects the scheduler to the store and the devices: one batch out, one transaction back."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 class StoreWork:
     """The scheduler's `Work`, backed by the store and the worker processes.
 
-    A result is recorded only for items that are still where the batch found them, so a late answer changes nothing.
-    While the disk is full, what is to be recorded waits until there is room.
+    A result is recorded only if its item has not moved since the batch was sent, so a late answer changes nothing.
+    While the disk is full, results wait to be recorded until there is room.
     """
 
     def __init__(
@@ -28,20 +28,20 @@ class StoreWork:
         disk: DiskGuard,
         on_settled: Callable[[Collection[int]], None] = lambda items: None,
     ) -> None:
-        """`on_settled` is told of captions whose images may no longer be wanted, once that is on disk."""
+        """`on_settled` is called with captions whose images may no longer be wanted, once that is on disk."""
         self._on_settled = on_settled
         self._store = store
         self._devices = devices
         self._disk = disk
 
     async def refill(self, room: int, held: Collection[int]) -> Sequence[Task]:
-        """READY items that nobody holds, the most downstream first."""
+        """At most `room` READY items that are not `held`, the most downstream first."""
         return await self._store.ready_tasks(room, held)
 
     async def execute(self, device: str, batch: Batch) -> Sequence[Task]:
         """Run `batch` on `device`, record it, and return what its items need next.
 
-        Raises OutOfMemoryError, StageError or WorkerDiedError; then nothing was recorded.
+        Raises OutOfMemoryError, StageError or WorkerDiedError; nothing is recorded then.
         """
         process = self._devices.get(device)
         if process is None or not process.alive:
@@ -67,10 +67,10 @@ class StoreWork:
         return recorded.tasks
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
-        """Count a lone crash against each item."""
+        """Count a crash against each item, which was alone in its batch."""
         await self._disk.retry_while_full(partial(self._store.record_crashes, [task.item for task in tasks]))
 
     async def quarantine(self, task: Task, cause: str) -> None:
-        """Give an item up, with its cause."""
+        """Mark an item FAILED with its `cause`."""
         _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
         await self._disk.retry_while_full(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))

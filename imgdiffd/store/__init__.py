@@ -1,4 +1,4 @@
-"""Every SQL statement of the project: one database, one writer, questions answered beside it."""
+"""All SQL of the project: one database with one writer and a few read connections."""
 
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (

@@ -1,4 +1,4 @@
-"""Opening the database: the lock against a second daemon, the connection's settings, the schema's version."""
+"""Opens the database: locks it against a second daemon, configures the connection, checks the schema version."""
 
 import fcntl
 import os
@@ -15,20 +15,20 @@ from anyio import CancelScope
 from imgdiffd.errors import ConfigurationError, StoreError
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 
-APPLICATION_ID = 0x496D4469  # "ImDi"; `file` and this module tell our databases from others by it
+APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this module and for `file`
 BUSY_TIMEOUT_S = 30.0
-CHECKPOINT_PAGES = 4000  # 16 MiB of log, half of the ballast: a page that changes often is copied back less often
-CACHE_KIB = 32_000  # the writer's: what a batch touches of a million captions, inner pages and all
+CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
+CACHE_KIB = 32_000  # the writer's; holds every page that a batch touches among a million captions
 
 T = TypeVar("T")
 
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Holds `<database>.lock` so that one daemon at most writes. Raises StoreError naming the file and the holder.
+    """Hold `<database>.lock`, so that at most one daemon writes. Raises StoreError naming the file and its holder.
 
-    The file stays: removing it would let two daemons lock two files of one name. The kernel drops the lock when the
-    process ends, however it ends.
+    The file is never removed: otherwise two daemons could lock two different files of that name. The kernel drops the
+    lock when the process ends, however it ends.
     """
     path = database.with_name(database.name + ".lock")
     try:
@@ -53,7 +53,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
-    """The settings that a connection must make for itself, since SQLite does not keep them in the file."""
+    """Make the settings that SQLite does not keep in the file."""
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     if writer:
@@ -66,13 +66,13 @@ def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
 
 
 def check(connection: sqlite3.Connection, database: Path) -> None:
-    """Raises ConfigurationError unless the database is ours and of a schema that we know."""
+    """Raise ConfigurationError unless the database is ours and has a schema version that we can read."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise ConfigurationError(f"{database}: not a database of imgdiffd", hint="configure another file")
+        raise ConfigurationError(f"{database}: not an imgdiffd database", hint="configure another file")
     version = version_of(connection)
     if not OLDEST_READABLE <= version <= SCHEMA_VERSION:
         raise ConfigurationError(
-            f"{database}: has schema {version}, this imgdiffd knows {SCHEMA_VERSION}",
+            f"{database}: has schema version {version}, but this imgdiffd needs {OLDEST_READABLE} to {SCHEMA_VERSION}",
             hint="install the imgdiffd that wrote it, or a newer one",
         )
 
@@ -87,10 +87,10 @@ def _create(connection: sqlite3.Connection) -> None:
 
 @asynccontextmanager
 async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection with its settings made; the writer's also creates the schema or brings it up to date.
+    """Open a configured connection; the writer's also creates the schema or brings it up to date.
 
-    Raises ConfigurationError for a file that is not ours or newer than we are, StoreError for one that is damaged or
-    cannot be opened. Closing waits for what runs, whatever is being cancelled.
+    Raises ConfigurationError if the file is not ours or too new, StoreError if it is damaged or cannot be opened.
+    Closing waits for the running statement, even under cancellation.
     """
     try:
         connection = await aiosqlite.connect(database, timeout=BUSY_TIMEOUT_S, isolation_level=None)
@@ -117,10 +117,10 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
 
 
 async def run_on(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], T]) -> T:
-    """`function` in the connection's own thread, in one hop.
+    """Run `function` in the connection's own thread, in one hop.
 
-    aiosqlite offers every statement as a coroutine but not this; a thread hop a statement would cost more than the
-    statements. Both private names are used here only, and a test fails should a release of aiosqlite drop them.
+    aiosqlite offers only one coroutine per statement, and each thread hop costs more than the statement itself. The two
+    private names are used only here, and a test fails if a release of aiosqlite drops them.
     """
     result: T = await connection._execute(lambda: function(connection._conn))  # type: ignore[no-untyped-call]
     return result

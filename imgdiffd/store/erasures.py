@@ -1,4 +1,4 @@
-"""Objects erased from images: what the stages of object removal found of them, and the samples that came of it."""
+"""Objects erased from images: what object removal found, and the samples it made."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, 
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
-    """The record that a row of `erasures` holds, as one of `item`."""
+    """The record of a row of `erasures`, assigned to `item`."""
     return of_row(Erasure, row, item=item, index=row["number"], box=box_of(row))
 
 
 def keep_erasures(connection: sqlite3.Connection, output: EraseOutput) -> None:
-    """Insert what was erased."""
+    """Insert the erased objects."""
     connection.executemany(
         "INSERT INTO erasures (item_id, image, number, x1, y1, x2, y2, size_px, cosine, source, erased, seed)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -34,7 +34,7 @@ def keep_erasures(connection: sqlite3.Connection, output: EraseOutput) -> None:
 def keep_inspections(
     connection: sqlite3.Connection, output: InspectOutput, verdicts: Mapping[tuple[int, int], Verdict]
 ) -> None:
-    """Update the erasures with their `verdicts`, by image and number, and with what the stage said of them."""
+    """Update the erasures with `verdicts`, keyed by image and number, and with the stage's texts, scores and images."""
     told = {(each.image, each.index): each for each in output.objects}
     for key, verdict in verdicts.items():
         connection.execute(
@@ -62,7 +62,7 @@ def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
 def removal_samples(
     connection: sqlite3.Connection, job: int | None, after: int, limit: int
 ) -> list[tuple[int, list[RemovalSample]]]:
-    """The next `limit` captions above `after` whose pairs gave removal samples, each with those, in order."""
+    """The next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     only = "" if job is None else " AND job_id = ?"
     values = (after, limit) if job is None else (after, job, limit)
     derived = connection.execute(
@@ -77,7 +77,7 @@ def removal_samples(
 
 
 def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory | None:
-    """Everything known of what was erased from this caption's pair; None where object removal never began with it."""
+    """Everything known about the object removal of this caption's pair; None if it never began."""
     row = connection.execute("SELECT * FROM items WHERE origin = ? AND pipeline = 'removal'", (origin,)).fetchone()
     if row is None:
         return None
@@ -98,6 +98,6 @@ def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
 
 
 def candidates(connection: sqlite3.Connection, item: int) -> tuple[CandidateRow, ...]:
-    """Every box that was found for the item."""
+    """Every box found for the item."""
     row = connection.execute("SELECT boxes FROM candidates WHERE item_id = ?", (item,)).fetchone()
     return () if row is None else tuple(CandidateRow(*each) for each in load_boxes(row["boxes"]))

@@ -1,4 +1,4 @@
-"""Fair share: jobs of equal priority have equally many tasks under way, however large they are."""
+"""Fair share: jobs of equal priority have equally many tasks under way, whatever their size."""
 
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heapreplace
@@ -7,9 +7,9 @@ from imgdiffd.pipeline import Task
 
 
 def fair_order(waiting: Mapping[int, Iterator[Task]], under_way: Mapping[int, int]) -> Iterator[Task]:
-    """The waiting tasks of all jobs, each time of the job that has the fewest under way, then of the oldest job.
+    """Yield the waiting tasks, each from the job with the fewest tasks under way; on a tie, from the oldest job.
 
-    Lazy: a caller that takes a few reads a few. What it has taken counts as under way.
+    Lazy: a caller that takes a few tasks reads only those. Each task taken counts as under way.
     """
     turns = [(under_way.get(job, 0), job) for job in waiting]
     heapify(turns)

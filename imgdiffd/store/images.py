@@ -1,4 +1,4 @@
-"""The images that rows name, with what says whether they are still wanted; and the pairs that removal has missed."""
+"""The images that rows name, whether they are still wanted, and the pairs that object removal missed."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _PASSED = beyond(PIPELINES[Pipeline.REMOVAL].starts_after or Stage.COMPARE)
 
 
 def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Mapping[int, ItemImages]:
-    """Those of `items` that are captions. With `removal`, pairs that it has not begun with are backfillable."""
+    """The images of each caption in `items`. With `removal`, pairs that object removal missed are backfillable."""
     bounds = (items.start, items.stop)
     samples: dict[int, list[str]] = {}
     for row in connection.execute(
@@ -51,14 +51,14 @@ def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Ma
 
 
 def items_of(connection: sqlite3.Connection, job: int) -> range:
-    """The captions of a job from the first to the last, others among them where it was read beside another."""
+    """The range from the job's first caption to its last; it may include items of jobs read at the same time."""
     query = "SELECT min(id), max(id) FROM items WHERE job_id = ? AND origin IS NULL"
     first, last = connection.execute(query, (job,)).fetchone()
     return range(0) if first is None else range(first, last + 1)
 
 
 def missed_pairs(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str, str]]:
-    """The next `limit` pairs above item `after` that passed the similarity gate while there was no removal."""
+    """The next `limit` pairs above item `after` that passed the similarity gate while object removal was off."""
     rows = connection.execute(
         "SELECT items.id, pairs.image1, pairs.image2 FROM items JOIN jobs ON jobs.id = items.job_id"
         " JOIN pairs ON pairs.item_id = items.id"

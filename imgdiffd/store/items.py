@@ -1,4 +1,4 @@
-"""Work items on their way: which are ready, what their stage must know of them, and those that break it."""
+"""Work items on their way: which are ready, the inputs of their stages, crashes and quarantine."""
 
 import json
 import sqlite3
@@ -29,7 +29,7 @@ from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import MAY_MOVE, MAY_RUN, move_items
 from imgdiffd.store.values import box_of, load_words
 
-# Both answered by an index alone, in its order, however many items there are.
+# An index alone answers both, already in order, so their cost does not grow with the number of items.
 READY_JOBS = (
     "SELECT DISTINCT jobs.id, jobs.priority, jobs.profile_id FROM counts INDEXED BY counts_ready"
     " JOIN jobs ON jobs.id = counts.job_id"
@@ -43,14 +43,14 @@ READY_ITEMS = (
 
 
 def _ready_of(connection: sqlite3.Connection, stage: Stage, job: sqlite3.Row) -> Iterator[Task]:
-    """Lazily, so that a caller who takes a few reads a few."""
+    """Lazy: a caller that takes a few tasks reads only their rows."""
     priority = priority_in(stage, job["priority"])
     for row in connection.execute(READY_ITEMS, (stage, job["id"])):
         yield Task(row["id"], stage, row["attempt"], str(job["profile_id"]), priority, row["crashes"])
 
 
 def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping[int, int]:
-    """How many of the held items each job has."""
+    """The number of held items per job."""
     query = "SELECT job_id, count(*) AS n FROM items WHERE id IN (SELECT value FROM json_each(?)) GROUP BY job_id"
     return {row["job_id"]: row["n"] for row in connection.execute(query, (json.dumps(list(held)),))}
 
@@ -58,7 +58,7 @@ def _under_way(connection: sqlite3.Connection, held: Collection[int]) -> Mapping
 def _ready_in(
     connection: sqlite3.Connection, stage: Stage, held: Collection[int], wanted: Callable[[int], bool]
 ) -> Iterator[Task]:
-    """The tasks of one stage, of the jobs whose priority is `wanted`."""
+    """The ready tasks of one stage, from the jobs whose priority is `wanted`."""
     jobs = [job for job in connection.execute(READY_JOBS, (stage,)) if wanted(job["priority"])]
     under_way = _under_way(connection, held) if len(jobs) > 1 else {}
     for _, equals in groupby(jobs, key=lambda job: int(job["priority"])):
@@ -81,11 +81,11 @@ def _classes(pipelines: Collection[Pipeline]) -> Iterator[tuple[Stage, Callable[
 def ready_tasks(
     connection: sqlite3.Connection, room: int, held: Collection[int], pipelines: Collection[Pipeline]
 ) -> list[Task]:
-    """At most `room` READY items of these pipelines, of jobs that run, that are not `held`.
+    """At most `room` READY items of these pipelines that are not `held` and whose jobs are running.
 
-    Pipelines with a priority of their own come after all others, and background jobs, those with a priority below 0,
-    after other jobs. The most downstream stage first, then the highest priority; jobs of equal priority take turns, so
-    that each has its share of what is under way; of a job the oldest item.
+    Pipelines with their own priority come last, and background jobs (priority below 0) come after other jobs. Within
+    these classes, the most downstream stage comes first, then the highest priority. Jobs of equal priority get fair
+    shares; within a job, the oldest item comes first.
     """
     tasks: list[Task] = []
     taken = frozenset(held)
@@ -101,7 +101,7 @@ _INPUTS = (
     " LEFT JOIN pairs ON pairs.item_id = coalesce(items.origin, items.id)"
     f" WHERE items.stage = ? AND items.state = 'ready' AND {MAY_MOVE} ORDER BY asked.key"
 )
-_PARTS = (  # what earlier stages found in an item and nothing was held against since
+_PARTS = (  # the parts of an item that no stage has rejected so far
     "SELECT {0}.* FROM json_each(?) AS asked CROSS JOIN {0} ON {0}.item_id = asked.value"
     " WHERE reason = '' ORDER BY asked.key, {1}"
 )
@@ -174,7 +174,7 @@ _READS: Mapping[Stage, tuple[Callable[[sqlite3.Row, _Parts], StageInput], str | 
 
 
 def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[int]) -> list[StageInput]:
-    """What `stage` needs of each item, in order; items that are no longer READY in it are left out."""
+    """The inputs of `stage` for these items, in order; items that are no longer READY in it are left out."""
     asked = json.dumps(list(items))
     make, query = _READS[stage]
     parts = parts_by_item(connection.execute(query, (asked,))) if query else {}
@@ -182,7 +182,7 @@ def stage_inputs(connection: sqlite3.Connection, stage: Stage, items: Sequence[i
 
 
 def parts_by_item(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
-    """Rows with an `item_id`, by that, in their order."""
+    """Group rows by their `item_id`, keeping their order."""
     parts: dict[int, list[sqlite3.Row]] = {}
     for row in rows:
         parts.setdefault(row["item_id"], []).append(row)
@@ -190,13 +190,13 @@ def parts_by_item(rows: Iterable[sqlite3.Row]) -> dict[int, list[sqlite3.Row]]:
 
 
 def record_crashes(connection: sqlite3.Connection, items: Collection[int], now: float) -> None:
-    """Count one more crash against each of the items that is READY."""
+    """Count one more crash against each item that is still READY."""
     for item in items:
         move_items(connection, ItemState.READY, now, "id = ? AND state = 'ready'", (item,), "crashes = crashes + 1")
 
 
 def quarantine(connection: sqlite3.Connection, item: int, reason: str, detail: str, now: float) -> bool:
-    """The item is FAILED, and its job ends if it was the last. False where it is no longer READY."""
+    """Mark the item FAILED, and end its job if it was the last. Returns False if it was no longer READY."""
     moved = move_items(connection, ItemState.FAILED, now, "id = ?", (item,), "reason = ?, detail = ?", (reason, detail))
     if moved:
         job = connection.execute("SELECT job_id FROM items WHERE id = ?", (item,)).fetchone()[0]
@@ -205,19 +205,19 @@ def quarantine(connection: sqlite3.Connection, item: int, reason: str, detail: s
 
 
 def of_job(connection: sqlite3.Connection, job: int, among: Collection[int]) -> list[int]:
-    """Those of the items `among` that belong to the job."""
+    """The items in `among` that belong to the job."""
     query = "SELECT id FROM items WHERE id IN (SELECT value FROM json_each(?)) AND +job_id = ?"
     return [row["id"] for row in connection.execute(query, (json.dumps(list(among)), job))]
 
 
 def derive(connection: sqlite3.Connection, pipeline: Pipeline, origins: Collection[int], now: float) -> None:
-    """Let an item of `pipeline` begin with each of these captions, unless one already did.
+    """Insert an item of `pipeline` for each of these captions, unless it already has one.
 
-    Only where the caption has passed the stage after which the pipeline starts and its job was not given up.
+    Skips captions that have not passed the stage after which the pipeline starts, or whose job was cancelled.
     """
     spec = PIPELINES[pipeline]
     if spec.starts_after is None:
-        raise ValueError(f"{pipeline}: its items are not derived from others")
+        raise ValueError(f"{pipeline}: its items are not derived from other items")
     connection.execute(
         "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
         " created_at, updated_at, pipeline, origin)"
@@ -231,6 +231,6 @@ def derive(connection: sqlite3.Connection, pipeline: Pipeline, origins: Collecti
 
 
 def beyond(stage: Stage) -> str:
-    """The SQL condition that an item passed `stage`, one of a caption's: it waits or ended further on."""
+    """The SQL condition that an item has passed caption stage `stage`: its own stage is a later one."""
     later = CAPTION_STAGES[CAPTION_STAGES.index(stage) + 1 :]
     return f"items.stage IN ({', '.join(repr(str(each)) for each in later)})"

@@ -1,4 +1,4 @@
-"""Jobs and their captions: coming in, being paused, cancelled, retried, and ending."""
+"""Jobs and their captions: adding, pausing, cancelling, retrying and completing them."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
 
-CANCEL_CHUNK = 2000  # items in one operation
+CANCEL_CHUNK = 2000  # items per operation
 
 _JOB = """
     SELECT jobs.*, profiles.name AS profile,
@@ -32,13 +32,13 @@ def _job_row(row: sqlite3.Row) -> JobRow:
 
 
 def find_job(connection: sqlite3.Connection, job: int) -> JobRow | None:
-    """The job, or None."""
+    """The job, or None if it is unknown."""
     row = connection.execute(f"{_JOB} WHERE jobs.id = ?", (job,)).fetchone()
     return None if row is None else _job_row(row)
 
 
 def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
-    """The job. Raises InputError where there is none."""
+    """The job. Raises InputError if it is unknown."""
     row = find_job(connection, job)
     if row is None:
         raise InputError(f"job {job}: unknown", code="unknown_job", hint="`imgdiffd status` lists the jobs")
@@ -46,12 +46,12 @@ def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
 
 
 def list_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
-    """The newest `limit` jobs, the newest first."""
+    """The newest `limit` jobs, newest first."""
     return [_job_row(row) for row in connection.execute(f"{_JOB} ORDER BY jobs.id DESC LIMIT ?", (limit,))]
 
 
 def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
-    """The job's first `limit` records that could not be read."""
+    """The first `limit` records of the job that could not be read."""
     rows = connection.execute(
         "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
     )
@@ -59,8 +59,8 @@ def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[
 
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
-    """The id of this very profile; equal ones share it."""
-    # Without the filter the text is that of before there was one, so that the captions of an older database stay known.
+    """The id of this profile, which is inserted if it is new; equal profiles share one id."""
+    # A profile without the filter keeps the text it had before the filter existed: older databases know it by that.
     text = profile.model_dump_json(exclude=None if profile.natural.enabled else {"natural"})
     digest = hashlib.sha256(text.encode()).hexdigest()
     connection.execute(
@@ -81,14 +81,14 @@ def add_job(
     now: float,
     whole: Whole | None = None,
 ) -> JobRow:
-    """A new job, READING; or one that is DONE at once where a living job has all of this content and profile.
+    """Insert a job: READING, or DONE at once if a job that was not cancelled already has this content and profile.
 
-    With `whole`, everything that the job brings, it is read to its end at once.
+    With `whole`, the entire content of its file, the job is read to its end at once.
     """
     profile_id = keep_profile(connection, profile)
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
-        # What it left to a job that was given up since then is nobody's: the file is read anew, and brings just that.
+        # Captions that it left to a job cancelled since then belong to no job now: read the file again for those.
         " AND NOT (duplicates > 0 AND EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
         " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at))",
         (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED)),
@@ -101,10 +101,10 @@ def add_job(
     )
     job = cursor.lastrowid
     if job is None:
-        raise AssertionError("an INSERT gave no row id")
+        raise AssertionError("INSERT returned no row id")
     if duplicate_of is not None:
         move_job(connection, job, JobState.DONE, now)
-    else:  # copies of a half-read job that a restart dropped now point to the one that replaces it
+    else:  # duplicates of a half-read job that a restart dropped now point to its replacement
         connection.execute(
             "UPDATE jobs SET duplicate_of = ? WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NOT NULL"
             " AND NOT EXISTS (SELECT 1 FROM jobs AS original WHERE original.id = jobs.duplicate_of)",
@@ -130,9 +130,9 @@ def add_captions(
     problems: Sequence[CaptionProblem],
     now: float,
 ) -> tuple[int, int]:
-    """Insert a chunk of a READING job's captions. Returns how many were accepted and how many were duplicates.
+    """Insert a chunk of captions into a READING job. Returns how many were accepted and how many were duplicates.
 
-    A caption that a living item of the same profile has, of this job or another, is a duplicate.
+    A caption is a duplicate if any job has an item for it with the same profile that is not cancelled.
     """
     profile_id = int(_in_state(connection, job, JobState.READING, "take captions").group)
     cursor = connection.executemany(
@@ -176,12 +176,12 @@ _HELD_OPEN = (
 
 
 def _held_open(connection: sqlite3.Connection, job: int) -> bool:
-    """Whether an item is READY of a pipeline that keeps the job from being DONE."""
+    """Whether the job has READY items in a pipeline that keeps it from being DONE."""
     return bool(connection.execute(_HELD_OPEN, (job,)).fetchone()[0])
 
 
 def complete_jobs(connection: sqlite3.Connection, jobs: Iterable[int], now: float) -> list[int]:
-    """End those ACTIVE jobs that no item holds open any more. Returns them."""
+    """End the ACTIVE jobs among these that no item holds open any more. Returns them."""
     return [
         job
         for job in jobs
@@ -190,7 +190,7 @@ def complete_jobs(connection: sqlite3.Connection, jobs: Iterable[int], now: floa
 
 
 def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """The whole file is in: the job is ACTIVE, or DONE where it brought nothing new."""
+    """Mark a fully read job ACTIVE, or DONE if it brought nothing new."""
     _in_state(connection, job, JobState.READING, "finish reading")
     target = JobState.ACTIVE if _held_open(connection, job) else JobState.DONE
     move_job(connection, job, target, now, among={JobState.READING})
@@ -198,16 +198,16 @@ def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobR
 
 
 def fail_job(connection: sqlite3.Connection, job: int, error: str, now: float) -> JobRow:
-    """The file cannot be read: the job is FAILED; `cancel_leftovers` frees its captions for others to bring."""
+    """Mark a job whose file cannot be read FAILED; `cancel_leftovers` then frees its captions for other jobs."""
     _in_state(connection, job, JobState.READING, "fail")
     move_job(connection, job, JobState.FAILED, now, error=error)
     return known_job(connection, job)
 
 
 def _cancel_ready(connection: sqlite3.Connection, jobs: str, values: Sequence[object], now: float) -> int:
-    """Cancel up to CANCEL_CHUNK READY items of one of the jobs that match; returns how many, 0 when none is left.
+    """Cancel up to CANCEL_CHUNK READY items of one matching job. Returns how many; 0 when none is left.
 
-    In chunks, since a job of a million captions would take longer than its neighbours can wait.
+    Works in chunks, since cancelling a million captions at once would keep other operations waiting too long.
     """
     for job, stage in connection.execute(
         "SELECT counts.job_id, counts.stage FROM jobs JOIN counts ON counts.job_id = jobs.id"
@@ -223,20 +223,20 @@ def _cancel_ready(connection: sqlite3.Connection, jobs: str, values: Sequence[ob
 
 
 def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
-    """Cancel some READY items of jobs that are CANCELLED or FAILED; returns how many, 0 when none is left.
+    """Cancel some READY items of jobs that are CANCELLED or FAILED. Returns how many; 0 when none is left.
 
-    A daemon that was killed in between goes on with them at its next start.
+    If the daemon is killed in between, its next start cancels the rest.
     """
     return _cancel_ready(connection, "jobs.state IN (?, ?)", (JobState.CANCELLED, JobState.FAILED), now)
 
 
 def cancel_rest(connection: sqlite3.Connection, job: int, now: float) -> int:
-    """Cancel some of the READY items that a job left behind when it was DONE; returns how many, 0 when none is left."""
+    """Cancel some of the READY items that a DONE job left behind. Returns how many; 0 when none is left."""
     return _cancel_ready(connection, "jobs.id = ? AND jobs.state = ?", (job, JobState.DONE), now)
 
 
 def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
-    """Remove jobs that were being read when the daemon ended, with all they brought; their files are read anew."""
+    """Remove jobs that were being read when the daemon ended, with their items; their files are read again."""
     rows = [_job_row(row) for row in connection.execute(f"{_JOB} WHERE jobs.state = ?", (JobState.READING,)).fetchall()]
     for row in rows:
         connection.execute("DELETE FROM items WHERE job_id = ?", (row.id,))
@@ -265,16 +265,16 @@ def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 
 
 def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """End the job: its results are stale from now on. Raises InputError if it has ended; `cancel_leftovers` follows."""
+    """Cancel the job, but not yet its items: `cancel_leftovers` does. Raises InputError if the job has ended."""
     moved = move_job(connection, job, JobState.CANCELLED, now)
     return _refuse_unless(moved, connection, job, "cancelled")
 
 
 def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
-    """Make FAILED items READY again, where they failed and without their crashes. Returns how many.
+    """Make FAILED items READY again in the stage where they failed, and reset their crashes. Returns how many.
 
-    Narrowed to one job or one reason where given. A job that is DONE becomes ACTIVE again where one of them holds it
-    open; items of cancelled jobs stay as they are.
+    `job` and `reason` narrow the choice. A DONE job becomes ACTIVE again if one of the items holds it open. Items of
+    cancelled jobs stay FAILED.
     """
     if job is not None:
         known_job(connection, job)

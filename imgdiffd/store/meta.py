@@ -1,29 +1,29 @@
-"""What the database remembers of itself, by name: which one it is, whether dispatch is paused, what was backfilled."""
+"""Facts about the database as a whole: its name, whether dispatch is paused, whether pairs were backfilled."""
 
 import sqlite3
 import uuid
 
-BACKFILLED = "backfilled"  # "yes": every pair that passed the gate has its object removal item
+BACKFILLED = "backfilled"  # "yes": every pair that passed the gate has an object removal item
 
 
 def get(connection: sqlite3.Connection, key: str) -> str | None:
-    """The value of `key`; None where there is none."""
+    """The value of `key`, or None."""
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     return None if row is None else str(row["value"])
 
 
 def put(connection: sqlite3.Connection, key: str, value: str) -> None:
-    """Make `value` the one of `key`."""
+    """Set `key` to `value`."""
     connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
 
 
 def instance(connection: sqlite3.Connection) -> str:
-    """The name of this database, drawn when it is first asked for."""
+    """The random name of this database, made at the first call."""
     connection.execute("INSERT INTO meta VALUES ('instance', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
     return str(get(connection, "instance"))
 
 
 def need_backfill(connection: sqlite3.Connection) -> None:
-    """From now on pairs may pass the gate without an object removal item."""
+    """Note that from now on pairs may pass the gate without an object removal item."""
     if get(connection, BACKFILLED) == "yes":
         put(connection, BACKFILLED, "no")

@@ -1,4 +1,4 @@
-"""Bringing an older database up to date: a backup first, then every step in one transaction."""
+"""Brings an older database up to date: a backup first, then every step in one transaction."""
 
 import logging
 import sqlite3
@@ -11,8 +11,8 @@ from imgdiffd.errors import StoreError
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 4
-OLDEST_READABLE = 1  # a reader takes a copy that was brought up to date, the writer brings up to date the database
-# From that version to the next. A step is never changed once it was released: it is what old databases went through.
+OLDEST_READABLE = 1  # the writer upgrades an older database itself, a reader upgrades a temporary copy
+# The steps from each version to the next. A released step never changes: old databases have gone through it.
 STEPS: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE pairs ADD COLUMN answer TEXT NOT NULL DEFAULT ''",),
     2: (
@@ -76,7 +76,7 @@ END""",
     PRIMARY KEY (item_id, image, number)
 ) STRICT, WITHOUT ROWID""",
     ),
-    3: (  # object removal's items join the others, under ids of their own
+    3: (  # object removal's items move into `items`, under new ids
         "ALTER TABLE items ADD COLUMN pipeline TEXT NOT NULL DEFAULT 'replacement'",
         "ALTER TABLE items ADD COLUMN origin INTEGER REFERENCES items ON DELETE CASCADE",
         "DROP TRIGGER items_inserted",
@@ -159,20 +159,20 @@ END""",
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """The schema's number in the file."""
+    """The schema version of the database."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def backup_path(database: Path, version: int) -> Path:
-    """Where the database is kept as it was at `version`."""
+    """The path of the backup of the database at `version`."""
     return database.with_name(f"{database.name}.v{version}")
 
 
 def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
-    """Back an older database up, then take it through all steps to SCHEMA_VERSION, or leave it as it was.
+    """Back up an older database, then upgrade it to SCHEMA_VERSION, or leave it unchanged on failure.
 
-    Killed at any point, the next call starts anew. Raises StoreError where it cannot be backed up, sqlite3.Error where
-    a step fails. The caller holds the lock, and foreign keys are not enforced yet.
+    If the process is killed, the next call starts over. Raises StoreError if the backup fails, sqlite3.Error if a step
+    fails. The caller holds the lock and has not switched on foreign keys yet.
     """
     version = version_of(connection)
     if version == SCHEMA_VERSION:
@@ -182,22 +182,22 @@ def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
         _back_up(connection, kept)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(
-            f"{database}: has schema {version} and cannot be backed up before it is changed: {error}",
-            hint=f"make room for another {database.stat().st_size >> 20} MiB, or check the folder",
+            f"{database}: cannot be backed up before its upgrade from schema version {version}: {error}",
+            hint=f"free {database.stat().st_size >> 20} MiB on this disk, or check the folder's owner",
         ) from error
     migrate(connection)
-    _log.info("%s: schema %d is now %d; as it was, it is kept in %s", database, version, SCHEMA_VERSION, kept.name)
+    _log.info("%s: upgraded from schema %d to %d; the backup is %s", database, version, SCHEMA_VERSION, kept.name)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Take the database through all steps to SCHEMA_VERSION in one transaction. Raises sqlite3.Error."""
+    """Run all steps up to SCHEMA_VERSION in one transaction. Raises sqlite3.Error."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in range(version_of(connection), SCHEMA_VERSION):
             for statement in STEPS[step]:
                 connection.execute(statement)
         if connection.execute("PRAGMA foreign_key_check").fetchone():
-            raise sqlite3.IntegrityError("rows refer to what is not there")
+            raise sqlite3.IntegrityError("some rows refer to rows that do not exist")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     finally:
@@ -206,13 +206,13 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """A whole, checked and durable copy at `target`, or none."""
+    """Write a complete, checked and durable copy to `target`, or nothing."""
     partial = target.with_name(target.name + ".part")
     partial.unlink(missing_ok=True)
     try:
         with closing(sqlite3.connect(partial)) as copy:
             connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+            copy.execute("PRAGMA journal_mode = DELETE")  # a single file, without a write-ahead log
             if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged: {found}")
         durable.move(partial, target)

@@ -1,4 +1,4 @@
-"""The only statements that change a state: each takes its sources from the table of legal moves in `imgdiffd.job`."""
+"""The only statements that change a state; each allows only the legal moves of `imgdiffd.job`."""
 
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ def _states(states: Collection[str]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states)) or "NULL"
 
 
-# A job that is DONE may have items left of pipelines that do not hold it open.
+# A DONE job may still have items in pipelines that do not hold it open.
 MAY_MOVE = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED, JobState.DONE})})"
 MAY_RUN = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.DONE})})"
 
@@ -31,7 +31,7 @@ def move_job(
     among: Collection[JobState] = frozenset(JobState),
     error: str = "",
 ) -> bool:
-    """Move the job to `target` if it is in a state that may; `among` narrows those. Says whether it moved."""
+    """Move the job to `target` if that is legal and its state is in `among`. Returns whether it moved."""
     finished_at = now if target in TERMINAL_JOB_STATES else None
     cursor = connection.execute(
         "UPDATE jobs SET state = ?, finished_at = ?, error = ?"
@@ -50,7 +50,7 @@ def move_items(
     changes: str = "",
     changed: Sequence[object] = (),
 ) -> int:
-    """Move the items that match `where` and may go to `target`; `changes` sets further columns. Returns how many."""
+    """Move the items that match `where` to `target`, if legal; `changes` sets more columns. Returns how many moved."""
     cursor = connection.execute(
         f"UPDATE items SET state = ?, updated_at = ?{', ' if changes else ''}{changes}"
         f" WHERE state IN ({_sources(target)}) AND {where}",
@@ -62,9 +62,9 @@ def move_items(
 def pass_on(
     connection: sqlite3.Connection, stage: Stage, attempt: int, now: float, where: str, values: Sequence[object]
 ) -> int:
-    """READY items that match `where` wait in `stage` now, without their crashes. Returns how many.
+    """Move the READY items that match `where` to `stage` and reset their crashes. Returns how many moved.
 
-    No state is named, so that SQLite leaves the indexes alone in which nothing changes: half the price of a result.
+    It does not set the state, so SQLite leaves unchanged indexes alone, which halves the cost of a result.
     """
     cursor = connection.execute(
         f"UPDATE items SET updated_at = ?, stage = ?, attempt = ?, crashes = 0 WHERE +state = 'ready' AND {where}",

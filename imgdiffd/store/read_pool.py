@@ -1,4 +1,4 @@
-"""Read connections beside the writer: a few, each with a snapshot of its own for every question."""
+"""A few read connections beside the writer; each question gets its own snapshot."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connection], T]) -> T:
-    """The answer as of one moment, however many statements it takes."""
+    """Answer `question` as of one moment, however many statements it takes."""
     connection.execute("BEGIN")
     try:
         return question(connection)
@@ -27,14 +27,14 @@ def snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connect
 
 
 class ReadPool:
-    """Answers questions in the connections' threads; it sees every commit made before a question was asked."""
+    """Answers questions in the connections' threads. A question sees every commit made before it was asked."""
 
     def __init__(self, connections: list[aiosqlite.Connection]) -> None:
         self._free = connections
         self._room = Semaphore(len(connections))
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """`question`'s result. Raises StoreError for the database's errors. May be cancelled at any time."""
+        """The result of `question`. Raises StoreError for database errors. May be cancelled at any time."""
         async with self._room:
             connection = self._free.pop()
             try:
@@ -47,7 +47,7 @@ class ReadPool:
     @classmethod
     @asynccontextmanager
     async def open(cls, database: Path) -> AsyncIterator["ReadPool"]:
-        """The connections, closed on leaving."""
+        """Open the pool; its connections are closed on leaving."""
         async with AsyncExitStack() as stack:
             yield cls(
                 [await stack.enter_async_context(connected(database, writer=False)) for _ in range(READ_CONNECTIONS)]

@@ -15,7 +15,7 @@ from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, SampleRow
 
-PAGE = 500  # samples a question
+PAGE = 500  # samples per query
 
 
 class Reader:
@@ -27,7 +27,7 @@ class Reader:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator["Reader"]:
-        """The database at `path`. Raises StoreError where there is none, ConfigurationError where it is not ours."""
+        """Open the database at `path`. Raises StoreError if it does not exist, ConfigurationError if it is not ours."""
         if not path.exists():
             raise StoreError(f"{path}: no such database", hint="start the daemon once, or give another path")
         try:
@@ -42,14 +42,14 @@ class Reader:
             ) from error
 
     def samples(self, job: int | None = None) -> Iterator[SampleRow]:
-        """All samples by id, read page by page."""
+        """All samples in order of id, read page by page."""
         after = 0
         while page := snapshot(self._connection, partial(samples.list_samples, job=job, after=after, limit=PAGE)):
             yield from page
             after = page[-1].id
 
     def removal_samples(self, job: int | None = None) -> Iterator[RemovalSample]:
-        """All samples of object removal by item, image and object, read page by page."""
+        """All removal samples in order of item, image and object, read page by page."""
         after = 0
         while page := snapshot(self._connection, partial(removal_samples, job=job, after=after, limit=PAGE)):
             for _, found in page:
@@ -57,20 +57,20 @@ class Reader:
             after, _ = page[-1]
 
     def jobs(self, limit: int = 1000) -> list[JobRow]:
-        """The newest jobs first."""
+        """The newest `limit` jobs, newest first."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, limit))
 
     def funnel(self, job: int | None = None) -> FunnelCounts:
-        """From captions to samples, with reasons."""
+        """How captions narrowed to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
 
     def item_story(self, item: int) -> ItemStory:
-        """Everything known of an item. Raises InputError with code `unknown_item`."""
+        """Everything known about an item. Raises InputError with code `unknown_item`."""
         return snapshot(self._connection, lambda c: samples.item_story(c, item))
 
 
 def _up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """The database itself, or a temporary copy that SQLite deletes with its connection where the schema is older."""
+    """The database itself or, if its schema is older, an upgraded copy that SQLite deletes when it is closed."""
     if version_of(connection) == SCHEMA_VERSION:
         return connection
     copy = sqlite3.connect("", isolation_level=None)

@@ -1,4 +1,4 @@
-"""Counts over all or one job: progress, the funnel, timings."""
+"""Counts over one job or all jobs: progress, the funnel, timings."""
 
 import json
 import sqlite3
@@ -20,7 +20,7 @@ def _of(job: int | None) -> tuple[str, tuple[int, ...]]:
 
 
 def progress(connection: sqlite3.Connection, job: int | None) -> ProgressOf:
-    """Where the items of `job`, or of all jobs, are, by pipeline. Raises InputError for an unknown job."""
+    """How far the items of `job`, or of all jobs, are, by pipeline. Raises InputError for an unknown job."""
     if job is not None:
         known_job(connection, job)
     where, values = _of(job)
@@ -36,7 +36,7 @@ def progress(connection: sqlite3.Connection, job: int | None) -> ProgressOf:
 
 
 def progress_of_jobs(connection: sqlite3.Connection, jobs: Collection[int]) -> dict[int, ProgressOf]:
-    """As `progress`, of each of the jobs in two statements; a job without items is left out."""
+    """The `progress` of each of these jobs, in two statements; jobs without items are left out."""
     chosen = (json.dumps(list(jobs)),)
     among = "job_id IN (SELECT value FROM json_each(?))"
     counts = connection.execute(
@@ -72,7 +72,7 @@ def _progress(rows: Collection[sqlite3.Row], samples: int) -> Progress:
 
 
 def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
-    """What of `job`, or of everything, came how far, and why the rest did not. Raises InputError for an unknown job."""
+    """How the captions of `job`, or of all jobs, narrowed to samples. Raises InputError for an unknown job."""
     where, values = _of(job)
     verdicts: dict[Stage, dict[str, int]] = {}
     for row in connection.execute(
@@ -88,7 +88,7 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
 
 
 def timings(connection: sqlite3.Connection) -> list[Timing]:
-    """What every stage has cost on every device, in the stages' order."""
+    """The cost of every stage on every device, in stage order."""
     rows = connection.execute("SELECT * FROM timings ORDER BY device").fetchall()
     found = [of_row(Timing, row, stage=Stage(row["stage"])) for row in rows]
     order = list(STAGES)

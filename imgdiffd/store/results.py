@@ -1,4 +1,4 @@
-"""Results coming in: raw scores, texts and paths are kept, and items move as `imgdiffd.method.advance` decides."""
+"""Records results: keeps raw scores, texts and paths, and moves items as `imgdiffd.method.advance` decides."""
 
 import json
 import sqlite3
@@ -92,7 +92,7 @@ def _keep_regions(connection: sqlite3.Connection, output: LocateOutput, step: St
 
 
 def _keep_verdicts_on_regions(connection: sqlite3.Connection, subject: Subject, step: Step) -> None:
-    """Of those that fall out here; the subject's regions are those that nothing was held against."""
+    """Mark the regions that fail in this stage; `subject.regions` are those that passed all earlier ones."""
     connection.executemany(
         "UPDATE regions SET reason = ?, detail = ? WHERE item_id = ? AND number = ?",
         (
@@ -177,7 +177,7 @@ _ERASED = (
     "SELECT item_id, image, number FROM erasures WHERE item_id IN (SELECT value FROM json_each(?))"
     " ORDER BY item_id, image, number"
 )
-# What a stage's verdicts are about, where an earlier stage found it.
+# The parts that a stage judges, if an earlier stage found them.
 _PARTS: Mapping[Stage, str] = MappingProxyType(
     {
         Stage.DESCRIBE: _KEPT_REGIONS,
@@ -191,7 +191,7 @@ _PARTS: Mapping[Stage, str] = MappingProxyType(
 def _subjects(
     connection: sqlite3.Connection, stage: Stage, attempts: Mapping[int, int]
 ) -> dict[int, tuple[Subject, sqlite3.Row]]:
-    """Those of the batch that are still where it found them, by item."""
+    """The batch's items that are still in the stage and attempt that it ran with, by id."""
     items = json.dumps(list(attempts))
     parts = parts_by_item(connection.execute(_PARTS[stage], (items,))) if stage in _PARTS else {}
     return {
@@ -209,14 +209,14 @@ def _subject(row: sqlite3.Row, stage: Stage, parts: Sequence[sqlite3.Row]) -> Su
 
 
 def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], now: float) -> None:
-    """All items that go the same way with one statement: each costs the writer's thread more than the row."""
+    """Move all items that go the same way with one statement: a statement costs the writer more than a row."""
     ways: dict[tuple[Stage, ItemState, int, str, str], list[int]] = {}
     for step in steps:
         rejected = step.state is ItemState.REJECTED
         reason = (code_of(step.verdict), step.verdict.detail) if rejected else ("", "")
         ways.setdefault((step.stage, step.state, step.attempt, *reason), []).append(step.item)
     for (target, state, attempt, *why), items in ways.items():
-        where = "id IN (SELECT value FROM json_each(?)) AND +stage = ?"  # the plus: by number, not by the index
+        where = "id IN (SELECT value FROM json_each(?)) AND +stage = ?"  # the plus: search by id, not by stage
         values = (json.dumps(items), stage)
         if state is ItemState.READY:
             moved = pass_on(connection, target, attempt, now, where, values)
@@ -224,11 +224,11 @@ def _move(connection: sqlite3.Connection, stage: Stage, steps: Iterable[Step], n
             changes = "stage = ?, attempt = ?, reason = ?, detail = ?"
             moved = move_items(connection, state, now, where, values, changes, (target, attempt, *why))
         if moved != len(items):
-            raise AssertionError(f"items {items} moved under their own transaction")
+            raise AssertionError(f"items {items}: only {moved} could move, though this transaction has just read them")
 
 
 def _captions_of(connection: sqlite3.Connection, items: Collection[int]) -> set[int]:
-    """The captions that these items are or were derived from."""
+    """The captions behind these items: each item's origin, or else the item itself."""
     query = "SELECT coalesce(origin, id) FROM items WHERE id IN (SELECT value FROM json_each(?))"
     return {row[0] for row in connection.execute(query, (json.dumps(list(items)),))} if items else set()
 
@@ -244,13 +244,13 @@ def record(
     now: float,
     pipelines: Collection[Pipeline],
 ) -> Recorded:
-    """Keep a batch's outputs and move its items. A result whose item is elsewhere by now is dropped and counted.
+    """Keep a batch's outputs and move its items. Results whose items have moved on meanwhile are dropped and counted.
 
-    Items of those `pipelines` that start after this stage begin with the items that passed it.
+    Each of the `pipelines` that starts after this stage gets a new item for every item that passed.
     """
     tasks: list[Task] = []
     steps: list[Step] = []
-    parts: list[tuple[int, Verdict]] = []  # with their job
+    parts: list[tuple[int, Verdict]] = []  # each with its job
     ended_in: dict[int, None] = {}
     settled: set[int] = set()
     subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
@@ -258,7 +258,7 @@ def record(
     for output in outputs:
         if output.item not in subjects:
             continue
-        subject, row = subjects.pop(output.item)  # its second result would be stale
+        subject, row = subjects.pop(output.item)  # a second result for it would be stale
         step = advance(subject, output, profile)
         _keep(connection, output, subject, step, row["job_id"], now)
         steps.append(step)

@@ -1,4 +1,4 @@
-"""What the store answers with: frozen records, one for each kind of answer."""
+"""The store's answers: one frozen record type for each kind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Whole = tuple[Sequence[CaptionRecord], Sequence[CaptionProblem]]  # everything t
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job. `states` counts its captions; `duplicate_of` is the job that already did the same content and profile."""
+    """A job. `states` counts its captions; `duplicate_of` is the job that already had its content and profile."""
 
     id: int
     name: str
@@ -38,9 +38,9 @@ class JobRow:
 class Recorded:
     """What became of a batch's results.
 
-    `tasks` are the follow-ups of items whose job runs, `finished` the items that ended, `stale` how many results no
-    longer matched their item and were dropped, `done_jobs` the jobs that ended with this batch. `settled` are the
-    captions (origins of derived items) whose images may no longer be wanted: of all that ended or came too late.
+    `tasks` are the next tasks of items whose jobs are running, `finished` the items that ended, `stale` the number of
+    results dropped because they came too late, `done_jobs` the jobs that ended with this batch. `settled` are the
+    captions, behind ended items and stale results, whose images may no longer be wanted.
     """
 
     tasks: tuple[Task, ...]
@@ -52,9 +52,9 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the items of one pipeline are: counts by stage and state, where an item's stage is where it ended.
+    """How far the items of one pipeline are: counts by stage and state; an ended item counts where it ended.
 
-    `lost` counts those that were rejected or failed, by stage and reason.
+    `lost` counts the items that were rejected or failed, by stage and reason.
     """
 
     stages: Mapping[Stage, Mapping[ItemState, int]]
@@ -63,15 +63,15 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """All items, wherever they are."""
+        """The number of all items."""
         return sum(sum(states.values()) for states in self.stages.values())
 
     def in_state(self, state: ItemState) -> int:
-        """Items in `state`, whatever their stage."""
+        """The number of items in `state`, in any stage."""
         return sum(states.get(state, 0) for states in self.stages.values())
 
     def passed(self, stage: Stage) -> int:
-        """Items that `stage` let through."""
+        """The number of items that passed `stage`."""
         beyond = sum(sum(states.values()) for other, states in self.stages.items() if DEPTH[other] > DEPTH[stage])
         return beyond + self.stages.get(stage, {}).get(ItemState.SAMPLED, 0)
 
@@ -81,9 +81,9 @@ ProgressOf = Mapping[Pipeline, Progress]
 
 @dataclass(frozen=True, slots=True)
 class FunnelCounts:
-    """From captions to samples, with what was lost where.
+    """How captions narrowed to samples, and what was lost where.
 
-    `verdicts` count parts of items by stage and reason, '' being those that passed: answers (rewrite), pairs (vet),
+    `verdicts` counts the parts of items by stage and reason ('' for those that passed): answers (rewrite), pairs (vet),
     boxes (locate, erase), regions (describe, contrast, render), objects (inspect).
     """
 
@@ -93,11 +93,11 @@ class FunnelCounts:
     verdicts: Mapping[Stage, Mapping[str, int]]
 
     def passed(self, stage: Stage) -> int:
-        """Parts that passed in `stage`."""
+        """The number of parts that passed in `stage`."""
         return self.verdicts.get(stage, {}).get("", 0)
 
     def judged(self, stage: Stage) -> int:
-        """Parts that got a verdict in `stage`."""
+        """The number of parts that were judged in `stage`."""
         return sum(self.verdicts.get(stage, {}).values())
 
 
@@ -115,7 +115,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A finished sample with all it takes to export it. Image paths are relative to the image folder."""
+    """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
 
     id: int
     item: int
@@ -153,7 +153,7 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class RewriteRow:
-    """One attempt at rewriting; `reason` is '' where it was accepted."""
+    """One attempt at rewriting; `reason` is '' if it was accepted."""
 
     attempt: int
     answer: str | None
@@ -167,7 +167,7 @@ class RewriteRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """The pair of an item; images, scores and the judge's answer are empty before their stages."""
+    """The pair of an item; images, scores and the judge's answer are empty until their stages have run."""
 
     caption2: str
     nouns1: tuple[str, ...]
@@ -183,7 +183,7 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRow:
-    """A box that was found, and why it was not taken ('' where it was)."""
+    """A box that was found, and why it was dropped ('' if it was not)."""
 
     image: int
     box: Box
@@ -194,7 +194,7 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """A chosen box with its texts; `reason` says what a later stage held against it."""
+    """A chosen box with its texts; `reason` says why a later stage rejected it."""
 
     number: int
     candidate: int
@@ -211,9 +211,9 @@ class RegionRow:
 
 @dataclass(frozen=True, slots=True)
 class ErasureRow:
-    """An erased object; texts, scores and images are empty before it was inspected, `reason` is '' while it is in.
+    """An erased object; texts, scores and images are empty until it is inspected, `reason` is '' unless it failed.
 
-    `holder` is the side of the sample that still holds the object, `letter` its answer.
+    `holder` is the side of the sample that still has the object, `letter` the sample's answer.
     """
 
     erasure: Erasure
@@ -229,7 +229,7 @@ class ErasureRow:
 
 @dataclass(frozen=True, slots=True)
 class RemovalStory:
-    """Everything known of the item that object removal derived from a caption. `found` are all boxes it found."""
+    """Everything known about the item that object removal derived from a caption; `found` are all boxes it found."""
 
     item: int
     stage: Stage
@@ -246,7 +246,7 @@ class RemovalStory:
 
 @dataclass(frozen=True, slots=True)
 class ItemStory:
-    """Everything known of one caption and of what was derived from it."""
+    """Everything known about one caption and the item derived from it."""
 
     item: int
     job: JobRow

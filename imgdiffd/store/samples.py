@@ -43,7 +43,7 @@ def _sample(row: sqlite3.Row) -> SampleRow:
 
 
 def list_samples(connection: sqlite3.Connection, job: int | None, after: int, limit: int) -> list[SampleRow]:
-    """The next `limit` samples whose id is above `after`, in order of id: a page, to be asked for again and again."""
+    """One page of samples: the next `limit` with ids above `after`, in order of id."""
     only = "" if job is None else " AND samples.job_id = ?"
     values = (after, limit) if job is None else (after, job, limit)
     rows = connection.execute(f"{_SAMPLES} WHERE samples.id > ?{only} ORDER BY samples.id LIMIT ?", values)
@@ -51,7 +51,7 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
 
 
 def newest_sample(connection: sqlite3.Connection) -> int:
-    """The highest id of a sample, 0 where there is none."""
+    """The highest sample id, or 0 if there are no samples."""
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0])
 
 
@@ -83,9 +83,9 @@ def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
 
 
 def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
-    """Everything known of the item; of a derived one, its origin's story, which holds it.
+    """Everything known about the item; for a derived item, the story of its origin, which includes it.
 
-    Raises InputError where there is none of that number.
+    Raises InputError if the item is unknown.
     """
     row = connection.execute(
         "SELECT * FROM items WHERE id = (SELECT coalesce(origin, id) FROM items WHERE id = ?)", (item,)

@@ -1,4 +1,4 @@
--- Version 4. Times are Unix seconds; JSON columns hold what they are named for; an absent text is ''.
+-- Version 4. Times are Unix seconds; a missing text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -7,7 +7,7 @@ CREATE TABLE meta (
 
 CREATE TABLE profiles (
     id     INTEGER PRIMARY KEY,
-    sha256 TEXT NOT NULL UNIQUE,  -- of the JSON: equal numbers and name are one profile
+    sha256 TEXT NOT NULL UNIQUE,  -- of the JSON: profiles with equal numbers and names are one
     name   TEXT NOT NULL,
     json   TEXT NOT NULL
 ) STRICT;
@@ -23,9 +23,9 @@ CREATE TABLE jobs (
     created_at   REAL NOT NULL,
     finished_at  REAL,
     total        INTEGER NOT NULL DEFAULT 0,  -- captions accepted
-    duplicates   INTEGER NOT NULL DEFAULT 0,  -- captions that some item of the same profile already has
+    duplicates   INTEGER NOT NULL DEFAULT 0,  -- captions that an item of the same profile already has
     problems     INTEGER NOT NULL DEFAULT 0,  -- records that could not be read
-    duplicate_of INTEGER,  -- not a foreign key: a half-read job is dropped and read anew under another id
+    duplicate_of INTEGER,  -- not a foreign key: a half-read job is dropped and read again under another id
     error        TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX jobs_content ON jobs (sha256, profile_id);
@@ -39,10 +39,10 @@ CREATE TABLE problems (
 ) STRICT;
 CREATE INDEX problems_job ON problems (job_id, line);
 
--- A work item goes through the stages of one pipeline. It begins as a caption, or is derived from the item that began
--- as one, its origin, whose caption and attempt it shares and whose pair it works on.
+-- A work item goes through the stages of one pipeline. It is a caption, or it is derived from a caption, its origin: it
+-- then has the origin's caption and attempt and works on the origin's pair.
 CREATE TABLE items (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: image names are made of it
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: image names contain it
     job_id      INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     profile_id  INTEGER NOT NULL REFERENCES profiles,
     line        INTEGER NOT NULL,
@@ -51,8 +51,8 @@ CREATE TABLE items (
     caption_sha BLOB NOT NULL,  -- BLAKE2b, 16 bytes
     stage       TEXT NOT NULL,  -- where it waits, or where it ended
     state       TEXT NOT NULL,
-    attempt     INTEGER NOT NULL DEFAULT 1,  -- of rewriting; part of every seed, and the fence against stale results
-    crashes     INTEGER NOT NULL DEFAULT 0,  -- workers that it killed alone
+    attempt     INTEGER NOT NULL DEFAULT 1,  -- at rewriting; part of every seed, and how stale results are recognised
+    crashes     INTEGER NOT NULL DEFAULT 0,  -- workers that it killed while alone in its batch
     reason      TEXT NOT NULL DEFAULT '',
     detail      TEXT NOT NULL DEFAULT '',
     created_at  REAL NOT NULL,
@@ -66,7 +66,7 @@ CREATE INDEX items_failed ON items (reason, job_id) WHERE state = 'failed';
 CREATE INDEX items_job ON items (job_id, origin);
 CREATE UNIQUE INDEX items_origin ON items (origin, pipeline) WHERE origin IS NOT NULL;
 
--- How many items of each job and pipeline are where: kept by triggers, so that status never counts rows.
+-- The number of items by job, pipeline, stage, state and reason. Triggers keep it, so that status never counts rows.
 CREATE TABLE counts (
     job_id   INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     pipeline TEXT NOT NULL,
@@ -97,7 +97,7 @@ END;
 CREATE TABLE rewrites (
     item_id        INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
     attempt        INTEGER NOT NULL,
-    answer         TEXT,  -- NULL: the caption was too long to ask for
+    answer         TEXT,  -- NULL: the model was not asked, the caption is too long
     truncated      INTEGER NOT NULL,
     caption_tokens INTEGER NOT NULL,
     answer_tokens  INTEGER NOT NULL,
@@ -118,10 +118,10 @@ CREATE TABLE pairs (
     height   INTEGER NOT NULL DEFAULT 0,
     seed     INTEGER NOT NULL DEFAULT 0,
     scores   TEXT NOT NULL DEFAULT '{}',
-    answer   TEXT NOT NULL DEFAULT ''  -- the judge's, word for word; '': it was not asked
+    answer   TEXT NOT NULL DEFAULT ''  -- the judge's exact words; '': it was not asked
 ) STRICT;
 
--- Every box that was found, kept or not, with its raw scores: a looser profile can be applied later.
+-- Every box found, kept or not, with its raw scores, so that a looser profile can be applied later.
 CREATE TABLE candidates (
     item_id INTEGER PRIMARY KEY REFERENCES items ON DELETE CASCADE,
     boxes   TEXT NOT NULL  -- JSON list of {image, box, scores, reason, detail}; one row, since a pair has hundreds
@@ -130,7 +130,7 @@ CREATE TABLE candidates (
 CREATE TABLE regions (
     item_id    INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
     number     INTEGER NOT NULL,  -- from 0, the most different first
-    candidate  INTEGER NOT NULL,  -- its place in candidates.boxes
+    candidate  INTEGER NOT NULL,  -- its index in candidates.boxes
     image      INTEGER NOT NULL,  -- 1 or 2: the image in which the box was found
     x1         INTEGER NOT NULL,
     y1         INTEGER NOT NULL,
@@ -139,7 +139,7 @@ CREATE TABLE regions (
     scores     TEXT NOT NULL,
     text1      TEXT NOT NULL DEFAULT '',
     text2      TEXT NOT NULL DEFAULT '',
-    left_side  INTEGER NOT NULL DEFAULT 0,  -- 1 or 2: the image that stands on the left
+    left_side  INTEGER NOT NULL DEFAULT 0,  -- 1 or 2: the image shown on the left
     difference TEXT NOT NULL DEFAULT '',
     reason     TEXT NOT NULL DEFAULT '',  -- '': still in
     detail     TEXT NOT NULL DEFAULT '',
@@ -159,21 +159,21 @@ CREATE TABLE samples (
 ) STRICT;
 CREATE INDEX samples_job ON samples (job_id, id);
 
--- An object erased from an image of the origin's pair. Sides and letter follow from the seed.
+-- An object erased from an image of the origin's pair. The seed determines the sample's sides and letter.
 CREATE TABLE erasures (
-    item_id       INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,  -- of pipeline removal
+    item_id       INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,  -- of the removal pipeline
     image         INTEGER NOT NULL,  -- 1 or 2: the image that it was erased from
     number        INTEGER NOT NULL,  -- from 0, the most different first
     x1            INTEGER NOT NULL,
     y1            INTEGER NOT NULL,
     x2            INTEGER NOT NULL,
     y2            INTEGER NOT NULL,
-    size_px       INTEGER NOT NULL,  -- the side of the square that the box is measured in
+    size_px       INTEGER NOT NULL,  -- the side of the square in which the box is measured
     cosine        REAL NOT NULL,  -- of the pair's two crops
     source        TEXT NOT NULL,
     erased        TEXT NOT NULL,
     seed          INTEGER NOT NULL,
-    text          TEXT NOT NULL DEFAULT '',  -- what stands in the box of the source
+    text          TEXT NOT NULL DEFAULT '',  -- describes what the source shows in the box
     scores        TEXT NOT NULL DEFAULT '{}',
     with_image    TEXT NOT NULL DEFAULT '',  -- with the red box; '': not a sample
     without_image TEXT NOT NULL DEFAULT '',

@@ -29,19 +29,19 @@ from imgdiffd.store.rows import (
 )
 from imgdiffd.store.writer import Writer
 
-PAGE = 500  # samples a question when they are streamed
-BACKFILL_CHUNK = 5000  # pairs in one operation
+PAGE = 500  # samples per page
+BACKFILL_CHUNK = 5000  # pairs per operation
 
 Clock = Callable[[], float]
-Missing = Callable[[Collection[str]], Collection[str]]  # those of these images that are gone
+Missing = Callable[[Collection[str]], Collection[str]]  # returns which of these images are gone
 
 
 class Store:
     """One open database. Changes return once they are durable; cancelling the caller does not undo them.
 
-    Without `removal`, items of object removal do not begin, and those that wait go on waiting. Every call may raise
-    StoreError. A change that names an unknown job, or one that is not in a state for it, raises InputError with code
-    `unknown_job` or `wrong_job_state` and changes nothing.
+    Without `removal`, no items of object removal are made, and existing ones keep waiting. Every call may raise
+    StoreError. A change to a job that is unknown or in the wrong state raises InputError with code `unknown_job` or
+    `wrong_job_state` and changes nothing.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Store:
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
         self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
-        self.instance = instance  # of this database, for ever
+        self.instance = instance  # identifies this database and never changes
 
     @classmethod
     @asynccontextmanager
@@ -65,10 +65,10 @@ class Store:
         removal: bool = False,
         on_commit: Callable[[], None] = lambda: None,
     ) -> AsyncIterator["Store"]:
-        """The database at `path`, made if it is not there; closed, with all changes on disk, on leaving.
+        """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
-        `on_commit` is called after every change, whoever made it; it must return at once and raise nothing.
-        Raises StoreError where another daemon has it, ConfigurationError where it is newer than we are or not ours.
+        `on_commit` is called after every change; it must return at once and raise nothing. Raises StoreError if
+        another daemon uses the database, ConfigurationError if it is too new or not ours.
         """
         with locked(path):
             async with (
@@ -80,14 +80,14 @@ class Store:
                     await writer.submit(meta.need_backfill)
                 yield cls(writer, readers, clock, await writer.submit(meta.instance), removal=removal)
 
-    # Jobs coming in
+    # Adding jobs
 
     async def add_job(
         self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
     ) -> JobRow:
-        """A new job, READING; DONE with `duplicate_of` set where that content was taken under that profile before.
+        """Insert a job: READING, or DONE with `duplicate_of` set if another job has this content and profile.
 
-        With `whole`, everything that the file brings, it is read to its end in the same transaction.
+        With `whole`, the entire content of its file, it is read to its end in the same transaction.
         """
         now = self._clock()
         return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now, whole))
@@ -95,17 +95,17 @@ class Store:
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
     ) -> tuple[int, int]:
-        """Insert a chunk of captions into a READING job; returns how many were accepted, how many duplicates."""
+        """Insert captions into a READING job; returns how many were accepted and how many were duplicates."""
         now = self._clock()
         return await self._write(lambda c: jobs.add_captions(c, job, records, problems, now))
 
     async def finish_reading(self, job: int) -> JobRow:
-        """The file is read to its end: ACTIVE, or DONE where it brought nothing new."""
+        """Mark a fully read job ACTIVE, or DONE if it brought nothing new."""
         now = self._clock()
         return await self._write(lambda c: jobs.finish_reading(c, job, now))
 
     async def fail_job(self, job: int, error: str) -> JobRow:
-        """The file cannot be read: FAILED, what it had brought so far cancelled."""
+        """Mark a job whose file cannot be read FAILED, and cancel the items that it has so far."""
         now = self._clock()
         with CancelScope(shield=True):
             await self._write(lambda c: jobs.fail_job(c, job, error, now))
@@ -113,25 +113,25 @@ class Store:
         return await self._read(lambda c: jobs.known_job(c, job))
 
     async def drop_unread_jobs(self) -> list[JobRow]:
-        """Remove what a previous daemon was still reading, and end what it was cancelling; before the inbox opens."""
+        """Remove half-read jobs of a previous daemon and finish its cancelling; call it before the inbox opens."""
         dropped = await self._write(jobs.drop_unread_jobs)
         await self._cancel_leftovers()
         return dropped
 
-    # Jobs under way
+    # Controlling jobs
 
     async def pause(self, job: int) -> JobRow:
-        """ACTIVE to PAUSED."""
+        """Move the job from ACTIVE to PAUSED."""
         now = self._clock()
         return await self._write(lambda c: jobs.pause(c, job, now))
 
     async def resume(self, job: int) -> JobRow:
-        """PAUSED to ACTIVE, or on to DONE where nothing is left."""
+        """Move the job from PAUSED to ACTIVE, or to DONE if nothing is left."""
         now = self._clock()
         return await self._write(lambda c: jobs.resume(c, job, now))
 
     async def cancel(self, job: int) -> JobRow:
-        """The job and its READY items are CANCELLED; of a job that is DONE, just the items that it left behind."""
+        """Cancel the job and its READY items; of a DONE job, only the items that it left behind."""
         now = self._clock()
         with CancelScope(shield=True):
             rest = 0
@@ -148,39 +148,39 @@ class Store:
             pass
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
-        """FAILED items READY again, of one job or reason where given; returns how many."""
+        """Make FAILED items READY again, optionally of one job or reason; returns how many."""
         now = self._clock()
         return await self._write(lambda c: jobs.retry(c, job, reason, now))
 
     async def jobs(self, limit: int = 1000) -> list[JobRow]:
-        """The newest jobs first."""
+        """The newest `limit` jobs, newest first."""
         return await self._read(lambda c: jobs.list_jobs(c, limit))
 
     async def job(self, job: int) -> JobRow | None:
-        """The job, or None."""
+        """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
     async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
-        """Records of the job's file that could not be read."""
+        """The first `limit` records of the job's file that could not be read."""
         return await self._read(lambda c: jobs.list_problems(c, job, limit))
 
     # Work
 
     async def ready_tasks(self, room: int, held: Collection[int]) -> list[Task]:
-        """At most `room` READY items of jobs that run, not `held`.
+        """At most `room` READY items that are not `held` and whose jobs are running.
 
-        In this order: the background last, downstream stages first, priority, fair shares of jobs, age.
+        Sorted: the background last, then by downstream stage, priority, fair shares of jobs, age.
         """
         taken, pipelines = frozenset(held), self._pipelines
         tasks = await self._read(lambda c: items.ready_tasks(c, room, taken, pipelines))
         return [replace(task, open_bytes=(await self.profile_of(task.group)).open_bytes) for task in tasks]
 
     async def stage_inputs(self, stage: Stage, wanted: Sequence[int]) -> list[StageInput]:
-        """The stage's inputs in order, without items that are no longer READY in it."""
+        """The stage's inputs in order; items that are no longer READY in it are left out."""
         return await self._read(lambda c: items.stage_inputs(c, stage, wanted))
 
     async def profile_of(self, group: str) -> Profile:
-        """The profile that a task's group stands for."""
+        """The profile of a task's group."""
         if group not in self._profiles:
             self._profiles[group] = await self._read(lambda c: samples.profile_of(c, group))
         return self._profiles[group]
@@ -194,25 +194,25 @@ class Store:
         attempts: Mapping[int, int],
         seconds: float,
     ) -> Recorded:
-        """Keep a batch's results and move its items, in one transaction; stale results are dropped and counted."""
+        """Keep a batch's results and move its items in one transaction; stale results are dropped and counted."""
         now = self._clock()
         batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines)
         return await self._write(lambda c: results.record(c, *batch))
 
     async def record_crashes(self, crashed: Collection[int]) -> None:
-        """Each of these killed or broke a worker alone."""
+        """Count a crash against each of these items: alone in its batch, it killed or broke a worker."""
         now = self._clock()
         await self._write(lambda c: items.record_crashes(c, crashed, now))
 
     async def quarantine(self, item: int, reason: str, detail: str) -> bool:
-        """The item is FAILED; False where it had ended already."""
+        """Mark the item FAILED; returns False if it had already ended."""
         now = self._clock()
         return await self._write(lambda c: items.quarantine(c, item, reason, detail, now))
 
     async def backfill_pairs(self, missing: Missing = lambda names: ()) -> None:
         """Begin object removal with the pairs that passed the similarity gate while the daemon ran without it.
 
-        Not with those of whose images `missing`, called in a thread, names one: they were not kept.
+        Skips pairs with an image that was not kept: `missing`, called in a thread, names such images.
         """
         now, after = self._clock(), 0
         if await self._read(lambda c: meta.get(c, meta.BACKFILLED) == "yes"):
@@ -225,7 +225,7 @@ class Store:
         await self._write(lambda c: meta.put(c, meta.BACKFILLED, "yes"))
 
     async def paused(self) -> bool:
-        """Whether dispatch as a whole was paused; survives a restart."""
+        """Whether dispatch as a whole is paused; survives a restart."""
         return await self._read(lambda c: meta.get(c, "paused") == "yes")
 
     async def set_paused(self, paused: bool) -> None:
@@ -235,41 +235,41 @@ class Store:
     # Reports
 
     async def progress(self, job: int | None = None) -> ProgressOf:
-        """Counts per pipeline, stage and state."""
+        """Counts by pipeline, stage and state, of one job or all."""
         return await self._read(lambda c: reports.progress(c, job))
 
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
-        """The same of each of these jobs that has captions, in one question."""
+        """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
 
     async def funnel(self, job: int | None = None) -> FunnelCounts:
-        """From captions to samples, with reasons."""
+        """How captions narrowed to samples, with reasons."""
         return await self._read(lambda c: reports.funnel(c, job))
 
     async def timings(self) -> list[Timing]:
-        """Cost per stage and device."""
+        """The cost per stage and device."""
         return await self._read(reports.timings)
 
     async def samples(self, job: int | None = None, after: int = 0, limit: int = PAGE) -> list[SampleRow]:
-        """The next page of samples by id."""
+        """The next `limit` samples with ids above `after`."""
         return await self._read(lambda c: samples.list_samples(c, job, after, limit))
 
     async def newest_sample(self) -> int:
-        """The highest id of a sample, 0 where there is none. No later sample has one as low."""
+        """The highest sample id, or 0 if there are no samples. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
 
     async def item_story(self, item: int) -> ItemStory:
-        """Everything known of an item. Raises InputError with code `unknown_item`."""
+        """Everything known about an item. Raises InputError with code `unknown_item`."""
         return await self._read(lambda c: samples.item_story(c, item))
 
     async def images(self, of: range) -> Mapping[int, ItemImages]:
-        """The images of the items `of` that rows name, by item, with what says whether they are wanted."""
+        """The images that rows of the items `of` name, by item, and whether they are still wanted."""
         return await self._read(lambda c: images.images(c, of, removal=Pipeline.REMOVAL in self._pipelines))
 
     async def of_job(self, job: int, among: Collection[int]) -> list[int]:
-        """Those of these items that belong to the job."""
+        """The items in `among` that belong to the job."""
         return await self._read(lambda c: items.of_job(c, job, among))
 
     async def items_of(self, job: int) -> range:
-        """The job's items, others perhaps among them."""
+        """The range of the job's items; it may include items of other jobs."""
         return await self._read(lambda c: images.items_of(c, job))

@@ -1,4 +1,4 @@
-"""What is counted beside the rows: verdicts on the parts of items, and what batches cost."""
+"""Running totals: verdicts on the parts of items, and the cost of batches."""
 
 import sqlite3
 from collections import Counter
@@ -9,12 +9,12 @@ from imgdiffd.pipeline import Stage
 
 
 def code_of(verdict: Verdict) -> str:
-    """The verdict's reason as a column holds it: '' for what passed."""
+    """The verdict's reason as the database holds it: '' if it passed."""
     return verdict.reason or ""
 
 
 def count_verdicts(connection: sqlite3.Connection, stage: Stage, verdicts: Iterable[tuple[int, Verdict]]) -> None:
-    """Add these, each with its job, to the jobs' counts."""
+    """Add these verdicts, each with its job, to the jobs' counts."""
     counted = Counter((job, code_of(verdict)) for job, verdict in verdicts)
     connection.executemany(
         "INSERT INTO verdicts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
@@ -25,7 +25,7 @@ def count_verdicts(connection: sqlite3.Connection, stage: Stage, verdicts: Itera
 def note_timing(
     connection: sqlite3.Connection, stage: Stage, device: str, items: int, seconds: float, now: float
 ) -> None:
-    """One more batch of `items` on `device`."""
+    """Count a batch of `items` items that took `seconds` on `device`."""
     connection.execute(
         "INSERT INTO timings VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET batches = batches + 1,"
         " items = items + excluded.items, seconds = seconds + excluded.seconds, last_at = excluded.last_at",

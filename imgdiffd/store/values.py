@@ -1,4 +1,4 @@
-"""How rows become records, and how lists and scores are kept in a column: JSON that SQLite's own functions can read."""
+"""Turns rows into records, and lists and scores into JSON columns that SQLite's own functions can read."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from imgdiffd.method.messages import Box, Scores
 
 T = TypeVar("T")
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make a new one for every result
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would build a new encoder for every call
 
 
 @cache
@@ -21,17 +21,17 @@ def _names(kind: Any) -> tuple[str, ...]:
 
 
 def of_row(kind: type[T], row: sqlite3.Row, **given: object) -> T:
-    """The record of a row: the fields `given`, and the others from the columns of their names."""
+    """A record of type `kind`: the fields in `given`, and all others from the columns of the same names."""
     return kind(**given, **{name: row[name] for name in _names(cast(Any, kind)) if name not in given})
 
 
 def box_of(row: sqlite3.Row) -> Box:
-    """The box that a row keeps in four columns."""
+    """The box in the row's columns x1, y1, x2, y2."""
     return row["x1"], row["y1"], row["x2"], row["y2"]
 
 
 def dump_scores(scores: Mapping[str, float]) -> str:
-    """Raw scores as a JSON object. JSON has no NaN: a score that is not finite is left out, which is: missing."""
+    """Raw scores as a JSON object. JSON has no NaN, so a score that is not finite is left out: it is missing."""
     return _COMPACT.encode(_finite(scores))
 
 
@@ -40,7 +40,7 @@ def _finite(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def dump_boxes(boxes: Iterable[tuple[int, Box, Mapping[str, float], str, str]]) -> str:
-    """Each box's image, corners, scores, and why it fell out, as a JSON list of objects."""
+    """The boxes as a JSON list of objects: image, corners, scores, and why it was dropped."""
     keys = ("image", "box", "scores", "reason", "detail")
     return _COMPACT.encode(
         [
@@ -51,14 +51,14 @@ def dump_boxes(boxes: Iterable[tuple[int, Box, Mapping[str, float], str, str]]) 
 
 
 def load_boxes(text: str) -> Iterator[tuple[int, Box, Scores, str, str]]:
-    """The boxes kept as `text`, each as `dump_boxes` took it."""
+    """The boxes that `dump_boxes` wrote to `text`."""
     for kept in json.loads(text):
         x1, y1, x2, y2 = kept["box"]
         yield kept["image"], (x1, y1, x2, y2), kept["scores"], kept["reason"], kept["detail"]
 
 
 def load_scores(text: str) -> Scores:
-    """The scores kept as `text`."""
+    """The scores that `dump_scores` wrote to `text`."""
     return {str(key): float(value) for key, value in json.loads(text).items()}
 
 
@@ -68,5 +68,5 @@ def dump_words(words: Iterable[str]) -> str:
 
 
 def load_words(text: str) -> tuple[str, ...]:
-    """The words kept as `text`."""
+    """The words that `dump_words` wrote to `text`."""
     return tuple(str(word) for word in json.loads(text))

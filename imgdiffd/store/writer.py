@@ -17,9 +17,9 @@ from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import run_on
 
 MAX_GROUP = 256  # operations in one transaction
-MAX_GROUP_S = 0.05  # seconds after which a transaction takes no further operation, so that nobody waits long
+MAX_GROUP_S = 0.05  # a transaction takes no further operations after this, so that none waits long
 
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the latter: for the index of the write-ahead log
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the latter: no room for the log's index
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -41,7 +41,7 @@ def _as_store_error(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error):
         full = getattr(error, "sqlite_errorcode", None) in _NO_ROOM
         store_error = (
-            StoreFullError("the disk is full: the database cannot grow", hint="make room")
+            StoreFullError("the disk is full: the database cannot grow", hint="free some disk space")
             if full
             else StoreError(f"the database refused a write: {error}", hint="check the disk's health")
         )
@@ -62,7 +62,7 @@ def _run_apart(connection: sqlite3.Connection, operation: Operation) -> _Outcome
     try:
         outcome = _Outcome(operation(connection))
     except Exception as error:
-        if not connection.in_transaction:  # a full disk or an I/O error undid the whole transaction
+        if not connection.in_transaction:  # a full disk or an I/O error rolled back the whole transaction
             raise
         connection.execute("ROLLBACK TO operation")
         outcome = _Outcome(error=_as_store_error(error))
@@ -71,7 +71,7 @@ def _run_apart(connection: sqlite3.Connection, operation: Operation) -> _Outcome
 
 
 class _OperationError(Exception):
-    """An operation raised, and with it the whole group was undone."""
+    """An operation raised, so the whole group was rolled back."""
 
 
 def _run_all(
@@ -100,11 +100,11 @@ def _run_all(
 
 
 def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[_Outcome]:
-    """As many of `operations` as fit the time limit, in one durable transaction; at least one.
+    """Run as many of `operations` as fit the time limit, at least one, in one durable transaction.
 
-    An operation that raises is undone alone and the rest commit; for that the group is run anew with a savepoint
-    before each, which SQLite pays for with a copy of every page that it touches. Where the transaction itself fails,
-    nothing of it is kept and every operation taken has that error.
+    If an operation raises, only that one is undone: the group runs again with a savepoint before each operation. It is
+    not the first try because a savepoint makes SQLite copy every page touched. If the transaction itself fails, nothing
+    is kept and every operation in it gets that error.
     """
     try:
         return _run_all(connection, operations, _run_plain)
@@ -115,9 +115,9 @@ def run_group(connection: sqlite3.Connection, operations: Sequence[Operation]) -
 class Writer:
     """Takes operations from any number of tasks and runs them on its one connection.
 
-    `submit` returns after the commit. A caller that is cancelled meanwhile only stops waiting: its operation commits
-    or fails as if nobody had gone. `on_full` may make room on a full disk; where it says so, the operations run again.
-    `on_commit` hears of every group of which something was kept.
+    `submit` returns after the commit. A caller that is cancelled only stops waiting: its operation still commits or
+    fails. On a full disk `on_full` is called; if it returns True, it has made room and the operations run again.
+    `on_commit` is called after every group of which something was kept.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Writer:
         self._closing = False
 
     async def submit(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """The operation's result, once it is durable. Raises what it raised; StoreError for the database's errors."""
+        """The operation's result, once it is durable. Raises its exception; StoreError for database errors."""
         if self._closing:
             raise StoreError("the database is closed", hint="start the daemon again")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -154,7 +154,7 @@ class Writer:
             operations = [waiting.operation for waiting in group]
             outcomes = await run_on(self._connection, partial(run_group, operations=operations))
             if all(isinstance(outcome.error, StoreFullError) for outcome in outcomes) and self._on_full():
-                continue  # nothing was kept, and the queue is as it was
+                continue  # nothing was kept, and the queue is unchanged
             for _ in outcomes:
                 self._queue.popleft()
             for waiting, outcome in zip(group, outcomes, strict=False):
@@ -173,13 +173,13 @@ class Writer:
         while self._queue:
             answer = self._queue.popleft().answer
             if not answer.done():
-                failure = StoreError("the database's writer ended", hint="start the daemon again")
+                failure = StoreError("the database writer has ended", hint="start the daemon again")
                 failure.__cause__ = error
                 answer.set_exception(failure)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Writer"]:
-        """The writer as a task of its own, which no cancellation of its users reaches; leaving empties the queue."""
+        """Run the writer in its own task, which its users cannot cancel; leaving waits until the queue is empty."""
         task = asyncio.get_running_loop().create_task(self._run(), name="database writer")
         task.add_done_callback(self._fail_all)
         try:

@@ -1,1 +1,1 @@
-"""Fakes that ship with the daemon: a worker process without models (without torch, too), and models without weights."""
+"""Fakes that ship with the daemon: a worker process without models or torch, and models without weights."""

@@ -1,7 +1,4 @@
-"""Models without weights: each looks at colours and words, so that a test can predict every score.
-
-Each records what it was asked.
-"""
+"""Models without weights: each looks at colours and words, so that tests can predict scores, and records its calls."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -34,7 +31,7 @@ def _mean(image: Tensor, box: Box) -> Tensor:
 
 
 class FakeTokenizer:
-    """One token a word, and two end marks."""
+    """One token per word, and two end marks."""
 
     def __call__(self, text: str, *, truncation: bool) -> dict[str, list[int]]:
         """Token ids, as a CLIP tokenizer gives them."""
@@ -50,7 +47,7 @@ class FakeRewriter:
         self.asked: list[tuple[str, int]] = []
 
     def rewrite(self, captions: Sequence[str], seeds: Sequence[int], rewrite: Rewrite) -> list[Answer]:
-        """One answer per caption."""
+        """`answer(caption)` for each caption."""
         self.asked += zip(captions, seeds, strict=True)
         return [self._answer(caption) for caption in captions]
 
@@ -76,14 +73,14 @@ class FakePainter:
 
 
 class FakeSegmenter:
-    """Finds what it was told: one list of boxes for each image, in the order in which images are shown."""
+    """Finds the given `boxes`: one list for each image, in the order in which the images are shown."""
 
     def __init__(self, *boxes: Sequence[Box]) -> None:
         self._boxes = list(boxes)
         self.shown: list[Tensor] = []
 
     def boxes(self, images: Sequence[Tensor], locate: Locate) -> list[list[Box]]:
-        """One of the given lists for each image, in order."""
+        """The next list of boxes for each image."""
         self.shown += images
         return [list(self._boxes.pop(0)) for _ in images]
 
@@ -100,7 +97,7 @@ def _filled(image: Tensor, box: Box) -> Tensor:
 
 
 class FakeEraser:
-    """Paints what it is to erase green; `asked` records the holes."""
+    """Paints the holes green instead of erasing them; `asked` records them."""
 
     def __init__(self) -> None:
         self.asked: list[Hole] = []
@@ -113,7 +110,7 @@ class FakeEraser:
 
 
 class FakeClip:
-    """An image's vector is its mean colour, a text's how often it names each of COLOURS; without any, it is NaN."""
+    """An image's vector is its mean colour, a text's its count of each of COLOURS. Black or no colour gives NaN."""
 
     def __init__(self) -> None:
         self.crops: list[Box] = []
@@ -140,7 +137,7 @@ class FakeClip:
 
 
 class FakeBlip:
-    """Scores 0.9 where the text names the colour of the crop's middle, else 0.1; NaN for the text "nothing".
+    """Scores 0.9 if the text names the colour at the crop's centre, else 0.1; NaN for the text "nothing".
 
     `asked` records that colour, the box and the text.
     """
@@ -171,7 +168,7 @@ class FakeCaptioner:
     def answer(
         self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
     ) -> list[list[str]]:
-        """Each image's answers, in the order of its questions."""
+        """The answers to each image's questions, in order."""
         self.asked += [(image, list(asked)) for image, asked in zip(images, questions, strict=True)]
         return [
             [self._answer(image, question) for question in asked]
@@ -193,5 +190,5 @@ class FakeJudge:
 
 
 def fake_models(**roles: object) -> Models:
-    """The fakes given by role name as a worker's models; no other role is loaded."""
+    """A worker's models with the given fakes, named by role, and no other roles."""
     return Models(FakeTokenizer(), **cast(dict[str, Any], roles))

@@ -1,7 +1,7 @@
-"""Made-up outputs of every stage for its inputs, without models or files, which pass the stage's filters or fail them.
+"""Made-up outputs of every stage, without models or files; they pass or fail the stage's filters as requested.
 
-The scores pass and fail under every built-in profile. The store's tests record these outputs as they are; the fake
-worker gives them real file names and writes the files (`imgdiffd.testing.stages`).
+They do so under every built-in profile. The store's tests record these outputs unchanged; the fake worker gives them
+real file names and writes the files (`imgdiffd.testing.stages`).
 """
 
 import re
@@ -56,10 +56,10 @@ NOUNS = ("cat", "dog", "horse", "car", "boat", "chair", "tree", "bird", "clock",
 def result(
     given: StageInput, profile: Profile, passes: bool = True, boxes: int = 2, objects: tuple[int, int] = (1, 1)
 ) -> StageOutput:
-    """What a worker might answer to `given`; unless it `passes`, a filter of its stage rejects it, if there is one.
+    """A plausible output for `given`; without `passes`, a filter of its stage rejects it, if the stage has one.
 
-    Of a pair, `boxes` (at most 3) differ, and `objects` are how many objects of image 1 and of image 2 are erased. The
-    first object of each image goes, a further one leaves a trace.
+    A pair differs in `boxes` boxes (at most 3). `objects` says how many objects are erased from image 1 and image 2.
+    Only the first object of each image is erased without a trace.
     """
     if isinstance(given, EraseInput | InspectInput):
         return _removal(given, profile, passes, objects)
@@ -69,7 +69,7 @@ def result(
 
 
 def rewritten(caption: str) -> str:
-    """`caption` with its first word of NOUNS, or else its last word, replaced by the first of NOUNS that it lacks."""
+    """`caption` with its first word that is in NOUNS, else its last word, replaced by the first of NOUNS not in it."""
     words = re.findall(r"[\w'-]+", caption) or [caption]
     known = {word.lower() for word in words}
     old = next((word for word in words if word.lower() in NOUNS), words[-1])

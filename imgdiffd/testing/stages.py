@@ -1,7 +1,6 @@
 """The stages of the fake worker: made-up results (`imgdiffd.testing.results`) with real image files.
 
-The same input gives the same output. A generated image carries its captions in its PNG's text, so that later stages
-know what it was made for.
+The same input gives the same output. A generated PNG carries its captions as text for the later stages.
 """
 
 import io
@@ -30,26 +29,26 @@ from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectInput,
 from imgdiffd.pipeline import seed_of
 from imgdiffd.testing.results import BOXES, IMAGE_PX, result
 
-DISSIMILAR_ONE_IN = 8  # so many pairs fail the image-similarity filter
+DISSIMILAR_ONE_IN = 8  # one pair in this many fails the image-similarity filter
 UNNATURAL_WORD = "impossible"  # a pair whose caption has this word looks unnatural to the judge
-OBJECTS = (1, 2)  # erased of image 1 and of image 2
+OBJECTS = (1, 2)  # how many are erased from image 1 and from image 2
 RED = (255, 0, 0)
 Files = dict[str, bytes]
 
 
 class FakeStages:
-    """All stages over the image folder `root`."""
+    """All stages, reading and writing images in the folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._captions = lru_cache(maxsize=1024)(self._read_captions)
 
     def run(self, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
-        """One output per input, of the stage that the input belongs to; the files that it names are durable."""
+        """One output per input, whose type decides the stage; the files that outputs name are durable."""
         return tuple(self._answer(profile, entry) for entry in inputs)
 
     def caption_of(self, image: str) -> str:
-        """The first caption of the pair whose image 1 is at `image`. Raises OSError where there is no such file."""
+        """The first caption of the pair whose image 1 is at `image`. Raises OSError if there is no such file."""
         return self._captions(image)[0]
 
     def _read_captions(self, image1: str) -> tuple[str, str]:

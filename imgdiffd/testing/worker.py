@@ -1,18 +1,18 @@
 """A worker process that speaks the real protocol without any model: `python -P -m imgdiffd.testing.worker`.
 
-One of these words in a caption has something go wrong in the rewrite stage, or in the stage named after an @, as in
+One of these words in a caption makes the rewrite stage go wrong, or the stage named after an @, as in
 "a dog near a kill-worker@locate":
 
-    kill-worker    the process ends at once, as by SIGKILL
-    fault-device   the stage raises what CUDA raises after a device assert
-    raise-error    the stage raises
-    need-memory    the stage is out of memory unless the batch is that item alone
-    hang-worker    the stage never ends, the pulse goes on
-    mute-worker    the process stops, pulse and all
-    print-noise    a line is printed to stdout, where a careless library would
+    kill-worker    the process kills itself with SIGKILL
+    fault-device   the stage raises the CUDA error of a device assert
+    raise-error    the stage raises an error
+    need-memory    the stage runs out of memory unless the item is alone in its batch
+    hang-worker    the stage never ends, but the pulse continues
+    mute-worker    the process stops, including its pulse
+    print-noise    the stage prints a line to stdout, as a careless library would
 
 FAKE_WORKER_DELAY_S is the time that every item takes. With FAKE_WORKER_START the worker never becomes ready: "refuse"
-is a configuration error, "crash" an error of its own, and with "hang" it does nothing.
+raises a configuration error, "crash" any other error, and "hang" blocks for good.
 """
 
 import os
@@ -41,7 +41,7 @@ _MISHAP = re.compile(
 
 
 class FakeEngine:
-    """Answers every stage in about a millisecond an item, unless a caption orders a mishap."""
+    """Answers every stage in about a millisecond per item, unless a caption orders a mishap."""
 
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         for role in start.roles:

@@ -1,4 +1,4 @@
-"""Captions as a reader gives them, and what a worker might answer to their stage inputs, under the default profile."""
+"""Captions as read from a file, and made-up worker outputs for their stages, under the default profile."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ def captions(count: int, start: int = 1) -> list[CaptionRecord]:
 
 
 def answer(given: StageInput, passes: bool = True, profile: Profile = PROFILE, boxes: int = 2) -> StageOutput:
-    """What a worker might answer; unless it `passes`, a filter of this stage rejects it, where the stage has one."""
+    """A plausible output; without `passes`, a filter of its stage rejects it, if the stage has one."""
     return results.result(given, profile, passes, boxes)
 
 
 def answers(given: Sequence[StageInput], passes: bool = True, boxes: int = 2) -> list[StageOutput]:
-    """`answer` to each."""
+    """`answer` for each input."""
     return [answer(one, passes, boxes=boxes) for one in given]

@@ -1,6 +1,6 @@
-"""A disk that fails on order: SQLite's own VFS, with every write, sync and truncate counted and one of them refused.
+"""A disk that fails on demand: it wraps SQLite's VFS, counts writes, syncs and truncates, and refuses some of them.
 
-It wraps, through ctypes, the functions of the library that Python's sqlite3 uses.
+It uses ctypes to wrap the functions of the library that Python's sqlite3 uses.
 """
 
 import _sqlite3
@@ -11,14 +11,14 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_vo
 
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE, FULL = 778, 1034, 1546, 13  # SQLite's result codes
 
-_Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)  # the name as it lies: SQLite looks around it
+_Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)  # name is a raw pointer: SQLite reads around it
 _Write = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
 _Truncate = CFUNCTYPE(c_int, c_void_p, c_int64)
 _Sync = CFUNCTYPE(c_int, c_void_p, c_int)
 
 
 class _Vfs(Structure):
-    """struct sqlite3_vfs, as far as it is changed here; the rest is copied as it lies."""
+    """struct sqlite3_vfs, with only the fields changed here; the rest is copied as raw bytes."""
 
     _fields_ = (
         ("version", c_int),
@@ -33,7 +33,7 @@ class _Vfs(Structure):
 
 
 class _Methods(Structure):
-    """struct sqlite3_io_methods."""
+    """struct sqlite3_io_methods; `others` are the methods left unchanged."""
 
     _fields_ = (
         ("version", c_int),
@@ -47,7 +47,7 @@ class _Methods(Structure):
 
 
 def available() -> bool:
-    """Whether the SQLite that Python uses lets itself be reached."""
+    """Whether ctypes can reach the SQLite that Python uses."""
     try:
         return bool(_library().sqlite3_vfs_find(None))
     except (AttributeError, OSError):
@@ -64,9 +64,9 @@ def _library() -> ctypes.CDLL:
 
 
 class FaultyDisk:
-    """`calls` counts the writes, syncs and truncates so far, `syncs` only those; call `fails_at` (from 0) is refused.
+    """`calls` counts writes, syncs and truncates, `syncs` only syncs; call number `fails_at` (from 0) is refused.
 
-    With `lasting`, every later one is refused too, until `mend`. `full` says that it was for lack of space.
+    With `lasting`, every later call is refused too, until `mend`. With `full`, the reason given is a full disk.
     """
 
     def __init__(self) -> None:
@@ -78,11 +78,11 @@ class FaultyDisk:
         self.refused: list[str] = []
 
     def mend(self) -> None:
-        """Nothing more fails."""
+        """Refuse no further calls."""
         self.fails_at = None
 
     def refuses(self, what: str) -> bool:
-        """Count a call; whether it is to fail."""
+        """Count a call and return whether it must fail."""
         number, self.calls = self.calls, self.calls + 1
         self.syncs += what == "sync"
         hit = self.fails_at is not None and (number >= self.fails_at if self.lasting else number == self.fails_at)
@@ -93,10 +93,10 @@ class FaultyDisk:
 
 @contextmanager
 def faulty_disk() -> Iterator[FaultyDisk]:
-    """Every database opened inside lies on this disk; close all of them before leaving."""
+    """Put every database opened inside the block on this disk; close them all before leaving."""
     library, disk = _library(), FaultyDisk()
     real = library.sqlite3_vfs_find(None)
-    wrapped: dict[int, _Methods] = {}  # by the address of the methods that they stand before
+    wrapped: dict[int, _Methods] = {}  # by the address of the methods that they wrap
 
     def methods_before(address: int) -> _Methods:
         own = cast(address, POINTER(_Methods)).contents

@@ -1,4 +1,4 @@
-"""A client of Server-Sent Events that follows the standard to the letter, fed with bytes cut anywhere."""
+"""A Server-Sent Events client that follows the standard strictly and accepts bytes cut anywhere."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """One that was dispatched; `id` is what the client would send back after it."""
+    """A dispatched event; `id` is the last event ID that the client would then send back."""
 
     kind: str
     id: str
@@ -15,7 +15,7 @@ class Event:
 
 
 class EventReader:
-    """Turns bytes into events, as section 9.2.6 of the HTML standard has it: what is not whole is not there."""
+    """Turns bytes into events by section 9.2.6 of the HTML standard; an incomplete event is dropped."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id

@@ -1,4 +1,4 @@
-"""A store and a daemon made up for the stream of events, which tests run on virtual time."""
+"""A made-up store and daemon for tests of the event stream on virtual time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ STATUS = Status(
 
 @dataclass
 class World:
-    """A store and a daemon of which one sees what was recorded; every question asked is noted."""
+    """A store and a daemon with recorded samples in `rows`; it notes every question asked."""
 
     bell: Bell = field(default_factory=Bell)
     rows: list[SampleRow] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A hub on this machine: the routes that listing and fetching a repository need, over plain HTTP."""
+"""A local hub over plain HTTP, with the routes needed to list and fetch a repository."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-LARGE_BYTES = 1000  # files of this size and more are named by their SHA-256, as large ones are on the real hub
+LARGE_BYTES = 1000  # files at least this large are named by their SHA-256, as large files are on the real hub
 
 
 @dataclass
 class FakeHub:
-    """What is served: a dictionary of file contents for each repository.
+    """Serves `repositories`: a dictionary of file contents for each repository.
 
-    `asked` has a line for each request, `fetched` one for each file body that was sent, with the Range asked for.
+    `asked` has a line for each request, `fetched` one for each file body sent, with the requested Range.
     `tokens` are the tokens with which file bodies were requested: another host serves the large ones and must get none.
     """
 
@@ -31,7 +31,7 @@ class FakeHub:
     asked: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
-    cut_at: int | None = None  # longer file bodies end here, and the connection with them
+    cut_at: int | None = None  # longer file bodies are cut off here, and the connection is closed
 
     def add_folder(self, source: str, folder: Path) -> None:
         """Serve the files of `folder` as the repository `source`."""
@@ -47,7 +47,7 @@ class FakeHub:
 
 
 def listing(content: bytes) -> dict[str, Any]:
-    """What a repository's listing says of a file."""
+    """A file's entry in a repository's listing."""
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     entry: dict[str, Any] = {"size": len(content), "blobId": blob}
     if len(content) >= LARGE_BYTES:
@@ -56,13 +56,13 @@ def listing(content: bytes) -> dict[str, Any]:
 
 
 def tensor_file(size: int = 16) -> bytes:
-    """A safetensors file of one tensor of `size` bytes."""
+    """The bytes of a safetensors file with one tensor of `size` bytes."""
     header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     return struct.pack("<Q", len(header)) + header + bytes(size)
 
 
 def safetensors(path: Path, cut: int = 0) -> None:
-    """A safetensors file with an empty configuration beside it, `cut` bytes short."""
+    """Write a safetensors file, `cut` bytes short, with an empty configuration beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tensor_file()[: -cut or None])
     (path.parent / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""What the tests of the inbox share: a store of jobs in memory, and files as people drop them."""
+"""Shared by the inbox tests: an in-memory store of jobs, and files as people drop them."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ PROFILE = load_profile("default")
 
 
 class FakeJobs:
-    """A store in memory with the real one's rules on duplicates and states; `broken` makes every write fail."""
+    """An in-memory store with the real rules for duplicates and states; `broken` makes every write fail."""
 
     def __init__(self) -> None:
         self.rows: dict[int, JobRow] = {}
@@ -102,7 +102,7 @@ def make_inbox(folder: Path, jobs: FakeJobs, **over: object) -> Inbox:
 
 
 def drop(path: Path, content: str | bytes = "a dog\na cat\n") -> Path:
-    """A file that was last modified long ago."""
+    """Write a file whose last modification is long ago."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     os.utime(path, (LONG_AGO_S, LONG_AGO_S))
     return path
@@ -121,19 +121,19 @@ def scanned(modified_s: float) -> ScannedFile:
 
 
 async def scan_once(inbox: Inbox) -> None:
-    """Scan once and wait until all that may be taken is."""
+    """Scan once, and wait until every file that may be taken has been."""
     async with anyio.create_task_group() as group:
         await inbox.scan(group)
 
 
 async def wait_until(condition: Callable[[], bool], watch: FolderWatch) -> None:
-    with anyio.fail_after(60):  # only a hang takes so long
+    with anyio.fail_after(60):  # only a hang takes this long
         while not condition():
             await watch.wait_hint()
 
 
 async def watch_until(inbox: Inbox, folder: Path, condition: Callable[[], bool]) -> None:
-    """Run the inbox until `condition`, asked whenever something happens in `done`, holds."""
+    """Run the inbox until `condition` holds, which is checked whenever `done` changes."""
     (folder / "done").mkdir()
     with FolderWatch(folder / "done") as watch:
         async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Drives a real store as the daemon would: submits captions, takes tasks, records made-up answers."""
+"""Drives a real store as the daemon does: submits captions, takes tasks, records made-up answers."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ async def submit(
     priority: int = 0,
     profile: Profile = PROFILE,
 ) -> JobRow:
-    """A job that was read to its end."""
+    """Add a job and read it to its end."""
     lines = captions(records) if isinstance(records, int) else records
     digest = hashlib.sha256(f"{name}{[line.text for line in lines]}".encode()).hexdigest()
     job = await store.add_job(name, f"/inbox/{name}", digest, profile, priority)
@@ -31,7 +31,7 @@ async def submit(
 async def record(
     store: Store, tasks: Sequence[Task], *, passes: bool = True, boxes: int = 2, profile: Profile = PROFILE
 ) -> Recorded:
-    """Run one batch of tasks that are all in the same stage."""
+    """Record made-up answers for a batch of tasks, all in the same stage."""
     stage = tasks[0].stage
     inputs = await store.stage_inputs(stage, [task.item for task in tasks])
     outputs = answers(inputs, passes, boxes)
@@ -39,7 +39,7 @@ async def record(
 
 
 async def ready(store: Store) -> list[Task]:
-    """Every task that could be taken now."""
+    """All tasks that could be taken now."""
     return await store.ready_tasks(MANY, ())
 
 
@@ -57,5 +57,5 @@ async def finish(store: Store) -> None:
 
 
 async def progress_of(store: Store, job: int | None = None, pipeline: Pipeline = Pipeline.REPLACEMENT) -> Progress:
-    """Where the items of one pipeline are, of `job` or of all jobs."""
+    """How far the items of one pipeline are, of `job` or of all jobs."""
     return (await store.progress(job))[pipeline]

@@ -1,6 +1,6 @@
 """A store and devices for the scheduler's tests, on virtual time.
 
-The fake holds each item's row and fails the test at any breach: an item in two places, a result recorded twice.
+The fake fails the test if an item is on two devices or a result is recorded twice.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -23,7 +23,7 @@ Failing = Callable[[str, Batch], WorkError | None]
 
 @dataclass
 class Machine:
-    """A device that runs one batch after the other, in the order of sending, until it dies."""
+    """A device that runs batches one at a time, in the order sent, until it dies."""
 
     name: str
     generation: int = 1
@@ -36,7 +36,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Ran:
-    """A batch that a device worked on, and when."""
+    """A batch that a device ran, and when."""
 
     device: str
     batch: Batch
@@ -54,9 +54,9 @@ def _onward(task: Task) -> Task | None:
 
 
 class FakeWork:
-    """`Work` over a dictionary. `failing` may name the error of a batch; `following` says what an item needs next.
+    """In-memory `Work`. `failing` returns a batch's error or None, `following` an item's next task.
 
-    `restart_s` None leaves a dead device down. Without `tells_begun` a death blames every batch that was in flight.
+    With `restart_s` None, a dead device stays down. Without `tells_begun`, a death blames every batch in flight.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class FakeWork:
         self._recorded: set[tuple[int, Stage, int]] = set()
 
     def add(self, *tasks: Task) -> None:
-        """New ready items."""
+        """Make these tasks ready."""
         self.ready.update({task.item: task for task in tasks})
 
     def cancel(self, items: Collection[int]) -> None:
-        """As the daemon cancels a job: first the rows, then the scheduler."""
+        """Cancel items as the daemon does for a job: first in the rows, then in the scheduler."""
         for item in items:
             if self.ready.pop(item, None):
                 self.ended[item] = "cancelled"
@@ -179,13 +179,13 @@ class FakeWork:
     # -- devices
 
     def up(self, name: str, roles: frozenset[Role] = ALL_ROLES) -> None:
-        """A new device is ready."""
+        """Add a device and tell the scheduler that it is ready."""
         self.machines[name] = Machine(name, roles=roles)
         assert self.scheduler is not None
         self.scheduler.device_up(name, roles)
 
     def kill(self, name: str) -> None:
-        """End the device's process, and tell the scheduler as a supervisor would."""
+        """Kill the device's process, and tell the scheduler as a supervisor would."""
         machine = self.machines[name]
         machine.alive = False
         machine.killed.set()
@@ -194,7 +194,7 @@ class FakeWork:
         self.scheduler.device_down(name)
 
     async def supervise(self) -> None:
-        """Restart what died, `restart_s` later, until cancelled."""
+        """Restart each dead device after `restart_s`, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
                 self._died = anyio.Event()
@@ -215,32 +215,32 @@ class FakeWork:
     # -- what happened
 
     def sizes(self, stage: Stage) -> list[int]:
-        """The batch sizes of a stage in the order of their ends."""
+        """The sizes of a stage's batches, in the order in which they ended."""
         return [len(ran.batch.tasks) for ran in self.ran if ran.batch.stage is stage]
 
     def stages(self, device: str) -> list[Stage]:
-        """What a device ran, in order."""
+        """The stages that a device ran, in order."""
         return [ran.batch.stage for ran in self.ran if ran.device == device]
 
 
 def last_stage(task: Task) -> Task | None:
-    """For `following`: items end with the stage that they came in."""
+    """A `following` with which items end after their first stage."""
     return None
 
 
 def load_of(scheduler: Scheduler, device: str) -> LoadView:
-    """What the scheduler's statistics say of one device."""
+    """One device's load in the scheduler's statistics."""
     return next(load for load in scheduler.statistics().devices if load.name == device)
 
 
 def tasks(items: range, stage: Stage = Stage.REWRITE, group: str = "g", priority: int = 0) -> list[Task]:
-    """Fresh tasks of one stage."""
+    """A new task in `stage` for each item."""
     return [Task(item, stage, 0, group, priority) for item in items]
 
 
 @asynccontextmanager
 async def running(work: FakeWork, scheduler: Scheduler, *devices: str) -> AsyncIterator[None]:
-    """The scheduler runs with these devices, supervised, for as long as the block lasts."""
+    """Run the scheduler with these devices, supervised, until the end of the block."""
     work.scheduler = scheduler
     async with anyio.create_task_group() as group:
         for name in devices:
@@ -252,7 +252,7 @@ async def running(work: FakeWork, scheduler: Scheduler, *devices: str) -> AsyncI
 
 
 def on_virtual_time(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run an async test on a loop whose clock jumps; one that takes a virtual day fails."""
+    """Run an async test on a loop with virtual time; the test fails if it takes a virtual day."""
 
     async def limited() -> None:
         with anyio.fail_after(86_400.0):

@@ -32,7 +32,7 @@ def test_a_reload_of_wrong_settings_keeps_the_old_and_says_so(tmp_path: Path) ->
         running.wait(lambda status: status.ready, "readiness")
         file.write_text("\ndrain_s = -7\n")
         running.process.send_signal(signal.SIGHUP)
-        wrong = f"settings: those before stay in force: {file}, line 2: drain_s: Input should be greater than or equal"
+        wrong = f"settings: the old ones stay in force: {file}, line 2: drain_s: Input should be greater than or equal"
         status = running.wait(lambda status: bool(status.problems), "the complaint")
         assert status.problems[0].startswith(wrong)
         assert wrong in running.log.read_text()
@@ -40,7 +40,7 @@ def test_a_reload_of_wrong_settings_keeps_the_old_and_says_so(tmp_path: Path) ->
         assert answer(tmp_path, "/ready").status_code == 200
         file.write_text('drain_s = 7\nlog_level = "info"\nin_flight = 1\n')
         running.process.send_signal(signal.SIGHUP)
-        restart = ("settings: a restart puts in_flight in force",)
+        restart = ("settings: restart to apply in_flight",)
         running.wait(lambda status: status.problems == restart, "the new settings")
         file.write_text('drain_s = 7\nlog_level = "info"\nin_flight = 2\n')
         running.process.send_signal(signal.SIGHUP)
@@ -59,7 +59,7 @@ def test_a_reload_changes_only_what_may_change_while_running() -> None:
     assert set(changed) == set(RELOADABLE)
     live.apply(lambda: before.model_copy(update={**changed, "bundle": "paper", "devices": ("cpu",)}))
     assert told == [live.settings] == [before.model_copy(update=changed)]
-    assert live.problems == ("settings: a restart puts bundle, devices in force",)
+    assert live.problems == ("settings: restart to apply bundle, devices",)
     assert logging.getLogger().level == logging.DEBUG
 
     def refuse() -> Settings:

@@ -237,7 +237,7 @@ async def test_without_a_backup_nothing_is_changed(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable, "move", refuse)
-    with pytest.raises(StoreError, match=r"cannot be backed up before it is changed.*No space left.*make room for"):
+    with pytest.raises(StoreError, match=r"cannot be backed up before its upgrade.*No space left.*free"):
         async with Store.open(path):
             pass
     assert (version(path), shape(path)) == (1, before)

@@ -42,11 +42,11 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(ConfigurationError, match="schema 99") as caught:
+    with pytest.raises(ConfigurationError, match="schema version 99") as caught:
         async with Store.open(path):
             pass
     assert caught.value.exit_status == EXIT_CONFIGURATION
-    with pytest.raises(ConfigurationError, match="schema 99"), Reader.open(path):
+    with pytest.raises(ConfigurationError, match="schema version 99"), Reader.open(path):
         pass
 
 
@@ -56,7 +56,7 @@ async def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path)
         connection.execute("CREATE TABLE precious (n)")
         connection.commit()
     before = path.read_bytes()
-    with pytest.raises(ConfigurationError, match=r"other\.db: not a database of imgdiffd"):
+    with pytest.raises(ConfigurationError, match=r"other\.db: not an imgdiffd database"):
         async with Store.open(path):
             pass
     assert path.read_bytes() == before

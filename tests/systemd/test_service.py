@@ -136,7 +136,7 @@ def test_a_reload_applies_good_settings_and_ignores_wrong_ones(machine: Machine)
     machine.write("/etc/imgdiffd/imgdiffd.toml", '\ndrain_s = "soon"\n')
     machine.run("systemctl", "reload", "imgdiffd")
     wrong = "/etc/imgdiffd/imgdiffd.toml, line 2: drain_s: "
-    kept = f"those before stay in force: {wrong}"
+    kept = f"the old ones stay in force: {wrong}"
     machine.until(lambda: kept in machine.journal(), "the complaint")
     told = machine.run("imgdiffd", "--config", "/dev/null", "status", "--json", user="alice")
     status = Status.model_validate_json(told)

@@ -39,7 +39,7 @@ def test_damaged_file_is_as_none_and_is_written_anew(
     (tmp_path / "learnt.json").write_text(damaged)
     learnt_file = LearntFile(tmp_path, "paper")
     learnt_file.give(scheduler())
-    assert "learnt anew" in caplog.text
+    assert "learnt again" in caplog.text
     learnt_file.save(LEARNT)
     later = scheduler()
     LearntFile(tmp_path, "paper").give(later)
@@ -50,7 +50,7 @@ def test_folder_that_cannot_be_written_is_told_and_harms_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     LearntFile(tmp_path / "missing", "paper").save(LEARNT)
-    assert "not written" in caplog.text
+    assert "cannot be written" in caplog.text
 
 
 def test_it_is_saved_every_minute_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
