@@ -71,6 +71,14 @@ def _run(argv: Sequence[str]) -> int:
     except ImgdiffdError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_status
+    except UnicodeEncodeError as error:
+        print(f"{PROGRAM}: {error.object!r} is not UTF-8; give a name or a text that is", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise  # whoever reads the output has seen enough: `main` ends quietly
+    except OSError as error:
+        print(f"{PROGRAM}: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -78,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exits 0, 1 for failures, 2 for wrong arguments, 78 for wrong configuration, 130 after Ctrl-C."""
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # whoever read the output has seen enough

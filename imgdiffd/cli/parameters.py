@@ -22,8 +22,10 @@ def whole(text: str) -> int:
 def positive(text: str) -> int:
     """A whole number from 1 on. Raises ValueError."""
     number = whole(text)
-    if number < 1:
-        raise ValueError(f"{number} is too small; it must be 1 or more")
+    if not 1 <= number < 2**63:
+        raise ValueError(
+            f"{number} is too {'small' if number < 1 else 'large'}; give one from 1 to 9223372036854775807"
+        )
     return number
 
 

@@ -44,7 +44,7 @@ class FoundBox:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """An object taken out of image `image` (1 or 2) of a pair; `index` numbers that image's, most different first.
+    """An object erased from image `image` (1 or 2) of a pair; `index` numbers that image's, most different first.
 
     `source` names the pair's image, `erased` the new one, which is `size_px` squared as `box` is measured.
     """

@@ -67,7 +67,7 @@ def as_scenes(images: NDArray[np.uint8], captions: list[str], judge: SceneJudge)
 def main(argv: list[str] | None = None) -> None:
     """Paint what is not painted yet."""
     parser = training.arguments(__doc__ or "", steps=0)
-    parser.add_argument("--count", type=int, default=1920, help="pictures to paint (default 1920)")
+    parser.add_argument("--count", type=int, default=1920, help="images to paint (default 1920)")
     options = parser.parse_args(argv)
     training.start(options)
     path = scenes.painted_path()

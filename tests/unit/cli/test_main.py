@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.api.client import Client
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.cli.main import build, main
 from imgdiffd.cli.parameters import CONFIG
@@ -40,7 +41,7 @@ def _run(*arguments: str) -> int:
         (("submit", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("demo", "--captions", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("export", "/tmp/never"), 1, "no such database"),
-        (("status", "0"), 2, "must be 1 or more"),
+        (("status", "0"), 2, "give one from 1"),
         (("status", "one"), 2, "JOB: 'one' is not a whole number"),
         (("submit", "a.txt", "--priority", "high"), 2, "--priority: 'high' is not a whole number; give one such as 7"),
         (("simulate", "--placement", "odd"), 2, "--placement: 'odd' is not one of 'equal', 'mixed'"),
@@ -207,3 +208,37 @@ def test_the_demo_has_48_captions_that_its_models_know() -> None:
     captions = demo_captions()
     assert len(set(captions)) == len(captions) >= 48
     assert all(parse_caption(caption) for caption in captions)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        ("settings >&-", 0, ""),
+        ("--help >/dev/full", 1, "imgdiffd: No space left on device\n"),
+        ("explain 9223372036854775808", 2, "give one from 1 to 9223372036854775807"),
+    ],
+)
+def test_odd_output_and_arguments_end_in_one_line(tmp_path: Path, command: str, status: int, said: str) -> None:
+    ended = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -P -m imgdiffd {command}"],
+        env={**os.environ, "IMGDIFFD_CONFIG": "/dev/null", "IMGDIFFD_STATE_FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == status
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_argument_that_is_not_utf8_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def retry(_client: Client, _job: int | None, reason: str | None) -> int:
+        return len(str(reason).encode())  # as it goes over the socket
+
+    monkeypatch.setattr(Client, "retry", retry)
+    with pytest.raises(SystemExit) as ended:
+        main(("retry", "--failed", "--reason", "\udcff"))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "imgdiffd: '\\udcff' is not UTF-8; give a name or a text that is\n"
