@@ -2,16 +2,19 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from imgdiffd import durable
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem
 
 _log = logging.getLogger(__name__)
 
 DONE = "done"
 FAILED = "failed"
 REASON = ".reason.txt"
+PROBLEMS = ".problems.tsv"
 _MAX_NAME_BYTES = 200  # a file system allows 255; the reason's ending and a number must fit
 
 
@@ -33,17 +36,20 @@ class Outbox:
                     reason = "files cannot be moved into or out of it; give the user that imgdiffd runs as write access"
                     raise PermissionError(0, reason, str(place))
 
-    def to_done(self, path: Path, name: str) -> None:
-        """Move a file that was read. Raises OSError."""
-        self._move(path, self._done / _free_name(self._done, name))
+    def to_done(self, path: Path, name: str, problems: str) -> None:
+        """Write the list of its problems, where it has any, then move a file that was read. Raises OSError."""
+        free = _free_name(self._done, name)
+        if problems:
+            durable.write({self._done / (free + PROBLEMS): problems})
+        self._move(path, self._done / free)
 
     def to_failed(self, path: Path, name: str, error: InputError) -> None:
         """Write the reason, then move the refused file. Raises OSError."""
         free = _free_name(self._failed, name)
+        again = "Move the corrected file back into the inbox to try again.\n"
         text = (
             f"{error.message}\n\nreason: {error.code}\n"
-            f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
-            "Move the corrected file back into the inbox to try again.\n"
+            f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}{'' if path.is_dir() else again}"
         )
         durable.write({self._failed / (free + REASON): text.encode("utf-8", "replace")})
         self._move(path, self._failed / free)
@@ -55,6 +61,13 @@ class Outbox:
             if not target.parent.is_dir():
                 raise
             _log.warning("inbox: %r was removed before it could be moved to %s", path.name, target.parent)
+
+
+def problem_table(problems: Sequence[CaptionProblem], total: int, job: int) -> str:
+    """The first of a job's `total` problems as a table of lines, codes and reasons; "" where there are none."""
+    rows = [f"{problem.line}\t{problem.code}\t{problem.message}\n" for problem in problems]
+    more = f"…\t\tand {total - len(rows)} more: `imgdiffd problems {job}`\n" if total > len(rows) else ""
+    return f"line\treason\tmessage\n{''.join(rows)}{more}" if rows else ""
 
 
 def _free_name(folder: Path, name: str) -> str:
