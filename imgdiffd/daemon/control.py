@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from anyio import to_thread
+
 from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
 from imgdiffd.bundles.bundle import load_bundle
@@ -17,7 +19,7 @@ from imgdiffd.errors import InputError
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
 from imgdiffd.job import ItemState
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -195,15 +197,19 @@ class DaemonControl:
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
-        chosen = load_profile(profile) if profile else None
-        if chosen is not None:
-            held = {role for device in self._fleet.views({}) for role in device.roles}
-            check_agreement(chosen, load_bundle(self._settings.bundle), held)
+        chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
         view = await self.job(row.id)
         assert view is not None  # a job is never deleted after it has been read
         return view
+
+    def _fit_profile(self, name: str) -> Profile:
+        """The profile called `name`; reads files. Raises ConfigurationError where it cannot work here."""
+        profile = load_profile(name)
+        held = {role for device in self._fleet.views({}) for role in device.roles}
+        check_agreement(profile, load_bundle(self._settings.bundle), held)
+        return profile
 
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""
