@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
@@ -40,6 +40,12 @@ _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captio
 _Stages = dict[Hashable, tuple[StageView, ...]]
 
 
+class Watched(Protocol):
+    """A part of the daemon that may be in trouble."""
+
+    problem: str  # a sentence, '' if all is well
+
+
 class DaemonControl:
     """The `Control` of a running daemon."""
 
@@ -64,10 +70,15 @@ class DaemonControl:
         self._disk = disk
         self._no_removal = no_removal
         self._cleanup = cleanup
+        self._watched: list[Watched] = []
         self._started = time.monotonic()
 
+    def watch(self, part: "Watched") -> None:
+        """Show the problems of this part of the daemon too."""
+        self._watched.append(part)
+
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
-        problems = [self._disk.problem] if self._disk.problem else []
+        problems = [part.problem for part in (self._disk, *self._watched) if part.problem]
         if self._inbox.degraded:
             problems.append(f"inbox: {self._inbox.degraded}")
         problems.extend(
