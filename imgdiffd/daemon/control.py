@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import to_thread
 
@@ -25,6 +25,12 @@ from imgdiffd.status import DeviceView, Funnel, JobView, Status, stranded
 from imgdiffd.store import JobRow, ProgressOf, Store
 
 PAUSED = "paused by a person"
+
+
+class Watched(Protocol):
+    """A part of the daemon that may be in trouble."""
+
+    problem: str  # a sentence, '' if all is well
 
 
 class DaemonControl:
@@ -51,10 +57,15 @@ class DaemonControl:
         self._disk = disk
         self._no_removal = no_removal
         self._cleanup = cleanup
+        self._watched: list[Watched] = []
         self._started = time.monotonic()
 
+    def watch(self, part: "Watched") -> None:
+        """Show the problems of this part of the daemon too."""
+        self._watched.append(part)
+
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
-        problems = [self._disk.problem] if self._disk.problem else []
+        problems = [part.problem for part in (self._disk, *self._watched) if part.problem]
         if self._inbox.degraded:
             problems.append(f"inbox: {self._inbox.degraded}")
         problems.extend(

@@ -13,9 +13,10 @@ import aiosqlite
 from anyio import CancelScope
 
 from imgdiffd.errors import ConfigurationError, StoreError
+from imgdiffd.store.backup import APPLICATION_ID
+from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 
-APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this module and for `file`
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
 CACHE_KIB = 32_000  # the writer's; holds every page that a batch touches among a million captions
@@ -89,7 +90,8 @@ def _create(connection: sqlite3.Connection) -> None:
 async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
     """Open a configured connection; the writer's also creates the schema or brings it up to date.
 
-    Raises ConfigurationError if the file is not ours or too new, StoreError if it is damaged or cannot be opened.
+    The writer's first reads all of it to see whether it is damaged. Raises ConfigurationError if the file is not ours
+    or too new, StoreDamagedError if it is damaged, StoreError if it cannot be opened.
     Closing waits for the running statement, even under cancellation.
     """
     try:
@@ -100,7 +102,11 @@ async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.
         try:
             await run_on(connection, lambda raw: _prepare(raw, database, writer=writer))
         except sqlite3.Error as error:
-            raise StoreError(f"{database}: cannot be used: {error}", hint="restore it from a backup") from error
+            if is_damage(error):
+                raise damaged(database, error) from error
+            raise StoreError(
+                f"{database}: cannot be used: {error}", hint="check the disk and the file's owner"
+            ) from error
         yield connection
     finally:
         with CancelScope(shield=True):
@@ -112,6 +118,7 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
         _create(connection)
     check(connection, database)
     if writer:
+        refuse_damaged(connection, database)
         bring_up_to_date(connection, database)
     configure(connection, writer=writer)
 
