@@ -28,7 +28,7 @@ class Cleanup:
     """
 
     def __init__(self, store: Store, images: Path, keep: KeepImages) -> None:
-        """Temporary files in the folder `images` that are older than this call are leftovers: its first pass deletes them.
+        """The first pass deletes the temporary files in `images` that are older than this call, which are leftovers.
 
         Later passes leave all of them alone, since after the clock was set back one being written looks older too.
         """
