@@ -17,7 +17,7 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
 from imgdiffd.store import images, items, jobs, meta, reports, results, samples
 from imgdiffd.store.connection import connected, locked
-from imgdiffd.store.damage import Refusal, refuse_lost
+from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
@@ -79,7 +79,7 @@ class Store:
         with locked(path):
             if images is not None:
                 await to_thread.run_sync(refuse_lost, path, images)
-            refusal = Refusal(path, on_damage)
+            refusal = SqliteErrors(path, on_damage)
             async with (
                 connected(path, writer=True) as connection,
                 Writer(connection, refusal, on_full, on_commit).running() as writer,
