@@ -60,7 +60,10 @@ class SocketKeeper:
     """
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[socket.socket], Coroutine[object, object, None]], state: StateWatch
+        self,
+        listener: socket.socket,
+        answer: Callable[[socket.socket], Coroutine[object, object, None]],
+        state: StateWatch,
     ) -> None:
         self._listener = listener
         self._answer = answer
