@@ -3,26 +3,25 @@
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
-from pydantic import TypeAdapter
 
-from imgdiffd.errors import ConfigurationError, ImgdiffdError, InputError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.errors import ConfigurationError, ImgdiffdError, InputError, unknown_job
+from imgdiffd.job import JobChoice
+from imgdiffd.status import Funnel, JobPage, JobView, Status
 
-_JOBS = TypeAdapter(tuple[JobView, ...])
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
 
 
 class Control(Protocol):
     """What the API may ask of the daemon. Unknown jobs and items are None; refused changes raise DaemonError."""
 
-    async def status(self) -> Status: ...
-    async def jobs(self) -> tuple[JobView, ...]: ...
+    async def status(self, job: int | None = None) -> Status: ...
+    async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage: ...
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
@@ -46,6 +45,8 @@ def build_app(control: Control, version: str) -> FastAPI:
     @app.exception_handler(ImgdiffdError)
     async def refuse(_request: Request, error: Exception) -> JSONResponse:
         status = 422 if isinstance(error, InputError | ConfigurationError) else 409
+        if isinstance(error, InputError) and error.code == "unknown_job":
+            status = 404
         return _refusal(status, str(error))
 
     for routes in (_daemon_routes, _job_routes, _caption_routes):
@@ -69,11 +70,13 @@ def _daemon_routes(control: Control) -> APIRouter:
         body = {"ready": status.ready, "problems": list(status.problems)}
         return JSONResponse(body, status_code=200 if status.ready else 503)
 
-    @router.get("/status", response_model=Status)
-    async def status() -> Response:
-        """The daemon, its devices and its jobs."""
+    @router.get("/status", response_model=Status, responses={404: {}})
+    async def status(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="of all jobs only this one"),
+    ) -> Response:
+        """The daemon, its devices, every open job and the newest few that have ended."""
         # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
-        return Response((await control.status()).model_dump_json(), media_type="application/json")
+        return Response((await control.status(job)).model_dump_json(), media_type="application/json")
 
     @router.post("/pause")
     async def pause() -> dict[str, bool]:
@@ -94,10 +97,14 @@ def _job_routes(control: Control) -> APIRouter:
     """Jobs: list and read them, submit one, change one."""
     router = APIRouter()
 
-    @router.get("/jobs", response_model=tuple[JobView, ...])
-    async def jobs() -> Response:
-        """Every job, newest first."""
-        return Response(_JOBS.dump_json(await control.jobs()), media_type="application/json")
+    @router.get("/jobs", response_model=JobPage)
+    async def jobs(
+        state: Annotated[JobChoice, Query(description="`open`, `ended`, or one state")] = "all",
+        limit: int = Query(100, ge=1, le=1000),
+        after: int | None = Query(None, ge=-(2**63) + 1, le=2**63 - 1, description="the `next` of the page before"),
+    ) -> Response:
+        """A page of jobs: the open ones, then those that have ended, newest first."""
+        return Response((await control.jobs(state, limit, after)).model_dump_json(), media_type="application/json")
 
     @router.post("/jobs", responses={409: {}, 422: {}})
     async def submit(
@@ -112,19 +119,19 @@ def _job_routes(control: Control) -> APIRouter:
     @router.get("/jobs/{number}", responses={404: {}})
     async def job(number: int = _JobNumber) -> Any:
         """One job."""
-        return await control.job(number) or _refusal(404, f"there is no job {number}")
+        return await control.job(number) or _refusal(404, str(unknown_job(number)))
 
     @router.get("/jobs/{number}/funnel", responses={404: {}})
     async def job_funnel(number: int = _JobNumber) -> Any:
         """How one job's captions narrowed to samples."""
         if await control.job(number) is None:
-            return _refusal(404, f"there is no job {number}")
+            return _refusal(404, str(unknown_job(number)))
         return await control.funnel(number)
 
     @router.post("/jobs/{number}/{verb}", responses={404: {}, 409: {}})
     async def change(verb: JobVerb, number: int = _JobNumber) -> Any:
         """Pause, resume or cancel a job, or retry its failed items."""
-        return await control.change_job(number, verb) or _refusal(404, f"there is no job {number}")
+        return await control.change_job(number, verb) or _refusal(404, str(unknown_job(number)))
 
     return router
 

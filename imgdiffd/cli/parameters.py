@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
     from imgdiffd.settings import Settings
 
 CONFIG = "config"
@@ -62,6 +63,13 @@ def settings_of(context: typer.Context) -> "Settings":
     from imgdiffd.settings import load_settings
 
     return load_settings(context.meta.get(CONFIG))
+
+
+def client_of(context: typer.Context) -> "Client":
+    """A connection to the daemon that the settings name. Raises SettingsError."""
+    from imgdiffd.api.client import Client
+
+    return Client(settings_of(context).socket_path)
 
 
 Config = Annotated[
