@@ -81,7 +81,7 @@ def check(connection: sqlite3.Connection, database: Path) -> None:
 def _create(connection: sqlite3.Connection) -> None:
     script = resources.files("imgdiffd.store").joinpath("schema.sql").read_text("utf-8")
     connection.executescript(
-        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA auto_vacuum = INCREMENTAL;\nBEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 
