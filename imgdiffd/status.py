@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgdiffd.job import TERMINAL_JOB_STATES
+from imgdiffd.job import TERMINAL_JOB_STATES, ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
 
 
@@ -201,27 +201,27 @@ class Funnel(_Record):
 
 
 def stages_of(
-    counts: Mapping[Stage, Mapping[str, int]],
+    counts: Mapping[Stage, Mapping[ItemState, int]],
     seconds_per_item: Mapping[Stage, float],
     skipped: Collection[Stage] = (),
 ) -> tuple[StageView, ...]:
     """The progress of every stage from the number of items per (stage, state).
 
-    Stages in `skipped` are left out. `counts[stage]["ready"]` waits there, every other state ended there; what ended as
-    a sample passed the last stage. `upstream` is corrected by the share that each earlier stage has let pass so far.
+    Stages in `skipped` are left out. What is READY waits at its stage, every other state ended there; what ended as a
+    sample passed the last stage. `upstream` is corrected by the share that each earlier stage has let pass so far.
     """
     order = [stage for stage in CAPTION_STAGES if stage not in skipped]
     beyond = {stage: 0 for stage in order}
-    passed_later = sum(states.get("sampled", 0) for states in counts.values())
+    passed_later = sum(states.get(ItemState.SAMPLED, 0) for states in counts.values())
     for stage in reversed(order):
         beyond[stage] = passed_later
-        passed_later += sum(number for state, number in counts.get(stage, {}).items() if state != "sampled")
+        passed_later += sum(number for state, number in counts.get(stage, {}).items() if state is not ItemState.SAMPLED)
     views = []
     arriving = 0.0
     for stage in order:
         here = counts.get(stage, {})
-        waiting = here.get("ready", 0)
-        stopped = sum(number for state, number in here.items() if state not in {"ready", "sampled"})
+        waiting = here.get(ItemState.READY, 0)
+        stopped = sum(number for state, number in here.items() if state not in {ItemState.READY, ItemState.SAMPLED})
         views.append(
             StageView(
                 stage=stage,

@@ -2,9 +2,11 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
+
+from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
@@ -13,31 +15,16 @@ from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.reload import LiveSettings
+from imgdiffd.daemon.views import funnel_view, job_views, seconds_per_item
 from imgdiffd.errors import InputError
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
-from imgdiffd.job import ItemState
-from imgdiffd.method.profile import load_profile
-from imgdiffd.pipeline import Pipeline, Stage
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import (
-    DeviceView,
-    Funnel,
-    FunnelStep,
-    JobView,
-    RemovalView,
-    StageView,
-    Status,
-    eta_of,
-    stages_of,
-    stranded,
-)
-from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Store
+from imgdiffd.status import DeviceView, Funnel, JobView, Status, stranded
+from imgdiffd.store import JobRow, ProgressOf, Store
 
 PAUSED = "paused by a person"
-_NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
-_Stages = dict[Hashable, tuple[StageView, ...]]
 
 
 class Watched(Protocol):
@@ -119,72 +106,26 @@ class DaemonControl:
             no_removal=self._no_removal,
         )
 
-    async def _seconds_per_item(self) -> Mapping[Stage, float]:
-        seconds: dict[Stage, float] = {}
-        items: dict[Stage, int] = {}
-        for timing in await self._store.timings():
-            seconds[timing.stage] = seconds.get(timing.stage, 0.0) + timing.seconds
-            items[timing.stage] = items.get(timing.stage, 0) + timing.items
-        return {stage: seconds[stage] / items[stage] for stage in seconds if items[stage]}
+    async def _views(self, rows: Sequence[JobRow], progress: Mapping[int, ProgressOf]) -> tuple[JobView, ...]:
+        profiles = {group: await self._store.profile_of(group) for group in {row.group for row in rows}}
+        costs = seconds_per_item(await self._store.timings())
+        return job_views(rows, progress, profiles, costs, len(self._fleet.processes))
 
     async def jobs(self) -> tuple[JobView, ...]:
         """Every job, newest first."""
-        costs = await self._seconds_per_item()
         rows = sorted(await self._store.jobs(), key=lambda row: -row.id)
-        progress = await self._store.progress_of([row.id for row in rows])
-        stages: _Stages = {}
-        return tuple([await self._view(row, progress.get(row.id, _NONE), costs, stages) for row in rows])
+        return await self._views(rows, await self._store.progress_of([row.id for row in rows]))
 
     async def job(self, job: int) -> JobView | None:
         """One job, or None if it is unknown."""
         row = await self._store.job(job)
         if row is None:
             return None
-        progress = await self._store.progress(job)
-        return await self._view(row, progress, await self._seconds_per_item(), {})
-
-    async def _view(
-        self,
-        row: JobRow,
-        counted: ProgressOf,
-        costs: Mapping[Stage, float],
-        known: _Stages,
-    ) -> JobView:
-        """`known` caches stages by group and counts, since most of a thousand small jobs have the same."""
-        progress = counted[Pipeline.REPLACEMENT]
-        key = (row.group, tuple((stage, *states.items()) for stage, states in progress.stages.items()))
-        if (stages := known.get(key)) is None:
-            counts = {
-                stage: {state.value: number for state, number in states.items()}
-                for stage, states in progress.stages.items()
-            }
-            skipped = (await self._store.profile_of(row.group)).skipped_stages
-            stages = known[key] = stages_of(counts, costs, skipped)
-        return JobView(
-            id=row.id,
-            name=row.name,
-            state=row.state,
-            profile=row.profile,
-            created_at=row.created_at,
-            finished_at=row.finished_at,
-            captions=row.total,
-            duplicates=row.duplicates,
-            problems=row.problems,
-            sampled=progress.in_state(ItemState.SAMPLED),
-            rejected=progress.in_state(ItemState.REJECTED),
-            failed=progress.in_state(ItemState.FAILED),
-            cancelled=progress.in_state(ItemState.CANCELLED),
-            samples=progress.samples,
-            error=row.error or None,
-            duplicate_of=row.duplicate_of,
-            stages=stages,
-            eta_s=eta_of(stages, len(self._fleet.processes), FIRST_GUESS_S),
-            removal=_removal(counted[Pipeline.REMOVAL]),
-        )
+        return (await self._views([row], await self._store.progress_of([job])))[0]
 
     async def funnel(self, job: int | None) -> Funnel:
         """How captions narrowed to samples."""
-        return _funnel(await self._store.funnel(job))
+        return funnel_view(await self._store.funnel(job))
 
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
@@ -206,15 +147,19 @@ class DaemonControl:
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
-        chosen = load_profile(profile) if profile else None
-        if chosen is not None:
-            held = {role for device in self._fleet.views({}) for role in device.roles}
-            check_agreement(chosen, load_bundle(self._settings.bundle), held)
+        chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
         view = await self.job(row.id)
         assert view is not None  # a job is never deleted after it has been read
         return view
+
+    def _fit_profile(self, name: str) -> Profile:
+        """The profile called `name`; reads files. Raises ConfigurationError where it cannot work here."""
+        profile = load_profile(name)
+        held = {role for device in self._fleet.views({}) for role in device.roles}
+        check_agreement(profile, load_bundle(self._settings.bundle), held)
+        return profile
 
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""
@@ -242,66 +187,3 @@ class DaemonControl:
         plain["profile"] = story.profile.model_dump(mode="json")
         plain["pictures_gone"] = await self._cleanup.gone(story.item)
         return plain
-
-
-def _removal(progress: Progress) -> RemovalView:
-    return RemovalView(
-        waiting=progress.in_state(ItemState.READY),
-        sampled=progress.in_state(ItemState.SAMPLED),
-        rejected=progress.in_state(ItemState.REJECTED),
-        failed=progress.in_state(ItemState.FAILED),
-        cancelled=progress.in_state(ItemState.CANCELLED),
-        samples=progress.samples,
-    )
-
-
-def _funnel(row: FunnelCounts) -> Funnel:
-    progress, passed = row.progress[Pipeline.REPLACEMENT], row.progress[Pipeline.REPLACEMENT].passed
-
-    def lost(stage: Stage) -> dict[str, int]:
-        return dict(progress.lost.get(stage, {}))
-
-    def parts(stage: Stage) -> dict[str, int]:
-        return {reason: number for reason, number in row.verdicts.get(stage, {}).items() if reason}
-
-    vetted = FunnelStep(
-        name="pairs that look natural", count=row.passed(Stage.VET), base=row.judged(Stage.VET), lost=lost(Stage.VET)
-    )
-    sampled = progress.in_state(ItemState.SAMPLED)
-    steps = (
-        FunnelStep(name="captions", count=progress.total, lost=_unread(row)),
-        FunnelStep(name="rewritten", count=passed(Stage.REWRITE), lost=lost(Stage.REWRITE)),
-        FunnelStep(name="pairs painted", count=passed(Stage.GENERATE), lost=lost(Stage.GENERATE)),
-        FunnelStep(name="pairs alike enough", count=passed(Stage.COMPARE), lost=lost(Stage.COMPARE)),
-        *((vetted,) if vetted.base or vetted.lost else ()),
-        FunnelStep(name="boxes found", count=row.judged(Stage.LOCATE), base=0),
-        FunnelStep(name="regions that differ", count=row.passed(Stage.LOCATE), lost=parts(Stage.LOCATE)),
-        FunnelStep(name="regions described", count=row.passed(Stage.DESCRIBE), lost=parts(Stage.DESCRIBE)),
-        FunnelStep(name="samples", count=progress.samples, lost=parts(Stage.CONTRAST)),
-        FunnelStep(name="captions with a sample", count=sampled, base=progress.total),
-        *_removal_steps(row),
-    )
-    return Funnel(steps=steps)
-
-
-def _removal_steps(row: FunnelCounts) -> tuple[FunnelStep, ...]:
-    """The steps of object removal, which starts from the pairs that are alike enough."""
-    progress = row.progress[Pipeline.REMOVAL]
-    if not progress.total:
-        return ()
-    alike = row.progress[Pipeline.REPLACEMENT].passed(Stage.COMPARE)
-    erased = sum(progress.stages.get(Stage.INSPECT, {}).values())
-    tried = progress.total - progress.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
-    empty = dict(progress.lost.get(Stage.ERASE, {}))
-    refused = {reason: number for reason, number in row.verdicts.get(Stage.INSPECT, {}).items() if reason}
-    return (
-        FunnelStep(name="pairs for object removal", count=progress.total, base=alike),
-        FunnelStep(name="pairs with an object erased", count=erased, base=tried, lost=empty),
-        FunnelStep(name="objects erased", count=row.passed(Stage.ERASE), base=0),
-        FunnelStep(name="removal samples", count=progress.samples, lost=refused),
-    )
-
-
-def _unread(row: FunnelCounts) -> dict[str, int]:
-    counts = {"duplicate": row.duplicates, "unreadable": row.problems}
-    return {reason: number for reason, number in counts.items() if number}

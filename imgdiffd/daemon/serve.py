@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from imgdiffd import __version__, durable
 from imgdiffd.api import events
 from imgdiffd.api.app import build_app
-from imgdiffd.api.app import serve as serve_api
+from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement

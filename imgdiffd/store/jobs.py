@@ -17,6 +17,7 @@ from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items per operation
 
+_STATES = "`imgdiffd status` shows every job's state"
 _JOB = """
     SELECT jobs.*, profiles.name AS profile,
         (SELECT json_group_object(state, n) FROM
@@ -121,7 +122,7 @@ def add_job(
 def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing: str) -> JobRow:
     row = known_job(connection, job)
     if row.state is not wanted:
-        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 
@@ -249,7 +250,7 @@ def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
 def _refuse_unless(moved: bool, connection: sqlite3.Connection, job: int, doing: str) -> JobRow:
     row = known_job(connection, job)
     if not moved:
-        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, Stage
 from imgdiffd.status import JobView, RemovalView, Status, eta_of, headline, stages_of
 
@@ -10,9 +11,9 @@ GUESS_S = dict.fromkeys(Stage, 1.0)
 
 def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
     counts = {
-        Stage.REWRITE: {"ready": 4, "rejected": 2},
-        Stage.COMPARE: {"ready": 1, "rejected": 3},
-        Stage.RENDER: {"sampled": 5},
+        Stage.REWRITE: {ItemState.READY: 4, ItemState.REJECTED: 2},
+        Stage.COMPARE: {ItemState.READY: 1, ItemState.REJECTED: 3},
+        Stage.RENDER: {ItemState.SAMPLED: 5},
     }
     views = {view.stage: view for view in stages_of(counts, {})}
     assert (views[Stage.REWRITE].waiting, views[Stage.REWRITE].passed, views[Stage.REWRITE].stopped) == (4, 9, 2)
@@ -21,14 +22,14 @@ def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
 
 
 def test_expected_work_is_reduced_by_earlier_pass_rates() -> None:
-    counts = {Stage.REWRITE: {"ready": 100, "rejected": 50}, Stage.GENERATE: {"ready": 50}}
+    counts = {Stage.REWRITE: {ItemState.READY: 100, ItemState.REJECTED: 50}, Stage.GENERATE: {ItemState.READY: 50}}
     views = {view.stage: view for view in stages_of(counts, {})}
     assert views[Stage.GENERATE].upstream == 50
     assert views[Stage.GENERATE].expected == 100
 
 
 def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
-    counts = {Stage.COMPARE: {"ready": 4}, Stage.RENDER: {"sampled": 4}}
+    counts = {Stage.COMPARE: {ItemState.READY: 4}, Stage.RENDER: {ItemState.SAMPLED: 4}}
     costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0}
     views = stages_of(counts, costs, {Stage.VET})
     assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
@@ -37,20 +38,22 @@ def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
 
 
 def test_a_finished_job_needs_no_more_time() -> None:
-    views = stages_of({Stage.REWRITE: {"rejected": 1}, Stage.RENDER: {"sampled": 9}}, dict.fromkeys(Stage, 1.0))
+    views = stages_of(
+        {Stage.REWRITE: {ItemState.REJECTED: 1}, Stage.RENDER: {ItemState.SAMPLED: 9}}, dict.fromkeys(Stage, 1.0)
+    )
     assert eta_of(views, 2, GUESS_S) == 0
     assert all(view.expected == view.done for view in views)
 
 
 def test_time_left_is_shared_by_devices_and_unknown_at_first() -> None:
-    counts = {Stage.RENDER: {"ready": 10}}
+    counts = {Stage.RENDER: {ItemState.READY: 10}}
     assert eta_of(stages_of(counts, {}), 2, GUESS_S) is None
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 2, GUESS_S) == pytest.approx(15.0)
     assert eta_of(stages_of(counts, {Stage.RENDER: 3.0}), 0, GUESS_S) is None
 
 
 def test_unmeasured_stage_costs_its_guess_scaled_by_the_others() -> None:
-    counts = {Stage.GENERATE: {"ready": 10}, Stage.RENDER: {"ready": 10}}
+    counts = {Stage.GENERATE: {ItemState.READY: 10}, Stage.RENDER: {ItemState.READY: 10}}
     guess_s = {**GUESS_S, Stage.GENERATE: 5.0, Stage.COMPARE: 0.5, Stage.RENDER: 0.0}
     half_as_fast = eta_of(stages_of(counts, {Stage.GENERATE: 10.0}, set(Stage) - {*counts}), 1, guess_s)
     assert half_as_fast == 10 * 10.0
