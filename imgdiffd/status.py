@@ -81,6 +81,17 @@ class JobView(_Record):
     removal: RemovalView = RemovalView()  # goes on after the job has ended
 
 
+class DeletedJob(_Record):
+    """A job that was deleted with its rows and images, or that would be."""
+
+    id: int
+    name: str
+    state: str
+    finished_at: float | None
+    captions: int
+    samples: int
+
+
 class DeviceView(_Record):
     """One device and its worker process."""
 

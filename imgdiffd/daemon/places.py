@@ -2,8 +2,9 @@
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -60,7 +61,7 @@ class SocketKeeper:
     """
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[socket.socket], Awaitable[None]], state: StateWatch
+        self, listener: socket.socket, answer: Callable[[socket.socket], Coroutine[Any, Any, None]], state: StateWatch
     ) -> None:
         self._listener = listener
         self._answer = answer

@@ -9,7 +9,7 @@ from imgdiffd.store import meta
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.moves import move_job
 
-ITEMS_AT_ONCE = 200  # captions per operation, each with up to hundreds of rows behind it
+ITEMS_AT_ONCE = 100  # captions per operation, each with up to hundreds of rows behind it
 PROBLEMS_AT_ONCE = 5000
 PAGES_AT_ONCE = 500  # given back to the file system per operation
 
@@ -75,13 +75,14 @@ def is_open(connection: sqlite3.Connection, sha256: str) -> bool:
 
 
 def shrink_some(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system, which gets them at the next checkpoint. Returns whether any are left.
+    """Give some free pages back to the file system, at the next checkpoint. Returns whether any are left.
 
     A database that was made without incremental vacuum keeps them for itself and uses them again.
     """
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
         return False
     free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
-    for _ in range(min(free, PAGES_AT_ONCE)):  # one by one: sqlite3 makes only the first step of a PRAGMA without columns
+    for _ in range(min(free, PAGES_AT_ONCE)):
+        # One by one: of a PRAGMA without columns, sqlite3 makes the first step only.
         connection.execute("PRAGMA incremental_vacuum(1)")
     return free > PAGES_AT_ONCE

@@ -51,6 +51,7 @@ class Store:
     ) -> None:
         self._write = writer.submit
         self._read = readers.ask
+        self._checkpoint = readers.checkpoint
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
         self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
@@ -192,6 +193,10 @@ class Store:
     async def shrink_some(self) -> bool:
         """Give some free room in the database back to the file system; returns whether there is more."""
         return await self._write(prune.shrink_some)
+
+    async def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database, as far as no reader needs it; the file shrinks then."""
+        await self._checkpoint()
 
     async def ended_before(self, moment: float) -> list[int]:
         """The jobs that ended before that time and of which nothing waits."""
