@@ -56,7 +56,7 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.READING: frozenset({JobState.ACTIVE, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
     JobState.ACTIVE: frozenset({JobState.PAUSED, JobState.DONE, JobState.CANCELLED}),
     JobState.PAUSED: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
-    JobState.DONE: frozenset({JobState.ACTIVE}),  # a person asked to retry its failed items
+    JobState.DONE: frozenset({JobState.ACTIVE, JobState.CANCELLED}),  # its failed items are retried; it is deleted
     JobState.CANCELLED: frozenset(),
     JobState.FAILED: frozenset(),
 }

@@ -96,6 +96,17 @@ class JobPage(_Record):
     next: int | None = None
 
 
+class DeletedJob(_Record):
+    """A job that was deleted with its rows and images, or that would be."""
+
+    id: int
+    name: str
+    state: str
+    finished_at: float | None
+    captions: int
+    samples: int
+
+
 class DeviceView(_Record):
     """One device and its worker process."""
 

@@ -10,7 +10,7 @@ import httpx
 
 from imgdiffd.errors import DaemonError
 from imgdiffd.job import JobChoice
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
 
 _CHUNK_BYTES = 1 << 20
 PAGE = 1000  # jobs asked for at once
@@ -144,3 +144,13 @@ class Client:
         """Everything known of one caption: attempts, scores, regions, samples."""
         story: dict[str, Any] = self._call("GET", f"/items/{item}")
         return story
+
+    def delete(self, job: int, *, dry_run: bool = False) -> DeletedJob:
+        """Delete an ended job with its rows and images, or only say what that would be."""
+        answer = self._call("DELETE", f"/jobs/{job}", params={"dry_run": dry_run}, timeout=None)
+        return DeletedJob.model_validate(answer)
+
+    def prune(self, older_than_s: float, *, dry_run: bool = False) -> list[DeletedJob]:
+        """Delete every job that ended longer ago and of which nothing waits, or only say which these are."""
+        chosen = {"older_than_s": older_than_s, "dry_run": dry_run}
+        return [DeletedJob.model_validate(job) for job in self._call("POST", "/prune", params=chosen, timeout=None)]

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, durable
-from imgdiffd.api import events
+from imgdiffd.api import events, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
@@ -27,6 +27,7 @@ from imgdiffd.daemon.ending import Ending
 from imgdiffd.daemon.learnt_file import LearntFile
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
+from imgdiffd.daemon.pruning import Pruning
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import ImgdiffdError
@@ -129,16 +130,18 @@ class _Parts:
             on_turn=notifier.feed,
         )
         disk.guard(self.scheduler)
+        self.pruning = Pruning(store, disk, self.cleanup, self.scheduler, settings)
         self.learnt = LearntFile(settings.state_folder, str(plan.bundle.path))
         self.learnt.give(self.scheduler)
         self.inbox = Inbox(settings, store, plan.profile, on_job=self.scheduler.wake)
-        self.live = LiveSettings(settings, (self.inbox.use, disk.use, self.cleanup.use))
+        self.live = LiveSettings(settings, (self.inbox.use, disk.use, self.cleanup.use, self.pruning.use))
         self.control = DaemonControl(
             self.live, store, self.scheduler, plan.fleet, self.inbox, disk, plan.no_removal, self.cleanup
         )
         self.feed = events.Feed(store, self.control.status, bell)
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
+        app.include_router(upkeep.routes(self.pruning))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
@@ -152,6 +155,7 @@ class _Parts:
             yield "backfill", self._backfill
         yield "api", self.socket.run
         yield "disk", self.disk.run
+        yield "pruning", self.pruning.run
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
         yield "fleet", partial(self.fleet.run, self.scheduler.device_up, self.scheduler.device_down)

@@ -145,7 +145,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _create(connection: sqlite3.Connection) -> None:
     script = resources.files("imgdiffd.store").joinpath("schema.sql").read_text("utf-8")
     connection.executescript(
-        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA auto_vacuum = INCREMENTAL;\nBEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 

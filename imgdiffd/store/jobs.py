@@ -18,6 +18,7 @@ from imgdiffd.job import (
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
+from imgdiffd.store import meta
 from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
@@ -126,10 +127,11 @@ def add_job(
     profile_id = keep_profile(connection, profile)
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
-        # Captions that it left to a job cancelled since then belong to no job now: read the file again for those.
-        " AND NOT (duplicates > 0 AND EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
-        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at))",
-        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED)),
+        # Captions that it left to a job cancelled or deleted since then belong to no job now: read the file again.
+        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
+        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
+        " OR EXISTS (SELECT 1 FROM meta WHERE key = ? AND CAST(value AS REAL) >= jobs.created_at)))",
+        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED), f"{meta.DELETED}{profile_id}"),
     ).fetchone()
     duplicate_of = None if original is None else original["id"]
     cursor = connection.execute(
@@ -313,7 +315,7 @@ def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 
 def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
     """Cancel the job, but not yet its items: `cancel_leftovers` does. Raises InputError if the job has ended."""
-    moved = move_job(connection, job, JobState.CANCELLED, now)
+    moved = move_job(connection, job, JobState.CANCELLED, now, among=frozenset(JobState) - TERMINAL_JOB_STATES)
     return _refuse_unless(moved, connection, job, "cancelled")
 
 

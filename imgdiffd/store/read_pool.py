@@ -36,10 +36,17 @@ class ReadPool:
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """The result of `question`. Raises StoreError for database errors. May be cancelled at any time."""
+        return await self._run(lambda raw: snapshot(raw, question))
+
+    async def checkpoint(self) -> None:
+        """Move committed pages from the log into the database, without making anybody wait."""
+        await self._run(lambda raw: raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+
+    async def _run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         async with self._room:
             connection = self._free.pop()
             try:
-                return await run_on(connection, lambda raw: snapshot(raw, question))
+                return await run_on(connection, function)
             except sqlite3.Error as error:
                 raise self._refusal.of(error, "cannot be read") from error
             finally:

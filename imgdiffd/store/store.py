@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import images, items, jobs, meta, reports, results, samples
+from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
@@ -52,6 +52,7 @@ class Store:
     ) -> None:
         self._write = writer.submit
         self._read = readers.ask
+        self._checkpoint = readers.checkpoint
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
         self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
@@ -190,6 +191,38 @@ class Store:
         """The first `limit` records of the job's file that could not be read."""
         return await self._read(lambda c: jobs.list_problems(c, job, limit))
 
+    # Deleting jobs
+
+    async def mark_deleted(self, job: int) -> None:
+        """Have an ended job deleted by `delete_marked`, after a restart too."""
+        now = self._clock()
+        await self._write(lambda c: prune.mark(c, job, now))
+
+    async def marked_deleted(self) -> list[int]:
+        """The jobs that are to be deleted."""
+        return await self._read(prune.marked)
+
+    async def delete_some(self, job: int) -> bool:
+        """Delete some of a marked job's rows; returns whether more are left. Its images stay."""
+        now = self._clock()
+        return await self._write(lambda c: prune.delete_some(c, job, now))
+
+    async def shrink_some(self) -> bool:
+        """Give some free room in the database back to the file system; returns whether there is more."""
+        return await self._write(prune.shrink_some)
+
+    async def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database, as far as no reader needs it; the file shrinks then."""
+        await self._checkpoint()
+
+    async def ended_before(self, moment: float) -> list[int]:
+        """The jobs that ended before that time and of which nothing waits."""
+        return await self._read(lambda c: prune.ended_before(c, moment))
+
+    async def is_open(self, sha256: str) -> bool:
+        """Whether a job of a file with this digest has not ended."""
+        return await self._read(lambda c: prune.is_open(c, sha256))
+
     # Work
 
     async def ready_tasks(self, room: int, held: Collection[int]) -> list[Task]:
@@ -285,7 +318,7 @@ class Store:
         return await self._read(lambda c: samples.list_samples(c, job, after, limit))
 
     async def newest_sample(self) -> int:
-        """The highest sample id, or 0 if there are no samples. Every later sample has a higher one."""
+        """The highest sample id ever given, or 0. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
 
     async def item_story(self, item: int) -> ItemStory:
