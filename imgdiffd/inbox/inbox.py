@@ -5,6 +5,7 @@ Scans alone decide what is taken; hints from inotify only make the next scan com
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 LISTED_PROBLEMS = 10_000  # beside a file in `done`; the store has them all
 SCAN_GAP_S = 0.05  # a flood of hints must not become a flood of scans
+CLOCK_JUMP_S = 1.0  # between two scans; corrections of a clock that runs right are far smaller
 
 
 def _nothing() -> None:
@@ -66,6 +68,8 @@ class Inbox:
         self._folder_problem: str | None = None
         self._waiting: dict[str, str] = {}  # name -> why it cannot be taken yet
         self._last_said = ""
+        self._wall_ahead_s: float | None = None  # by how much the wall clock was ahead of our own at the last scan
+        self._jumped_s = -math.inf  # when the wall clock jumped, by our own
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
         self._renamed: set[str] = set()  # renamed into place since the last scan
         self._queue: deque[ScannedFile] = deque()
@@ -92,7 +96,6 @@ class Inbox:
     async def run(self) -> None:
         """Watch the folder until cancelled."""
         await to_thread.run_sync(spool.remove_leftovers, self._folder, self._uploads)
-        await self._intake.recall()
         async with anyio.create_task_group() as group:
             await group.start(self._watch)  # before the first scan, so that no change falls between the two
             while True:
@@ -176,6 +179,7 @@ class Inbox:
         self._waiting = {name: reason for name, reason in self._waiting.items() if name in there}
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
+        self._note_jump(now_s, wall_s)
         seen = {}
         for file in files:
             if file.name in self._busy or file.name in self._finished:
@@ -183,7 +187,7 @@ class Inbox:
             known = self._seen.get(file.name)
             since_s = known[1] if known and known[0] == file.fingerprint else now_s
             seen[file.name] = (file.fingerprint, since_s)
-            wait_s = seconds_until_settled(file, now_s - since_s, wall_s, self._settle_s)
+            wait_s = seconds_until_settled(file, now_s - since_s, wall_s, self._settle_s, now_s - self._jumped_s)
             if wait_s <= 0 or file.name in renamed:
                 self._busy.add(file.name)
                 self._queue.append(file)
@@ -191,6 +195,12 @@ class Inbox:
                 pause_s = min(pause_s, wait_s)
         self._seen = seen
         return pause_s
+
+    def _note_jump(self, now_s: float, wall_s: float) -> None:
+        ahead_s = wall_s - now_s
+        if self._wall_ahead_s is not None and abs(ahead_s - self._wall_ahead_s) > CLOCK_JUMP_S:
+            self._jumped_s = now_s
+        self._wall_ahead_s = ahead_s
 
     def _report_folder(self, problem: str | None) -> None:
         if problem and problem != self._folder_problem:
@@ -232,21 +242,21 @@ class Inbox:
     async def _take(
         self, path: Path, name: str, profile: Profile, priority: int, file: ScannedFile | None, field: str = ""
     ) -> JobRow:
-        expected = None
+        read = file.fingerprint if file is not None else None
         try:
             if file is not None:
                 file.refuse_unusable()
-                expected = file.fingerprint
-            job = await self._intake.take_file(path, name, profile, priority, expected, field)
+            job = await self._intake.take_file(path, name, profile, priority, read, field)
         except InputError as error:
             if error.code == UNEXPECTED:
                 _log.error("inbox: %r: reading it failed in a way that was not foreseen", name, exc_info=error)
             if error.code != "changed":
-                await self._move_out(partial(self._outbox.to_failed, path, name, error), file)
+                await self._move_out(partial(self._outbox.to_failed, path, name, error, read), file)
             raise
         _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
         self._on_job()
-        await self._move_out(partial(self._outbox.to_done, path, name, await self._problem_table(job)), file)
+        table = await self._problem_table(job)
+        await self._move_out(partial(self._outbox.to_done, path, name, table, read), file)
         return job
 
     async def _problem_table(self, job: JobRow) -> str:
