@@ -1,5 +1,6 @@
 """The arguments and options that several commands share: how they are read, checked and completed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +71,13 @@ def client_of(context: typer.Context) -> "Client":
     from imgdiffd.api.client import Client
 
     return Client(settings_of(context).socket_path)
+
+
+def settings_file_of(context: typer.Context) -> Path | None:
+    """The file that `settings_of` reads; None where there is none."""
+    from imgdiffd.settings import find_file
+
+    return find_file(context.meta.get(CONFIG), os.environ)
 
 
 Config = Annotated[

@@ -28,7 +28,10 @@ class Cleanup:
     """
 
     def __init__(self, store: Store, images: Path, keep: KeepImages) -> None:
-        """Temporary files in the folder `images` that are older than this call are leftovers."""
+        """The first pass deletes the temporary files in `images` that are older than this call, which are leftovers.
+
+        Later passes leave all of them alone, since after the clock was set back one being written looks older too.
+        """
         self._store = store
         self._images = images
         self._keep = keep
@@ -74,6 +77,7 @@ class Cleanup:
                 except OSError as error:
                     _log.warning("images: cleanup of this folder failed and is tried again next time: %s", error)
                     self._marked.add(folder)
+            self._started_ns = 0
             if count:
                 _log.info("images: deleted %d files that are no longer wanted", count)
             await self._woken.wait()

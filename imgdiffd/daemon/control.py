@@ -4,7 +4,9 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
+
+from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
@@ -19,7 +21,7 @@ from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
 from imgdiffd.store import JobRow, Store
@@ -27,6 +29,12 @@ from imgdiffd.store import JobRow, Store
 PAUSED = "paused by a person"
 RECENT = 20  # jobs that have ended, in a status
 _NOT_WORKING = {"parked", "stopped"}
+
+
+class Watched(Protocol):
+    """A part of the daemon that may be in trouble."""
+
+    problem: str  # a sentence, '' if all is well
 
 
 class DaemonControl:
@@ -53,10 +61,15 @@ class DaemonControl:
         self._disk = disk
         self._no_removal = no_removal
         self._cleanup = cleanup
+        self._watched: list[Watched] = []
         self._started = time.monotonic()
 
+    def watch(self, part: "Watched") -> None:
+        """Show the problems of this part of the daemon too."""
+        self._watched.append(part)
+
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
-        problems = [self._disk.problem] if self._disk.problem else []
+        problems = [part.problem for part in (self._disk, *self._watched) if part.problem]
         if self._inbox.degraded:
             problems.append(f"inbox: {self._inbox.degraded}")
         problems.extend(
@@ -174,13 +187,17 @@ class DaemonControl:
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
-        chosen = load_profile(profile) if profile else None
-        if chosen is not None:
-            held = {role for device in self._fleet.views({}) for role in device.roles}
-            check_agreement(chosen, load_bundle(self._settings.bundle), held)
+        chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
         return await self._ordered(row.id)
+
+    def _fit_profile(self, name: str) -> Profile:
+        """The profile called `name`; reads files. Raises ConfigurationError where it cannot work here."""
+        profile = load_profile(name)
+        held = {role for device in self._fleet.views({}) for role in device.roles}
+        check_agreement(profile, load_bundle(self._settings.bundle), held)
+        return profile
 
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""

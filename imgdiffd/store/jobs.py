@@ -25,6 +25,7 @@ from imgdiffd.store.values import of_row
 CANCEL_CHUNK = 2000  # items per operation
 
 ALL = 2**63 - 1  # as a limit
+_STATES = "`imgdiffd jobs` shows the state of every job"
 _JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
@@ -165,7 +166,7 @@ def _taken_job(connection: sqlite3.Connection, source: str, sha256: str, since: 
 def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing: str) -> JobRow:
     row = known_job(connection, job)
     if row.state is not wanted:
-        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 
@@ -293,7 +294,7 @@ def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
 def _refuse_unless(moved: bool, connection: sqlite3.Connection, job: int, doing: str) -> JobRow:
     row = known_job(connection, job)
     if not moved:
-        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 

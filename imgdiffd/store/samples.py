@@ -59,7 +59,9 @@ def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
     """The profile behind a task's group. Raises InputError for an unknown group."""
     row = connection.execute("SELECT json FROM profiles WHERE id = ?", (group,)).fetchone()
     if row is None:
-        raise InputError(f"profile group {group}: unknown", code="unknown_profile")
+        raise InputError(
+            f"profile group {group}: unknown", code="unknown_profile", hint="restore a backup of the database"
+        )
     return Profile.model_validate_json(row["json"])
 
 
@@ -91,7 +93,8 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         "SELECT * FROM items WHERE id = (SELECT coalesce(origin, id) FROM items WHERE id = ?)", (item,)
     ).fetchone()
     if row is None:
-        raise InputError(f"item {item}: unknown", code="unknown_item")
+        hint = "samples and log lines name items by their numbers"
+        raise InputError(f"item {item}: unknown", code="unknown_item", hint=hint)
     item = row["id"]
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
     return of_row(

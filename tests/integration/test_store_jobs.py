@@ -81,6 +81,18 @@ async def test_duplicates_of_a_cancelled_job_come_back_with_their_file(tmp_path:
         assert (copy.duplicate_of, copy.state) == (again.id, JobState.DONE)
 
 
+async def test_after_a_clock_set_back_duplicates_still_come_back(tmp_path: Path) -> None:
+    now_s = [1_000_000.0]
+    async with Store.open(tmp_path / "state.db", lambda: now_s[0]) as store:
+        owner = await submit(store, 3)
+        await submit(store, 5, name="sharing")
+        now_s[0] -= 3600
+        cancelled = await store.cancel(owner.id)
+        assert cancelled.finished_at is not None
+        assert cancelled.finished_at >= cancelled.created_at
+        assert (await submit(store, 5, name="sharing")).total == 3
+
+
 async def test_records_that_cannot_be_read_are_kept_with_their_line(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
