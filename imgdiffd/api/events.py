@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from imgdiffd.api.refusals import refusal, refusals
-from imgdiffd.errors import ImgdiffdError, InputError
+from imgdiffd.errors import ImgdiffdError, InputError, unknown_job
 from imgdiffd.status import JobView, Status
 from imgdiffd.store import JobRow, SampleRow
 
@@ -186,7 +186,7 @@ class Feed:
     async def start(self, since: int | None, job: int | None) -> int:
         """The id after which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
         if job is not None and await self._store.job(job) is None:
-            raise InputError(f"there is no job {job}", code="unknown_job", hint="GET /jobs lists the jobs")
+            raise unknown_job(job)
         newest = await self._store.newest_sample()
         return newest if since is None else min(since, newest)
 

@@ -66,18 +66,18 @@ def settings_of(context: typer.Context) -> "Settings":
     return load_settings(context.meta.get(CONFIG))
 
 
-def settings_file_of(context: typer.Context) -> Path | None:
-    """The file that `settings_of` reads; None where there is none."""
-    from imgdiffd.settings import find_file
-
-    return find_file(context.meta.get(CONFIG), os.environ)
-
-
 def client_of(context: typer.Context) -> "Client":
     """A connection to the daemon that the settings name. Raises SettingsError."""
     from imgdiffd.api.client import Client
 
     return Client(settings_of(context).socket_path)
+
+
+def settings_file_of(context: typer.Context) -> Path | None:
+    """The file that `settings_of` reads; None where there is none."""
+    from imgdiffd.settings import find_file
+
+    return find_file(context.meta.get(CONFIG), os.environ)
 
 
 Config = Annotated[

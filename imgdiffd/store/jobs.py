@@ -25,8 +25,8 @@ from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items per operation
 
-_STATES = "`imgdiffd jobs` shows every job's state"
 ALL = 2**63 - 1  # as a limit
+_STATES = "`imgdiffd jobs` shows the state of every job"
 _JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
