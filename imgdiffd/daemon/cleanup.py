@@ -46,6 +46,11 @@ class Cleanup:
             self._marked.update(map(folder_of, items))
             self._wake()
 
+    def mark_deleted(self, items: range) -> None:
+        """Look at the images of these items, whatever is kept: they may have no rows any more."""
+        self._marked.update(map(folder_of, (*items[::ITEMS_PER_FOLDER], *items[-1:])))
+        self._wake()
+
     async def mark_job(self, job: int) -> None:
         """As `mark`, for all items of a cancelled job."""
         items = await self._store.items_of(job)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 from pathlib import Path, PurePath
 
 from imgdiffd import durable
@@ -38,6 +39,18 @@ class Outbox:
                 if not os.access(place, os.W_OK | os.X_OK):
                     reason = "files cannot be moved into or out of it; give the user that imgdiffd runs as write access"
                     raise PermissionError(0, reason, str(place))
+
+    def read_files(self) -> list[tuple[Path, int]]:
+        """The files in `done`, each with the bytes that it takes on the disk, first those that were moved there first.
+
+        Raises OSError.
+        """
+        found = []
+        for path in self._done.iterdir() if self._done.is_dir() else ():
+            seen = path.lstat()
+            if stat.S_ISREG(seen.st_mode):
+                found.append((seen.st_ctime_ns, path, seen.st_blocks * 512))  # moving a file changes its ctime alone
+        return [(path, size) for _, path, size in sorted(found)]
 
     def to_done(self, path: Path, name: str, read: Fingerprint | None = None) -> None:
         """Move a file that was taken. Raises OSError."""
