@@ -97,7 +97,7 @@ class Settings(BaseModel):
             ge=0,
             le=1_000_000,
             description="free disk space in GiB below which nothing new is started; "
-            "a tenth of the disk where that is smaller than the setting",
+            "on a disk smaller than that, a tenth of the disk",
         ),
     ] = 2.0
     keep_pictures: Annotated[
