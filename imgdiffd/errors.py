@@ -63,6 +63,11 @@ class InputError(ImgdiffdError):
         self.code = code
 
 
+def unknown_job(job: int) -> InputError:
+    """What everything that is asked about a job says when there is none of that number."""
+    return InputError(f"there is no job {job}", code="unknown_job", hint="`imgdiffd jobs` lists them")
+
+
 class StoreError(ImgdiffdError):
     """The database cannot be opened or written."""
 

@@ -18,25 +18,23 @@ from imgdiffd.api import events, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
-from imgdiffd.bundles.bundle import Bundle, load_bundle
-from imgdiffd.bundles.compatibility import check_agreement
+from imgdiffd.bundles.bundle import Bundle
+from imgdiffd.daemon.checks import Ground, refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.ending import Ending
 from imgdiffd.daemon.learnt_file import LearntFile
+from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
-from imgdiffd.daemon.places import SocketKeeper, StateWatch
 from imgdiffd.daemon.pruning import Pruning
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
-from imgdiffd.errors import BundleError, ImgdiffdError
-from imgdiffd.fleet.footprints import Measurements
-from imgdiffd.fleet.planner import Planner, why_no_removal
-from imgdiffd.fleet.supervisor import Fleet, names_of, resolve_devices
-from imgdiffd.hub import problems
+from imgdiffd.errors import ImgdiffdError
+from imgdiffd.fleet.planner import why_no_removal
+from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
-from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -83,29 +81,25 @@ class _Plan:
     no_removal: str
 
 
-async def _plan(settings: Settings, command: Sequence[str] | None) -> _Plan:
-    """Check bundle, profile and devices against one another. Raises ConfigurationError if they do not match."""
-    bundle = load_bundle(settings.bundle)
-    if command is None and (missing := problems(bundle)):
-        raise BundleError(f"bundle {settings.bundle}: {missing[0]}", hint="`imgdiffd check` lists every problem")
-    profile = load_profile(settings.profile or bundle.profile)
-    check_agreement(profile, bundle)
-    devices = names_of(resolve_devices(settings.devices))
-    images = settings.state_folder / "pictures"
-    for folder in (settings.state_folder, settings.inbox_folder, images):
+async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
+    """What the checks found out, made into a fleet. Raises what the first of them refuses."""
+    await refuse_first(ground)
+    settings, bundle, planner, placed = ground.settings, ground.bundle, ground.planner, ground.plan
+    assert bundle is not None
+    assert ground.profile is not None
+    assert planner is not None
+    assert placed is not None
+    for folder in (settings.state_folder, settings.inbox_folder, ground.images):
         folder.mkdir(parents=True, exist_ok=True)
-    planner = Planner(bundle, devices, Measurements.of_folder(settings.state_folder), removal=settings.removal)
-    placed = await planner.plan()
-    check_agreement(profile, bundle, {role for held in placed.roles.values() for role in held})
     for line in placed.lines():
         _log.info("%s", line)
     if no_removal := why_no_removal(bundle, placed, wanted=settings.removal):
         _log.info("no object removal: %s", no_removal)
     fleet = Fleet(
-        devices,
+        ground.devices,
         placed.roles,
         bundle=str(bundle.path),
-        images=images,
+        images=ground.images,
         threads=settings.threads_per_device,
         compile=settings.compile,
         attention=settings.attention,
@@ -114,7 +108,7 @@ async def _plan(settings: Settings, command: Sequence[str] | None) -> _Plan:
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    return _Plan(settings, bundle, profile, images, fleet, no_removal)
+    return _Plan(settings, bundle, ground.profile, ground.images, fleet, no_removal)
 
 
 class _Parts:
@@ -171,15 +165,19 @@ class _Parts:
 
 
 async def serve(
-    settings: Settings, *, command: Sequence[str] | None = None, reread: Callable[[], Settings] | None = None
+    settings: Settings,
+    *,
+    file: Path | None = None,
+    command: Sequence[str] | None = None,
+    reread: Callable[[], Settings] | None = None,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
 
-    A second signal skips the drain. On SIGHUP, `reread` reads the settings again. Tests replace the worker process with
-    `command`. Raises ConfigurationError, before anything starts, if the daemon could not work, and after an orderly
-    stop the error that made it impossible to go on.
+    A second signal skips the drain. On SIGHUP, `reread` reads the settings again, which came from `file`. Tests replace
+    the worker process with `command`. Raises ImgdiffdError before anything starts if the daemon could not work, and
+    after an orderly stop the error that made it impossible to go on.
     """
-    plan = await _plan(settings, command)
+    plan = await _plan(Ground(settings, file, starting=True, models=command is None), command)
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
     await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))

@@ -87,7 +87,6 @@ class Inbox:
     async def run(self) -> None:
         """Watch the folder until cancelled."""
         await to_thread.run_sync(spool.remove_leftovers, self._folder, self._uploads)
-        await self._intake.recall()
         async with anyio.create_task_group() as group:
             await group.start(self._watch)  # before the first scan, so that no change falls between the two
             while True:

@@ -54,7 +54,7 @@ def refuse_lost(database: Path, images: Path) -> None:
     )
 
 
-class Refusal:
+class SqliteErrors:
     """Turns what SQLite refuses on a database in use into our errors; `on_damage` is told of damage."""
 
     def __init__(self, database: Path, on_damage: Callable[[StoreDamagedError], None]) -> None:

@@ -10,7 +10,7 @@ import aiosqlite
 from anyio import Semaphore
 
 from imgdiffd.store.connection import connected, run_on
-from imgdiffd.store.damage import Refusal
+from imgdiffd.store.damage import SqliteErrors
 
 READ_CONNECTIONS = 2  # a page of an export must not hold up the scheduler
 
@@ -29,7 +29,7 @@ def snapshot(connection: sqlite3.Connection, question: Callable[[sqlite3.Connect
 class ReadPool:
     """Answers questions in the connections' threads. A question sees every commit made before it was asked."""
 
-    def __init__(self, connections: list[aiosqlite.Connection], refusal: Refusal) -> None:
+    def __init__(self, connections: list[aiosqlite.Connection], refusal: SqliteErrors) -> None:
         self._free = connections
         self._refusal = refusal
         self._room = Semaphore(len(connections))
@@ -54,7 +54,7 @@ class ReadPool:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, database: Path, refusal: Refusal) -> AsyncIterator["ReadPool"]:
+    async def open(cls, database: Path, refusal: SqliteErrors) -> AsyncIterator["ReadPool"]:
         """Open the pool; its connections are closed on leaving."""
         async with AsyncExitStack() as stack:
             yield cls(

@@ -11,18 +11,19 @@ from anyio import CancelScope, to_thread
 
 from imgdiffd.errors import StoreDamagedError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import CaptionProblem, CaptionRecord
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
 from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
 from imgdiffd.store.connection import connected, locked
-from imgdiffd.store.damage import Refusal, refuse_lost
+from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
     ItemStory,
     JobRow,
+    Progress,
     ProgressOf,
     Recorded,
     SampleRow,
@@ -80,7 +81,7 @@ class Store:
         with locked(path):
             if images is not None:
                 await to_thread.run_sync(refuse_lost, path, images)
-            refusal = Refusal(path, on_damage)
+            refusal = SqliteErrors(path, on_damage)
             async with (
                 connected(path, writer=True) as connection,
                 Writer(connection, refusal, on_full, on_commit).running() as writer,
@@ -93,14 +94,23 @@ class Store:
     # Adding jobs
 
     async def add_job(
-        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+        self,
+        name: str,
+        source: str,
+        sha256: str,
+        profile: Profile,
+        priority: int = 0,
+        whole: Whole | None = None,
+        changed_at: float | None = None,
     ) -> JobRow:
         """Insert a job: READING, or DONE with `duplicate_of` set if another job has this content and profile.
 
-        With `whole`, the entire content of its file, it is read to its end in the same transaction.
+        With `whole`, the entire content of its file, it is read to its end in the same transaction. If a job has taken
+        the file at `source` as it is since `changed_at`, that one is returned.
         """
         now = self._clock()
-        return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now, whole))
+        file = (name, source, sha256, profile, priority)
+        return await self._write(lambda c: jobs.add_job(c, *file, now, whole, changed_at))
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -162,9 +172,16 @@ class Store:
         now = self._clock()
         return await self._write(lambda c: jobs.retry(c, job, reason, now))
 
-    async def jobs(self, limit: int = 1000) -> list[JobRow]:
-        """The newest `limit` jobs, newest first."""
-        return await self._read(lambda c: jobs.list_jobs(c, limit))
+    async def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
+        """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first.
+
+        A cursor is the number of the last job seen, negative if that one had ended.
+        """
+        return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
+
+    async def job_counts(self) -> dict[JobState, int]:
+        """The number of all jobs by state."""
+        return await self._read(jobs.count_jobs)
 
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
@@ -283,6 +300,10 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
+
+    async def removal_backlog(self) -> Progress:
+        """How far object removal is in all jobs, open or not, in which pairs wait for it."""
+        return await self._read(lambda c: reports.backlog(c, Pipeline.REMOVAL))
 
     async def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""

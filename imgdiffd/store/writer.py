@@ -15,7 +15,7 @@ from anyio import CancelScope
 
 from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import run_on
-from imgdiffd.store.damage import Refusal
+from imgdiffd.store.damage import SqliteErrors
 
 MAX_GROUP = 256  # operations in one transaction
 MAX_GROUP_S = 0.05  # a transaction takes no further operations after this, so that none waits long
@@ -109,7 +109,7 @@ class Writer:
     def __init__(
         self,
         connection: aiosqlite.Connection,
-        refusal: Refusal,
+        refusal: SqliteErrors,
         on_full: Callable[[], bool] = lambda: False,
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:

@@ -116,7 +116,8 @@ class RunningDaemon:
         """All of at least `jobs` jobs have ended."""
 
         def over(status: Status) -> bool:
-            return len(status.jobs) >= jobs and all(job.state in TERMINAL_JOB_STATES for job in status.jobs)
+            counts = status.job_counts
+            return sum(counts.values()) >= jobs and {*counts} <= TERMINAL_JOB_STATES
 
         return self.wait(over, "the end of every job")
 

@@ -12,7 +12,7 @@ import pytest
 
 from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import connected, run_on
-from imgdiffd.store.damage import Refusal
+from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.writer import MAX_GROUP, Writer
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +39,8 @@ def insert(number: int) -> Callable[[sqlite3.Connection], int]:
     return operation
 
 
-def refusal(path: Path) -> Refusal:
-    return Refusal(path, lambda error: None)
+def refusal(path: Path) -> SqliteErrors:
+    return SqliteErrors(path, lambda error: None)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.daemon.places import CHECK_S
+from imgdiffd.daemon.moved import CHECK_S
 from imgdiffd.errors import EXIT_CONFIGURATION
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 from tests.integration.faulty import rows, until
