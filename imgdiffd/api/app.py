@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from imgdiffd.api.refusals import (
     CONTENT_TYPES,
@@ -17,19 +17,19 @@ from imgdiffd.api.refusals import (
     refuse_content_type,
     refuse_unknown_parameters,
 )
-from imgdiffd.errors import InputError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.errors import InputError, unknown_job
+from imgdiffd.job import JobChoice
+from imgdiffd.status import Funnel, JobPage, JobView, Status
 from imgdiffd.store import ItemStory
 
-_JOBS = TypeAdapter(tuple[JobView, ...])
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
 
 
 class Control(Protocol):
     """What the API may ask of the daemon. Unknown jobs and items are None; refused changes raise DaemonError."""
 
-    async def status(self) -> Status: ...
-    async def jobs(self) -> tuple[JobView, ...]: ...
+    async def status(self, job: int | None = None) -> Status: ...
+    async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage: ...
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
@@ -90,8 +90,13 @@ def build_app(control: Control, version: str) -> FastAPI:
 
 def _known_job(found: JobView | None, number: int) -> JobView:
     if found is None:
-        raise InputError(f"there is no job {number}", code="unknown_job", hint="GET /jobs lists the jobs")
+        raise unknown_job(number)
     return found
+
+
+async def _written(status: Awaitable[Status]) -> bytes:
+    # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
+    return (await status).model_dump_json().encode()
 
 
 class _Shared:
@@ -109,15 +114,14 @@ class _Shared:
         async with self._looking:
             if self._begun == begun:
                 self._begun += 1
-                # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
-                self._last = (await self._look()).model_dump_json().encode()
+                self._last = await _written(self._look())
             return self._last
 
 
 def _daemon_routes(control: Control) -> APIRouter:
     """The daemon: whether it answers, whether it can work, its status, pausing it."""
     router = APIRouter()
-    shared = _Shared(control.status)
+    shared = _Shared(lambda: control.status(None))
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -131,10 +135,13 @@ def _daemon_routes(control: Control) -> APIRouter:
         body = {"ready": status.ready, "problems": list(status.problems)}
         return JSONResponse(body, status_code=200 if status.ready else 503)
 
-    @router.get("/status", response_model=Status)
-    async def status() -> Response:
-        """The daemon, its devices and its jobs."""
-        return Response(await shared.written(), media_type="application/json")
+    @router.get("/status", response_model=Status, responses=refusals(404))
+    async def status(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="of all jobs only this one"),
+    ) -> Response:
+        """The daemon, its devices, every open job and the newest few that have ended."""
+        written = await shared.written() if job is None else await _written(control.status(job))
+        return Response(written, media_type="application/json")
 
     @router.post("/pause")
     async def pause() -> Paused:
@@ -155,10 +162,14 @@ def _job_routes(control: Control) -> APIRouter:
     """Jobs: list and read them, submit one, change one."""
     router = APIRouter()
 
-    @router.get("/jobs", response_model=tuple[JobView, ...])
-    async def jobs() -> Response:
-        """Every job, newest first."""
-        return Response(_JOBS.dump_json(await control.jobs()), media_type="application/json")
+    @router.get("/jobs", response_model=JobPage)
+    async def jobs(
+        state: Annotated[JobChoice, Query(description="`open`, `ended`, or one state")] = "all",
+        limit: int = Query(100, ge=1, le=1000),
+        after: int | None = Query(None, ge=-(2**63) + 1, le=2**63 - 1, description="the `next` of the page before"),
+    ) -> Response:
+        """A page of jobs: the open ones, then those that have ended, newest first."""
+        return Response((await control.jobs(state, limit, after)).model_dump_json(), media_type="application/json")
 
     taking = 0
 

@@ -51,8 +51,9 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
 
 
 def newest_sample(connection: sqlite3.Connection) -> int:
-    """The highest sample id, or 0 if there are no samples."""
-    return int(connection.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0])
+    """The highest sample id ever given, or 0; that sample may be deleted since."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'samples'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
