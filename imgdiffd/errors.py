@@ -138,3 +138,10 @@ def first_line(error: BaseException) -> str:
         return name
     first = lines[0].rstrip()
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
+
+
+def visible(text: str) -> str:
+    """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
