@@ -105,7 +105,7 @@ def funnel_view(row: FunnelCounts) -> Funnel:
         FunnelStep(name="boxes found", count=row.judged(Stage.LOCATE), base=0),
         FunnelStep(name="regions that differ", count=row.passed(Stage.LOCATE), lost=parts(Stage.LOCATE)),
         FunnelStep(name="regions described", count=row.passed(Stage.DESCRIBE), lost=parts(Stage.DESCRIBE)),
-        FunnelStep(name="samples", count=progress.samples, lost=parts(Stage.CONTRAST)),
+        FunnelStep(name="samples", count=progress.samples, lost=parts(Stage.CONTRAST) | parts(Stage.SCREEN)),
         FunnelStep(name="captions with a sample", count=sampled, base=progress.total),
         *_removal_steps(row),
     )

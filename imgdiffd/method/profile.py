@@ -1,7 +1,8 @@
 """Profiles: every prompt, size and threshold of the method that a user may want to change, as frozen data."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,7 +39,12 @@ class Bound(_Frozen):
 
 
 class Rewrite(_Frozen):
-    """How the LLM is asked to replace one object (paper, section 3.1). `{caption}` in `prompt` is the caption."""
+    """How the LLM is asked to replace one object (paper, section 3.1). `{caption}` in `prompt` is the caption.
+
+    These are all the sampling parameters in force: those of the checkpoint's own generation configuration are not
+    used. `top_k = 0` and `repetition_penalty = 1` switch the two off. An empty system prompt leaves the chat template
+    its own.
+    """
 
     prompt: str
     temperature: Annotated[float, Field(ge=0, le=5)]
@@ -46,6 +52,9 @@ class Rewrite(_Frozen):
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
     attempts: Annotated[int, Field(ge=1, le=100)]
     max_caption_tokens: Annotated[int, Field(ge=3, le=512)]  # of the painter's CLIP tokenizer, both end marks included
+    system_prompt: str = ""
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
 
     @model_validator(mode="after")
     def _prompt_has_caption(self) -> "Rewrite":
@@ -100,6 +109,7 @@ NATURAL_PROMPT = "Please determine if the content of these two images is reasona
 class Natural(_Frozen):
     """The natural-image filter: a model is shown the joined pair and asked whether it is reasonable. Not in the paper.
 
+    It is shown painted pairs that are alike enough or, as in the authors' scripts, finished samples with their boxes.
     With the rule `answer` a pair passes if the answer is yes; with `probability`, if P(yes) / (P(yes) + P(no)) is above
     `yes_above`. Under both, a pair whose answer is neither yes nor no is rejected.
     """
@@ -109,10 +119,20 @@ class Natural(_Frozen):
     max_new_tokens: Annotated[int, Field(ge=1, le=64)] = 5
     rule: Literal["answer", "probability"] = "answer"
     yes_above: Bound = Bound(value=0.5)
+    shown: Literal["pairs", "samples"] = "pairs"
+
+
+Corners = Literal["rounded", "truncated"]  # how the segmenter's fractions of a pixel become whole ones
 
 
 class Locate(_Frozen):
-    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image."""
+    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image.
+
+    Boxes that pass the tests of one box alone are compared: of two that overlap, the one that `overlap_keeps` names
+    stays; of those left, at most `overlap_limit`, and in the end at most `regions` a pair. Both limits are off at 0.
+    With `area_test = "last"` sizes are judged only between the two limits, so that a box of a wrong size may push out
+    another one first.
+    """
 
     segment_px: Annotated[int, Field(ge=32, le=4096)]
     segment_confidence: Fraction
@@ -123,8 +143,12 @@ class Locate(_Frozen):
     noun_kind: ImageTextKind
     noun_above: Bound  # BITM
     noun_rule: Literal["any", "both"]  # whether one side's crop must match its noun, or both
-    overlap_iou: Bound  # of two boxes whose IoU is above, the more different one is kept
-    regions: Annotated[int, Field(ge=1, le=100)]  # at most this many a pair
+    overlap_iou: Bound  # two boxes whose IoU is above overlap
+    regions: Annotated[int, Field(ge=0, le=600)]
+    corners: Corners = "rounded"
+    area_test: Literal["first", "last"] = "first"
+    overlap_keeps: Literal["most_different", "first_found"] = "most_different"
+    overlap_limit: Annotated[int, Field(ge=0, le=600)] = 0
 
 
 class Describe(_Frozen):
@@ -136,6 +160,7 @@ class Describe(_Frozen):
     match_kind: ImageTextKind
     match_above: Bound
     match_grow_px: Pixels
+    system_prompt: str = ""  # as in Rewrite
 
     @model_validator(mode="after")
     def _prompt_has_box(self) -> "Describe":
@@ -151,6 +176,7 @@ class Contrast(_Frozen):
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
     bar_px: Pixels
     sides: Literal["random", "original_left"]  # random: drawn from the seed, so that no side reveals the edit
+    system_prompt: str = ""  # as in Rewrite
 
     @model_validator(mode="after")
     def _prompt_has_sides(self) -> "Contrast":
@@ -195,6 +221,7 @@ class Removal(_Frozen):
     original_above: Bound  # the original crop fits its description
     erased_below: Bound  # and the erased one does not
     grow_px: Pixels  # of the red box
+    corners: Corners = "rounded"
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -203,20 +230,50 @@ class Removal(_Frozen):
         return self
 
 
+# Keys that a stored profile may lack, since its database is older. Where they all have their defaults it is stored
+# without them still, so that such a database knows the profile, and its captions, again.
+_YOUNGER: Mapping[str, frozenset[str]] = {
+    "rewrite": frozenset({"system_prompt", "top_k", "repetition_penalty"}),
+    "natural": frozenset({"shown"}),
+    "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
+    "describe": frozenset({"system_prompt"}),
+    "contrast": frozenset({"system_prompt"}),
+    "removal": frozenset({"corners"}),
+}
+
+
 class Profile(_Frozen):
-    """Everything that decides what one run makes. `seed` changes every random draw at once."""
+    """Everything that decides what one run makes. `seed` changes every random draw at once.
+
+    `scores` says what is scored: `all` that a model can score without a longer way through the pipeline, or only what
+    is `needed`, which leaves out what an earlier filter has already rejected. It changes no verdict and no sample.
+    """
 
     name: str
     seed: int = 0
+    scores: Literal["all", "needed"] = "all"
     rewrite: Rewrite
     generate: Generate
     pair: Pair
-    natural: Natural = Natural()  # databases written before this filter have profiles without it
+    natural: Natural = Natural()
     locate: Locate
     describe: Describe
     contrast: Contrast
     render: Render
     removal: Removal
+
+    def stored(self) -> str:
+        """The JSON by which databases know this profile."""
+        left_out: dict[str, Any] = {}
+        for section, keys in _YOUNGER.items():
+            fields = getattr(self, section)
+            defaults = {key: type(fields).model_fields[key].default for key in keys}
+            left_out[section] = {key for key, default in defaults.items() if getattr(fields, key) == default}
+        if not self.natural.enabled:
+            left_out["natural"] = True
+        if self.scores == "all":
+            left_out["scores"] = True
+        return self.model_dump_json(exclude=left_out)
 
     @property
     def open_bytes(self) -> int:
@@ -226,7 +283,9 @@ class Profile(_Frozen):
     @property
     def skipped_stages(self) -> frozenset[Stage]:
         """The optional stages that no item of this profile enters."""
-        return frozenset() if self.natural.enabled else OPTIONAL_STAGES  # vet is the only one
+        if not self.natural.enabled:
+            return OPTIONAL_STAGES
+        return frozenset({Stage.SCREEN if self.natural.shown == "pairs" else Stage.VET})
 
 
 def load_profile(name: str) -> Profile:
