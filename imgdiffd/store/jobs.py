@@ -95,8 +95,7 @@ def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
     """The id of this profile, which is inserted if it is new; equal profiles share one id."""
-    # A profile without the filter keeps the text it had before the filter existed: older databases know it by that.
-    text = profile.model_dump_json(exclude=None if profile.natural.enabled else {"natural"})
+    text = profile.stored()
     digest = hashlib.sha256(text.encode()).hexdigest()
     connection.execute(
         "INSERT INTO profiles (sha256, name, json) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
