@@ -8,6 +8,7 @@ ImgdiffdError                 what went wrong, why, and what to do next
 ├── InputError                a caption file or record that cannot be used
 ├── StoreError                the database: of another version, in use by another daemon, damaged
 │   └── StoreFullError        the disk has no room for a change, which may succeed later
+├── ExportError               a dataset that cannot be written: its folder, its choice of samples, a missing image
 ├── DaemonError               on the client's side: no daemon, or a refused request
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
@@ -68,6 +69,10 @@ class StoreError(ImgdiffdError):
 
 class StoreFullError(StoreError):
     """The disk was full: nothing was changed, and trying again once there is room will help."""
+
+
+class ExportError(ImgdiffdError):
+    """The dataset cannot be written as asked: into this folder, of these samples, from the images that are there."""
 
 
 class DaemonError(ImgdiffdError):

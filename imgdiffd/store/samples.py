@@ -50,6 +50,19 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
     return [_sample(row) for row in rows]
 
 
+def samples_of_job(connection: sqlite3.Connection, job: int, after: tuple[int, int], limit: int) -> list[SampleRow]:
+    """The next `limit` samples of the job behind `after`, a caption's item and region, in that order.
+
+    It follows an index, so that no page costs more than its own rows.
+    """
+    rows = connection.execute(
+        f"{_SAMPLES} WHERE items.job_id = ? AND items.origin IS NULL AND (items.id, samples.region) > (?, ?)"
+        " ORDER BY items.id, samples.region LIMIT ?",
+        (job, *after, limit),
+    )
+    return [_sample(row) for row in rows]
+
+
 def newest_sample(connection: sqlite3.Connection) -> int:
     """The highest sample id, or 0 if there are no samples."""
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0])
