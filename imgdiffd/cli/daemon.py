@@ -1,14 +1,17 @@
 """The commands about the daemon itself: run it, and look at what it would run with."""
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import profile_names, settings_of
+from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
+from imgdiffd.errors import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
+    from imgdiffd.daemon.checks import Finding
     from imgdiffd.settings import Settings
 
 
@@ -18,13 +21,15 @@ def serve(context: typer.Context) -> None:
     Ctrl-C stops it in order: running batches may finish first. A second Ctrl-C stops it at once. SIGHUP makes it read
     its settings again.
     """
-    settings = settings_of(context)  # first: wrong ones are reported before anything big is loaded
+    settings, file = settings_of(context), settings_file_of(context)  # first: wrong ones are reported within a second
     _log_to_stderr(settings)
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
 
-    anyio.run(lambda: run(settings, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True})
+    anyio.run(
+        lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
+    )
 
 
 def _log_to_stderr(settings: "Settings") -> None:
@@ -38,25 +43,45 @@ def _log_to_stderr(settings: "Settings") -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def check(context: typer.Context) -> None:
-    """Check settings, bundle and profile without starting anything."""
+def check(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Check everything that `serve` needs, without starting anything.
+
+    That is settings, models, profile, devices, folders, room, compiler, database and socket. It exits with 78 where
+    `serve` would refuse, with the same words.
+    """
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    import anyio
 
-    from imgdiffd.bundles.bundle import load_bundle
-    from imgdiffd.bundles.compatibility import check_agreement
-    from imgdiffd.errors import BundleError
-    from imgdiffd.hub import problems
-    from imgdiffd.method.profile import load_profile
+    from imgdiffd.daemon.checks import Ground, findings
 
-    bundle = load_bundle(settings.bundle)
-    found = problems(bundle)
-    for problem in found:
-        print(problem, file=sys.stderr)
-    if found:
-        raise BundleError(f"bundle {bundle.name} cannot be used", hint="fix the problems above")
-    chosen = load_profile(settings.profile or bundle.profile)
-    check_agreement(chosen, bundle)
-    print(f"settings, bundle {bundle.name} and profile {chosen.name} are in order")
+    found = anyio.run(findings, Ground(settings, settings_file_of(context)))
+    refused = any(each.state == "refused" for each in found)
+    if as_json:
+        rows = [{"check": each.check, "state": each.state, "text": each.text, "hint": each.hint} for each in found]
+        print(json.dumps({"ready": not refused, "checks": rows}, indent=2, ensure_ascii=False))
+    else:
+        _print_findings(found)
+    if refused:
+        raise typer.Exit(EXIT_CONFIGURATION)
+
+
+def _print_findings(found: "list[Finding]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    for each in found:
+        text = f"{each.text} ({each.hint})" if each.hint else each.text
+        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # a line each, for grep
+    console.print(table)
 
 
 def settings(context: typer.Context) -> None:

@@ -1,11 +1,13 @@
 """The arguments and options that several commands share: how they are read, checked and completed."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
     from imgdiffd.settings import Settings
 
 CONFIG = "config"
@@ -62,6 +64,20 @@ def settings_of(context: typer.Context) -> "Settings":
     from imgdiffd.settings import load_settings
 
     return load_settings(context.meta.get(CONFIG))
+
+
+def settings_file_of(context: typer.Context) -> Path | None:
+    """The file that `settings_of` reads; None where there is none."""
+    from imgdiffd.settings import find_file
+
+    return find_file(context.meta.get(CONFIG), os.environ)
+
+
+def client_of(context: typer.Context) -> "Client":
+    """A connection to the daemon that the settings name. Raises SettingsError."""
+    from imgdiffd.api.client import Client
+
+    return Client(settings_of(context).socket_path)
 
 
 Config = Annotated[

@@ -1,0 +1,194 @@
+"""What rows of the database look like to people: jobs, object removal and the funnel, with or without a daemon."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from imgdiffd.daemon.progress import ends_of, stages_of, work_of
+from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState
+from imgdiffd.method.profile import Profile
+from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
+from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, StageView
+from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Timing
+
+_Counts = Literal["captions", "regions", "pairs", "objects"]
+_NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
+
+
+def seconds_per_item(timings: Iterable[Timing]) -> Mapping[Stage, float]:
+    """The measured mean cost of each stage that has run, over all devices."""
+    seconds: dict[Stage, float] = {}
+    items: dict[Stage, int] = {}
+    for timing in timings:
+        seconds[timing.stage] = seconds.get(timing.stage, 0.0) + timing.seconds
+        items[timing.stage] = items.get(timing.stage, 0) + timing.items
+    return {stage: seconds[stage] / items[stage] for stage in seconds if items[stage]}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an ETA takes to compute: the measured seconds of an item of each stage, and who shares how many devices.
+
+    `at_once` is how many jobs may be under way. Without `devices`, nothing is worked on and nothing has an ETA.
+    """
+
+    seconds: Mapping[Stage, float]
+    devices: int = 0
+    at_once: int = 1
+
+
+def job_views(
+    rows: Sequence[JobRow], progress: Mapping[int, ProgressOf], profiles: Mapping[str, Profile], pace: Pace
+) -> tuple[JobView, ...]:
+    """The jobs of `rows`, in their order; `rows` must have every open job for the ETAs of any.
+
+    `progress` is by job, where one without captions may be missing, `profiles` by group.
+    """
+    known: dict[object, tuple[tuple[StageView, ...], float | None]] = {}  # most of a thousand jobs have equal counts
+    stages: dict[int, tuple[StageView, ...]] = {}
+    work = []
+    for row in rows:
+        of_captions = progress.get(row.id, _NONE)[Pipeline.REPLACEMENT].stages
+        key = (row.group, tuple((stage, *states.items()) for stage, states in of_captions.items()))
+        if key not in known:
+            found = stages_of(of_captions, pace.seconds, profiles[row.group].skipped_stages)
+            known[key] = found, work_of(found, FIRST_GUESS_S)
+        stages[row.id], seconds = known[key]
+        if row.state is JobState.ACTIVE and seconds is not None and pace.devices:
+            work.append((row.id, row.priority, seconds / pace.devices))
+    etas_s = ends_of(work, pace.at_once)
+    return tuple(_job_view(row, progress.get(row.id, _NONE), stages[row.id], etas_s.get(row.id)) for row in rows)
+
+
+def cursor_of(row: JobRow) -> int:
+    """Where a list of jobs goes on after this one; negative among those that have ended."""
+    return -row.id if row.state in TERMINAL_JOB_STATES else row.id
+
+
+def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], eta_s: float | None) -> JobView:
+    progress = counted[Pipeline.REPLACEMENT]
+    return JobView(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        profile=row.profile,
+        priority=row.priority,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        captions=row.total,
+        duplicates=row.duplicates,
+        problems=row.problems,
+        sampled=progress.in_state(ItemState.SAMPLED),
+        rejected=progress.in_state(ItemState.REJECTED),
+        failed=progress.in_state(ItemState.FAILED),
+        cancelled=progress.in_state(ItemState.CANCELLED),
+        samples=progress.samples,
+        error=row.error or None,
+        duplicate_of=row.duplicate_of,
+        stages=stages,
+        eta_s=eta_s,
+        removal=removal_view(counted[Pipeline.REMOVAL]),
+    )
+
+
+def removal_view(progress: Progress) -> RemovalView:
+    """Object removal's counts."""
+    return RemovalView(
+        waiting=progress.in_state(ItemState.READY),
+        sampled=progress.in_state(ItemState.SAMPLED),
+        rejected=progress.in_state(ItemState.REJECTED),
+        failed=progress.in_state(ItemState.FAILED),
+        cancelled=progress.in_state(ItemState.CANCELLED),
+        samples=progress.samples,
+    )
+
+
+def funnel_view(row: FunnelCounts) -> Funnel:
+    """How captions narrowed to samples, and pairs to those of object removal."""
+    captions, pairs = row.progress[Pipeline.REPLACEMENT], row.progress[Pipeline.REMOVAL]
+    steps, ends = (*_caption_steps(row, captions), *_region_steps(row, captions)), _ends("captions", captions)
+    if pairs.total:
+        alike = captions.passed(Stage.COMPARE)
+        steps, ends = (*steps, *_removal_steps(row, pairs, alike)), (*ends, *_ends("pairs", pairs))
+    return Funnel(steps=steps, ends=ends)
+
+
+def _narrowing(name: str, counts: _Counts, progress: Progress, first: Stage, last: Stage) -> FunnelStep:
+    """How many items passed the stages from `first` to `last`; what is lost or waits is in one of these."""
+    order = PIPELINES[PIPELINE_OF[last]].stages
+    stages = order[order.index(first) : order.index(last) + 1]
+    lost: Counter[str] = Counter()
+    for stage in stages:
+        lost.update(progress.lost.get(stage, {}))
+    waiting = sum(progress.stages.get(stage, {}).get(ItemState.READY, 0) for stage in stages)
+    count = progress.passed(last)
+    came = count + lost.total() + waiting
+    return FunnelStep(name=name, count=count, counts=counts, base=came, lost=dict(lost.most_common()), waiting=waiting)
+
+
+def _caption_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ...]:
+    unread = {"duplicate": row.duplicates, "unreadable": row.problems}
+    narrowings = [
+        ("rewritten", Stage.REWRITE, Stage.REWRITE),
+        ("pairs painted", Stage.GENERATE, Stage.GENERATE),
+        ("pairs alike enough", Stage.COMPARE, Stage.COMPARE),
+        ("pairs that look natural", Stage.VET, Stage.VET),
+        ("pairs with a region", Stage.LOCATE, Stage.LOCATE),
+        ("pairs with a sample", Stage.DESCRIBE, Stage.RENDER),
+    ]
+    vetted = row.judged(Stage.VET) or Stage.VET in progress.stages
+    return (
+        FunnelStep(name="captions", count=progress.total, lost={why: n for why, n in unread.items() if n}),
+        *(
+            _narrowing(name, "captions", progress, first, last)
+            for name, first, last in narrowings
+            if vetted or first is not Stage.VET
+        ),
+    )
+
+
+def _part(row: FunnelCounts, name: str, counts: _Counts, count: int, judging: Sequence[Stage]) -> FunnelStep:
+    """How many parts of items are left after the stages `judging` them, and what these refused."""
+    lost: Counter[str] = Counter()
+    for stage in judging:
+        lost.update({reason: n for reason, n in row.verdicts.get(stage, {}).items() if reason})
+    base = row.judged(judging[0]) if judging else 0
+    return FunnelStep(name=name, count=count, counts=counts, base=base, lost=dict(lost.most_common()))
+
+
+def _region_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ...]:
+    return (
+        _part(row, "boxes found", "regions", row.judged(Stage.LOCATE), ()),
+        _part(row, "regions that differ", "regions", row.passed(Stage.LOCATE), (Stage.LOCATE,)),
+        _part(row, "regions described", "regions", row.passed(Stage.DESCRIBE), (Stage.DESCRIBE,)),
+        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.RENDER)),
+    )
+
+
+def _removal_steps(row: FunnelCounts, progress: Progress, alike: int) -> tuple[FunnelStep, ...]:
+    """The steps of object removal, which starts from the pairs that are `alike` enough."""
+    return (
+        FunnelStep(name="pairs for object removal", count=progress.total, counts="pairs", base=alike),
+        _narrowing("pairs with an object erased", "pairs", progress, Stage.ERASE, Stage.ERASE),
+        _narrowing("pairs with a removal sample", "pairs", progress, Stage.INSPECT, Stage.INSPECT),
+        _part(row, "objects erased", "objects", row.passed(Stage.ERASE), (Stage.ERASE,)),
+        _part(row, "removal samples", "objects", progress.samples, (Stage.INSPECT,)),
+    )
+
+
+def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
+    """What has become of all items so far; the states that none is in are left out."""
+    names = {
+        ItemState.SAMPLED: "with a sample",
+        ItemState.REJECTED: "rejected",
+        ItemState.FAILED: "failed",
+        ItemState.CANCELLED: "cancelled",
+        ItemState.READY: "waiting",
+    }
+    return tuple(
+        FunnelStep(name=f"{counts} {name}", count=count, counts=counts, base=progress.total)
+        for state, name in names.items()
+        if (count := progress.in_state(state)) or state is ItemState.SAMPLED
+    )
