@@ -9,6 +9,7 @@ ImgdiffdError                 what went wrong, why, and what to do next
 ├── StoreError                the database: in use by another daemon, or it cannot be opened, read or written
 │   ├── StoreFullError        the disk has no room for a change, which may succeed later
 │   └── StoreDamagedError     exit status 78: the database is damaged, emptied or gone
+├── ExportError               a dataset that cannot be written: its folder, its choice of samples, a missing image
 ├── DaemonError               on the client's side: no daemon, or a refused request
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
@@ -80,6 +81,10 @@ class StoreDamagedError(StoreError):
     """The database is damaged, or is not where its images are: starting again will not help."""
 
     exit_status = EXIT_CONFIGURATION
+
+
+class ExportError(ImgdiffdError):
+    """The dataset cannot be written as asked: into this folder, of these samples, from the images that are there."""
 
 
 class DaemonError(ImgdiffdError):

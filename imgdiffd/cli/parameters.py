@@ -55,6 +55,8 @@ def bundle_names() -> list[str]:
 
 def _remember(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None:  # before and after the command: the later one counts
+        if value.is_dir():  # as the empty name is too
+            raise typer.BadParameter("the name of a file is needed, not of a folder or nothing")
         context.meta[CONFIG] = value
     return value
 
@@ -86,7 +88,8 @@ Config = Annotated[
         metavar="FILE",
         callback=_remember,
         expose_value=False,
-        help="Settings file (TOML); $IMGDIFFD_CONFIG where none is given, else /etc/imgdiffd/imgdiffd.toml.",
+        help="Settings file (TOML). Where none is given: $IMGDIFFD_CONFIG, else the first of ./imgdiffd.toml, "
+        "~/.config/imgdiffd/imgdiffd.toml and /etc/imgdiffd/imgdiffd.toml that exists.",
     ),
 ]
 Job = Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")]
