@@ -25,11 +25,15 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd 
 
 
 class ImgdiffdError(Exception):
-    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next."""
+    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next.
+
+    Whatever it quotes, the message can be encoded as UTF-8, since it is printed, sent and stored.
+    """
 
     exit_status = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.message = message
         self.hint = hint
