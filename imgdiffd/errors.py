@@ -8,7 +8,8 @@ ImgdiffdError                 what went wrong, why, and what to do next
 ├── InputError                a caption file or record that cannot be used
 ├── StoreError                the database: of another version, in use by another daemon, damaged
 │   └── StoreFullError        the disk has no room for a change, which may succeed later
-├── DaemonError               on the client's side: no daemon, or a refused request
+├── DaemonError               on the client's side: no daemon, or a broken connection
+│   └── RefusedError          the daemon refused a request, such as one about an unknown job
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
     ├── StageError            the stage raised on this batch
@@ -71,7 +72,11 @@ class StoreFullError(StoreError):
 
 
 class DaemonError(ImgdiffdError):
-    """The daemon does not answer, or refuses a request."""
+    """The daemon does not answer, or not as it should."""
+
+
+class RefusedError(DaemonError):
+    """The daemon refused one request; others may succeed."""
 
 
 class WorkError(ImgdiffdError):

@@ -144,6 +144,10 @@ class DaemonControl:
         assert view is not None  # a job is never deleted after it has been read
         return view
 
+    async def failures(self, job: int | None) -> dict[str, int]:
+        """How many items have failed and can be retried, by reason."""
+        return await self._store.failures(job)
+
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""
         count = await self._store.retry(job, reason)

@@ -7,7 +7,7 @@ from functools import partial
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
 from imgdiffd.fleet.device import DeviceProcess
-from imgdiffd.pipeline import Task
+from imgdiffd.pipeline import Task, reason_of_failure
 from imgdiffd.schedulers.work import Batch
 from imgdiffd.store import Store
 
@@ -73,4 +73,6 @@ class StoreWork:
     async def quarantine(self, task: Task, cause: str) -> None:
         """Mark an item FAILED with its `cause`."""
         _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
-        await self._disk.retry_while_full(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))
+        await self._disk.retry_while_full(
+            partial(self._store.quarantine, task.item, reason_of_failure(task.stage), cause)
+        )
