@@ -10,7 +10,8 @@ ImgdiffdError                 what went wrong, why, and what to do next
 │   ├── StoreFullError        the disk has no room for a change, which may succeed later
 │   └── StoreDamagedError     exit status 78: the database is damaged, emptied or gone
 ├── ExportError               a dataset that cannot be written: its folder, its choice of samples, a missing image
-├── DaemonError               on the client's side: no daemon, or a refused request
+├── DaemonError               on the client's side: no daemon, or a broken connection
+│   └── RefusedError          the daemon refused a request, such as one about an unknown job
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
     ├── StageError            the stage raised on this batch
@@ -92,7 +93,11 @@ class ExportError(ImgdiffdError):
 
 
 class DaemonError(ImgdiffdError):
-    """The daemon does not answer, or refuses a request."""
+    """The daemon does not answer, or not as it should."""
+
+
+class RefusedError(DaemonError):
+    """The daemon refused one request; others may succeed."""
 
 
 class WorkError(ImgdiffdError):
