@@ -276,6 +276,21 @@ class Profile(_Frozen):
         return self.model_dump_json(exclude=left_out)
 
     @property
+    def sampling(self) -> dict[str, dict[str, float]]:
+        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else."""
+        greedy = {"temperature": 0.0, "repetition_penalty": 1.0}
+        rewrite = self.rewrite
+        sampled = {"temperature": rewrite.temperature, "repetition_penalty": rewrite.repetition_penalty}
+        if rewrite.temperature:
+            sampled |= {"top_p": rewrite.top_p, "top_k": rewrite.top_k}
+        return {
+            "rewrite": {**sampled, "max_new_tokens": rewrite.max_new_tokens},
+            "describe": {**greedy, "max_new_tokens": self.describe.max_new_tokens},
+            "contrast": {**greedy, "max_new_tokens": self.contrast.max_new_tokens},
+            **({"natural": {**greedy, "max_new_tokens": self.natural.max_new_tokens}} if self.natural.enabled else {}),
+        }
+
+    @property
     def open_bytes(self) -> int:
         """The most that an open item's two images take, uncompressed, on disk and in memory."""
         return 2 * 3 * self.generate.picture_px**2
