@@ -6,9 +6,12 @@ ImgdiffdError                 what went wrong, why, and what to do next
 │   ├── ProfileError          an unknown profile or a wrong threshold
 │   └── BundleError           a model that is missing, damaged or in a format that is not allowed
 ├── InputError                a caption file or record that cannot be used
-├── StoreError                the database: of another version, in use by another daemon, damaged
-│   └── StoreFullError        the disk has no room for a change, which may succeed later
-├── DaemonError               on the client's side: no daemon, or a refused request
+├── StoreError                the database: in use by another daemon, or it cannot be opened, read or written
+│   ├── StoreFullError        the disk has no room for a change, which may succeed later
+│   └── StoreDamagedError     exit status 78: the database is damaged, emptied or gone
+├── ExportError               a dataset that cannot be written: its folder, its choice of samples, a missing image
+├── DaemonError               on the client's side: no daemon, or a broken connection
+│   └── RefusedError          the daemon refused a request, such as one about an unknown job
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
     ├── StageError            the stage raised on this batch
@@ -23,11 +26,15 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd 
 
 
 class ImgdiffdError(Exception):
-    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next."""
+    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next.
+
+    Whatever it quotes, the message can be encoded as UTF-8, since it is printed, sent and stored.
+    """
 
     exit_status = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -62,6 +69,11 @@ class InputError(ImgdiffdError):
         self.code = code
 
 
+def unknown_job(job: int) -> InputError:
+    """What everything that is asked about a job says when there is none of that number."""
+    return InputError(f"there is no job {job}", code="unknown_job", hint="`imgdiffd jobs` lists them")
+
+
 class StoreError(ImgdiffdError):
     """The database cannot be opened or written."""
 
@@ -70,8 +82,22 @@ class StoreFullError(StoreError):
     """The disk was full: nothing was changed, and trying again once there is room will help."""
 
 
+class StoreDamagedError(StoreError):
+    """The database is damaged, or is not where its images are: starting again will not help."""
+
+    exit_status = EXIT_CONFIGURATION
+
+
+class ExportError(ImgdiffdError):
+    """The dataset cannot be written as asked: into this folder, of these samples, from the images that are there."""
+
+
 class DaemonError(ImgdiffdError):
-    """The daemon does not answer, or refuses a request."""
+    """The daemon does not answer, or not as it should."""
+
+
+class RefusedError(DaemonError):
+    """The daemon refused one request; others may succeed."""
 
 
 class WorkError(ImgdiffdError):
@@ -126,3 +152,10 @@ def first_line(error: BaseException) -> str:
         return name
     first = lines[0].rstrip()
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
+
+
+def visible(text: str) -> str:
+    """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -176,3 +176,8 @@ def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:
     """
     text = f"{profile_seed}\x1f{attempt}\x1f{purpose}\x1f{caption}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def reason_of_failure(stage: Stage) -> str:
+    """The reason of items that `stage` broke on, again and again."""
+    return f"broke_{stage}"

@@ -8,23 +8,32 @@ from typing import Any, Self
 
 import httpx
 
-from imgdiffd.errors import DaemonError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.api.unreachable import unreachable
+from imgdiffd.errors import DaemonError, RefusedError
+from imgdiffd.job import JobChoice
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
 
 _CHUNK_BYTES = 1 << 20
+_CONNECT_S = 10.0
+PAGE = 1000  # jobs asked for at once
 
 
 class Client:
-    """A connection to one daemon; use it as a context manager. Every method raises DaemonError when refused."""
+    """A connection to one daemon; use it as a context manager.
+
+    Every method raises RefusedError where the daemon refuses, and DaemonError where it cannot be reached.
+    """
 
     def __init__(self, socket_path: Path, timeout_s: float = 30.0) -> None:
         self._socket_path = socket_path
+        self._timeout_s = timeout_s
         self._connected = False
         self._http = httpx.Client(
             # No TLS on a Unix socket: certificates named in the environment need not exist.
             transport=httpx.HTTPTransport(uds=str(socket_path), verify=False, trust_env=False),
             base_url="http://imgdiffd",
-            timeout=timeout_s,
+            # With a time limit, connecting would fail at once where many wait to be let in.
+            timeout=httpx.Timeout(timeout_s, connect=None),
         )
 
     def close(self) -> None:
@@ -43,29 +52,40 @@ class Client:
         if not self._connected:
             self._refuse_unless_listening()
         try:
-            answer = self._http.request(method, path, **options)
+            answer = self._asked(method, path, **options)
             self._connected = True
+        except httpx.TimeoutException as error:
+            self._connected = False
+            hint = "it may be busy or stopped: try again"
+            raise DaemonError(f"the daemon at {self._socket_path} did not answer in time", hint=hint) from error
         except httpx.HTTPError as error:
             self._connected = False
-            raise DaemonError(f"the daemon at {self._socket_path} broke off: {error!r}", hint="try again") from error
+            why = str(error) or type(error).__name__
+            raise DaemonError(f"the daemon at {self._socket_path} broke off: {why}", hint="try again") from error
         if answer.is_success:
             return answer.json()
         try:
             detail = answer.json().get("detail", answer.text)
         except ValueError:
             detail = answer.text
-        raise DaemonError(detail if isinstance(detail, str) else str(detail))
+        raise RefusedError(detail if isinstance(detail, str) else str(detail))
+
+    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if method != "GET" or not self._connected:
+                raise
+        return self._http.request(method, path, **options)  # the daemon had let go of a connection not in use
 
     def _refuse_unless_listening(self) -> None:
         """Raise DaemonError where nobody listens. httpx would say so too, but leaves a socket open when it fails."""
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(min(_CONNECT_S, self._timeout_s))
             try:
                 probe.connect(str(self._socket_path))
             except OSError as error:
-                raise DaemonError(
-                    f"no daemon answers at {self._socket_path}: {error.strerror or error}",
-                    hint="start it with `imgdiffd serve`",
-                ) from error
+                raise unreachable(self._socket_path, error) from error
 
     def alive(self) -> bool:
         """Whether a daemon answers at all."""
@@ -75,13 +95,27 @@ class Client:
             return False
         return True
 
-    def status(self) -> Status:
-        """The daemon, its devices and its jobs."""
-        return Status.model_validate(self._call("GET", "/status"))
+    def status(self, job: int | None = None) -> Status:
+        """The daemon, its devices, every open job and the newest few that have ended, or only the one named."""
+        return Status.model_validate(self._call("GET", "/status", params={} if job is None else {"job": job}))
 
-    def jobs(self) -> list[JobView]:
-        """Every job, newest first."""
-        return [JobView.model_validate(job) for job in self._call("GET", "/jobs")]
+    def jobs(self, state: JobChoice = "all", *, limit: int = 100, after: int | None = None) -> JobPage:
+        """Up to `limit` jobs (1000 at most): the open ones, then those that have ended, newest first.
+
+        `after` is the `next` of the page before.
+        """
+        options: dict[str, str | int] = {"state": state, "limit": limit}
+        if after is not None:
+            options["after"] = after
+        return JobPage.model_validate(self._call("GET", "/jobs", params=options))
+
+    def every_job(self, state: JobChoice = "all") -> Iterator[JobView]:
+        """All jobs in the order of `jobs`, asked for page by page; one that ends meanwhile comes a second time."""
+        page = self.jobs(state, limit=PAGE)
+        while page.next is not None:
+            yield from page.jobs
+            page = self.jobs(state, limit=PAGE, after=page.next)
+        yield from page.jobs
 
     def job(self, job: int) -> JobView:
         """One job."""
@@ -120,6 +154,11 @@ class Client:
         answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
         return int(answer["retried"])
 
+    def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many captions and removals `retry` would try again, by reason, of one job or all."""
+        found: dict[str, int] = self._call("GET", "/failures", params={} if job is None else {"job": job})
+        return found
+
     def set_paused(self, paused: bool) -> None:
         """Dispatch nothing until resumed, across restarts too; or go on."""
         self._call("POST", "/pause" if paused else "/resume")
@@ -128,3 +167,13 @@ class Client:
         """Everything known of one caption: attempts, scores, regions, samples."""
         story: dict[str, Any] = self._call("GET", f"/items/{item}")
         return story
+
+    def delete(self, job: int, *, dry_run: bool = False) -> DeletedJob:
+        """Delete an ended job with its rows and images, or only say what that would be."""
+        answer = self._call("DELETE", f"/jobs/{job}", params={"dry_run": dry_run}, timeout=None)
+        return DeletedJob.model_validate(answer)
+
+    def prune(self, older_than_s: float, *, dry_run: bool = False) -> list[DeletedJob]:
+        """Delete every job that ended longer ago and of which nothing waits, or only say which these are."""
+        chosen = {"older_than_s": older_than_s, "dry_run": dry_run}
+        return [DeletedJob.model_validate(job) for job in self._call("POST", "/prune", params=chosen, timeout=None)]

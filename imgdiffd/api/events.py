@@ -13,13 +13,14 @@ from typing import Annotated, Protocol
 
 import anyio
 from anyio import CancelScope
-from fastapi import APIRouter, Header, HTTPException, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from imgdiffd.errors import ImgdiffdError, InputError
+from imgdiffd.api.refusals import refusal, refusals
+from imgdiffd.errors import ImgdiffdError, InputError, unknown_job
 from imgdiffd.status import JobView, Status
 from imgdiffd.store import JobRow, SampleRow
 
@@ -31,7 +32,8 @@ PACE_S = 1.0  # between two looks, however much is recorded
 QUIET_S = 5.0  # between two looks where nothing is recorded: faults of devices or of the inbox leave no record
 HEARTBEAT_S = 15.0
 CLOSE_S = 1.0  # that a client has to take what it was sent, before it is cut off
-PLACES = 32
+PLACES = 64
+RECLAIM_S = 5.0  # a client that has read nothing for so long makes room for another
 _MOST = 2**63 - 1
 
 
@@ -144,7 +146,7 @@ class Feed:
         self._status = status
         self._bell = bell
         self._places = places
-        self._open: set[CancelScope] = set()
+        self._open: dict[CancelScope, Callable[[], float]] = {}  # each with the seconds for which it was not read
         self._left = Bell()
         self._closed = anyio.Event()
         self._looking = anyio.Lock()
@@ -165,27 +167,32 @@ class Feed:
             await self._left.after(self._left.rings)
 
     def refusal(self) -> str:
-        """Why nobody more may listen; empty where there is room."""
+        """Why nobody more may listen; empty where there is room, or where a client that does not read makes room."""
         if self._closed.is_set():
             return "the daemon is stopping (connect again when it is back)"
-        if len(self._open) >= self._places:
-            return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
-        return ""
+        if len(self._open) < self._places:
+            return ""
+        stuck = max(self._open, key=lambda scope: self._open[scope]())
+        if self._open[stuck]() >= RECLAIM_S:
+            stuck.cancel()
+            del self._open[stuck]
+            return ""
+        return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
 
-    async def keep(self, stream: Callable[[], Awaitable[None]]) -> None:
+    async def keep(self, stream: Callable[[], Awaitable[None]], unread_s: Callable[[], float]) -> None:
         """Let `stream` run in a place of its own, until it or all streams end."""
         with CancelScope() as scope:
-            self._open.add(scope)
+            self._open[scope] = unread_s
             try:
                 await stream()
             finally:
-                self._open.discard(scope)
+                self._open.pop(scope, None)
                 self._left.ring()
 
     async def start(self, since: int | None, job: int | None) -> int:
-        """The id after which a stream begins: `since`, or the newest. Raises HTTPException for an unknown job."""
+        """The id after which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
         if job is not None and await self._store.job(job) is None:
-            raise HTTPException(404, f"there is no job {job}")
+            raise unknown_job(job)
         newest = await self._store.newest_sample()
         return newest if since is None else min(since, newest)
 
@@ -249,11 +256,13 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
-            if refusal := self._feed.refusal():
-                await JSONResponse({"detail": refusal}, status_code=503)(scope, receive, send)
+            if why := self._feed.refusal():
+                await refusal(503, why, "busy")(scope, receive, send)
             else:
                 respond = super().__call__
-                await self._feed.keep(lambda: respond(scope, receive, send))
+                connection = scope.get("state", {}).get("connection")
+                unread_s = (lambda: 0.0) if connection is None else connection.unread_s
+                await self._feed.keep(lambda: respond(scope, receive, send), unread_s)
 
 
 def _id_of(header: str | None) -> int | None:
@@ -273,7 +282,7 @@ def routes(feed: Feed) -> APIRouter:
     """The route `/events`, to be included in the API."""
     router = APIRouter()
 
-    @router.get("/events", status_code=200, response_class=_Stream, responses={404: {}, 422: {}, 503: {}})
+    @router.get("/events", status_code=200, response_class=_Stream, responses=refusals(404, 503))
     async def events(
         since: Annotated[int | None, Query(ge=0, le=_MOST, description="samples above this id; 0 for all")] = None,
         job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of this job")] = None,

@@ -17,24 +17,32 @@ SOCKET_NAME = "api"  # FileDescriptorName= of the socket unit
 FIRST_INHERITED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
 
+def refuse_taken(path: Path) -> None:
+    """Raise DaemonError where a daemon answers at `path`, ConfigurationError where something else stands there.
+
+    A service manager that listens there for the daemon starts it when this asks.
+    """
+    refuse_other_file(path)
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise DaemonError(f"a daemon already listens on {path}", hint="stop it first, or set another socket_path")
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise ConfigurationError where something stands at `path` that is not a socket."""
+    if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+        raise ConfigurationError(f"{path} exists and is not a socket", hint="remove it, or set another socket_path")
+
+
 def bind(path: Path) -> socket.socket:
     """A listening Unix socket at `path`, never more open than 0660.
 
-    A socket left behind by a dead daemon is replaced. Raises DaemonError for one that answers, for a path that is
-    something else, and where the system refuses.
+    A socket left behind by a dead daemon is replaced. Raises as `refuse_taken` does, and DaemonError where the system
+    refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
-    except FileNotFoundError:
-        pass
-    else:
-        if not is_socket:
-            raise DaemonError(f"{path} exists and is not a socket", hint="remove it, or set socket_path")
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise DaemonError(f"a daemon already listens on {path}", hint="stop it first")
-        path.unlink()
+    refuse_taken(path)
+    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     old_mask = os.umask(0o777 & ~SOCKET_MODE)
     try:

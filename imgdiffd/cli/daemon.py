@@ -1,14 +1,17 @@
 """The commands about the daemon itself: run it, and look at what it would run with."""
 
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import profile_names, settings_of
+from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
+from imgdiffd.errors import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
+    from imgdiffd.daemon.checks import Finding
     from imgdiffd.settings import Settings
 
 
@@ -18,52 +21,74 @@ def serve(context: typer.Context) -> None:
     Ctrl-C stops it in order: running batches may finish first. A second Ctrl-C stops it at once. SIGHUP makes it read
     its settings again.
     """
-    settings = settings_of(context)  # first: wrong ones are reported before anything big is loaded
+    settings, file = settings_of(context), settings_file_of(context)  # first: wrong ones are reported within a second
     _log_to_stderr(settings)
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
 
-    anyio.run(lambda: run(settings, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True})
+    anyio.run(
+        lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
+    )
 
 
 def _log_to_stderr(settings: "Settings") -> None:
+    from imgdiffd.daemon.log_lines import LineFormatter
     from imgdiffd.daemon.notify import JournalFormatter, in_journal
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if in_journal(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JournalFormatter() if in_journal(sys.stderr) else LineFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def check(context: typer.Context) -> None:
-    """Check settings, bundle and profile without starting anything."""
+def check(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Check everything that `serve` needs, without starting anything.
+
+    That is settings, models, profile, devices, folders, room, compiler, database and socket. It exits with 78 where
+    `serve` would refuse, with the same words.
+    """
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    import anyio
 
-    from imgdiffd.bundles.bundle import load_bundle
-    from imgdiffd.bundles.compatibility import check_agreement
-    from imgdiffd.errors import BundleError
-    from imgdiffd.hub import problems
-    from imgdiffd.method.profile import load_profile
+    from imgdiffd.daemon.checks import Ground, findings
 
-    bundle = load_bundle(settings.bundle)
-    found = problems(bundle)
-    for problem in found:
-        print(problem, file=sys.stderr)
-    if found:
-        raise BundleError(f"bundle {bundle.name} cannot be used", hint="fix the problems above")
-    chosen = load_profile(settings.profile or bundle.profile)
-    check_agreement(chosen, bundle)
-    print(f"settings, bundle {bundle.name} and profile {chosen.name} are in order")
+    found = anyio.run(findings, Ground(settings, settings_file_of(context)))
+    refused = any(each.state == "refused" for each in found)
+    if as_json:
+        rows = [{"check": each.check, "state": each.state, "text": each.text, "hint": each.hint} for each in found]
+        print(json.dumps({"ready": not refused, "checks": rows}, indent=2, ensure_ascii=False))
+    else:
+        _print_findings(found)
+    if refused:
+        raise typer.Exit(EXIT_CONFIGURATION)
+
+
+def _print_findings(found: "list[Finding]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    for each in found:
+        text = f"{each.text} ({each.hint})" if each.hint else each.text
+        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # a line each, for grep
+    console.print(table)
 
 
 def settings(context: typer.Context) -> None:
-    """List every setting with its value and meaning."""
+    """List every setting with its value and meaning, and the file that they were read from."""
     from imgdiffd.settings import documented
 
-    current = settings_of(context)
+    current, file = settings_of(context), settings_file_of(context)
+    print(f"# read from {file}" if file else "# no settings file: the environment and defaults")
     for key, variable, default, meaning in documented():
         print(f"{key} = {getattr(current, key)!s}\n    {meaning}; default {default}; ${variable}")
 
@@ -72,8 +97,14 @@ def profile(
     name: Annotated[
         str, typer.Argument(metavar="NAME", autocompletion=profile_names, help="A profile's name or .toml file.")
     ] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Print a profile as JSON: every threshold and number."""
-    from imgdiffd.method.profile import load_profile
+    """Print a profile as TOML: every prompt, threshold and number, with its meaning.
 
-    print(load_profile(name).model_dump_json(indent=2))
+    The output is a profile file; copy from it what a profile of your own is to change.
+    """
+    from imgdiffd.method.profile import load_profile
+    from imgdiffd.method.profile_toml import as_toml
+
+    found = load_profile(name)
+    print(found.model_dump_json(indent=2) if as_json else as_toml(found), end="\n" if as_json else "")

@@ -17,7 +17,8 @@ from rich.console import Console
 from imgdiffd import durable
 from imgdiffd.api.client import Client
 from imgdiffd.captions import DEMO_CAPTIONS
-from imgdiffd.cli.terminal import follow, funnel_table
+from imgdiffd.cli.screen import follow
+from imgdiffd.cli.terminal import funnel_table
 from imgdiffd.errors import DaemonError
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.status import Status
@@ -119,9 +120,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     With `removal`, object removal too, and the dataset has both products. A folder that an earlier run left is
     continued: what is done stays done. Raises DaemonError.
     """
-    from imgdiffd.export.contact_sheet import write_contact_sheet
-    from imgdiffd.export.release import export_release
-    from imgdiffd.export.removal import export_removals
+    from imgdiffd.export.dataset import export_dataset
     from imgdiffd.store import Reader
 
     if captions is not None and not captions.is_file():
@@ -141,22 +140,18 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
         )
         _wait_alive(client, process, folder / "daemon.log")
         source = captions or built_in
-        if not any(job.name == source.name for job in client.jobs()):
+        if not any(job.name == source.name for job in client.every_job()):
             (folder / "inbox" / "failed" / f"{source.name}.reason.txt").unlink(missing_ok=True)  # of an earlier try
             _drop(source, folder / "inbox")
             console.print(f"dropped {source.name} into {folder / 'inbox'}")
         follow(client.status, lambda status: _over(status, source.name, folder / "inbox"), console)
         funnel = client.funnel()
     with Reader.open(folder / "state.db") as reader:
-        samples, removals = list(reader.samples()), list(reader.removal_samples())
-    count = export_release(samples, folder / "pictures", folder / "dataset")
-    also = ""
-    if removals:
-        also = f" and {export_removals(removals, folder / 'pictures', folder / 'dataset')} of object removal"
-    write_contact_sheet(samples, folder / "pictures", folder / "contact-sheet.png")
+        made = export_dataset(reader, folder / "pictures", folder / "dataset", sheet=folder / "contact-sheet.png")
+    also = f" and {made.removals} of object removal" if made.removals else ""
     console.print(funnel_table(funnel))
     console.print(
-        f"{count} samples{also} in {time.monotonic() - started:.0f} s\n"
+        f"{made.samples} samples{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}",

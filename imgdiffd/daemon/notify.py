@@ -3,18 +3,22 @@
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 import anyio
 
+from imgdiffd.daemon.log_lines import LineFormatter
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.status import Status, headline
 
 _log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 2.0
+DELAYED_EVERY_S = 5.0
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
 
 
@@ -40,6 +44,23 @@ class Notifier:
     def delayed(self, reason: str, within_s: float) -> None:
         """Say that the start is delayed by `reason`; call again within `within_s`, or the manager gives up."""
         self._send(f"STATUS={' '.join(reason.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+
+    @contextmanager
+    def delaying(self, reason: str) -> Iterator[None]:
+        """Keep saying `delayed` from a thread, whatever else blocks, until the block is left."""
+        over = threading.Event()
+
+        def say() -> None:
+            while not over.wait(DELAYED_EVERY_S):
+                self.delayed(reason, 6 * DELAYED_EVERY_S)
+
+        speaker = threading.Thread(target=say, name="delayed start", daemon=True)
+        speaker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            speaker.join()
 
     def status(self, line: str) -> None:
         """Set the line that `systemctl status` shows for the daemon."""
@@ -92,7 +113,7 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
         await anyio.sleep(STATUS_EVERY_S)
 
 
-class JournalFormatter(logging.Formatter):
+class JournalFormatter(LineFormatter):
     """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
     def __init__(self) -> None:
@@ -101,7 +122,7 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, including a traceback."""
         priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

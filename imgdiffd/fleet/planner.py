@@ -63,13 +63,13 @@ class Planner:
         cpu = "cpu" in self._devices.values()
         return footprints(self._bundle, self._resident, self._measured, cpu=cpu)
 
-    async def plan(self) -> Plan:
+    async def plan(self, patience_s: float = FREE_WAIT_S) -> Plan:
         """The plan for the memory that is free; waits a while for memory that is in use, if that is all it needs.
 
         Raises PlacementError with the figures, SettingsError for a card that is not there, and BundleError for a model
         of unknown size.
         """
-        last_look = anyio.current_time() + FREE_WAIT_S
+        last_look = anyio.current_time() + patience_s
         while True:
             try:
                 return self.plan_now()

@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,11 @@ from typing import TypeVar
 import aiosqlite
 from anyio import CancelScope
 
-from imgdiffd.errors import ConfigurationError, StoreError
+from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError
+from imgdiffd.store.backup import APPLICATION_ID
+from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 
-APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this module and for `file`
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
 CACHE_KIB = 32_000  # the writer's; holds every page that a batch touches among a million captions
@@ -30,7 +31,7 @@ def locked(database: Path) -> Iterator[None]:
     The file is never removed: otherwise two daemons could lock two different files of that name. The kernel drops the
     lock when the process ends, however it ends.
     """
-    path = database.with_name(database.name + ".lock")
+    path = _lock_of(database)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
@@ -40,16 +41,48 @@ def locked(database: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise StoreError(
-                f"{database}: in use by another daemon (process {holder} holds {path.name})",
-                hint="stop that daemon or configure another database",
-            ) from error
+            raise _in_use(database, _written_in(descriptor)) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def holder_of(database: Path) -> str | None:
+    """The number of the process that holds the lock of `database`; None where none does. Makes no file."""
+    try:
+        descriptor = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _written_in(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def refuse_held(database: Path) -> None:
+    """Raise StoreError, as `locked` does, where another process holds the lock of `database`."""
+    if (holder := holder_of(database)) is not None:
+        raise _in_use(database, holder)
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
+
+
+def _written_in(lock: int) -> str:
+    return os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+
+
+def _in_use(database: Path, holder: str) -> StoreError:
+    return StoreError(
+        f"{database}: in use by another daemon (process {holder} holds {_lock_of(database).name})",
+        hint="stop that daemon, or set another state_folder",
+    )
 
 
 def configure(connection: sqlite3.Connection, *, writer: bool) -> None:
@@ -77,10 +110,42 @@ def check(connection: sqlite3.Connection, database: Path) -> None:
         )
 
 
+def version_in(database: Path) -> int | None:
+    """The schema version of the database at `database`; None where there is none yet. Changes nothing.
+
+    Raises ConfigurationError and StoreError where `connected` would.
+    """
+    if not database.exists():
+        return None
+    if not os.access(database, os.R_OK | os.W_OK):
+        raise ConfigurationError(
+            f"{database}: this user may not read and write it", hint="run imgdiffd as the user that it belongs to"
+        )
+    try:
+        # Immutable: an ordinary reader would leave the files of the log behind.
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            if _is_empty(connection):
+                return None
+            check(connection, database)
+            return version_of(connection)
+    except sqlite3.Error as error:
+        raise _unusable(database, error) from error
+
+
+def _unusable(database: Path, error: sqlite3.Error) -> ImgdiffdError:
+    if is_damage(error):
+        return damaged(database, error)
+    return StoreError(f"{database}: cannot be used: {error}", hint="check the disk and the file's owner")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+
 def _create(connection: sqlite3.Connection) -> None:
     script = resources.files("imgdiffd.store").joinpath("schema.sql").read_text("utf-8")
     connection.executescript(
-        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA auto_vacuum = INCREMENTAL;\nBEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 
@@ -89,7 +154,8 @@ def _create(connection: sqlite3.Connection) -> None:
 async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
     """Open a configured connection; the writer's also creates the schema or brings it up to date.
 
-    Raises ConfigurationError if the file is not ours or too new, StoreError if it is damaged or cannot be opened.
+    The writer's first reads all of it to see whether it is damaged. Raises ConfigurationError if the file is not ours
+    or too new, StoreDamagedError if it is damaged, StoreError if it cannot be opened.
     Closing waits for the running statement, even under cancellation.
     """
     try:
@@ -100,7 +166,7 @@ async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.
         try:
             await run_on(connection, lambda raw: _prepare(raw, database, writer=writer))
         except sqlite3.Error as error:
-            raise StoreError(f"{database}: cannot be used: {error}", hint="restore it from a backup") from error
+            raise _unusable(database, error) from error
         yield connection
     finally:
         with CancelScope(shield=True):
@@ -108,10 +174,11 @@ async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.
 
 
 def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) -> None:
-    if writer and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+    if writer and _is_empty(connection):
         _create(connection)
     check(connection, database)
     if writer:
+        refuse_damaged(connection, database)
         bring_up_to_date(connection, database)
     configure(connection, writer=writer)
 

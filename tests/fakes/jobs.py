@@ -28,7 +28,7 @@ class FakeJobs:
     def __init__(self) -> None:
         self.rows: dict[int, JobRow] = {}
         self.captions: dict[int, list[str]] = {}
-        self.problems: list[CaptionProblem] = []
+        self.unread: dict[int, list[CaptionProblem]] = {}
         self.changes_of_whole_files = 0
         self.broken = False
         self.after_chunk: Callable[[], None] = lambda: None
@@ -47,27 +47,40 @@ class FakeJobs:
             raise InputError(f"job {job}: it is {self.rows[job].state}", code="wrong_job_state")
         values = {name: getattr(self.rows[job], name) for name in JobRow.__slots__}
         values |= {"state": state, "error": error, "total": len(self.captions[job])}
+        values["problems"] = len(self.unread[job])
         self.rows[job] = JobRow(**values)
         return self.rows[job]
 
     async def add_job(
-        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+        self,
+        name: str,
+        source: str,
+        sha256: str,
+        profile: Profile,
+        priority: int = 0,
+        whole: Whole | None = None,
+        changed_at: float | None = None,
     ) -> JobRow:
         self._check()
+        for row in self.rows.values():
+            taken = row.state not in (JobState.READING, JobState.FAILED)
+            if taken and (row.source, row.sha256) == (source, sha256) and row.created_at >= (changed_at or 0):
+                return row
         same = [row for row in self.living() if row.sha256 == sha256 and row.profile == profile.name]
         state = JobState.DONE if same else JobState.READING
         job = len(self.rows) + 1
         self.rows[job] = JobRow(
             id=job, name=name, source=source, sha256=sha256, profile=profile.name, group="1", priority=priority,
             state=state, created_at=time.time(), finished_at=None, total=0, duplicates=0, problems=0,
-            duplicate_of=same[0].id if same else None, error="", states={},
+            duplicate_of=same[0].id if same else None, error="",
         )  # fmt: skip
         self.captions[job] = []
+        self.unread[job] = []
         if same or whole is None:
             return self.rows[job]
         self.changes_of_whole_files += 1
         self.captions[job] += [record.text for record in whole[0]]
-        self.problems += whole[1]
+        self.unread[job] += whole[1]
         return self.change(job, JobState.ACTIVE)
 
     async def add_captions(
@@ -80,12 +93,12 @@ class FakeJobs:
         if self.rows[job].state is not JobState.READING:
             raise InputError(f"job {job}: cannot take captions", code="wrong_job_state")
         self.captions[job] += [record.text for record in records]
-        self.problems += problems
+        self.unread[job] += problems
         self.after_chunk()
         return len(records), 0
 
-    async def jobs(self) -> list[JobRow]:
-        return list(self.rows.values())
+    async def problems(self, job: int, limit: int) -> list[CaptionProblem]:
+        return self.unread[job][:limit]
 
     async def finish_reading(self, job: int) -> JobRow:
         self._check()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.api.listening import bind
-from imgdiffd.errors import DaemonError
+from imgdiffd.errors import ConfigurationError, DaemonError
 
 
 def test_the_socket_is_never_open_beyond_0660(tmp_path: Path) -> None:
@@ -29,6 +29,6 @@ def test_a_dead_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> No
 
 def test_a_file_in_the_sockets_place_is_named_and_kept(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
-    with pytest.raises(DaemonError, match="not a socket"):
+    with pytest.raises(ConfigurationError, match="not a socket"):
         bind(tmp_path / "s")
     assert (tmp_path / "s").read_text() == "precious"

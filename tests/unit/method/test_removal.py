@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.export.removal import JSON_NAME, export_removals
 from imgdiffd.images.files import erased_path, removal_paths
 from imgdiffd.method.messages import Box
 from imgdiffd.method.profile import load_profile
@@ -178,22 +176,6 @@ def test_the_box_is_a_list_of_fractions_with_two_decimals(box: Box) -> None:
     assert isinstance(bbox, list)
     assert all(0 <= edge <= 1 and f"{edge:.2f}" == f"{pixel / 512:.2f}" for edge, pixel in zip(bbox, box, strict=True))
     assert all(len(json.dumps(edge)) <= 4 for edge in bbox)
-
-
-@pytest.mark.parametrize("holder", SIDES)
-def test_exported_image_0_is_the_left_one_whichever_that_is(tmp_path: Path, holder: Side) -> None:
-    made = sample(holder)
-    (tmp_path / "000000").mkdir()
-    for name, colour in ((made.original, "red"), (made.erased, "blue")):
-        Image.new("RGB", (16, 16), colour).save(tmp_path / name)
-    assert export_removals([made], tmp_path, tmp_path / "out") == 1
-    (entry,) = json.loads((tmp_path / "out" / JSON_NAME).read_text("utf-8"))
-    assert set(entry) == {"bbox", "conversations", "path"}
-    holding = {"A": "_0.jpg", "B": "_1.jpg"}[entry["conversations"][1]["value"]]
-    for end in ("_0.jpg", "_1.jpg"):
-        with Image.open(tmp_path / "out" / f"{entry['path']}{end}") as image:
-            red, _, blue = image.convert("RGB").getpixel((8, 8))  # type: ignore[misc]
-            assert (red > blue) == (end == holding)
 
 
 def test_every_object_of_a_pair_has_files_of_its_own() -> None:

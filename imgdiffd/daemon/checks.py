@@ -1,0 +1,265 @@
+"""What must hold before the daemon can work: `serve` refuses at the first thing that does not, `check` shows all."""
+
+import logging
+import os
+import shutil
+import sysconfig
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from imgdiffd.bundles.bundle import Bundle, load_bundle
+from imgdiffd.bundles.compatibility import check_agreement
+from imgdiffd.daemon import places
+from imgdiffd.errors import BundleError, ConfigurationError, ImgdiffdError
+from imgdiffd.fleet.footprints import Measurements
+from imgdiffd.fleet.planner import FREE_WAIT_S, Planner, why_no_removal
+from imgdiffd.fleet.supervisor import compiles, names_of, resolve_devices
+from imgdiffd.hub import problems
+from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.schedulers.placement import Plan
+from imgdiffd.settings import Settings
+from imgdiffd.store.connection import holder_of, refuse_held, version_in
+
+_log = logging.getLogger(__name__)
+
+State = Literal["ok", "warning", "refused", "not checked"]
+STATE_DB = "state.db"
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says. `error` is what `serve` raises; only the state "refused" has one."""
+
+    check: str
+    state: State
+    text: str
+    hint: str = ""
+    error: ImgdiffdError | None = None
+
+
+@dataclass
+class Ground:
+    """The settings, and what the checks find out on their way, for the checks after them and for `serve`.
+
+    With `starting`, a daemon is about to start: it waits a while for memory, and a daemon that runs already is in its
+    way. Without `models`, fake workers load none.
+    """
+
+    settings: Settings
+    file: Path | None = None
+    starting: bool = False
+    models: bool = True
+    bundle: Bundle | None = None
+    profile: Profile | None = None
+    devices: Mapping[str, str] = field(default_factory=dict)
+    planner: Planner | None = None
+    plan: Plan | None = None
+
+    @property
+    def database(self) -> Path:
+        """Where the database is, or will be."""
+        return self.settings.state_folder / STATE_DB
+
+    @property
+    def images(self) -> Path:
+        """Where the images go."""
+        return self.settings.state_folder / PICTURES
+
+    def beside_a_daemon(self) -> bool:
+        """Whether a daemon runs on this state folder and this only looks at what the next one would find."""
+        return not self.starting and holder_of(self.database) is not None
+
+
+class _Caution(Exception):
+    """Something that the daemon can work with, but that somebody should know."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text, hint)
+
+
+async def _settings_file(ground: Ground) -> str:
+    if ground.file is None:
+        return "none: defaults and the environment"
+    if why := places.open_to_others(ground.file):
+        raise _Caution(why, f"chmod o-w {ground.file}")
+    return str(ground.file)
+
+
+async def _bundle(ground: Ground) -> str:
+    ground.bundle = load_bundle(ground.settings.bundle)
+    return f"{ground.bundle.name}: {ground.bundle.path}"
+
+
+async def _models(ground: Ground) -> str:
+    assert ground.bundle is not None
+    if ground.models and (missing := problems(ground.bundle)):
+        rest = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise BundleError(
+            f"bundle {ground.bundle.name}: {missing[0]}{rest}", hint="`imgdiffd models` lists every model and problem"
+        )
+    return f"{len(ground.bundle.roles)} models are here"
+
+
+async def _profile(ground: Ground) -> str:
+    assert ground.bundle is not None
+    profile = load_profile(ground.settings.profile or ground.bundle.profile)
+    check_agreement(profile, ground.bundle)
+    ground.profile = profile
+    return f"{profile.name}, which bundle {ground.bundle.name} can run"
+
+
+async def _devices(ground: Ground) -> str:
+    ground.devices = names_of(resolve_devices(ground.settings.devices))
+    return ", ".join(ground.devices)
+
+
+async def _folders(ground: Ground) -> str:
+    settings = ground.settings
+    folders = {
+        "state_folder": settings.state_folder,
+        "inbox_folder": settings.inbox_folder,
+        "the folder of images": ground.images,
+        "the folder of socket_path": settings.socket_path.parent,
+    }
+    if ground.devices and any(compiles(settings.compile, device) for device in ground.devices.values()):
+        folders["compile_cache_folder"] = settings.compile_cache_folder
+    for name, folder in folders.items():
+        places.refuse_unusable(name, folder)
+    places.refuse_nested(settings, ground.images)
+    if kind := places.network_file_system(settings.state_folder):
+        raise _Caution(
+            f"state_folder {settings.state_folder} is on a network file system ({kind}), on which SQLite can lose data",
+            "put state_folder on a local disk",
+        )
+    return ", ".join(dict.fromkeys(map(str, folders.values())))
+
+
+async def _placement(ground: Ground) -> str:
+    assert ground.bundle is not None
+    assert ground.profile is not None
+    settings, bundle = ground.settings, ground.bundle
+    measured = Measurements.of_folder(settings.state_folder)
+    planner = Planner(bundle, ground.devices, measured, removal=settings.removal)
+    busy = ground.beside_a_daemon()
+    if busy:
+        plan = planner.plan_empty()
+    else:
+        plan = await planner.plan(FREE_WAIT_S if ground.starting else 0)
+    check_agreement(ground.profile, bundle, {role for held in plan.roles.values() for role in held})
+    ground.planner, ground.plan = planner, plan
+    lines = [*plan.lines(), *(["the memory of the daemon that runs now counts as free"] if busy else [])]
+    if settings.removal and (why := why_no_removal(bundle, plan, wanted=True)):
+        lines.append(f"no object removal: {why}")
+    return "; ".join(lines)
+
+
+async def _compiler(ground: Ground) -> str:
+    compiled = [device for device in ground.devices.values() if compiles(ground.settings.compile, device)]
+    if not compiled:
+        return "not needed: nothing is compiled on these devices"
+    found = {"cpu" if device == "cpu" else "cuda": _c_compiler(device) for device in compiled}
+    if lacking := [f"a compiler for {kind}" for kind, compiler in found.items() if not compiler] + _lacking_headers():
+        raise _Caution(
+            f"torch.compile lacks {' and '.join(lacking)}: models run uncompiled, which is slower",
+            "apt install g++ python3-dev, or set compile = false",
+        )
+    return ", ".join(sorted(set(found.values())))
+
+
+def _lacking_headers() -> list[str]:
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return [] if header.exists() else [str(header)]
+
+
+def _c_compiler(device: str) -> str:
+    """The compiler that Triton (C, on GPUs) or Inductor (C++, on CPUs) takes; '' where there is none."""
+    names = [os.environ.get("CXX"), "g++"] if device == "cpu" else [os.environ.get("CC"), "gcc", "clang"]
+    return next((found for name in names if name and (found := shutil.which(name))), "")
+
+
+async def _room(ground: Ground) -> str:
+    folder = places.nearest(ground.settings.state_folder)
+    free_gib, least = shutil.disk_usage(folder).free / (1 << 30), ground.settings.min_free_gb
+    if free_gib < least:
+        text = f"{free_gib:.1f} GiB free at {folder}, below min_free_gb = {least:g}"
+        raise _Caution(text, "nothing is started until there is room: free some, or set min_free_gb lower")
+    return f"{free_gib:.1f} GiB free at {folder}"
+
+
+async def _lock(ground: Ground) -> str:
+    try:
+        refuse_held(ground.database)
+    except ImgdiffdError as error:
+        if ground.starting:
+            raise
+        raise _Caution(f"{error.message}; this is what the next daemon would find", error.hint or "") from error
+    return "none runs on this state folder"
+
+
+async def _database(ground: Ground) -> str:
+    version = version_in(ground.database)
+    return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
+
+
+async def _socket(ground: Ground) -> str:
+    return places.socket_state(ground.settings.socket_path, answered=ground.beside_a_daemon(), ours=ground.starting)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    look: Callable[[Ground], Awaitable[str]]
+    needs: tuple[Literal["bundle", "profile", "devices"], ...] = ()
+
+
+CHECKS = (  # the cheapest first, so that what is wrong with the settings is said at once
+    _Check("settings", _settings_file),
+    _Check("bundle", _bundle),
+    _Check("models", _models, ("bundle",)),
+    _Check("profile", _profile, ("bundle",)),
+    _Check("devices", _devices),
+    _Check("folders", _folders),
+    _Check("placement", _placement, ("bundle", "profile", "devices")),
+    _Check("compiler", _compiler, ("devices",)),
+    _Check("room", _room),
+    _Check("other daemon", _lock),
+    _Check("database", _database),
+    _Check("socket", _socket),
+)
+
+
+async def findings(ground: Ground) -> list[Finding]:
+    """What every check says, in order."""
+    return [await _finding(check, ground) for check in CHECKS]
+
+
+async def refuse_first(ground: Ground) -> None:
+    """Log the warnings; raise the error of the first check that refuses."""
+    for check in CHECKS:
+        found = await _finding(check, ground)
+        if found.error is not None:
+            raise found.error
+        if found.state == "warning":
+            _log.warning("%s: %s (%s)", found.check, found.text, found.hint)
+
+
+async def _finding(check: _Check, ground: Ground) -> Finding:
+    if lacking := [need for need in check.needs if not getattr(ground, need)]:
+        return Finding(check.name, "not checked", f"this needs the {lacking[0]}")
+    try:
+        return Finding(check.name, "ok", await check.look(ground))
+    except _Caution as caution:
+        return Finding(check.name, "warning", *caution.args)
+    except OSError as error:
+        refusal = ConfigurationError(f"{error.filename or check.name}: {error.strerror}", hint="check who may use it")
+        refusal.__cause__ = error
+        return _refused(check, refusal)
+    except ImgdiffdError as error:
+        return _refused(check, error)
+
+
+def _refused(check: _Check, error: ImgdiffdError) -> Finding:
+    return Finding(check.name, "refused", error.message, error.hint or "", error)
