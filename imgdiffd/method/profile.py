@@ -314,6 +314,9 @@ class Removal(_Frozen):
     erased_below: Annotated[Bound, Field(description="and the erased one's crop with a score below this")]
     grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside the object")]
     corners: Corners = "rounded"
+    noun_rule: Annotated[
+        Literal["any", "both"], Field(description="whether any caption of a pair must have a changed noun, or both")
+    ] = "any"
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -330,7 +333,7 @@ _YOUNGER: Mapping[str, frozenset[str]] = {
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
     "contrast": frozenset({"system_prompt"}),
-    "removal": frozenset({"corners"}),
+    "removal": frozenset({"corners", "noun_rule"}),
 }
 
 
