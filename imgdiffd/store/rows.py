@@ -291,11 +291,16 @@ class RemovalStory:
 
 @dataclass(frozen=True, slots=True)
 class ItemStory:
-    """Everything known about one caption and the item derived from it."""
+    """Everything known about one caption and the item derived from it.
+
+    `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
+    checkpoint's own generation configuration suggests.
+    """
 
     item: int
     job: JobRow
     profile: Profile
+    sampling: Mapping[str, Mapping[str, float]]
     line: int
     source_id: str
     caption: str
