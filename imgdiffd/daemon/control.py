@@ -32,7 +32,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, ProblemView, SchedulerView, Status
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
@@ -183,6 +183,16 @@ class DaemonControl:
         """How captions narrowed to samples."""
         return funnel_view(await self._store.funnel(job))
 
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
+        """Records of the job's file without a usable caption, or None if the job is unknown."""
+        row = await self._store.job(job)
+        if row is None:
+            return None
+        found = await self._store.problems(job, limit, after)
+        views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
+        end = after + len(views)
+        return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
+
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
         if await self._store.job(job) is None:
@@ -201,10 +211,12 @@ class DaemonControl:
         self._scheduler.wake()
         return await self._ordered(job)
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
         chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
-        row = await self._inbox.submit(name, body, chosen, priority)
+        row = await self._inbox.submit(name, body, chosen, priority, field)
         self._scheduler.wake()
         return await self._ordered(row.id)
 

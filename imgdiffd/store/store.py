@@ -196,9 +196,9 @@ class Store:
         """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
-    async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
-        """The first `limit` records of the job's file that could not be read."""
-        return await self._read(lambda c: jobs.list_problems(c, job, limit))
+    async def problems(self, job: int, limit: int = 1000, after: int = 0) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return await self._read(lambda c: jobs.list_problems(c, job, limit, after))
 
     # Deleting jobs
 
