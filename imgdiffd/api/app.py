@@ -34,6 +34,7 @@ class Control(Protocol):
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView: ...
+    async def failures(self, job: int | None) -> dict[str, int]: ...
     async def retry(self, job: int | None, reason: str | None) -> int: ...
     async def set_paused(self, paused: bool) -> None: ...
     async def explain(self, item: int) -> dict[str, Any] | None: ...
@@ -223,7 +224,14 @@ def _caption_routes(control: Control) -> APIRouter:
         """How all captions narrowed to samples."""
         return await control.funnel(None)
 
-    @router.post("/retry")
+    @router.get("/failures", responses=refusals(404))
+    async def failures(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
+    ) -> dict[str, int]:
+        """How many captions and removals have failed and can be retried, by reason, the most frequent first."""
+        return await control.failures(job)
+
+    @router.post("/retry", responses=refusals(404, 409))
     async def retry(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
         reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),

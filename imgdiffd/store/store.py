@@ -168,6 +168,10 @@ class Store:
         while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
             pass
 
+    async def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many items `retry` would take, by reason, the most frequent first."""
+        return await self._read(lambda c: jobs.failures(c, job))
+
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Make FAILED items READY again, optionally of one job or reason; returns how many."""
         now = self._clock()
@@ -329,7 +333,7 @@ class Store:
         return await self._read(lambda c: erasures.list_removal_samples(c, job, after, limit))
 
     async def newest_removal_sample(self) -> int:
-        """The highest id of a removal sample, or 0 if there are none. Every later one has a higher one."""
+        """The highest id that a removal sample ever had, or 0. Every later one has a higher one."""
         return await self._read(erasures.newest_removal_sample)
 
     async def item_story(self, item: int) -> ItemStory:
