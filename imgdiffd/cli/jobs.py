@@ -1,6 +1,5 @@
 """The commands that bring jobs to a running daemon and give orders about them."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,18 +35,6 @@ def submit(
             else:
                 counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
                 print(f"{path}: job {job.id}, {counts}")
-
-
-def explain(
-    context: typer.Context,
-    item: Annotated[int, typer.Argument(metavar="ITEM", parser=positive, help="The caption's number.")],
-) -> None:
-    """Print everything that is known about one caption, as JSON.
-
-    That is every attempt with its texts, scores and boxes, and the reason why it was kept or dropped.
-    """
-    with client_of(context) as client:
-        print(json.dumps(client.explain(item), indent=2, ensure_ascii=False))
 
 
 def pause(context: typer.Context, job: OnlyJob = None) -> None:

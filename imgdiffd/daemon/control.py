@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from anyio import to_thread
@@ -16,7 +15,16 @@ from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
-from imgdiffd.daemon.views import Pace, cursor_of, funnel_view, job_views, removal_view, seconds_per_item
+from imgdiffd.daemon.views import (
+    RECENT,
+    Pace,
+    cursor_of,
+    funnel_view,
+    job_views,
+    removal_view,
+    seconds_per_item,
+    story_view,
+)
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
@@ -27,7 +35,6 @@ from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView,
 from imgdiffd.store import JobRow, Store
 
 PAUSED = "paused by a person"
-RECENT = 20  # jobs that have ended, in a status
 _NOT_WORKING = {"parked", "stopped"}
 
 
@@ -221,7 +228,4 @@ class DaemonControl:
             if error.code == "unknown_item":
                 return None
             raise
-        plain = asdict(story)
-        plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(story.item)
-        return plain
+        return story_view(story, await self._cleanup.gone(story.item))

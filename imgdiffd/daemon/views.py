@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, stages_of, work_of
 from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState
@@ -11,9 +11,10 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, StageView
-from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Timing
+from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Timing
 
 _Counts = Literal["captions", "regions", "pairs", "objects"]
+RECENT = 20  # jobs that have ended, in a status
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -192,3 +193,11 @@ def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
         for state, name in names.items()
         if (count := progress.in_state(state)) or state is ItemState.SAMPLED
     )
+
+
+def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:
+    """Everything known about one caption, as plain data; `gone` says why images are not there, by their names."""
+    plain = asdict(story)
+    plain["profile"] = story.profile.model_dump(mode="json")
+    plain["pictures_gone"] = dict(gone)
+    return plain
