@@ -94,7 +94,13 @@ class Settings(BaseModel):
         float, Field(ge=0, le=86400, description="seconds that running batches get to finish when the daemon stops")
     ] = 60.0
     min_free_gb: Annotated[
-        float, Field(ge=0, le=1_000_000, description="free disk space in GiB below which nothing new is started")
+        float,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="free disk space in GiB below which nothing new is started; "
+            "on a disk smaller than that, a tenth of the disk",
+        ),
     ] = 2.0
     keep_pictures: Annotated[
         KeepImages,

@@ -33,13 +33,12 @@ def serve(context: typer.Context) -> None:
 
 
 def _log_to_stderr(settings: "Settings") -> None:
+    from imgdiffd.daemon.log_lines import LineFormatter
     from imgdiffd.daemon.notify import JournalFormatter, in_journal
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if in_journal(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JournalFormatter() if in_journal(sys.stderr) else LineFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -128,7 +128,8 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[tuple[object, ...]
     from rich.table import Column, Table
     from rich.text import Text
 
-    from imgdiffd.cli.terminal import plain, visible
+    from imgdiffd.cli.terminal import plain
+    from imgdiffd.errors import visible
 
     heads = [Column(name, overflow="fold") for name in columns]
     table = Table(*heads, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
