@@ -1,31 +1,18 @@
 """The commands that bring jobs to a running daemon and give orders about them."""
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, positive, settings_of
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import ImgdiffdError, RefusedError
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
-
-
-def explain(
-    context: typer.Context,
-    item: Annotated[int, typer.Argument(metavar="ITEM", parser=positive, help="The caption's number.")],
-) -> None:
-    """Print everything that is known about one caption, as JSON.
-
-    That is every attempt with its texts, scores and boxes, and the reason why it was kept or dropped.
-    """
-    with client_of(context) as client:
-        print(json.dumps(client.explain(item), indent=2, ensure_ascii=False))
 
 
 def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:

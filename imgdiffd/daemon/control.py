@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from anyio import to_thread
@@ -17,6 +16,7 @@ from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.views import (
+    RECENT,
     Pace,
     cursor_of,
     etas_of,
@@ -25,6 +25,7 @@ from imgdiffd.daemon.views import (
     open_jobs,
     removal_view,
     seconds_per_item,
+    story_view,
 )
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
@@ -36,7 +37,7 @@ from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, P
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
-OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
+OPEN = 1000  # the most open jobs in a status
 _NOT_WORKING = {"parked", "stopped"}
 
 
@@ -253,7 +254,4 @@ class DaemonControl:
             if error.code == "unknown_item":
                 return None
             raise
-        plain = asdict(story)
-        plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(story.item)
-        return plain
+        return story_view(story, await self._cleanup.gone(story.item))

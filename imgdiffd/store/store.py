@@ -295,7 +295,7 @@ class Store:
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole is paused; survives a restart."""
-        return await self._read(lambda c: meta.get(c, "paused") == "yes")
+        return await self._read(meta.paused)
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume dispatch as a whole."""
