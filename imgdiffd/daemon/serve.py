@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,9 @@ from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.ending import Ending
+from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
+from imgdiffd.daemon.metrics import Metrics
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
@@ -78,6 +80,7 @@ class _Plan:
     profile: Profile
     images: Path
     fleet: Fleet
+    devices: Mapping[str, str]
     no_removal: str
 
 
@@ -108,7 +111,7 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    return _Plan(settings, bundle, ground.profile, ground.images, fleet, no_removal)
+    return _Plan(settings, bundle, ground.profile, ground.images, fleet, ground.devices, no_removal)
 
 
 class _Parts:
@@ -130,6 +133,7 @@ class _Parts:
             on_turn=notifier.feed,
         )
         disk.guard(self.scheduler)
+        self.job_log = JobLog(store, bell)
         self.pruning = Pruning(store, disk, self.cleanup, self.scheduler, settings)
         self.learnt = LearntFile(settings.state_folder, str(plan.bundle.path))
         self.learnt.give(self.scheduler)
@@ -142,6 +146,8 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
+        database = settings.state_folder / DATABASE
+        app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
@@ -159,6 +165,7 @@ class _Parts:
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
         yield "fleet", partial(self.fleet.run, self.scheduler.device_up, self.scheduler.device_down)
+        yield "job log", self.job_log.run
         yield "progress", partial(tell_progress, self.notifier, self.control.status)
         if reread is not None:
             yield "reload", partial(self.live.run, reread)
