@@ -8,25 +8,32 @@ from typing import Any, Self
 
 import httpx
 
-from imgdiffd.errors import DaemonError
+from imgdiffd.api.unreachable import unreachable
+from imgdiffd.errors import DaemonError, RefusedError
 from imgdiffd.job import JobChoice
 from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
 
 _CHUNK_BYTES = 1 << 20
+_CONNECT_S = 10.0
 PAGE = 1000  # jobs asked for at once
 
 
 class Client:
-    """A connection to one daemon; use it as a context manager. Every method raises DaemonError when refused."""
+    """A connection to one daemon; use it as a context manager.
+
+    Every method raises RefusedError where the daemon refuses, and DaemonError where it cannot be reached.
+    """
 
     def __init__(self, socket_path: Path, timeout_s: float = 30.0) -> None:
         self._socket_path = socket_path
+        self._timeout_s = timeout_s
         self._connected = False
         self._http = httpx.Client(
             # No TLS on a Unix socket: certificates named in the environment need not exist.
             transport=httpx.HTTPTransport(uds=str(socket_path), verify=False, trust_env=False),
             base_url="http://imgdiffd",
-            timeout=timeout_s,
+            # With a time limit, connecting would fail at once where many wait to be let in.
+            timeout=httpx.Timeout(timeout_s, connect=None),
         )
 
     def close(self) -> None:
@@ -45,29 +52,40 @@ class Client:
         if not self._connected:
             self._refuse_unless_listening()
         try:
-            answer = self._http.request(method, path, **options)
+            answer = self._asked(method, path, **options)
             self._connected = True
+        except httpx.TimeoutException as error:
+            self._connected = False
+            hint = "it may be busy or stopped: try again"
+            raise DaemonError(f"the daemon at {self._socket_path} did not answer in time", hint=hint) from error
         except httpx.HTTPError as error:
             self._connected = False
-            raise DaemonError(f"the daemon at {self._socket_path} broke off: {error!r}", hint="try again") from error
+            why = str(error) or type(error).__name__
+            raise DaemonError(f"the daemon at {self._socket_path} broke off: {why}", hint="try again") from error
         if answer.is_success:
             return answer.json()
         try:
             detail = answer.json().get("detail", answer.text)
         except ValueError:
             detail = answer.text
-        raise DaemonError(detail if isinstance(detail, str) else str(detail))
+        raise RefusedError(detail if isinstance(detail, str) else str(detail))
+
+    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if method != "GET" or not self._connected:
+                raise
+        return self._http.request(method, path, **options)  # the daemon had let go of a connection not in use
 
     def _refuse_unless_listening(self) -> None:
         """Raise DaemonError where nobody listens. httpx would say so too, but leaves a socket open when it fails."""
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(min(_CONNECT_S, self._timeout_s))
             try:
                 probe.connect(str(self._socket_path))
             except OSError as error:
-                raise DaemonError(
-                    f"no daemon answers at {self._socket_path}: {error.strerror or error}",
-                    hint="start it with `imgdiffd serve`",
-                ) from error
+                raise unreachable(self._socket_path, error) from error
 
     def alive(self) -> bool:
         """Whether a daemon answers at all."""
@@ -135,6 +153,11 @@ class Client:
         chosen = {"job": job, "reason": reason}
         answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
         return int(answer["retried"])
+
+    def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many captions and removals `retry` would try again, by reason, of one job or all."""
+        found: dict[str, int] = self._call("GET", "/failures", params={} if job is None else {"job": job})
+        return found
 
     def set_paused(self, paused: bool) -> None:
         """Dispatch nothing until resumed, across restarts too; or go on."""

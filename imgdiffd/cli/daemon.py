@@ -73,10 +73,11 @@ def _print_findings(found: "list[Finding]") -> None:
 
 
 def settings(context: typer.Context) -> None:
-    """List every setting with its value and meaning."""
+    """List every setting with its value and meaning, and the file that they were read from."""
     from imgdiffd.settings import documented
 
-    current = settings_of(context)
+    current, file = settings_of(context), settings_file_of(context)
+    print(f"# read from {file}" if file else "# no settings file: the environment and defaults")
     for key, variable, default, meaning in documented():
         print(f"{key} = {getattr(current, key)!s}\n    {meaning}; default {default}; ${variable}")
 

@@ -199,6 +199,10 @@ class DaemonControl:
         check_agreement(profile, load_bundle(self._settings.bundle), held)
         return profile
 
+    async def failures(self, job: int | None) -> dict[str, int]:
+        """How many items have failed and can be retried, by reason."""
+        return await self._store.failures(job)
+
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""
         count = await self._store.retry(job, reason)

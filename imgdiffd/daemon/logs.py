@@ -5,10 +5,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from imgdiffd.daemon.log_lines import LineFormatter
 from imgdiffd.daemon.notify import JournalFormatter, in_journal, syslog_priority
 from imgdiffd.settings import Settings
 
-_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _EXTRA = ("job", "funnel")  # what a record may carry besides its message
 
 
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 def log_to_stderr(settings: Settings) -> None:
     """Send every logger of this process to stderr, as the settings and whoever reads it want it."""
     journal = in_journal(sys.stderr)
-    formatter: logging.Formatter = logging.Formatter(_TEXT)
+    formatter: logging.Formatter = LineFormatter()
     if settings.log_format == "json":
         formatter = JsonFormatter(journal=journal)
     elif journal:

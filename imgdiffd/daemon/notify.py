@@ -11,6 +11,7 @@ from typing import TextIO
 
 import anyio
 
+from imgdiffd.daemon.log_lines import LineFormatter
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.status import Status, headline
 
@@ -117,7 +118,7 @@ def syslog_priority(level: int) -> int:
     return next((priority for least, priority in _PRIORITIES if level >= least), 7)
 
 
-class JournalFormatter(logging.Formatter):
+class JournalFormatter(LineFormatter):
     """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, including a traceback."""
         priority = syslog_priority(record.levelno)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

@@ -167,6 +167,10 @@ class Store:
         while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
             pass
 
+    async def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many items `retry` would take, by reason, the most frequent first."""
+        return await self._read(lambda c: jobs.failures(c, job))
+
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Make FAILED items READY again, optionally of one job or reason; returns how many."""
         now = self._clock()

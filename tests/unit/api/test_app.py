@@ -55,6 +55,9 @@ class FakeControl:
         self.calls.append((name, content, profile, priority))
         return JOB
 
+    async def failures(self, job: int | None) -> dict[str, int]:
+        return {"broke_generate": 3}
+
     async def retry(self, job: int | None, reason: str | None) -> int:
         self.calls.append(("retry", job, reason))
         return 3
