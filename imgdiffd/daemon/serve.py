@@ -46,7 +46,6 @@ _log = logging.getLogger(__name__)
 WORKER_GRACE_S = 10.0
 CLOSE_S = 20.0  # time for the store to close after the workers
 SCHEDULER_POLL_S = 5.0
-DATABASE = "state.db"
 
 
 async def _scoped(
@@ -78,6 +77,7 @@ class _Plan:
     settings: Settings
     bundle: Bundle
     profile: Profile
+    database: Path
     images: Path
     fleet: Fleet
     devices: Mapping[str, str]
@@ -111,7 +111,7 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    return _Plan(settings, bundle, ground.profile, ground.images, fleet, ground.devices, no_removal)
+    return _Plan(settings, bundle, ground.profile, ground.database, ground.images, fleet, ground.devices, no_removal)
 
 
 class _Parts:
@@ -122,7 +122,7 @@ class _Parts:
     ) -> None:
         settings = plan.settings
         self.fleet, self.disk, self.notifier = plan.fleet, disk, notifier
-        self.state = StateWatch(settings.state_folder, plan.images, settings.state_folder / DATABASE)
+        self.state = StateWatch(settings.state_folder, plan.images, plan.database)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
             StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
@@ -146,8 +146,7 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
-        database = settings.state_folder / DATABASE
-        app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, database).text))
+        app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
@@ -217,7 +216,7 @@ async def serve(
 
 def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> AbstractAsyncContextManager[Store]:
     return Store.open(
-        plan.settings.state_folder / DATABASE,
+        plan.database,
         on_full=disk.note_full,
         removal=not plan.no_removal,
         on_commit=bell.ring,
