@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from anyio import to_thread
+
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon import places
@@ -21,6 +23,7 @@ from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.placement import Plan
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import holder_of, refuse_held, version_in
+from imgdiffd.store.damage import refuse_damaged_file, refuse_lost
 
 _log = logging.getLogger(__name__)
 
@@ -200,7 +203,10 @@ async def _lock(ground: Ground) -> str:
 
 
 async def _database(ground: Ground) -> str:
+    await to_thread.run_sync(refuse_lost, ground.database, ground.images)
     version = version_in(ground.database)
+    if not ground.starting and not ground.beside_a_daemon():  # a daemon looks when it opens the database
+        await to_thread.run_sync(refuse_damaged_file, ground.database)
     return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
 
 

@@ -193,6 +193,10 @@ class Store:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
 
+    async def open_jobs(self) -> tuple[frozenset[int], int]:
+        """The jobs that have not ended, and the highest number ever given."""
+        return await self._read(jobs.open_jobs)
+
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))

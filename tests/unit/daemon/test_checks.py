@@ -21,6 +21,7 @@ from imgdiffd.daemon.serve import serve
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import locked
+from imgdiffd.store.migration import SCHEMA_VERSION
 
 pytestmark = pytest.mark.anyio
 Setup = Callable[[Path], dict[str, Any]]
@@ -85,6 +86,20 @@ def _sql(*orders: str) -> Callable[[Path], None]:
     return write
 
 
+def _images_alone(path: Path) -> None:
+    (path.parent / "pictures" / "000000").mkdir(parents=True)
+    (path.parent / "pictures" / "000000" / "1-1-1.png").touch()
+
+
+def _damaged(path: Path) -> None:
+    rows = (f"INSERT INTO t VALUES ('{number:0>500}')" for number in range(100))
+    ours = ("PRAGMA application_id = 0x496D4469", f"PRAGMA user_version = {SCHEMA_VERSION}")
+    _sql("CREATE TABLE t (x)", *ours, *rows)(path)
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 4096)
+
+
 BROKEN: dict[str, tuple[Setup, str]] = {
     "an unknown bundle": (lambda _: {"bundle": "nope"}, "bundle"),
     "models that are missing": (_without_weights, "models"),
@@ -100,6 +115,8 @@ BROKEN: dict[str, tuple[Setup, str]] = {
     "models that are too large": (_huge_rewriter, "placement"),
     "a database that is none": (_database(lambda path: path.write_text("precious\n" * 1000)), "database"),
     "a database that is a folder": (_database(Path.mkdir), "database"),
+    "images without their database": (_database(_images_alone), "database"),
+    "a damaged database": (_database(_damaged), "database"),
     "another program's database": (_database(_sql("CREATE TABLE t (x)")), "database"),
     "a database of a later version": (
         _database(_sql("CREATE TABLE t (x)", "PRAGMA application_id = 0x496D4469", "PRAGMA user_version = 99")),
