@@ -6,8 +6,9 @@ ImgdiffdError                 what went wrong, why, and what to do next
 │   ├── ProfileError          an unknown profile or a wrong threshold
 │   └── BundleError           a model that is missing, damaged or in a format that is not allowed
 ├── InputError                a caption file or record that cannot be used
-├── StoreError                the database: of another version, in use by another daemon, damaged
-│   └── StoreFullError        the disk has no room for a change, which may succeed later
+├── StoreError                the database: in use by another daemon, or it cannot be opened, read or written
+│   ├── StoreFullError        the disk has no room for a change, which may succeed later
+│   └── StoreDamagedError     exit status 78: the database is damaged, emptied or gone
 ├── DaemonError               on the client's side: no daemon, or a broken connection
 │   └── RefusedError          the daemon refused a request, such as one about an unknown job
 └── WorkError                 a batch or a worker, with device, stage and items
@@ -63,12 +64,23 @@ class InputError(ImgdiffdError):
         self.code = code
 
 
+def unknown_job(job: int) -> InputError:
+    """What everything that is asked about a job says when there is none of that number."""
+    return InputError(f"there is no job {job}", code="unknown_job", hint="`imgdiffd jobs` lists them")
+
+
 class StoreError(ImgdiffdError):
     """The database cannot be opened or written."""
 
 
 class StoreFullError(StoreError):
     """The disk was full: nothing was changed, and trying again once there is room will help."""
+
+
+class StoreDamagedError(StoreError):
+    """The database is damaged, or is not where its images are: starting again will not help."""
+
+    exit_status = EXIT_CONFIGURATION
 
 
 class DaemonError(ImgdiffdError):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ class ItemState(StrEnum):
 TERMINAL_ITEM_STATES = frozenset({ItemState.SAMPLED, ItemState.REJECTED, ItemState.FAILED, ItemState.CANCELLED})
 TERMINAL_JOB_STATES = frozenset({JobState.DONE, JobState.CANCELLED, JobState.FAILED})
 
+JobChoice = Literal["all", "open", "ended", "reading", "active", "paused", "done", "cancelled", "failed"]
+
 JOB_MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.READING: frozenset({JobState.ACTIVE, JobState.DONE, JobState.FAILED, JobState.CANCELLED}),
     JobState.ACTIVE: frozenset({JobState.PAUSED, JobState.DONE, JobState.CANCELLED}),
     JobState.PAUSED: frozenset({JobState.ACTIVE, JobState.CANCELLED}),
-    JobState.DONE: frozenset({JobState.ACTIVE}),  # a person asked to retry its failed items
+    JobState.DONE: frozenset({JobState.ACTIVE, JobState.CANCELLED}),  # its failed items are retried; it is deleted
     JobState.CANCELLED: frozenset(),
     JobState.FAILED: frozenset(),
 }
@@ -65,6 +68,19 @@ ITEM_MOVES: dict[ItemState, frozenset[ItemState]] = {
     ItemState.FAILED: frozenset({ItemState.READY}),  # a person asked to retry it
     ItemState.CANCELLED: frozenset(),
 }
+
+
+def chosen_states(choice: JobChoice) -> frozenset[JobState]:
+    """The states that `choice` stands for."""
+    match choice:
+        case "all":
+            return frozenset(JobState)
+        case "open":
+            return frozenset(JobState) - TERMINAL_JOB_STATES
+        case "ended":
+            return TERMINAL_JOB_STATES
+        case _:
+            return frozenset({JobState(choice)})
 
 
 def job_sources(target: JobState) -> frozenset[JobState]:

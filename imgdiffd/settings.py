@@ -101,6 +101,22 @@ class Settings(BaseModel):
             "all: every image is kept, which takes several times the space"
         ),
     ] = "samples"
+    keep_jobs_days: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=36500,
+            description="days after its end at which a job is deleted with its rows and images; 0: never",
+        ),
+    ] = 0.0
+    keep_done_gb: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="GB of caption files kept in `done` of the inbox, the newest; those of open jobs always stay",
+        ),
+    ] = 10.0
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
 
     @field_validator("devices", mode="before")

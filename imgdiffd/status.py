@@ -1,11 +1,11 @@
-"""What the daemon says of itself: the records that the API sends and the client reads, and the progress they show."""
+"""What the daemon says of itself: the records that the API sends and the client reads, and its one-line summary."""
 
-from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from imgdiffd.job import TERMINAL_JOB_STATES, ItemState
-from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
+from imgdiffd.job import TERMINAL_JOB_STATES, JobState
+from imgdiffd.pipeline import Stage
 
 
 class _Record(BaseModel):
@@ -15,7 +15,8 @@ class _Record(BaseModel):
 class StageView(_Record):
     """One stage of one job, in items. `waiting` are at this stage now, `passed` went beyond it, `stopped` ended in it.
 
-    `upstream` may still arrive. `seconds_per_item` is measured, 0 before the first batch.
+    `upstream` may still arrive; `cancelled` never will, since their job was cancelled. Both are estimated from the
+    shares that earlier stages have let pass. `seconds_per_item` is measured, 0 before the first batch.
     """
 
     stage: Stage
@@ -23,21 +24,22 @@ class StageView(_Record):
     passed: int
     stopped: int
     upstream: int
+    cancelled: int = 0
     seconds_per_item: float
 
     @property
     def done(self) -> int:
-        """Items that need nothing more from this stage."""
+        """Items that this stage has dealt with."""
         return self.passed + self.stopped
 
     @property
     def expected(self) -> int:
-        """Items that this stage will probably have seen in the end."""
-        return self.done + self.waiting + self.upstream
+        """Items that this stage will probably have seen in the end, or would have, had the job not been cancelled."""
+        return self.done + self.waiting + self.upstream + self.cancelled
 
 
 class RemovalView(_Record):
-    """Object removal from one job's pairs: how many wait for it, and what came of the others."""
+    """Object removal from pairs of images: how many wait for it, and what came of the others."""
 
     waiting: int = 0
     sampled: int = 0
@@ -48,22 +50,27 @@ class RemovalView(_Record):
 
     @property
     def done(self) -> int:
-        """Pairs that need nothing more."""
-        return self.sampled + self.rejected + self.failed + self.cancelled
+        """Pairs on which it was tried."""
+        return self.sampled + self.rejected + self.failed
 
     @property
     def total(self) -> int:
-        """All pairs that object removal was ever to be tried on."""
-        return self.done + self.waiting
+        """All pairs on which it was ever to be tried."""
+        return self.done + self.waiting + self.cancelled
 
 
 class JobView(_Record):
-    """One job. Times are UNIX seconds; `eta_s` is None while nothing was measured."""
+    """One job. Times are UNIX seconds.
+
+    `eta_s` is the time until its last caption is done, what goes before it included. It is None of jobs that are not
+    active, while all work is held back, before the first batch, and in answers to orders.
+    """
 
     id: int
     name: str
     state: str
     profile: str
+    priority: int = 0
     created_at: float
     finished_at: float | None
     captions: int
@@ -77,8 +84,27 @@ class JobView(_Record):
     error: str | None
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
-    eta_s: float | None = None  # of its captions
+    eta_s: float | None = None
     removal: RemovalView = RemovalView()  # goes on after the job has ended
+
+
+class JobPage(_Record):
+    """Some of the `total` jobs that were asked for. `next` continues the list; None at its end."""
+
+    jobs: tuple[JobView, ...]
+    total: int
+    next: int | None = None
+
+
+class DeletedJob(_Record):
+    """A job that was deleted with its rows and images, or that would be."""
+
+    id: int
+    name: str
+    state: str
+    finished_at: float | None
+    captions: int
+    samples: int
 
 
 class DeviceView(_Record):
@@ -163,6 +189,9 @@ class SchedulerView(_Record):
 class Status(_Record):
     """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people.
 
+    `jobs` are all open ones, in the order in which they are worked on, and then the newest few that have ended.
+    `job_counts` counts all jobs by state. `eta_s` is the time until no caption of an active job waits any more; None
+    where no job has one. `removal` sums up object removal from the jobs, open or not, with pairs that wait for it.
     `no_removal` says why there is no object removal; it is empty where that runs.
     """
 
@@ -178,115 +207,66 @@ class Status(_Record):
     steals: int
     devices: tuple[DeviceView, ...]
     jobs: tuple[JobView, ...]
+    job_counts: dict[JobState, int] = {}
+    eta_s: float | None = None
+    removal: RemovalView = RemovalView()
     scheduler: SchedulerView | None = None
     no_removal: str = ""
 
 
 class FunnelStep(_Record):
-    """One narrowing of the way from captions to samples: how many came this far, and who fell out just before.
+    """How many of what it `counts` came this far; who fell out since the step before, and how many may still come.
 
-    `base` is what the count is a share of: the step before where it is None, nothing where it is 0.
+    The count is a share of `base`, or of nothing where that is 0. Regions and objects have no number waiting.
     """
 
     name: str
     count: int
-    base: int | None = None
+    counts: Literal["captions", "regions", "pairs", "objects"] = "captions"
+    base: int = 0
     lost: dict[str, int] = {}
+    waiting: int = 0
 
 
 class Funnel(_Record):
-    """Every narrowing from captions to samples, of one job or of all."""
+    """Every narrowing from captions to samples, of one job or of all.
+
+    Steps that count captions have as many as the one before them, less those lost and those waiting; so have those
+    that count pairs, which are object removal's. `ends` says what has become of the captions so far, and of the pairs:
+    each adds up to the first step.
+    """
 
     steps: tuple[FunnelStep, ...]
+    ends: tuple[FunnelStep, ...] = ()
 
 
-def stages_of(
-    counts: Mapping[Stage, Mapping[ItemState, int]],
-    seconds_per_item: Mapping[Stage, float],
-    skipped: Collection[Stage] = (),
-) -> tuple[StageView, ...]:
-    """The progress of every stage from the number of items per (stage, state).
-
-    Stages in `skipped` are left out. What is READY waits at its stage, every other state ended there; what ended as a
-    sample passed the last stage. `upstream` is corrected by the share that each earlier stage has let pass so far.
-    """
-    order = [stage for stage in CAPTION_STAGES if stage not in skipped]
-    beyond = {stage: 0 for stage in order}
-    passed_later = sum(states.get(ItemState.SAMPLED, 0) for states in counts.values())
-    for stage in reversed(order):
-        beyond[stage] = passed_later
-        passed_later += sum(number for state, number in counts.get(stage, {}).items() if state is not ItemState.SAMPLED)
-    views = []
-    arriving = 0.0
-    for stage in order:
-        here = counts.get(stage, {})
-        waiting = here.get(ItemState.READY, 0)
-        stopped = sum(number for state, number in here.items() if state not in {ItemState.READY, ItemState.SAMPLED})
-        views.append(
-            StageView(
-                stage=stage,
-                waiting=waiting,
-                passed=beyond[stage],
-                stopped=stopped,
-                upstream=round(arriving),
-                seconds_per_item=seconds_per_item.get(stage, 0.0),
-            )
-        )
-        done = beyond[stage] + stopped
-        share = beyond[stage] / done if done else 1.0
-        arriving = (arriving + waiting) * share
-    return tuple(views)
-
-
-def eta_of(stages: Sequence[StageView], devices: int, guess_s: Mapping[Stage, float]) -> float | None:
-    """Seconds to the end: what is still to be done at every stage, at its measured cost, spread over the devices.
-
-    A stage that has not run yet costs its first guess (`guess_s`, in seconds an item), scaled by how the stages that
-    have run compare with theirs. None before the first batch, and without devices.
-    """
-    measured = [view for view in stages if view.seconds_per_item > 0]
-    if not measured or not devices:
-        return None
-    guessed_s = sum(guess_s[view.stage] for view in measured)
-    scale = sum(view.seconds_per_item for view in measured) / guessed_s if guessed_s else 1.0
-    total = sum(
-        (view.waiting + view.upstream) * (view.seconds_per_item or scale * guess_s[view.stage]) for view in stages
-    )
-    return total / devices
-
-
-def stranded(jobs: Sequence[JobView], devices: Sequence[DeviceView]) -> tuple[str, ...]:
-    """A sentence for each optional stage in which captions wait though no device has its models.
-
-    That happens where an earlier daemon took a job while it ran another bundle.
-    """
-    found = []
-    for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):
-        views = (view for job in jobs if job.state == "active" for view in job.stages if view.stage is stage)
-        waiting = sum(view.waiting for view in views)
-        if waiting and not any(STAGES[stage].roles <= set(device.roles) for device in devices):
-            found.append(f"{stage}: {waiting} captions wait, no device holds {', '.join(sorted(STAGES[stage].roles))}")
-    return tuple(found)
+def about(seconds: float) -> str:
+    """Roughly how long: `5 min`, `3 h`, `2 days`."""
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / (24 * 60):.0f} days"
 
 
 def headline(status: Status) -> str:
-    """The daemon in one line: what is wrong, which devices work, how far the open jobs are."""
-    parts = [*status.problems, *(["paused"] if status.paused else [])]
+    """The daemon in one line: whether it is paused, what is wrong, which devices work, how far the open jobs are."""
+    return "; ".join([*(["paused"] if status.paused else []), *status.problems, summary(status)])
+
+
+def summary(status: Status) -> str:
+    """Which devices work, how far the open jobs are, and how long they take."""
     ready = sum(device.state == "ready" for device in status.devices)
-    parts.append(f"{ready} of {len(status.devices)} devices ready")
+    parts = [f"{ready} of {len(status.devices)} devices ready"]
     jobs = [job for job in status.jobs if job.state not in TERMINAL_JOB_STATES]
-    if not jobs:
-        return "; ".join([*parts, "no job is open", *_removing(status)])
-    ended = sum(job.sampled + job.rejected + job.failed + job.cancelled for job in jobs)
-    captions, samples = sum(job.captions for job in jobs), sum(job.samples for job in jobs)
-    parts += [f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}", *_removing(status)]
-    times_s = [job.eta_s for job in jobs if job.eta_s is not None]
-    return "; ".join([*parts, *([f"about {sum(times_s) / 60:.0f} min left"] if times_s else [])])
-
-
-def _removing(status: Status) -> tuple[str, ...]:
-    removals = [job.removal for job in status.jobs]
-    if status.no_removal or not any(removal.waiting for removal in removals):
-        return ()
-    done, total = sum(removal.done for removal in removals), sum(removal.total for removal in removals)
-    return (f"object removal: {done} of {total} pairs, samples: {sum(removal.samples for removal in removals)}",)
+    if jobs:
+        ended = sum(job.sampled + job.rejected + job.failed + job.cancelled for job in jobs)
+        captions, samples = sum(job.captions for job in jobs), sum(job.samples for job in jobs)
+        parts.append(f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}")
+    else:
+        parts.append("no job is open")
+    if status.eta_s is not None and not status.paused:
+        parts.append(f"about {about(status.eta_s)} left")
+    if status.removal.waiting and not status.no_removal:
+        removal = status.removal
+        parts.append(f"object removal: {removal.done} of {removal.total} pairs, samples: {removal.samples}")
+    return "; ".join(parts)

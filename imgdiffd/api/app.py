@@ -1,28 +1,34 @@
 """The daemon's API over HTTP: health, readiness, status, jobs. What it shows and does comes through `Control`."""
 
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
 
-import uvicorn
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
-from imgdiffd.errors import ConfigurationError, ImgdiffdError, InputError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.api.refusals import (
+    CONTENT_TYPES,
+    install,
+    refusals,
+    refuse_content_type,
+    refuse_unknown_parameters,
+)
+from imgdiffd.errors import InputError, unknown_job
+from imgdiffd.job import JobChoice
+from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.store import ItemStory
 
-_JOBS = TypeAdapter(tuple[JobView, ...])
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
 
 
 class Control(Protocol):
     """What the API may ask of the daemon. Unknown jobs and items are None; refused changes raise DaemonError."""
 
-    async def status(self) -> Status: ...
-    async def jobs(self) -> tuple[JobView, ...]: ...
+    async def status(self, job: int | None = None) -> Status: ...
+    async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage: ...
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
@@ -33,25 +39,59 @@ class Control(Protocol):
     async def explain(self, item: int) -> dict[str, Any] | None: ...
 
 
-def _refusal(status: int, detail: str) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status_code=status)
+@dataclass(frozen=True, slots=True)
+class CaptionStory(ItemStory):
+    """Everything known of one caption. `pictures_gone` are its images without a file, each with the reason."""
+
+    pictures_gone: Mapping[str, str] = field(default_factory=dict)
 
 
+class Readiness(BaseModel):
+    """Whether work can be done, and what is wrong."""
+
+    ready: bool
+    problems: tuple[str, ...]
+
+
+class Paused(BaseModel):
+    """Whether dispatch as a whole is paused."""
+
+    paused: bool
+
+
+class Retried(BaseModel):
+    """How many captions and removals are tried again."""
+
+    retried: int
+
+
+UPLOADS = 64  # received or read at once; each holds a connection and a file
 _JobNumber = PathParameter(ge=1, le=2**63 - 1)
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {"description": "the caption file", "required": True, "content": dict.fromkeys(CONTENT_TYPES, _FILE)}
 
 
 def build_app(control: Control, version: str) -> FastAPI:
-    """The application: every route, every error as `{"detail": sentence}`."""
-    app = FastAPI(title="imgdiffd", version=version, docs_url=None, redoc_url=None)
-
-    @app.exception_handler(ImgdiffdError)
-    async def refuse(_request: Request, error: Exception) -> JSONResponse:
-        status = 422 if isinstance(error, InputError | ConfigurationError) else 409
-        return _refusal(status, str(error))
-
+    """The application: every route, every error as a Refusal."""
+    app = FastAPI(
+        title="imgdiffd",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(refuse_unknown_parameters)],
+        responses=refusals(422, 503),
+    )
+    install(app)
     for routes in (_daemon_routes, _job_routes, _caption_routes):
         app.include_router(routes(control))
     return app
+
+
+def _known_job(found: JobView | None, number: int) -> JobView:
+    if found is None:
+        raise unknown_job(number)
+    return found
 
 
 def _daemon_routes(control: Control) -> APIRouter:
@@ -63,30 +103,32 @@ def _daemon_routes(control: Control) -> APIRouter:
         """The process answers."""
         return {"status": "ok"}
 
-    @router.get("/ready", responses={503: {"description": "something needed is not working"}})
-    async def ready() -> JSONResponse:
+    @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness, "description": "not ready"}})
+    async def ready() -> Response:
         """Work can be done: a device is up, the inbox is readable, there is room on the disk."""
         status = await control.status()
         body = {"ready": status.ready, "problems": list(status.problems)}
         return JSONResponse(body, status_code=200 if status.ready else 503)
 
-    @router.get("/status", response_model=Status)
-    async def status() -> Response:
-        """The daemon, its devices and its jobs."""
+    @router.get("/status", response_model=Status, responses=refusals(404))
+    async def status(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="of all jobs only this one"),
+    ) -> Response:
+        """The daemon, its devices, every open job and the newest few that have ended."""
         # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
-        return Response((await control.status()).model_dump_json(), media_type="application/json")
+        return Response((await control.status(job)).model_dump_json(), media_type="application/json")
 
     @router.post("/pause")
-    async def pause() -> dict[str, bool]:
+    async def pause() -> Paused:
         """Send nothing more to the devices until resumed, across restarts too."""
         await control.set_paused(True)
-        return {"paused": True}
+        return Paused(paused=True)
 
     @router.post("/resume")
-    async def resume() -> dict[str, bool]:
+    async def resume() -> Paused:
         """Send work to the devices again."""
         await control.set_paused(False)
-        return {"paused": False}
+        return Paused(paused=False)
 
     return router
 
@@ -95,37 +137,54 @@ def _job_routes(control: Control) -> APIRouter:
     """Jobs: list and read them, submit one, change one."""
     router = APIRouter()
 
-    @router.get("/jobs", response_model=tuple[JobView, ...])
-    async def jobs() -> Response:
-        """Every job, newest first."""
-        return Response(_JOBS.dump_json(await control.jobs()), media_type="application/json")
+    @router.get("/jobs", response_model=JobPage)
+    async def jobs(
+        state: Annotated[JobChoice, Query(description="`open`, `ended`, or one state")] = "all",
+        limit: int = Query(100, ge=1, le=1000),
+        after: int | None = Query(None, ge=-(2**63) + 1, le=2**63 - 1, description="the `next` of the page before"),
+    ) -> Response:
+        """A page of jobs: the open ones, then those that have ended, newest first."""
+        return Response((await control.jobs(state, limit, after)).model_dump_json(), media_type="application/json")
 
-    @router.post("/jobs", responses={409: {}, 422: {}})
+    taking = 0
+
+    @router.post(
+        "/jobs",
+        responses=refusals(409, 415),
+        dependencies=[Depends(refuse_content_type)],
+        openapi_extra={"requestBody": _BODY},
+    )
     async def submit(
         request: Request,
         name: str = Query(min_length=1, max_length=255, description="the file's name; its ending tells the format"),
         profile: str | None = Query(None, max_length=4096, description="a built-in one, or a file's path"),
         priority: int = Query(0, ge=-100, le=100),
     ) -> JobView:
-        """Take a caption file from the request's body."""
-        return await control.submit(name, request.stream(), profile, priority)
+        """Take a caption file from the request's body, whatever of the listed types that is said to be."""
+        nonlocal taking
+        if taking >= UPLOADS:
+            raise HTTPException(503, f"{UPLOADS} files are being received (send this one again later)")
+        taking += 1
+        try:
+            return await control.submit(name, request.stream(), profile, priority)
+        finally:
+            taking -= 1
 
-    @router.get("/jobs/{number}", responses={404: {}})
-    async def job(number: int = _JobNumber) -> Any:
+    @router.get("/jobs/{number}", responses=refusals(404))
+    async def job(number: int = _JobNumber) -> JobView:
         """One job."""
-        return await control.job(number) or _refusal(404, f"there is no job {number}")
+        return _known_job(await control.job(number), number)
 
-    @router.get("/jobs/{number}/funnel", responses={404: {}})
-    async def job_funnel(number: int = _JobNumber) -> Any:
+    @router.get("/jobs/{number}/funnel", responses=refusals(404))
+    async def job_funnel(number: int = _JobNumber) -> Funnel:
         """How one job's captions narrowed to samples."""
-        if await control.job(number) is None:
-            return _refusal(404, f"there is no job {number}")
+        _known_job(await control.job(number), number)
         return await control.funnel(number)
 
-    @router.post("/jobs/{number}/{verb}", responses={404: {}, 409: {}})
-    async def change(verb: JobVerb, number: int = _JobNumber) -> Any:
+    @router.post("/jobs/{number}/{verb}", responses=refusals(404, 409))
+    async def change(verb: JobVerb, number: int = _JobNumber) -> JobView:
         """Pause, resume or cancel a job, or retry its failed items."""
-        return await control.change_job(number, verb) or _refusal(404, f"there is no job {number}")
+        return _known_job(await control.change_job(number, verb), number)
 
     return router
 
@@ -146,33 +205,20 @@ def _caption_routes(control: Control) -> APIRouter:
         """How many captions and removals have failed and can be retried, by reason, the most frequent first."""
         return await control.failures(job)
 
-    @router.post("/retry", responses={422: {}})
+    @router.post("/retry")
     async def retry(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
         reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),
-    ) -> dict[str, int]:
+    ) -> Retried:
         """Try failed captions and removals again, of every job where none is named."""
-        return {"retried": await control.retry(job, reason)}
+        return Retried(retried=await control.retry(job, reason))
 
-    @router.get("/items/{number}", responses={404: {}})
+    @router.get("/items/{number}", responses={200: {"model": CaptionStory}, **refusals(404)})
     async def explain(number: int = _JobNumber) -> Any:
         """Everything known of one caption."""
-        return await control.explain(number) or _refusal(404, f"there is no caption {number}")
+        if (story := await control.explain(number)) is None:
+            hint = "the samples and the log name captions by their numbers"
+            raise InputError(f"there is no caption {number}", code="unknown_item", hint=hint)
+        return story
 
     return router
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: the daemon stops it in order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer on `listener` until cancelled."""
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-    )
-    await _Server(config).serve(sockets=[listener])

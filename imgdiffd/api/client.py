@@ -10,10 +10,12 @@ import httpx
 
 from imgdiffd.api.unreachable import unreachable
 from imgdiffd.errors import DaemonError, RefusedError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.job import JobChoice
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
 
 _CHUNK_BYTES = 1 << 20
 _CONNECT_S = 10.0
+PAGE = 1000  # jobs asked for at once
 
 
 class Client:
@@ -84,13 +86,27 @@ class Client:
             return False
         return True
 
-    def status(self) -> Status:
-        """The daemon, its devices and its jobs."""
-        return Status.model_validate(self._call("GET", "/status"))
+    def status(self, job: int | None = None) -> Status:
+        """The daemon, its devices, every open job and the newest few that have ended, or only the one named."""
+        return Status.model_validate(self._call("GET", "/status", params={} if job is None else {"job": job}))
 
-    def jobs(self) -> list[JobView]:
-        """Every job, newest first."""
-        return [JobView.model_validate(job) for job in self._call("GET", "/jobs")]
+    def jobs(self, state: JobChoice = "all", *, limit: int = 100, after: int | None = None) -> JobPage:
+        """Up to `limit` jobs (1000 at most): the open ones, then those that have ended, newest first.
+
+        `after` is the `next` of the page before.
+        """
+        options: dict[str, str | int] = {"state": state, "limit": limit}
+        if after is not None:
+            options["after"] = after
+        return JobPage.model_validate(self._call("GET", "/jobs", params=options))
+
+    def every_job(self, state: JobChoice = "all") -> Iterator[JobView]:
+        """All jobs in the order of `jobs`, asked for page by page; one that ends meanwhile comes a second time."""
+        page = self.jobs(state, limit=PAGE)
+        while page.next is not None:
+            yield from page.jobs
+            page = self.jobs(state, limit=PAGE, after=page.next)
+        yield from page.jobs
 
     def job(self, job: int) -> JobView:
         """One job."""
@@ -142,3 +158,13 @@ class Client:
         """Everything known of one caption: attempts, scores, regions, samples."""
         story: dict[str, Any] = self._call("GET", f"/items/{item}")
         return story
+
+    def delete(self, job: int, *, dry_run: bool = False) -> DeletedJob:
+        """Delete an ended job with its rows and images, or only say what that would be."""
+        answer = self._call("DELETE", f"/jobs/{job}", params={"dry_run": dry_run}, timeout=None)
+        return DeletedJob.model_validate(answer)
+
+    def prune(self, older_than_s: float, *, dry_run: bool = False) -> list[DeletedJob]:
+        """Delete every job that ended longer ago and of which nothing waits, or only say which these are."""
+        chosen = {"older_than_s": older_than_s, "dry_run": dry_run}
+        return [DeletedJob.model_validate(job) for job in self._call("POST", "/prune", params=chosen, timeout=None)]

@@ -13,12 +13,13 @@ from typing import Annotated, Protocol
 
 import anyio
 from anyio import CancelScope
-from fastapi import APIRouter, Header, HTTPException, Query
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from imgdiffd.api.refusals import refusal, refusals
 from imgdiffd.errors import ImgdiffdError, InputError
 from imgdiffd.status import JobView, Status
 from imgdiffd.store import JobRow, SampleRow
@@ -183,9 +184,9 @@ class Feed:
                 self._left.ring()
 
     async def start(self, since: int | None, job: int | None) -> int:
-        """The id after which a stream begins: `since`, or the newest. Raises HTTPException for an unknown job."""
+        """The id after which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
         if job is not None and await self._store.job(job) is None:
-            raise HTTPException(404, f"there is no job {job}")
+            raise InputError(f"there is no job {job}", code="unknown_job", hint="GET /jobs lists the jobs")
         newest = await self._store.newest_sample()
         return newest if since is None else min(since, newest)
 
@@ -249,8 +250,8 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
-            if refusal := self._feed.refusal():
-                await JSONResponse({"detail": refusal}, status_code=503)(scope, receive, send)
+            if why := self._feed.refusal():
+                await refusal(503, why, "busy")(scope, receive, send)
             else:
                 respond = super().__call__
                 await self._feed.keep(lambda: respond(scope, receive, send))
@@ -273,7 +274,7 @@ def routes(feed: Feed) -> APIRouter:
     """The route `/events`, to be included in the API."""
     router = APIRouter()
 
-    @router.get("/events", status_code=200, response_class=_Stream, responses={404: {}, 422: {}, 503: {}})
+    @router.get("/events", status_code=200, response_class=_Stream, responses=refusals(404, 503))
     async def events(
         since: Annotated[int | None, Query(ge=0, le=_MOST, description="samples above this id; 0 for all")] = None,
         job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of this job")] = None,

@@ -97,8 +97,14 @@ def profile(
     name: Annotated[
         str, typer.Argument(metavar="NAME", autocompletion=profile_names, help="A profile's name or .toml file.")
     ] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Print a profile as JSON: every threshold and number."""
-    from imgdiffd.method.profile import load_profile
+    """Print a profile as TOML: every prompt, threshold and number, with its meaning.
 
-    print(load_profile(name).model_dump_json(indent=2))
+    The output is a profile file; copy from it what a profile of your own is to change.
+    """
+    from imgdiffd.method.profile import load_profile
+    from imgdiffd.method.profile_toml import as_toml
+
+    found = load_profile(name)
+    print(found.model_dump_json(indent=2) if as_json else as_toml(found), end="\n" if as_json else "")

@@ -17,7 +17,8 @@ from rich.console import Console
 from imgdiffd import durable
 from imgdiffd.api.client import Client
 from imgdiffd.captions import DEMO_CAPTIONS
-from imgdiffd.cli.terminal import follow, funnel_table
+from imgdiffd.cli.screen import follow
+from imgdiffd.cli.terminal import funnel_table
 from imgdiffd.errors import DaemonError
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.status import Status
@@ -141,7 +142,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
         )
         _wait_alive(client, process, folder / "daemon.log")
         source = captions or built_in
-        if not any(job.name == source.name for job in client.jobs()):
+        if not any(job.name == source.name for job in client.every_job()):
             (folder / "inbox" / "failed" / f"{source.name}.reason.txt").unlink(missing_ok=True)  # of an earlier try
             _drop(source, folder / "inbox")
             console.print(f"dropped {source.name} into {folder / 'inbox'}")

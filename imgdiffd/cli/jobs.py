@@ -1,4 +1,4 @@
-"""The commands that talk to a running daemon about its jobs."""
+"""The commands that bring jobs to a running daemon and give orders about them."""
 
 import json
 import sys
@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, OnlyJob, positive, profile_names, settings_of, whole
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, positive, profile_names, settings_of, whole
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import DaemonError, ImgdiffdError, RefusedError
+from imgdiffd.errors import ImgdiffdError, RefusedError
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
-    from imgdiffd.status import Status
-
-
-def _client(context: typer.Context) -> "Client":
-    from imgdiffd.api.client import Client
-
-    return Client(settings_of(context).socket_path)
 
 
 def submit(
@@ -42,7 +35,7 @@ def submit(
     """Send caption files to the daemon; each becomes a job."""
     if profile is not None and ("/" in profile or profile.endswith(".toml")):
         profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
-    with _client(context) as client:
+    with client_of(context) as client:
         for path in files:
             job = client.submit(path, profile=profile, priority=priority)
             if job.duplicate_of is not None:
@@ -50,51 +43,6 @@ def submit(
             else:
                 counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
                 print(f"{path}: job {job.id}, {counts}")
-
-
-def status(
-    context: typer.Context,
-    job: OnlyJob = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-) -> None:
-    """Show devices, jobs and progress once."""
-    from rich.console import Console
-
-    from imgdiffd.cli.terminal import Rates, status_view
-
-    with _client(context) as client:
-        found = client.status()
-    if as_json:
-        print(found.model_dump_json(indent=2))
-    else:
-        Console().print(status_view(found, Rates(), job))
-
-
-def watch(context: typer.Context, job: OnlyJob = None) -> None:
-    """Show progress live until the jobs are done."""
-    from rich.console import Console
-
-    from imgdiffd.cli.terminal import follow
-    from imgdiffd.job import TERMINAL_JOB_STATES
-
-    def finished(status: "Status") -> bool:
-        jobs = [each for each in status.jobs if job in {None, each.id}]
-        if job is not None and not jobs:
-            raise DaemonError(f"there is no job {job}", hint="`imgdiffd status` lists them")
-        return bool(jobs) and all(each.state in TERMINAL_JOB_STATES for each in jobs)
-
-    with _client(context) as client:
-        follow(client.status, finished, Console(), job)
-
-
-def funnel(context: typer.Context, job: OnlyJob = None) -> None:
-    """Show how captions narrowed down to samples, with the reasons."""
-    from rich.console import Console
-
-    from imgdiffd.cli.terminal import funnel_table
-
-    with _client(context) as client:
-        Console().print(funnel_table(client.funnel(job)))
 
 
 def explain(
@@ -105,7 +53,7 @@ def explain(
 
     That is every attempt with its texts, scores and boxes, and the reason why it was kept or dropped.
     """
-    with _client(context) as client:
+    with client_of(context) as client:
         print(json.dumps(client.explain(item), indent=2, ensure_ascii=False))
 
 
@@ -115,7 +63,7 @@ def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> 
     Without JOB, nothing at all is started until `imgdiffd resume`; --all pauses each job that is active now.
     """
     if not _change(context, "pause", jobs, every):
-        with _client(context) as client:
+        with client_of(context) as client:
             client.set_paused(True)
         print("nothing is started until `imgdiffd resume`")
 
@@ -127,7 +75,7 @@ def resume(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) ->
     its number or with --all.
     """
     if not _change(context, "resume", jobs, every):
-        with _client(context) as client:
+        with client_of(context) as client:
             client.set_paused(False)
         print("work goes on")
 
@@ -153,20 +101,20 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
     if jobs and every:
         raise UsageError("give either numbers of jobs or --all", context)
     if every:
-        with _client(context) as client:
+        with client_of(context) as client:
             count = _change_all(client, order)
         print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
     elif jobs:
-        with _client(context) as client:
+        with client_of(context) as client:
             _each(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
     return every or bool(jobs)
 
 
 def _change_all(client: "Client", order: str) -> int:
     """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.status().jobs if job.state in _ORDERS[order][1]]
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
     changed = 0
-    for job in chosen:
+    for job in dict.fromkeys(chosen):
         try:
             client.change(job, order)
             changed += 1
@@ -227,7 +175,7 @@ def retry(
     """
     if every == bool(jobs):
         raise UsageError("give either numbers of jobs or --all, which retries those of every job", context)
-    with _client(context) as client:
+    with client_of(context) as client:
         if every:
             print(f"{_tried(client.retry(None, reason))} again")
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
     from imgdiffd.settings import Settings
 
 CONFIG = "config"
@@ -76,6 +77,13 @@ def settings_file_of(context: typer.Context) -> Path | None:
     from imgdiffd.settings import find_file
 
     return find_file(context.meta.get(CONFIG), os.environ)
+
+
+def client_of(context: typer.Context) -> "Client":
+    """A connection to the daemon that the settings name. Raises SettingsError."""
+    from imgdiffd.api.client import Client
+
+    return Client(settings_of(context).socket_path)
 
 
 Config = Annotated[

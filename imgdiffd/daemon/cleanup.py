@@ -28,7 +28,10 @@ class Cleanup:
     """
 
     def __init__(self, store: Store, images: Path, keep: KeepImages) -> None:
-        """Temporary files in the folder `images` that are older than this call are leftovers."""
+        """The first pass deletes the temporary files in `images` that are older than this call, which are leftovers.
+
+        Later passes leave all of them alone, since after the clock was set back one being written looks older too.
+        """
         self._store = store
         self._images = images
         self._keep = keep
@@ -42,6 +45,11 @@ class Cleanup:
         if self._keep != "all":
             self._marked.update(map(folder_of, items))
             self._wake()
+
+    def mark_deleted(self, items: range) -> None:
+        """Look at the images of these items, whatever is kept: they may have no rows any more."""
+        self._marked.update(map(folder_of, (*items[::ITEMS_PER_FOLDER], *items[-1:])))
+        self._wake()
 
     async def mark_job(self, job: int) -> None:
         """As `mark`, for all items of a cancelled job."""
@@ -74,6 +82,7 @@ class Cleanup:
                 except OSError as error:
                     _log.warning("images: cleanup of this folder failed and is tried again next time: %s", error)
                     self._marked.add(folder)
+            self._started_ns = 0
             if count:
                 _log.info("images: deleted %d files that are no longer wanted", count)
             await self._woken.wait()

@@ -2,9 +2,11 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
+
+from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api.app import JobVerb
@@ -12,17 +14,27 @@ from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
+from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
-from imgdiffd.daemon.views import funnel_view, job_views, seconds_per_item
-from imgdiffd.errors import InputError
+from imgdiffd.daemon.views import Pace, cursor_of, funnel_view, job_views, removal_view, seconds_per_item
+from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
-from imgdiffd.method.profile import load_profile
+from imgdiffd.job import JobChoice, JobState, chosen_states
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobView, Status, stranded
-from imgdiffd.store import JobRow, ProgressOf, Store
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
+from imgdiffd.store import JobRow, Store
 
 PAUSED = "paused by a person"
+RECENT = 20  # jobs that have ended, in a status
+_NOT_WORKING = {"parked", "stopped"}
+
+
+class Watched(Protocol):
+    """A part of the daemon that may be in trouble."""
+
+    problem: str  # a sentence, '' if all is well
 
 
 class DaemonControl:
@@ -49,10 +61,15 @@ class DaemonControl:
         self._disk = disk
         self._no_removal = no_removal
         self._cleanup = cleanup
+        self._watched: list[Watched] = []
         self._started = time.monotonic()
 
+    def watch(self, part: "Watched") -> None:
+        """Show the problems of this part of the daemon too."""
+        self._watched.append(part)
+
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
-        problems = [self._disk.problem] if self._disk.problem else []
+        problems = [part.problem for part in (self._disk, *self._watched) if part.problem]
         if self._inbox.degraded:
             problems.append(f"inbox: {self._inbox.degraded}")
         problems.extend(
@@ -63,16 +80,16 @@ class DaemonControl:
         problems.extend(self._fleet.problems())
         return tuple(problems)
 
-    async def status(self) -> Status:
-        """Everything `imgdiffd status` shows."""
+    async def status(self, job: int | None = None) -> Status:
+        """Everything `imgdiffd status` shows; of all jobs only `job`, if given. Raises InputError if it is unknown."""
+        rows = {row.id: row for row in sorted(await self._store.jobs("open"), key=lambda row: (-row.priority, row.id))}
+        rows |= {row.id: row for row in await self._store.jobs("ended", RECENT)}
+        if job is not None and job not in rows:
+            rows[job] = await self._known(job)
         statistics = self._scheduler.statistics()
-        load = {
-            device.name: (device.running_items, sum(device.queued.values()), device.busy_s)
-            for device in statistics.devices
-        }
-        devices = self._fleet.views(load)
+        devices = self._devices(statistics)
         problems = self._all_problems(devices)
-        jobs = await self.jobs()
+        jobs = await self._views(list(rows.values()))
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -88,27 +105,63 @@ class DaemonControl:
             open_tasks=statistics.open,
             steals=statistics.steals,
             devices=devices,
-            jobs=jobs,
+            jobs=jobs if job is None else tuple(view for view in jobs if view.id == job),
+            job_counts=await self._store.job_counts(),
+            eta_s=max((view.eta_s for view in jobs if view.eta_s is not None), default=None),
+            removal=removal_view(await self._store.removal_backlog()),
             scheduler=statistics,
             no_removal=self._no_removal,
         )
 
-    async def _views(self, rows: Sequence[JobRow], progress: Mapping[int, ProgressOf]) -> tuple[JobView, ...]:
+    def _devices(self, statistics: SchedulerView) -> tuple[DeviceView, ...]:
+        return self._fleet.views(
+            {
+                device.name: (device.running_items, sum(device.queued.values()), device.busy_s)
+                for device in statistics.devices
+            }
+        )
+
+    async def _known(self, job: int) -> JobRow:
+        row = await self._store.job(job)
+        if row is None:
+            raise unknown_job(job)
+        return row
+
+    async def _views(self, rows: Sequence[JobRow], *, etas: bool = True) -> tuple[JobView, ...]:
+        """The jobs of `rows`, in their order; with `etas`, every open job must be among them."""
+        progress = await self._store.progress_of([row.id for row in rows])
         profiles = {group: await self._store.profile_of(group) for group in {row.group for row in rows}}
         costs = seconds_per_item(await self._store.timings())
-        return job_views(rows, progress, profiles, costs, len(self._fleet.processes))
+        statistics = self._scheduler.statistics()
+        working = sum(device.state not in _NOT_WORKING for device in self._devices(statistics))
+        devices = working if etas and not statistics.held_back else 0
+        return job_views(rows, progress, profiles, Pace(costs, devices, self._settings.open_tasks))
 
-    async def jobs(self) -> tuple[JobView, ...]:
-        """Every job, newest first."""
-        rows = sorted(await self._store.jobs(), key=lambda row: -row.id)
-        return await self._views(rows, await self._store.progress_of([row.id for row in rows]))
+    async def _with_etas(self, rows: Sequence[JobRow]) -> tuple[JobView, ...]:
+        """The jobs of `rows`, in their order."""
+        active = any(row.state is JobState.ACTIVE for row in rows)
+        every = {row.id: row for row in (*(await self._store.jobs("open") if active else ()), *rows)}
+        views = {view.id: view for view in await self._views(list(every.values()))}
+        return tuple(views[row.id] for row in rows)
+
+    async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage:
+        """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first."""
+        rows = await self._store.jobs(choice, limit + 1, after)
+        counts = await self._store.job_counts()
+        return JobPage(
+            jobs=await self._with_etas(rows[:limit]),
+            total=sum(counts.get(state, 0) for state in chosen_states(choice)),
+            next=cursor_of(rows[limit - 1]) if len(rows) > limit else None,
+        )
 
     async def job(self, job: int) -> JobView | None:
         """One job, or None if it is unknown."""
         row = await self._store.job(job)
-        if row is None:
-            return None
-        return (await self._views([row], await self._store.progress_of([job])))[0]
+        return None if row is None else (await self._with_etas([row]))[0]
+
+    async def _ordered(self, job: int) -> JobView:
+        """The job after an order: without an ETA, which takes a look at every open job."""
+        return (await self._views([await self._known(job)], etas=False))[0]
 
     async def funnel(self, job: int | None) -> Funnel:
         """How captions narrowed to samples."""
@@ -130,19 +183,21 @@ class DaemonControl:
                 self._scheduler.forget(await self._store.of_job(job, self._scheduler.held))
                 await self._cleanup.mark_job(job)
         self._scheduler.wake()
-        return await self.job(job)
+        return await self._ordered(job)
 
     async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
-        chosen = load_profile(profile) if profile else None
-        if chosen is not None:
-            held = {role for device in self._fleet.views({}) for role in device.roles}
-            check_agreement(chosen, load_bundle(self._settings.bundle), held)
+        chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
         row = await self._inbox.submit(name, body, chosen, priority)
         self._scheduler.wake()
-        view = await self.job(row.id)
-        assert view is not None  # a job is never deleted after it has been read
-        return view
+        return await self._ordered(row.id)
+
+    def _fit_profile(self, name: str) -> Profile:
+        """The profile called `name`; reads files. Raises ConfigurationError where it cannot work here."""
+        profile = load_profile(name)
+        held = {role for device in self._fleet.views({}) for role in device.roles}
+        check_agreement(profile, load_bundle(self._settings.bundle), held)
+        return profile
 
     async def failures(self, job: int | None) -> dict[str, int]:
         """How many items have failed and can be retried, by reason."""

@@ -55,7 +55,7 @@ class DiskGuard:
                 await anyio.sleep(CHECK_S)
 
     def guard(self, dispatch: Dispatch) -> None:
-        """From now on pause `dispatch` while there is too little room. Raises OSError as `check` does."""
+        """From now on pause `dispatch` while there is too little room."""
         self._dispatch = dispatch
         self.check()
 
@@ -64,8 +64,12 @@ class DiskGuard:
         self._min_free_gb = settings.min_free_gb
 
     def check(self) -> None:
-        """Check once; restore the ballast if there is room. Raises OSError if the folder cannot be read."""
-        free = shutil.disk_usage(self._folder).free
+        """Check once; restore the ballast if there is room."""
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            self._hold(f"disk: {self._folder} cannot be looked at: {error.strerror}")
+            return
         least = self._min_free_gb * _GIB
         if self._full:  # a write failed: space freed by the ballast does not count as room
             least = max(least, 2 * self._ballast_bytes)

@@ -3,8 +3,10 @@
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 import anyio
@@ -15,6 +17,7 @@ from imgdiffd.status import Status, headline
 _log = logging.getLogger(__name__)
 
 STATUS_EVERY_S = 2.0
+DELAYED_EVERY_S = 5.0
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))  # of syslog(3)
 
 
@@ -40,6 +43,23 @@ class Notifier:
     def delayed(self, reason: str, within_s: float) -> None:
         """Say that the start is delayed by `reason`; call again within `within_s`, or the manager gives up."""
         self._send(f"STATUS={' '.join(reason.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+
+    @contextmanager
+    def delaying(self, reason: str) -> Iterator[None]:
+        """Keep saying `delayed` from a thread, whatever else blocks, until the block is left."""
+        over = threading.Event()
+
+        def say() -> None:
+            while not over.wait(DELAYED_EVERY_S):
+                self.delayed(reason, 6 * DELAYED_EVERY_S)
+
+        speaker = threading.Thread(target=say, name="delayed start", daemon=True)
+        speaker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            speaker.join()
 
     def status(self, line: str) -> None:
         """Set the line that `systemctl status` shows for the daemon."""

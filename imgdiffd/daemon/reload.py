@@ -12,7 +12,16 @@ from imgdiffd.settings import Settings
 _log = logging.getLogger(__name__)
 
 # All others need a restart.
-RELOADABLE = ("poll_s", "settle_s", "drain_s", "min_free_gb", "keep_pictures", "log_level")
+RELOADABLE = (
+    "poll_s",
+    "settle_s",
+    "drain_s",
+    "min_free_gb",
+    "keep_pictures",
+    "keep_jobs_days",
+    "keep_done_gb",
+    "log_level",
+)
 
 
 class LiveSettings:

@@ -4,7 +4,8 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,23 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, durable
-from imgdiffd.api import events
+from imgdiffd.api import events, upkeep
 from imgdiffd.api.app import build_app
-from imgdiffd.api.app import serve as serve_api
+from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import Bundle
-from imgdiffd.daemon.checks import Ground, refuse_first
+from imgdiffd.daemon.checks import DATABASE, Ground, refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
+from imgdiffd.daemon.ending import Ending
 from imgdiffd.daemon.learnt_file import LearntFile
+from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
+from imgdiffd.daemon.pruning import Pruning
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
+from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
@@ -42,16 +47,24 @@ SCHEDULER_POLL_S = 5.0
 
 
 async def _scoped(
-    function: Callable[[], Awaitable[None]], *, task_status: TaskStatus[anyio.CancelScope] = anyio.TASK_STATUS_IGNORED
+    function: Callable[[], Awaitable[None]],
+    ending: Ending,
+    *,
+    task_status: TaskStatus[anyio.CancelScope] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     with anyio.CancelScope() as scope:
         task_status.started(scope)
-        await function()
+        try:
+            await function()
+        except* ImgdiffdError as group:
+            ending.because_of(group)
 
 
-async def _start(group: TaskGroup, name: str, function: Callable[[], Awaitable[None]]) -> anyio.CancelScope:
-    """Run `function` in `group`; cancelling the returned scope stops it alone."""
-    scope: anyio.CancelScope = await group.start(partial(_scoped, function), name=name)
+async def _start(
+    group: TaskGroup, name: str, function: Callable[[], Awaitable[None]], ending: Ending
+) -> anyio.CancelScope:
+    """Run `function` in `group`; cancelling the returned scope stops it alone. An error of ours ends the daemon."""
+    scope: anyio.CancelScope = await group.start(partial(_scoped, function, ending), name=name)
     return scope
 
 
@@ -100,12 +113,15 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
 class _Parts:
     """Everything that runs beside the store, created but not started."""
 
-    def __init__(self, plan: _Plan, store: Store, disk: DiskGuard, notifier: Notifier, bell: events.Bell) -> None:
+    def __init__(
+        self, plan: _Plan, store: Store, disk: DiskGuard, notifier: Notifier, bell: events.Bell, listener: socket.socket
+    ) -> None:
         settings = plan.settings
         self.fleet, self.disk, self.notifier = plan.fleet, disk, notifier
+        self.state = StateWatch(settings.state_folder, plan.images, settings.state_folder / DATABASE)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
-            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark),
+            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
@@ -113,28 +129,32 @@ class _Parts:
             on_turn=notifier.feed,
         )
         disk.guard(self.scheduler)
+        self.pruning = Pruning(store, disk, self.cleanup, self.scheduler, settings)
         self.learnt = LearntFile(settings.state_folder, str(plan.bundle.path))
         self.learnt.give(self.scheduler)
         self.inbox = Inbox(settings, store, plan.profile, on_job=self.scheduler.wake)
-        self.live = LiveSettings(settings, (self.inbox.use, disk.use, self.cleanup.use))
+        self.live = LiveSettings(settings, (self.inbox.use, disk.use, self.cleanup.use, self.pruning.use))
         self.control = DaemonControl(
             self.live, store, self.scheduler, plan.fleet, self.inbox, disk, plan.no_removal, self.cleanup
         )
         self.feed = events.Feed(store, self.control.status, bell)
+        app = build_app(self.control, __version__)
+        app.include_router(events.routes(self.feed))
+        app.include_router(upkeep.routes(self.pruning))
+        self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
+        self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
         self._backfill = None if plan.no_removal else backfill
 
-    def tasks(
-        self, listener: socket.socket, reread: Callable[[], Settings] | None
-    ) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    def tasks(self, reread: Callable[[], Settings] | None) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """The daemon's tasks by name, in starting order; only the inbox starts later."""
-        app = build_app(self.control, __version__)
-        app.include_router(events.routes(self.feed))
+        yield "state", self.state.run
         yield "cleanup", self.cleanup.run
         if self._backfill is not None:
             yield "backfill", self._backfill
-        yield "api", partial(serve_api, app, listener)
+        yield "api", self.socket.run
         yield "disk", self.disk.run
+        yield "pruning", self.pruning.run
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
         yield "fleet", partial(self.fleet.run, self.scheduler.device_up, self.scheduler.device_down)
@@ -153,45 +173,81 @@ async def serve(
     """Run the daemon until SIGTERM or SIGINT, then stop in order: intake, admission, drain, abort, store.
 
     A second signal skips the drain. On SIGHUP, `reread` reads the settings again, which came from `file`. Tests replace
-    the worker process with `command`. Raises ImgdiffdError, before anything starts, if the daemon could not work.
+    the worker process with `command`. Raises ImgdiffdError before anything starts if the daemon could not work, and
+    after an orderly stop the error that made it impossible to go on.
     """
     plan = await _plan(Ground(settings, file, starting=True, models=command is None), command)
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
     await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
-    bell = events.Bell()
-    async with Store.open(
-        settings.state_folder / "state.db", on_full=disk.note_full, removal=not plan.no_removal, on_commit=bell.ring
-    ) as store:
+    bell, ending = events.Bell(), Ending()
+    async with AsyncExitStack() as stack:
+        with notifier.delaying("opening the database"):
+            store = await stack.enter_async_context(_opened(plan, disk, bell, ending))
         durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
-        parts = _Parts(plan, store, disk, notifier, bell)
+        listener = stack.enter_context(listening(settings.socket_path))
+        parts = _Parts(plan, store, disk, notifier, bell, listener)
         if await store.paused():
             parts.scheduler.pause(PAUSED)
-        with listening(settings.socket_path) as listener:
-            async with anyio.create_task_group() as group:
-                running = [await _start(group, name, function) for name, function in parts.tasks(listener, reread)]
-                intake = await _start(group, "inbox", parts.inbox.run)
-                _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
-                notifier.ready()
-                await _until_stopped(intake, parts)
-                await plan.fleet.stop(WORKER_GRACE_S)
-                await parts.feed.close()
-                for scope in reversed(running):
-                    scope.cancel()
+        async with anyio.create_task_group() as group:
+            running = {name: await _start(group, name, function, ending) for name, function in parts.tasks(reread)}
+            intake = await _start(group, "inbox", parts.inbox.run, ending)
+            _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
+            notifier.ready()
+            await _until_stopped(intake, parts, ending)
+            if ending.error is not None:
+                running["scheduler"].cancel()  # what still comes is not recorded
+            await plan.fleet.stop(WORKER_GRACE_S)
+            await parts.feed.close()
+            for scope in reversed(running.values()):
+                scope.cancel()
+        if ending.error is not None:
+            raise ending.error
     _log.info("stopped")
 
 
-async def _until_stopped(intake: anyio.CancelScope, parts: _Parts) -> None:
-    """Wait for the first signal, then end intake and admission and let running batches finish."""
+def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> AbstractAsyncContextManager[Store]:
+    return Store.open(
+        plan.settings.state_folder / DATABASE,
+        on_full=disk.note_full,
+        removal=not plan.no_removal,
+        on_commit=bell.ring,
+        on_damage=ending.because,
+        images=plan.images,
+    )
+
+
+async def _first_order(signals: AsyncIterator[signal.Signals], ending: Ending) -> signal.Signals | None:
+    """The first signal; None if the daemon has to end without one."""
+    received: list[signal.Signals] = []
+    async with anyio.create_task_group() as waiting:
+
+        async def watch() -> None:
+            await ending.begun.wait()
+            waiting.cancel_scope.cancel()
+
+        waiting.start_soon(watch)
+        received.append(await anext(aiter(signals)))
+        waiting.cancel_scope.cancel()
+    return received[0] if received else None
+
+
+async def _until_stopped(intake: anyio.CancelScope, parts: _Parts, ending: Ending) -> None:
+    """Wait for the first signal, then end intake and admission and let running batches finish.
+
+    Running batches get no time if the daemon has to end without a signal.
+    """
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            drain_s = parts.live.settings.drain_s
-            _log.info("%s: stopping; running batches have %g s", signal.Signals(number).name, drain_s)
-            break
+        number = await _first_order(signals, ending)
+        drain_s = 0.0 if number is None else parts.live.settings.drain_s
+        if number is not None:
+            _log.info("%s: stopping; running batches have %g s", number.name, drain_s)
         parts.notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
         intake.cancel()
         parts.fleet.close()
+        if number is None:
+            return
         with anyio.move_on_after(drain_s) as drain:
 
             async def hurry() -> None:

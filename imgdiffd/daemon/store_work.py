@@ -27,9 +27,14 @@ class StoreWork:
         devices: Mapping[str, DeviceProcess],
         disk: DiskGuard,
         on_settled: Callable[[Collection[int]], None] = lambda items: None,
+        check_state: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_settled` is called with captions whose images may no longer be wanted, once that is on disk."""
+        """`on_settled` is called with captions whose images may no longer be wanted, once that is on disk.
+
+        `check_state` is called before anything is recorded; it raises if the state folder is no longer there.
+        """
         self._on_settled = on_settled
+        self._check_state = check_state
         self._store = store
         self._devices = devices
         self._disk = disk
@@ -57,6 +62,7 @@ class StoreWork:
         except NoRoomError:
             self._disk.note_full()
             raise
+        self._check_state()
         attempts = {task.item: task.attempt for task in batch.tasks}
         record = partial(self._store.record, batch.stage, device, profile, done.outputs, attempts, done.seconds)
         recorded = await self._disk.retry_while_full(record)
@@ -68,10 +74,12 @@ class StoreWork:
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:
         """Count a crash against each item, which was alone in its batch."""
+        self._check_state()
         await self._disk.retry_while_full(partial(self._store.record_crashes, [task.item for task in tasks]))
 
     async def quarantine(self, task: Task, cause: str) -> None:
         """Mark an item FAILED with its `cause`."""
+        self._check_state()
         _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
         await self._disk.retry_while_full(
             partial(self._store.quarantine, task.item, reason_of_failure(task.stage), cause)

@@ -1,14 +1,19 @@
 """What rows of the database look like to people: jobs, object removal and the funnel, with or without a daemon."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from imgdiffd.job import ItemState
+from imgdiffd.daemon.progress import ends_of, stages_of, work_of
+from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import Pipeline, Stage
+from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
-from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, StageView, eta_of, stages_of
+from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, StageView
 from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Timing
 
+_Counts = Literal["captions", "regions", "pairs", "objects"]
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -22,37 +27,54 @@ def seconds_per_item(timings: Iterable[Timing]) -> Mapping[Stage, float]:
     return {stage: seconds[stage] / items[stage] for stage in seconds if items[stage]}
 
 
-def job_views(
-    rows: Sequence[JobRow],
-    progress: Mapping[int, ProgressOf],
-    profiles: Mapping[str, Profile],
-    costs: Mapping[Stage, float],
-    devices: int = 0,
-) -> tuple[JobView, ...]:
-    """The jobs of `rows`, in their order.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What an ETA takes to compute: the measured seconds of an item of each stage, and who shares how many devices.
 
-    `progress` is by job, where one without captions may be missing, `profiles` by group, `costs` in seconds an item.
-    Without `devices` nothing is worked on, so that no job has an ETA.
+    `at_once` is how many jobs may be under way. Without `devices`, nothing is worked on and nothing has an ETA.
     """
-    known: dict[object, tuple[StageView, ...]] = {}  # most of a thousand small jobs have the same counts
-    views = []
+
+    seconds: Mapping[Stage, float]
+    devices: int = 0
+    at_once: int = 1
+
+
+def job_views(
+    rows: Sequence[JobRow], progress: Mapping[int, ProgressOf], profiles: Mapping[str, Profile], pace: Pace
+) -> tuple[JobView, ...]:
+    """The jobs of `rows`, in their order; `rows` must have every open job for the ETAs of any.
+
+    `progress` is by job, where one without captions may be missing, `profiles` by group.
+    """
+    known: dict[object, tuple[tuple[StageView, ...], float | None]] = {}  # most of a thousand jobs have equal counts
+    stages: dict[int, tuple[StageView, ...]] = {}
+    work = []
     for row in rows:
-        counted = progress.get(row.id, _NONE)
-        of_captions = counted[Pipeline.REPLACEMENT].stages
+        of_captions = progress.get(row.id, _NONE)[Pipeline.REPLACEMENT].stages
         key = (row.group, tuple((stage, *states.items()) for stage, states in of_captions.items()))
-        if (stages := known.get(key)) is None:
-            stages = known[key] = stages_of(of_captions, costs, profiles[row.group].skipped_stages)
-        views.append(_job_view(row, counted, stages, devices))
-    return tuple(views)
+        if key not in known:
+            found = stages_of(of_captions, pace.seconds, profiles[row.group].skipped_stages)
+            known[key] = found, work_of(found, FIRST_GUESS_S)
+        stages[row.id], seconds = known[key]
+        if row.state is JobState.ACTIVE and seconds is not None and pace.devices:
+            work.append((row.id, row.priority, seconds / pace.devices))
+    etas_s = ends_of(work, pace.at_once)
+    return tuple(_job_view(row, progress.get(row.id, _NONE), stages[row.id], etas_s.get(row.id)) for row in rows)
 
 
-def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], devices: int) -> JobView:
+def cursor_of(row: JobRow) -> int:
+    """Where a list of jobs goes on after this one; negative among those that have ended."""
+    return -row.id if row.state in TERMINAL_JOB_STATES else row.id
+
+
+def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], eta_s: float | None) -> JobView:
     progress = counted[Pipeline.REPLACEMENT]
     return JobView(
         id=row.id,
         name=row.name,
         state=row.state,
         profile=row.profile,
+        priority=row.priority,
         created_at=row.created_at,
         finished_at=row.finished_at,
         captions=row.total,
@@ -66,12 +88,13 @@ def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], d
         error=row.error or None,
         duplicate_of=row.duplicate_of,
         stages=stages,
-        eta_s=eta_of(stages, devices, FIRST_GUESS_S),
-        removal=_removal_view(counted[Pipeline.REMOVAL]),
+        eta_s=eta_s,
+        removal=removal_view(counted[Pipeline.REMOVAL]),
     )
 
 
-def _removal_view(progress: Progress) -> RemovalView:
+def removal_view(progress: Progress) -> RemovalView:
+    """Object removal's counts."""
     return RemovalView(
         waiting=progress.in_state(ItemState.READY),
         sampled=progress.in_state(ItemState.SAMPLED),
@@ -83,53 +106,89 @@ def _removal_view(progress: Progress) -> RemovalView:
 
 
 def funnel_view(row: FunnelCounts) -> Funnel:
-    """How captions narrowed to samples."""
-    progress, passed = row.progress[Pipeline.REPLACEMENT], row.progress[Pipeline.REPLACEMENT].passed
-
-    def lost(stage: Stage) -> dict[str, int]:
-        return dict(progress.lost.get(stage, {}))
-
-    def parts(stage: Stage) -> dict[str, int]:
-        return {reason: number for reason, number in row.verdicts.get(stage, {}).items() if reason}
-
-    vetted = FunnelStep(
-        name="pairs that look natural", count=row.passed(Stage.VET), base=row.judged(Stage.VET), lost=lost(Stage.VET)
-    )
-    sampled = progress.in_state(ItemState.SAMPLED)
-    steps = (
-        FunnelStep(name="captions", count=progress.total, lost=_unread(row)),
-        FunnelStep(name="rewritten", count=passed(Stage.REWRITE), lost=lost(Stage.REWRITE)),
-        FunnelStep(name="pairs painted", count=passed(Stage.GENERATE), lost=lost(Stage.GENERATE)),
-        FunnelStep(name="pairs alike enough", count=passed(Stage.COMPARE), lost=lost(Stage.COMPARE)),
-        *((vetted,) if vetted.base or vetted.lost else ()),
-        FunnelStep(name="boxes found", count=row.judged(Stage.LOCATE), base=0),
-        FunnelStep(name="regions that differ", count=row.passed(Stage.LOCATE), lost=parts(Stage.LOCATE)),
-        FunnelStep(name="regions described", count=row.passed(Stage.DESCRIBE), lost=parts(Stage.DESCRIBE)),
-        FunnelStep(name="samples", count=progress.samples, lost=parts(Stage.CONTRAST)),
-        FunnelStep(name="captions with a sample", count=sampled, base=progress.total),
-        *_removal_steps(row),
-    )
-    return Funnel(steps=steps)
+    """How captions narrowed to samples, and pairs to those of object removal."""
+    captions, pairs = row.progress[Pipeline.REPLACEMENT], row.progress[Pipeline.REMOVAL]
+    steps, ends = (*_caption_steps(row, captions), *_region_steps(row, captions)), _ends("captions", captions)
+    if pairs.total:
+        alike = captions.passed(Stage.COMPARE)
+        steps, ends = (*steps, *_removal_steps(row, pairs, alike)), (*ends, *_ends("pairs", pairs))
+    return Funnel(steps=steps, ends=ends)
 
 
-def _removal_steps(row: FunnelCounts) -> tuple[FunnelStep, ...]:
-    """The steps of object removal, which starts from the pairs that are alike enough."""
-    progress = row.progress[Pipeline.REMOVAL]
-    if not progress.total:
-        return ()
-    alike = row.progress[Pipeline.REPLACEMENT].passed(Stage.COMPARE)
-    erased = sum(progress.stages.get(Stage.INSPECT, {}).values())
-    tried = progress.total - progress.stages.get(Stage.ERASE, {}).get(ItemState.READY, 0)
-    empty = dict(progress.lost.get(Stage.ERASE, {}))
-    refused = {reason: number for reason, number in row.verdicts.get(Stage.INSPECT, {}).items() if reason}
+def _narrowing(name: str, counts: _Counts, progress: Progress, first: Stage, last: Stage) -> FunnelStep:
+    """How many items passed the stages from `first` to `last`; what is lost or waits is in one of these."""
+    order = PIPELINES[PIPELINE_OF[last]].stages
+    stages = order[order.index(first) : order.index(last) + 1]
+    lost: Counter[str] = Counter()
+    for stage in stages:
+        lost.update(progress.lost.get(stage, {}))
+    waiting = sum(progress.stages.get(stage, {}).get(ItemState.READY, 0) for stage in stages)
+    count = progress.passed(last)
+    came = count + lost.total() + waiting
+    return FunnelStep(name=name, count=count, counts=counts, base=came, lost=dict(lost.most_common()), waiting=waiting)
+
+
+def _caption_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ...]:
+    unread = {"duplicate": row.duplicates, "unreadable": row.problems}
+    narrowings = [
+        ("rewritten", Stage.REWRITE, Stage.REWRITE),
+        ("pairs painted", Stage.GENERATE, Stage.GENERATE),
+        ("pairs alike enough", Stage.COMPARE, Stage.COMPARE),
+        ("pairs that look natural", Stage.VET, Stage.VET),
+        ("pairs with a region", Stage.LOCATE, Stage.LOCATE),
+        ("pairs with a sample", Stage.DESCRIBE, Stage.RENDER),
+    ]
+    vetted = row.judged(Stage.VET) or Stage.VET in progress.stages
     return (
-        FunnelStep(name="pairs for object removal", count=progress.total, base=alike),
-        FunnelStep(name="pairs with an object erased", count=erased, base=tried, lost=empty),
-        FunnelStep(name="objects erased", count=row.passed(Stage.ERASE), base=0),
-        FunnelStep(name="removal samples", count=progress.samples, lost=refused),
+        FunnelStep(name="captions", count=progress.total, lost={why: n for why, n in unread.items() if n}),
+        *(
+            _narrowing(name, "captions", progress, first, last)
+            for name, first, last in narrowings
+            if vetted or first is not Stage.VET
+        ),
     )
 
 
-def _unread(row: FunnelCounts) -> dict[str, int]:
-    counts = {"duplicate": row.duplicates, "unreadable": row.problems}
-    return {reason: number for reason, number in counts.items() if number}
+def _part(row: FunnelCounts, name: str, counts: _Counts, count: int, judging: Sequence[Stage]) -> FunnelStep:
+    """How many parts of items are left after the stages `judging` them, and what these refused."""
+    lost: Counter[str] = Counter()
+    for stage in judging:
+        lost.update({reason: n for reason, n in row.verdicts.get(stage, {}).items() if reason})
+    base = row.judged(judging[0]) if judging else 0
+    return FunnelStep(name=name, count=count, counts=counts, base=base, lost=dict(lost.most_common()))
+
+
+def _region_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ...]:
+    return (
+        _part(row, "boxes found", "regions", row.judged(Stage.LOCATE), ()),
+        _part(row, "regions that differ", "regions", row.passed(Stage.LOCATE), (Stage.LOCATE,)),
+        _part(row, "regions described", "regions", row.passed(Stage.DESCRIBE), (Stage.DESCRIBE,)),
+        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.RENDER)),
+    )
+
+
+def _removal_steps(row: FunnelCounts, progress: Progress, alike: int) -> tuple[FunnelStep, ...]:
+    """The steps of object removal, which starts from the pairs that are `alike` enough."""
+    return (
+        FunnelStep(name="pairs for object removal", count=progress.total, counts="pairs", base=alike),
+        _narrowing("pairs with an object erased", "pairs", progress, Stage.ERASE, Stage.ERASE),
+        _narrowing("pairs with a removal sample", "pairs", progress, Stage.INSPECT, Stage.INSPECT),
+        _part(row, "objects erased", "objects", row.passed(Stage.ERASE), (Stage.ERASE,)),
+        _part(row, "removal samples", "objects", progress.samples, (Stage.INSPECT,)),
+    )
+
+
+def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
+    """What has become of all items so far; the states that none is in are left out."""
+    names = {
+        ItemState.SAMPLED: "with a sample",
+        ItemState.REJECTED: "rejected",
+        ItemState.FAILED: "failed",
+        ItemState.CANCELLED: "cancelled",
+        ItemState.READY: "waiting",
+    }
+    return tuple(
+        FunnelStep(name=f"{counts} {name}", count=count, counts=counts, base=progress.total)
+        for state, name in names.items()
+        if (count := progress.in_state(state)) or state is ItemState.SAMPLED
+    )

@@ -1,5 +1,6 @@
 """The image folder: what its files are called, and writing them inside it."""
 
+import errno
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -70,8 +71,11 @@ def inside(root: Path, relative: str) -> Path:
 def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     """Put each file's bytes at its path under `root`, durably and in one go, as `durable.write` does.
 
-    Writing the same again is harmless. Raises OSError, or ValueError for a path that leads out of `root`.
+    Writing the same again is harmless. Raises OSError, also where `root` is gone, which is never made here: where the
+    daemon's folder was moved away, nothing may be written in its place. Raises ValueError for a path out of `root`.
     """
+    if not root.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the image folder is gone", str(root))
     targets = {inside(root, relative): data for relative, data in files.items()}
     for folder in {target.parent for target in targets}:
         durable.make_folder(folder)

@@ -4,6 +4,7 @@ Scans alone decide what is taken; hints from inotify only make the next scan com
 """
 
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from imgdiffd.store.rows import JobRow
 _log = logging.getLogger(__name__)
 
 SCAN_GAP_S = 0.05  # a flood of hints must not become a flood of scans
+CLOCK_JUMP_S = 1.0  # between two scans; corrections of a clock that runs right are far smaller
 
 
 def _nothing() -> None:
@@ -61,6 +63,8 @@ class Inbox:
         self.use(settings)
         self._folder_problem: str | None = None
         self._store_problem: str | None = None
+        self._wall_ahead_s: float | None = None  # by how much the wall clock was ahead of our own at the last scan
+        self._jumped_s = -math.inf  # when the wall clock jumped, by our own
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
         self._renamed: set[str] = set()  # renamed into place since the last scan
         self._queue: deque[ScannedFile] = deque()
@@ -83,7 +87,6 @@ class Inbox:
     async def run(self) -> None:
         """Watch the folder until cancelled."""
         await to_thread.run_sync(spool.remove_leftovers, self._folder, self._uploads)
-        await self._intake.recall()
         async with anyio.create_task_group() as group:
             await group.start(self._watch)  # before the first scan, so that no change falls between the two
             while True:
@@ -160,6 +163,7 @@ class Inbox:
             self._store_problem = None
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
+        self._note_jump(now_s, wall_s)
         seen = {}
         for file in files:
             if file.name in self._busy or file.name in self._finished:
@@ -167,7 +171,7 @@ class Inbox:
             known = self._seen.get(file.name)
             since_s = known[1] if known and known[0] == file.fingerprint else now_s
             seen[file.name] = (file.fingerprint, since_s)
-            wait_s = seconds_until_settled(file, now_s - since_s, wall_s, self._settle_s)
+            wait_s = seconds_until_settled(file, now_s - since_s, wall_s, self._settle_s, now_s - self._jumped_s)
             if wait_s <= 0 or file.name in renamed:
                 self._busy.add(file.name)
                 self._queue.append(file)
@@ -175,6 +179,12 @@ class Inbox:
                 pause_s = min(pause_s, wait_s)
         self._seen = seen
         return pause_s
+
+    def _note_jump(self, now_s: float, wall_s: float) -> None:
+        ahead_s = wall_s - now_s
+        if self._wall_ahead_s is not None and abs(ahead_s - self._wall_ahead_s) > CLOCK_JUMP_S:
+            self._jumped_s = now_s
+        self._wall_ahead_s = ahead_s
 
     def _report_folder(self, problem: str | None) -> None:
         if problem and problem != self._folder_problem:
@@ -227,11 +237,12 @@ class Inbox:
         return job
 
     async def _move_out(self, path: Path, name: str, error: InputError | None, file: ScannedFile | None) -> None:
+        read = file.fingerprint if file is not None else None
         if file is not None:
             self._to_move[file.fingerprint] = error
         if error is None:
-            await to_thread.run_sync(self._outbox.to_done, path, name)
+            await to_thread.run_sync(self._outbox.to_done, path, name, read)
         else:
-            await to_thread.run_sync(self._outbox.to_failed, path, name, error)
+            await to_thread.run_sync(self._outbox.to_failed, path, name, error, read)
         if file is not None:
             del self._to_move[file.fingerprint]

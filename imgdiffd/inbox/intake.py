@@ -17,19 +17,25 @@ from imgdiffd.store.rows import JobRow, Whole
 PARALLEL_FILES = 64  # so that many small files share the store's commits
 LONG_FILES = 8  # of these, since each holds a chunk in memory
 THREADS = 4  # reading a small file takes less time than waking more threads
-TAKEN_STATES = frozenset(JobState) - {JobState.READING, JobState.FAILED}
 
 
 class Jobs(Protocol):
     """What intake needs of the store."""
 
     async def add_job(
-        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+        self,
+        name: str,
+        source: str,
+        sha256: str,
+        profile: Profile,
+        priority: int = 0,
+        whole: Whole | None = None,
+        changed_at: float | None = None,
     ) -> JobRow:
-        """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that is already read."""
+        """A READING job, or one that is DONE with `duplicate_of` set; with `whole`, one that is already read.
 
-    async def jobs(self) -> list[JobRow]:
-        """The newest jobs."""
+        One that has taken the file since `changed_at` is returned as it is.
+        """
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -52,12 +58,6 @@ class Intake:
         self._long = CapacityLimiter(LONG_FILES)
         self._reading: dict[str, anyio.Event] = {}  # by content
         self._to_fail: dict[int, str] = {}  # jobs that the store could not mark FAILED yet, and their error
-        self._earlier: dict[tuple[str, str], JobRow] = {}  # by path and content
-
-    async def recall(self) -> None:
-        """Look up what an earlier daemon took: a file that it could not move afterwards has its job already."""
-        rows = await self._jobs.jobs()
-        self._earlier = {(row.source, row.sha256): row for row in rows if row.state in TAKEN_STATES}
 
     async def take_file(
         self, path: Path, name: str, profile: Profile, priority: int = 0, expected: Fingerprint | None = None
@@ -72,19 +72,18 @@ class Intake:
         opened = await to_thread.run_sync(open_hashed, path, name, expected, limiter=self._limiter)
         digest, whole = opened.digest, opened.whole
         with opened.file:
-            earlier = self._earlier.get((str(path), digest))
-            if earlier is not None and opened.before.changed_ns <= earlier.created_at * 1e9:
-                return earlier  # that very file: one put in its place later would have changed later
             while digest in self._reading:
                 await self._reading[digest].wait()
             self._reading[digest] = anyio.Event()
             try:
+                # A file that could not be moved has its job; one put in its place would have changed later.
+                file, changed_at = (name, str(path), digest, profile, priority), opened.before.changed_ns / 1e9
                 if whole is not None:
                     everything = (whole.records, whole.problems)
-                    return await self._jobs.add_job(name, str(path), digest, profile, priority, everything)
+                    return await self._jobs.add_job(*file, everything, changed_at)
                 async with self._long:
-                    job = await self._jobs.add_job(name, str(path), digest, profile, priority)
-                    return job if job.duplicate_of is not None else await self._read(job, opened, name)
+                    job = await self._jobs.add_job(*file, None, changed_at)
+                    return await self._read(job, opened, name) if job.state is JobState.READING else job
             finally:
                 self._reading.pop(digest).set()
 

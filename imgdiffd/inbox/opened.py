@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
@@ -42,6 +42,10 @@ class Fingerprint:
     def of(cls, status: os.stat_result) -> "Fingerprint":
         """The fingerprint in a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def is_renamed(self, other: "Fingerprint") -> bool:
+        """Whether `other` may be of the same content under another name: renaming sets the change time."""
+        return replace(self, changed_ns=0) == replace(other, changed_ns=0)
 
 
 @dataclass(frozen=True, slots=True)

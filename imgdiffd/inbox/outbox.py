@@ -2,10 +2,12 @@
 
 import logging
 import os
+import stat
 from pathlib import Path, PurePath
 
 from imgdiffd import durable
 from imgdiffd.errors import InputError
+from imgdiffd.inbox.opened import Fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -16,9 +18,14 @@ _MAX_NAME_BYTES = 200  # a file system allows 255; the reason's ending and a num
 
 
 class Outbox:
-    """The folders `done` and `failed` inside `inbox`."""
+    """The folders `done` and `failed` inside `inbox`.
+
+    A file that was read as `read`, but was replaced or changed before it could be moved, stays in the inbox, where the
+    next scan finds it: nobody has read what it holds now.
+    """
 
     def __init__(self, inbox: Path) -> None:
+        self._inbox = inbox
         self._done = inbox / DONE
         self._failed = inbox / FAILED
 
@@ -33,11 +40,23 @@ class Outbox:
                     reason = "files cannot be moved into or out of it; give the user that imgdiffd runs as write access"
                     raise PermissionError(0, reason, str(place))
 
-    def to_done(self, path: Path, name: str) -> None:
-        """Move a file that was read. Raises OSError."""
-        self._move(path, self._done / _free_name(self._done, name))
+    def read_files(self) -> list[tuple[Path, int]]:
+        """The files in `done`, each with the bytes that it takes on the disk, first those that were moved there first.
 
-    def to_failed(self, path: Path, name: str, error: InputError) -> None:
+        Raises OSError.
+        """
+        found = []
+        for path in self._done.iterdir() if self._done.is_dir() else ():
+            seen = path.lstat()
+            if stat.S_ISREG(seen.st_mode):
+                found.append((seen.st_ctime_ns, path, seen.st_blocks * 512))  # moving a file changes its ctime alone
+        return [(path, size) for _, path, size in sorted(found)]
+
+    def to_done(self, path: Path, name: str, read: Fingerprint | None = None) -> None:
+        """Move a file that was taken. Raises OSError."""
+        self._move(path, self._done / _free_name(self._done, name), read)
+
+    def to_failed(self, path: Path, name: str, error: InputError, read: Fingerprint | None = None) -> None:
         """Write the reason, then move the refused file. Raises OSError."""
         free = _free_name(self._failed, name)
         text = (
@@ -45,16 +64,25 @@ class Outbox:
             f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
             "Move the corrected file back into the inbox to try again.\n"
         )
-        durable.write({self._failed / (free + REASON): text.encode("utf-8", "replace")})
-        self._move(path, self._failed / free)
+        reason = self._failed / (free + REASON)
+        durable.write({reason: text.encode("utf-8", "replace")})
+        if not self._move(path, self._failed / free, read):
+            reason.unlink()
 
-    def _move(self, path: Path, target: Path) -> None:
+    def _move(self, path: Path, target: Path, read: Fingerprint | None) -> bool:
+        """Move `path`; returns False where it came back, since it is not what was `read`."""
         try:
             path.rename(target)
         except FileNotFoundError:
             if not target.parent.is_dir():
                 raise
             _log.warning("inbox: %r was removed before it could be moved to %s", path.name, target.parent)
+            return True
+        if read is None or read.is_renamed(Fingerprint.of(target.lstat())):
+            return True
+        target.rename(self._inbox / _free_name(self._inbox, path.name))
+        _log.info("inbox: %r was replaced after it was read; what is there now is taken too", path.name)
+        return False
 
 
 def _free_name(folder: Path, name: str) -> str:

@@ -1,5 +1,6 @@
 """What is in the watch folder, and whether a file there is finished."""
 
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -49,13 +50,16 @@ def scan_folder(folder: Path) -> list[ScannedFile]:
     return sorted(found, key=lambda file: (file.fingerprint.modified_ns, file.name))
 
 
-def seconds_until_settled(file: ScannedFile, unchanged_s: float, wall_s: float, settle_s: float) -> float:
+def seconds_until_settled(
+    file: ScannedFile, unchanged_s: float, wall_s: float, settle_s: float, steady_s: float = math.inf
+) -> float:
     """Seconds until a file counts as completely written; 0 for a link, pipe, socket or device.
 
     `unchanged_s` is how long we have seen it unchanged. Its modification time counts too, so that a file which settled
-    before we looked is taken at once; a modification time in the future, from a wrong clock, does not.
+    before we looked is taken at once; a modification time in the future, from a wrong clock, does not. Nor does a
+    clock set forward make a file old: `steady_s` is the time since the wall clock last jumped.
     """
     if not stat.S_ISREG(file.mode):
         return 0.0
-    age_s = wall_s - file.fingerprint.modified_ns / 1e9
+    age_s = min(wall_s - file.fingerprint.modified_ns / 1e9, steady_s)
     return max(0.0, settle_s - max(unchanged_s, age_s))

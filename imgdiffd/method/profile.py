@@ -40,12 +40,19 @@ class Bound(_Frozen):
 class Rewrite(_Frozen):
     """How the LLM is asked to replace one object (paper, section 3.1). `{caption}` in `prompt` is the caption."""
 
-    prompt: str
-    temperature: Annotated[float, Field(ge=0, le=5)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
-    attempts: Annotated[int, Field(ge=1, le=100)]
-    max_caption_tokens: Annotated[int, Field(ge=3, le=512)]  # of the painter's CLIP tokenizer, both end marks included
+    prompt: Annotated[str, Field(description="what the LLM is asked; {caption} stands for the caption")]
+    temperature: Annotated[float, Field(ge=0, le=5, description="sampling temperature; 0 takes the likeliest token")]
+    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus sampling: the share of probability to draw from")]
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096, description="at most this many tokens in an answer")]
+    attempts: Annotated[int, Field(ge=1, le=100, description="how often a caption is rewritten before it is dropped")]
+    max_caption_tokens: Annotated[
+        int,
+        Field(
+            ge=3,
+            le=512,
+            description="longer captions are dropped; in tokens of the painter's CLIP, both end marks included",
+        ),
+    ]
 
     @model_validator(mode="after")
     def _prompt_has_caption(self) -> "Rewrite":
@@ -66,15 +73,35 @@ class Generate(_Frozen):
     of a batch. The paper's LocalBlend is left out.
     """
 
-    picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
-    steps: Annotated[int, Field(ge=1, le=1000)]
-    guidance_scale: Annotated[float, Field(ge=1, le=50)]
-    edit: Literal["refine", "replace", "none"]
-    cross_injection: Fraction  # of the steps, from the first
-    self_injection: Fraction
-    self_injection_max_tokens: Annotated[int, Field(ge=0)]  # only in layers with at most this many image tokens
-    reweight: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
-    word_steps: dict[str, tuple[Fraction, Fraction]] = {}
+    picture_px: Annotated[
+        int, Field(ge=16, le=4096, multiple_of=8, description="width and height of a generated image")
+    ]
+    steps: Annotated[int, Field(ge=1, le=1000, description="denoising steps of an image")]
+    guidance_scale: Annotated[float, Field(ge=1, le=50, description="guidance scale")]
+    edit: Annotated[
+        Literal["refine", "replace", "none"],
+        Field(
+            description="whose cross-attention a token of caption 2 gets: refine, that of the same token in "
+            "caption 1; replace, word for word; none, its own"
+        ),
+    ]
+    cross_injection: Annotated[
+        Fraction, Field(description="share of the steps, from the first, in which cross-attention is injected")
+    ]
+    self_injection: Annotated[
+        Fraction, Field(description="share of the steps, from the first, in which self-attention is injected")
+    ]
+    self_injection_max_tokens: Annotated[
+        int, Field(ge=0, description="self-attention is injected in layers with at most this many image tokens")
+    ]
+    reweight: Annotated[
+        dict[str, Annotated[float, Field(ge=-100, le=100)]],
+        Field(description="word of caption 2 = the factor by which the attention to it is multiplied"),
+    ] = {}
+    word_steps: Annotated[
+        dict[str, tuple[Fraction, Fraction]],
+        Field(description="word of caption 2 = [first, end], its own steps in place of cross_injection"),
+    ] = {}
 
     @model_validator(mode="after")
     def _words_have_an_edit(self) -> "Generate":
@@ -89,9 +116,12 @@ class Generate(_Frozen):
 class Pair(_Frozen):
     """The filter on a pair: the CLIP cosine of its two images (IS), rounded to `decimals` first where these are set."""
 
-    above: Bound
-    below: Bound
-    decimals: Annotated[int, Field(ge=0, le=9)] | None = None
+    above: Annotated[Bound, Field(description="a pair passes if the CLIP cosine of its images is above this")]
+    below: Annotated[Bound, Field(description="and below this")]
+    decimals: Annotated[
+        Annotated[int, Field(ge=0, le=9)] | None,
+        Field(description="decimals to which the cosine is rounded before it is compared; not rounded where not set"),
+    ] = None
 
 
 NATURAL_PROMPT = "Please determine if the content of these two images is reasonable. Answer only with 'yes' or 'no'."
@@ -104,38 +134,55 @@ class Natural(_Frozen):
     `yes_above`. Under both, a pair whose answer is neither yes nor no is rejected.
     """
 
-    enabled: bool = False
-    prompt: Annotated[str, Field(min_length=1)] = NATURAL_PROMPT
-    max_new_tokens: Annotated[int, Field(ge=1, le=64)] = 5
-    rule: Literal["answer", "probability"] = "answer"
-    yes_above: Bound = Bound(value=0.5)
+    enabled: Annotated[bool, Field(description="whether pairs are judged; this needs a bundle with a judge")] = False
+    prompt: Annotated[str, Field(min_length=1, description="what the judge is asked about the joined pair")] = (
+        NATURAL_PROMPT
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=64, description="at most this many tokens in an answer")] = 5
+    rule: Annotated[
+        Literal["answer", "probability"],
+        Field(description="what decides: the answer itself, or the probability of a yes"),
+    ] = "answer"
+    yes_above: Annotated[
+        Bound, Field(description="under the rule probability, P(yes) / (P(yes) + P(no)) must be above this")
+    ] = Bound(value=0.5)
 
 
 class Locate(_Frozen):
     """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image."""
 
-    segment_px: Annotated[int, Field(ge=32, le=4096)]
-    segment_confidence: Fraction
-    segment_iou: Fraction
-    min_area: Fraction
-    max_area: Fraction
-    crop_cosine_below: Bound
-    noun_kind: ImageTextKind
-    noun_above: Bound  # BITM
-    noun_rule: Literal["any", "both"]  # whether one side's crop must match its noun, or both
-    overlap_iou: Bound  # of two boxes whose IoU is above, the more different one is kept
-    regions: Annotated[int, Field(ge=1, le=100)]  # at most this many a pair
+    segment_px: Annotated[int, Field(ge=32, le=4096, description="size at which the segmenter sees an image")]
+    segment_confidence: Annotated[Fraction, Field(description="the segmenter's least confidence in a box")]
+    segment_iou: Annotated[
+        Fraction, Field(description="of boxes that overlap by more than this IoU, the segmenter gives one")
+    ]
+    min_area: Annotated[Fraction, Field(description="boxes smaller than this share of the image are dropped")]
+    max_area: Annotated[Fraction, Field(description="boxes larger than this share of the image are dropped")]
+    crop_cosine_below: Annotated[
+        Bound, Field(description="a box differs if the CLIP cosine of its two crops is below this")
+    ]
+    noun_kind: Annotated[ImageTextKind, Field(description="the score of a crop against its caption's noun (BITM)")]
+    noun_above: Annotated[Bound, Field(description="a crop holds the noun if that score is above this")]
+    noun_rule: Annotated[
+        Literal["any", "both"], Field(description="whether any one of a box's two crops must hold its noun, or both")
+    ]
+    overlap_iou: Annotated[
+        Bound, Field(description="of two boxes whose IoU is above this, the more different one is kept")
+    ]
+    regions: Annotated[int, Field(ge=1, le=100, description="at most this many boxes a pair, the most different ones")]
 
 
 class Describe(_Frozen):
     """Region captions and their two filters: text similarity (CS) first, then caption against crop (CITM)."""
 
-    prompt: str
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
-    text_cosine_below: Bound
-    match_kind: ImageTextKind
-    match_above: Bound
-    match_grow_px: Pixels
+    prompt: Annotated[str, Field(description="what the captioner is asked of each image; {box} stands for the box")]
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096, description="at most this many tokens in a description")]
+    text_cosine_below: Annotated[
+        Bound, Field(description="a region stays if the cosine of its two descriptions is below this (CS)")
+    ]
+    match_kind: Annotated[ImageTextKind, Field(description="the score of a description against its crop (CITM)")]
+    match_above: Annotated[Bound, Field(description="both descriptions must fit their crops with a score above this")]
+    match_grow_px: Annotated[Pixels, Field(description="how far the crop is grown on each side for that score")]
 
     @model_validator(mode="after")
     def _prompt_has_box(self) -> "Describe":
@@ -147,10 +194,15 @@ class Describe(_Frozen):
 class Contrast(_Frozen):
     """The difference caption: both images joined by a black bar, `{left}` and `{right}` the region captions."""
 
-    prompt: str
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)]
-    bar_px: Pixels
-    sides: Literal["random", "original_left"]  # random: drawn from the seed, so that no side reveals the edit
+    prompt: Annotated[
+        str, Field(description="what the captioner is asked; {left} and {right} stand for the descriptions")
+    ]
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096, description="at most this many tokens in an answer")]
+    bar_px: Annotated[Pixels, Field(description="width of the black bar between the two images")]
+    sides: Annotated[
+        Literal["random", "original_left"],
+        Field(description="random: drawn from the seed, so that no side reveals the edit; or the original on the left"),
+    ]
 
     @model_validator(mode="after")
     def _prompt_has_sides(self) -> "Contrast":
@@ -166,9 +218,15 @@ class Render(_Frozen):
     least one pixel of it remains. 0 keeps `line_px` as it is.
     """
 
-    grow_px: Pixels
-    line_px: Annotated[int, Field(ge=1, le=256)]
-    view_px: Pixels
+    grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside its region")]
+    line_px: Annotated[int, Field(ge=1, le=256, description="width of the red line")]
+    view_px: Annotated[
+        Pixels,
+        Field(
+            description="width to which a trained model scales the joined image; the line is widened so that at least "
+            "one pixel of it remains there; 0 keeps line_px as it is"
+        ),
+    ]
 
 
 class Removal(_Frozen):
@@ -178,23 +236,35 @@ class Removal(_Frozen):
     original over `feather_px` more.
     """
 
-    picture_px: Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
-    segment_px: Annotated[int, Field(ge=32, le=4096)]
-    segment_confidence: Fraction
-    segment_iou: Fraction
-    crop_cosine_below: Bound  # of the two crops of a box, which then holds an object of one image only
-    overlap_iou: Bound  # as in Locate
-    targets: Annotated[int, Field(ge=1, le=100)]  # at most this many an image
-    prompt: str
-    strength: Annotated[float, Field(gt=0, le=1)]  # the fraction of the steps that are run
-    guidance_scale: Annotated[float, Field(ge=0, le=50)]  # none up to 1
-    steps: Annotated[int, Field(ge=1, le=1000)]
-    dilate_px: Annotated[int, Field(ge=0, le=256)]
-    feather_px: Annotated[int, Field(ge=0, le=256)]
-    match_kind: ImageTextKind
-    original_above: Bound  # the original crop fits its description
-    erased_below: Bound  # and the erased one does not
-    grow_px: Pixels  # of the red box
+    picture_px: Annotated[
+        int, Field(ge=16, le=4096, multiple_of=8, description="size to which the pair is scaled; all pixels are of it")
+    ]
+    segment_px: Annotated[int, Field(ge=32, le=4096, description="size at which the segmenter sees an image")]
+    segment_confidence: Annotated[Fraction, Field(description="the segmenter's least confidence in a box")]
+    segment_iou: Annotated[
+        Fraction, Field(description="of boxes that overlap by more than this IoU, the segmenter gives one")
+    ]
+    crop_cosine_below: Annotated[
+        Bound, Field(description="a box holds an object of one image only if its crops' CLIP cosine is below this")
+    ]
+    overlap_iou: Annotated[
+        Bound, Field(description="of two boxes whose IoU is above this, the more different one is kept")
+    ]
+    targets: Annotated[int, Field(ge=1, le=100, description="at most this many objects an image")]
+    prompt: Annotated[str, Field(description="describes what replaces the object")]
+    strength: Annotated[float, Field(gt=0, le=1, description="the share of the steps that are run")]
+    guidance_scale: Annotated[float, Field(ge=0, le=50, description="guidance scale; up to 1 there is no guidance")]
+    steps: Annotated[int, Field(ge=1, le=1000, description="denoising steps, of which strength says how many are run")]
+    dilate_px: Annotated[
+        int, Field(ge=0, le=256, description="how far inpainted pixels reach beyond the object's mask")
+    ]
+    feather_px: Annotated[int, Field(ge=0, le=256, description="over how many more pixels they fade into the original")]
+    match_kind: Annotated[ImageTextKind, Field(description="the score of a description against a crop")]
+    original_above: Annotated[
+        Bound, Field(description="the original's crop must fit its description with a score above this")
+    ]
+    erased_below: Annotated[Bound, Field(description="and the erased one's crop with a score below this")]
+    grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside the object")]
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -206,8 +276,8 @@ class Removal(_Frozen):
 class Profile(_Frozen):
     """Everything that decides what one run makes. `seed` changes every random draw at once."""
 
-    name: str
-    seed: int = 0
+    name: Annotated[str, Field(description="the profile's name, which jobs and samples are listed under")]
+    seed: Annotated[int, Field(description="another seed changes every random draw at once")] = 0
     rewrite: Rewrite
     generate: Generate
     pair: Pair

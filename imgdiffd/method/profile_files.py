@@ -1,5 +1,7 @@
 """Reads profiles from TOML files, each merged over the profile that it extends."""
 
+import os
+import stat
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from imgdiffd.errors import ProfileError
 
 BUILT_IN = ("default", "paper", "scripts", "data-juicer", "mini")
+MAX_BYTES = 1 << 20  # a request may name any path: neither a pipe nor a huge file may hold up the daemon
 
 
 def read_profile(name: str) -> dict[str, object]:
@@ -35,14 +38,25 @@ def _load(name: str) -> dict[str, object]:
         if name in BUILT_IN:
             text = resources.files("imgdiffd.method").joinpath("profiles", f"{name}.toml").read_text("utf-8")
         elif name.endswith(".toml"):
-            text = Path(name).read_text("utf-8")
+            text = _text(name)
         else:
             raise ProfileError(f"profile {name}: unknown", hint=f"use one of {', '.join(BUILT_IN)} or a .toml file")
         return tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ProfileError(f"profile {name}: {error}", hint="correct the TOML") from error
+    except (OSError, ValueError) as error:  # not UTF-8, or a path with a NUL byte
+        raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
+
+
+def _text(path: str) -> str:
+    """A regular file's text. Raises ProfileError for anything else, at once."""
+    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ProfileError(f"profile {path}: not a regular file", hint="give a .toml file")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ProfileError(f"profile {path}: larger than {MAX_BYTES} bytes", hint="give a .toml file of a profile")
+    return data.decode("utf-8")
 
 
 def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:

@@ -12,10 +12,11 @@ from typing import TypeVar
 import aiosqlite
 from anyio import CancelScope
 
-from imgdiffd.errors import ConfigurationError, StoreError
+from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError
+from imgdiffd.store.backup import APPLICATION_ID
+from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 
-APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this module and for `file`
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
 CACHE_KIB = 32_000  # the writer's; holds every page that a batch touches among a million captions
@@ -109,10 +110,10 @@ def check(connection: sqlite3.Connection, database: Path) -> None:
         )
 
 
-def version_in(database: Path) -> int | None:
+def version_in(database: Path, *, whole: bool) -> int | None:
     """The schema version of the database at `database`; None where there is none yet. Changes nothing.
 
-    Raises ConfigurationError and StoreError where `connected` would.
+    Raises as `connected` does for a file that cannot be used; of damage, only with `whole`, which reads all of it.
     """
     if not database.exists():
         return None
@@ -120,19 +121,24 @@ def version_in(database: Path) -> int | None:
         raise ConfigurationError(
             f"{database}: this user may not read and write it", hint="run imgdiffd as the user that it belongs to"
         )
+    # Without a log there is nothing but the file, and reading it as one that never changes makes none.
+    how = "mode=ro" if database.with_name(database.name + "-wal").exists() else "immutable=1"
     try:
-        # Immutable: an ordinary reader would leave the files of the log behind.
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)) as connection:
             if _is_empty(connection):
                 return None
             check(connection, database)
+            if whole:
+                refuse_damaged(connection, database)
             return version_of(connection)
     except sqlite3.Error as error:
         raise _unusable(database, error) from error
 
 
-def _unusable(database: Path, error: sqlite3.Error) -> StoreError:
-    return StoreError(f"{database}: cannot be used: {error}", hint="restore it from a backup")
+def _unusable(database: Path, error: sqlite3.Error) -> ImgdiffdError:
+    if is_damage(error):
+        return damaged(database, error)
+    return StoreError(f"{database}: cannot be used: {error}", hint="check the disk and the file's owner")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -142,7 +148,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _create(connection: sqlite3.Connection) -> None:
     script = resources.files("imgdiffd.store").joinpath("schema.sql").read_text("utf-8")
     connection.executescript(
-        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA auto_vacuum = INCREMENTAL;\nBEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 
@@ -151,7 +157,8 @@ def _create(connection: sqlite3.Connection) -> None:
 async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.Connection]:
     """Open a configured connection; the writer's also creates the schema or brings it up to date.
 
-    Raises ConfigurationError if the file is not ours or too new, StoreError if it is damaged or cannot be opened.
+    The writer's first reads all of it to see whether it is damaged. Raises ConfigurationError if the file is not ours
+    or too new, StoreDamagedError if it is damaged, StoreError if it cannot be opened.
     Closing waits for the running statement, even under cancellation.
     """
     try:
@@ -174,6 +181,7 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
         _create(connection)
     check(connection, database)
     if writer:
+        refuse_damaged(connection, database)
         bring_up_to_date(connection, database)
     configure(connection, writer=writer)
 

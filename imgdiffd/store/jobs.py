@@ -3,32 +3,35 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from imgdiffd.errors import InputError
-from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
+from imgdiffd.errors import InputError, unknown_job
+from imgdiffd.job import (
+    TERMINAL_JOB_STATES,
+    CaptionProblem,
+    CaptionRecord,
+    ItemState,
+    JobChoice,
+    JobState,
+    chosen_states,
+)
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, Stage, reason_of_failure
+from imgdiffd.store import meta
 from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items per operation
 
-_JOB = """
-    SELECT jobs.*, profiles.name AS profile,
-        (SELECT json_group_object(state, n) FROM
-            (SELECT state, sum(n) AS n FROM counts WHERE counts.job_id = jobs.id AND pipeline = 'replacement'
-                GROUP BY state)) AS states
-    FROM jobs JOIN profiles ON profiles.id = jobs.profile_id
-"""
+_STATES = "`imgdiffd jobs` shows every job's state"
+ALL = 2**63 - 1  # as a limit
+_JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
 def _job_row(row: sqlite3.Row) -> JobRow:
-    counted: Mapping[str, int] = json.loads(row["states"])
-    states = {ItemState(state): n for state, n in counted.items() if n}
-    return of_row(JobRow, row, group=str(row["profile_id"]), state=JobState(row["state"]), states=states)
+    return of_row(JobRow, row, group=str(row["profile_id"]), state=JobState(row["state"]))
 
 
 def find_job(connection: sqlite3.Connection, job: int) -> JobRow | None:
@@ -41,13 +44,45 @@ def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
     """The job. Raises InputError if it is unknown."""
     row = find_job(connection, job)
     if row is None:
-        raise InputError(f"job {job}: unknown", code="unknown_job", hint="`imgdiffd status` lists the jobs")
+        raise unknown_job(job)
     return row
 
 
-def list_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
-    """The newest `limit` jobs, newest first."""
-    return [_job_row(row) for row in connection.execute(f"{_JOB} ORDER BY jobs.id DESC LIMIT ?", (limit,))]
+def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, after: int | None) -> list[JobRow]:
+    """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended ones.
+
+    Both stand newest first. A cursor is the number of the last job seen, negative if that one had ended.
+    """
+    states, found = chosen_states(choice), list[int]()
+    if after is None or after > 0:
+        found += _newest(connection, states - TERMINAL_JOB_STATES, after or ALL, limit)
+    if len(found) < limit:
+        below = ALL if after is None or after > 0 else -after
+        found += _newest(connection, states & TERMINAL_JOB_STATES, below, limit - len(found))
+    rows = connection.execute(
+        "SELECT jobs.*, profiles.name AS profile FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
+        " JOIN profiles ON profiles.id = jobs.profile_id ORDER BY asked.key",
+        (json.dumps(found),),
+    )
+    return [_job_row(row) for row in rows]
+
+
+def _newest(connection: sqlite3.Connection, states: Iterable[JobState], below: int, limit: int) -> list[int]:
+    # State by state, since the index on states then gives each page at once, however many jobs have ended.
+    found = [
+        row[0]
+        for state in states
+        for row in connection.execute(
+            "SELECT id FROM jobs WHERE state = ? AND id < ? ORDER BY id DESC LIMIT ?", (state, below, limit)
+        )
+    ]
+    return sorted(found, reverse=True)[:limit]
+
+
+def count_jobs(connection: sqlite3.Connection) -> dict[JobState, int]:
+    """The number of all jobs by state, in the order of the states."""
+    counted = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+    return {state: counted[state] for state in JobState if state in counted}
 
 
 def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
@@ -80,18 +115,23 @@ def add_job(
     priority: int,
     now: float,
     whole: Whole | None = None,
+    changed_at: float | None = None,
 ) -> JobRow:
     """Insert a job: READING, or DONE at once if a job that was not cancelled already has this content and profile.
 
-    With `whole`, the entire content of its file, the job is read to its end at once.
+    With `whole`, the entire content of its file, the job is read to its end at once. If a job has already taken the
+    file at this `source` as it is since `changed_at`, that one is returned instead.
     """
+    if changed_at is not None and (taken := _taken_job(connection, source, sha256, changed_at)):
+        return taken
     profile_id = keep_profile(connection, profile)
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
-        # Captions that it left to a job cancelled since then belong to no job now: read the file again for those.
-        " AND NOT (duplicates > 0 AND EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
-        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at))",
-        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED)),
+        # Captions that it left to a job cancelled or deleted since then belong to no job now: read the file again.
+        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
+        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
+        " OR EXISTS (SELECT 1 FROM meta WHERE key = ? AND CAST(value AS REAL) >= jobs.created_at)))",
+        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED), f"{meta.DELETED}{profile_id}"),
     ).fetchone()
     duplicate_of = None if original is None else original["id"]
     cursor = connection.execute(
@@ -116,10 +156,19 @@ def add_job(
     return known_job(connection, job)
 
 
+def _taken_job(connection: sqlite3.Connection, source: str, sha256: str, since: float) -> JobRow | None:
+    row = connection.execute(
+        f"{_JOB} WHERE jobs.sha256 = ? AND jobs.source = ? AND jobs.created_at >= ? AND jobs.state NOT IN (?, ?)"
+        " ORDER BY jobs.id DESC LIMIT 1",
+        (sha256, source, since, JobState.READING, JobState.FAILED),
+    ).fetchone()
+    return None if row is None else _job_row(row)
+
+
 def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing: str) -> JobRow:
     row = known_job(connection, job)
     if row.state is not wanted:
-        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 
@@ -247,7 +296,7 @@ def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
 def _refuse_unless(moved: bool, connection: sqlite3.Connection, job: int, doing: str) -> JobRow:
     row = known_job(connection, job)
     if not moved:
-        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state")
+        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
     return row
 
 
@@ -266,7 +315,7 @@ def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
 
 def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
     """Cancel the job, but not yet its items: `cancel_leftovers` does. Raises InputError if the job has ended."""
-    moved = move_job(connection, job, JobState.CANCELLED, now)
+    moved = move_job(connection, job, JobState.CANCELLED, now, among=frozenset(JobState) - TERMINAL_JOB_STATES)
     return _refuse_unless(moved, connection, job, "cancelled")
 
 

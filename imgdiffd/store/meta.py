@@ -3,6 +3,7 @@
 import sqlite3
 import uuid
 
+DELETED = "deleted "  # and a profile's id: when a job of it was last deleted
 BACKFILLED = "backfilled"  # "yes": every pair that passed the gate has an object removal item
 
 

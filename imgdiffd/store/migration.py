@@ -2,11 +2,10 @@
 
 import logging
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-from imgdiffd import durable
 from imgdiffd.errors import StoreError
+from imgdiffd.store.backup import write_copy
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +178,7 @@ def bring_up_to_date(connection: sqlite3.Connection, database: Path) -> None:
         return
     kept = backup_path(database, version)
     try:
-        _back_up(connection, kept)
+        write_copy(connection, kept)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(
             f"{database}: cannot be backed up before its upgrade from schema version {version}: {error}",
@@ -203,18 +202,3 @@ def migrate(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-
-
-def _back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """Write a complete, checked and durable copy to `target`, or nothing."""
-    partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(partial)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # a single file, without a write-ahead log
-            if (found := copy.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(f"damaged: {found}")
-        durable.move(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -32,11 +32,13 @@ def move_job(
     error: str = "",
 ) -> bool:
     """Move the job to `target` if that is legal and its state is in `among`. Returns whether it moved."""
-    finished_at = now if target in TERMINAL_JOB_STATES else None
+    # Which jobs were there before one was given up is read from these times: a clock set back must not turn them round.
+    begun = "created_at" if target is JobState.DONE else "(SELECT max(created_at) FROM jobs)"
+    finished_at = f"max(:now, {begun})" if target in TERMINAL_JOB_STATES else "NULL"
     cursor = connection.execute(
-        "UPDATE jobs SET state = ?, finished_at = ?, error = ?"
-        f" WHERE id = ? AND state IN ({_states(job_sources(target) & frozenset(among))})",
-        (target, finished_at, error, job),
+        f"UPDATE jobs SET state = :target, finished_at = {finished_at}, error = :error"
+        f" WHERE id = :job AND state IN ({_states(job_sources(target) & frozenset(among))})",
+        {"target": target, "now": now, "error": error, "job": job},
     )
     return cursor.rowcount > 0
 

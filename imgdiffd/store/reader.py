@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from imgdiffd.errors import StoreError
+from imgdiffd.job import JobChoice
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import jobs, reports, samples
 from imgdiffd.store.connection import check, configure
@@ -56,9 +57,9 @@ class Reader:
                 yield from found
             after, _ = page[-1]
 
-    def jobs(self, limit: int = 1000) -> list[JobRow]:
-        """The newest `limit` jobs, newest first."""
-        return snapshot(self._connection, lambda c: jobs.list_jobs(c, limit))
+    def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
+        """As `Store.jobs`."""
+        return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
 
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from imgdiffd.job import ItemState
-from imgdiffd.pipeline import PIPELINES, STAGES, Stage
+from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState
+from imgdiffd.pipeline import PIPELINES, STAGES, Pipeline, Stage
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import FunnelCounts, Progress, ProgressOf, Timing
 from imgdiffd.store.values import of_row
 
-_LOST = (ItemState.REJECTED, ItemState.FAILED)
+_LOST = TERMINAL_ITEM_STATES - {ItemState.SAMPLED}
 
 
 def _of(job: int | None) -> tuple[str, tuple[int, ...]]:
@@ -50,6 +50,24 @@ def progress_of_jobs(connection: sqlite3.Connection, jobs: Collection[int]) -> d
     }
 
 
+def backlog(connection: sqlite3.Connection, pipeline: Pipeline) -> Progress:
+    """The progress of `pipeline` in all jobs, open or not, that have READY items in it."""
+    stages = PIPELINES[pipeline].stages
+    among = (
+        "job_id IN (SELECT job_id FROM counts INDEXED BY counts_ready"
+        f" WHERE stage IN ({', '.join('?' * len(stages))}) AND state = 'ready' AND n > 0)"
+    )
+    counts = connection.execute(
+        "SELECT pipeline, stage, state, reason, sum(n) AS n FROM counts"
+        f" WHERE {among} AND n > 0 AND pipeline = ? GROUP BY stage, state, reason",
+        (*stages, pipeline),
+    ).fetchall()
+    samples = connection.execute(
+        f"SELECT coalesce(sum(n), 0) FROM verdicts WHERE {among} AND stage = ? AND reason = ''", (*stages, stages[-1])
+    ).fetchone()[0]
+    return _progress(counts, samples)
+
+
 def _by_pipeline(counts: Collection[sqlite3.Row], passed: Iterable[sqlite3.Row]) -> ProgressOf:
     samples = {row["stage"]: int(row["n"]) for row in passed}  # what passes the last stage is a sample
     return {
@@ -65,9 +83,10 @@ def _progress(rows: Collection[sqlite3.Row], samples: int) -> Progress:
         stage, state, reason = Stage(row["stage"]), ItemState(row["state"]), row["reason"]
         states = stages.setdefault(stage, {})
         states[state] = states.get(state, 0) + row["n"]
-        if state in _LOST and reason:
+        if state in _LOST:
             reasons = lost.setdefault(stage, {})
-            reasons[reason] = reasons.get(reason, 0) + row["n"]
+            why = reason or state.value  # those cancelled with their job have no reason of their own
+            reasons[why] = reasons.get(why, 0) + row["n"]
     return Progress({stage: stages[stage] for stage in STAGES if stage in stages}, lost, samples)
 
 

@@ -14,7 +14,7 @@ Whole = tuple[Sequence[CaptionRecord], Sequence[CaptionProblem]]  # everything t
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job. `states` counts its captions; `duplicate_of` is the job that already had its content and profile."""
+    """A job; `duplicate_of` is the one that already had its content and profile."""
 
     id: int
     name: str
@@ -31,7 +31,6 @@ class JobRow:
     problems: int
     duplicate_of: int | None
     error: str
-    states: Mapping[ItemState, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Recorded:
 class Progress:
     """How far the items of one pipeline are: counts by stage and state; an ended item counts where it ended.
 
-    `lost` counts the items that were rejected or failed, by stage and reason.
+    `lost` counts those that ended without a sample, by stage and reason, which is "cancelled" of cancelled ones.
     """
 
     stages: Mapping[Stage, Mapping[ItemState, int]]

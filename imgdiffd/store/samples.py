@@ -51,15 +51,18 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
 
 
 def newest_sample(connection: sqlite3.Connection) -> int:
-    """The highest sample id, or 0 if there are no samples."""
-    return int(connection.execute("SELECT coalesce(max(id), 0) FROM samples").fetchone()[0])
+    """The highest sample id ever given, or 0; that sample may be deleted since."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'samples'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def profile_of(connection: sqlite3.Connection, group: str) -> Profile:
     """The profile behind a task's group. Raises InputError for an unknown group."""
     row = connection.execute("SELECT json FROM profiles WHERE id = ?", (group,)).fetchone()
     if row is None:
-        raise InputError(f"profile group {group}: unknown", code="unknown_profile")
+        raise InputError(
+            f"profile group {group}: unknown", code="unknown_profile", hint="restore a backup of the database"
+        )
     return Profile.model_validate_json(row["json"])
 
 
@@ -91,7 +94,8 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         "SELECT * FROM items WHERE id = (SELECT coalesce(origin, id) FROM items WHERE id = ?)", (item,)
     ).fetchone()
     if row is None:
-        raise InputError(f"item {item}: unknown", code="unknown_item")
+        hint = "samples and log lines name items by their numbers"
+        raise InputError(f"item {item}: unknown", code="unknown_item", hint=hint)
     item = row["id"]
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
     return of_row(

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
+from imgdiffd.errors import StoreDamagedError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import CaptionProblem, CaptionRecord
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import images, items, jobs, meta, reports, results, samples
+from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
 from imgdiffd.store.connection import connected, locked
+from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
     ItemStory,
     JobRow,
+    Progress,
     ProgressOf,
     Recorded,
     SampleRow,
@@ -49,6 +52,7 @@ class Store:
     ) -> None:
         self._write = writer.submit
         self._read = readers.ask
+        self._checkpoint = readers.checkpoint
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
         self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
@@ -64,17 +68,24 @@ class Store:
         *,
         removal: bool = False,
         on_commit: Callable[[], None] = lambda: None,
+        on_damage: Callable[[StoreDamagedError], None] = lambda error: None,
+        images: Path | None = None,
     ) -> AsyncIterator["Store"]:
         """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
-        `on_commit` is called after every change; it must return at once and raise nothing. Raises StoreError if
-        another daemon uses the database, ConfigurationError if it is too new or not ours.
+        `on_commit` is called after every change, `on_damage` when the database turns out to be damaged while it is
+        used; both must return at once and raise nothing. Raises StoreError if another daemon uses the database,
+        ConfigurationError if it is too new or not ours, StoreDamagedError if it is damaged, or missing or empty while
+        there are images in the folder `images`.
         """
         with locked(path):
+            if images is not None:
+                await to_thread.run_sync(refuse_lost, path, images)
+            refusal = SqliteErrors(path, on_damage)
             async with (
                 connected(path, writer=True) as connection,
-                Writer(connection, on_full, on_commit).running() as writer,
-                ReadPool.open(path) as readers,
+                Writer(connection, refusal, on_full, on_commit).running() as writer,
+                ReadPool.open(path, refusal) as readers,
             ):
                 if not removal:
                     await writer.submit(meta.need_backfill)
@@ -83,14 +94,23 @@ class Store:
     # Adding jobs
 
     async def add_job(
-        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+        self,
+        name: str,
+        source: str,
+        sha256: str,
+        profile: Profile,
+        priority: int = 0,
+        whole: Whole | None = None,
+        changed_at: float | None = None,
     ) -> JobRow:
         """Insert a job: READING, or DONE with `duplicate_of` set if another job has this content and profile.
 
-        With `whole`, the entire content of its file, it is read to its end in the same transaction.
+        With `whole`, the entire content of its file, it is read to its end in the same transaction. If a job has taken
+        the file at `source` as it is since `changed_at`, that one is returned.
         """
         now = self._clock()
-        return await self._write(lambda c: jobs.add_job(c, name, source, sha256, profile, priority, now, whole))
+        file = (name, source, sha256, profile, priority)
+        return await self._write(lambda c: jobs.add_job(c, *file, now, whole, changed_at))
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -156,9 +176,16 @@ class Store:
         now = self._clock()
         return await self._write(lambda c: jobs.retry(c, job, reason, now))
 
-    async def jobs(self, limit: int = 1000) -> list[JobRow]:
-        """The newest `limit` jobs, newest first."""
-        return await self._read(lambda c: jobs.list_jobs(c, limit))
+    async def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
+        """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first.
+
+        A cursor is the number of the last job seen, negative if that one had ended.
+        """
+        return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
+
+    async def job_counts(self) -> dict[JobState, int]:
+        """The number of all jobs by state."""
+        return await self._read(jobs.count_jobs)
 
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
@@ -167,6 +194,38 @@ class Store:
     async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
         """The first `limit` records of the job's file that could not be read."""
         return await self._read(lambda c: jobs.list_problems(c, job, limit))
+
+    # Deleting jobs
+
+    async def mark_deleted(self, job: int) -> None:
+        """Have an ended job deleted by `delete_marked`, after a restart too."""
+        now = self._clock()
+        await self._write(lambda c: prune.mark(c, job, now))
+
+    async def marked_deleted(self) -> list[int]:
+        """The jobs that are to be deleted."""
+        return await self._read(prune.marked)
+
+    async def delete_some(self, job: int) -> bool:
+        """Delete some of a marked job's rows; returns whether more are left. Its images stay."""
+        now = self._clock()
+        return await self._write(lambda c: prune.delete_some(c, job, now))
+
+    async def shrink_some(self) -> bool:
+        """Give some free room in the database back to the file system; returns whether there is more."""
+        return await self._write(prune.shrink_some)
+
+    async def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database, as far as no reader needs it; the file shrinks then."""
+        await self._checkpoint()
+
+    async def ended_before(self, moment: float) -> list[int]:
+        """The jobs that ended before that time and of which nothing waits."""
+        return await self._read(lambda c: prune.ended_before(c, moment))
+
+    async def is_open(self, sha256: str) -> bool:
+        """Whether a job of a file with this digest has not ended."""
+        return await self._read(lambda c: prune.is_open(c, sha256))
 
     # Work
 
@@ -246,6 +305,10 @@ class Store:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
 
+    async def removal_backlog(self) -> Progress:
+        """How far object removal is in all jobs, open or not, in which pairs wait for it."""
+        return await self._read(lambda c: reports.backlog(c, Pipeline.REMOVAL))
+
     async def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
         return await self._read(lambda c: reports.funnel(c, job))
@@ -259,7 +322,7 @@ class Store:
         return await self._read(lambda c: samples.list_samples(c, job, after, limit))
 
     async def newest_sample(self) -> int:
-        """The highest sample id, or 0 if there are no samples. Every later sample has a higher one."""
+        """The highest sample id ever given, or 0. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
 
     async def item_story(self, item: int) -> ItemStory:

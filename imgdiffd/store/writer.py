@@ -15,11 +15,10 @@ from anyio import CancelScope
 
 from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import run_on
+from imgdiffd.store.damage import SqliteErrors
 
 MAX_GROUP = 256  # operations in one transaction
 MAX_GROUP_S = 0.05  # a transaction takes no further operations after this, so that none waits long
-
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the latter: no room for the log's index
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
@@ -37,19 +36,6 @@ class _Waiting:
     answer: "asyncio.Future[Any]"
 
 
-def _as_store_error(error: Exception) -> Exception:
-    if isinstance(error, sqlite3.Error):
-        full = getattr(error, "sqlite_errorcode", None) in _NO_ROOM
-        store_error = (
-            StoreFullError("the disk is full: the database cannot grow", hint="free some disk space")
-            if full
-            else StoreError(f"the database refused a write: {error}", hint="check the disk's health")
-        )
-        store_error.__cause__ = error
-        return store_error
-    return error
-
-
 def _run_plain(connection: sqlite3.Connection, operation: Operation) -> _Outcome:
     try:
         return _Outcome(operation(connection))
@@ -65,7 +51,7 @@ def _run_apart(connection: sqlite3.Connection, operation: Operation) -> _Outcome
         if not connection.in_transaction:  # a full disk or an I/O error rolled back the whole transaction
             raise
         connection.execute("ROLLBACK TO operation")
-        outcome = _Outcome(error=_as_store_error(error))
+        outcome = _Outcome(error=error)
     connection.execute("RELEASE operation")
     return outcome
 
@@ -95,7 +81,7 @@ def _run_all(
             connection.execute("ROLLBACK")
         if isinstance(error, _OperationError):
             raise
-        return [_Outcome(error=_as_store_error(error))] * max(taken, 1)
+        return [_Outcome(error=error)] * max(taken, 1)
     return outcomes
 
 
@@ -123,10 +109,12 @@ class Writer:
     def __init__(
         self,
         connection: aiosqlite.Connection,
+        refusal: SqliteErrors,
         on_full: Callable[[], bool] = lambda: False,
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
+        self._refusal = refusal
         self._on_full = on_full
         self._on_commit = on_commit
         self._queue: deque[_Waiting] = deque()
@@ -153,19 +141,27 @@ class Writer:
             group = [self._queue[index] for index in range(min(len(self._queue), MAX_GROUP))]
             operations = [waiting.operation for waiting in group]
             outcomes = await run_on(self._connection, partial(run_group, operations=operations))
-            if all(isinstance(outcome.error, StoreFullError) for outcome in outcomes) and self._on_full():
+            errors = [self._as_ours(outcome.error) for outcome in outcomes]
+            if all(isinstance(error, StoreFullError) for error in errors) and self._on_full():
                 continue  # nothing was kept, and the queue is unchanged
             for _ in outcomes:
                 self._queue.popleft()
-            for waiting, outcome in zip(group, outcomes, strict=False):
+            for waiting, outcome, error in zip(group, outcomes, errors, strict=False):
                 if waiting.answer.done():  # its caller was cancelled
                     continue
-                if outcome.error is None:
+                if error is None:
                     waiting.answer.set_result(outcome.value)
                 else:
-                    waiting.answer.set_exception(outcome.error)
-            if any(outcome.error is None for outcome in outcomes):
+                    waiting.answer.set_exception(error)
+            if None in errors:
                 self._on_commit()
+
+    def _as_ours(self, error: Exception | None) -> Exception | None:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        ours = self._refusal.of(error, "refused a write")
+        ours.__cause__ = error
+        return ours
 
     def _fail_all(self, task: "asyncio.Task[None]") -> None:
         self._closing = True

@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from imgdiffd import __version__
 from imgdiffd.api import app as api
+from imgdiffd.api import connections
 from imgdiffd.api.listening import listening
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import DaemonControl
@@ -67,7 +68,7 @@ async def asking(store: Store, scheduler: Scheduler, state: Path) -> AsyncIterat
 
     with listening(state / "api.sock", {}) as listener:
         async with anyio.create_task_group() as serving:
-            serving.start_soon(api.serve, api.build_app(control, __version__), listener)
+            serving.start_soon(connections.serve, api.build_app(control, __version__), listener)
             async with anyio.create_task_group() as group:
                 group.start_soon(to_thread.run_sync, ask, state / "api.sock")
                 yield asked

@@ -51,16 +51,27 @@ class FakeJobs:
         return self.rows[job]
 
     async def add_job(
-        self, name: str, source: str, sha256: str, profile: Profile, priority: int = 0, whole: Whole | None = None
+        self,
+        name: str,
+        source: str,
+        sha256: str,
+        profile: Profile,
+        priority: int = 0,
+        whole: Whole | None = None,
+        changed_at: float | None = None,
     ) -> JobRow:
         self._check()
+        for row in self.rows.values():
+            taken = row.state not in (JobState.READING, JobState.FAILED)
+            if taken and (row.source, row.sha256) == (source, sha256) and row.created_at >= (changed_at or 0):
+                return row
         same = [row for row in self.living() if row.sha256 == sha256 and row.profile == profile.name]
         state = JobState.DONE if same else JobState.READING
         job = len(self.rows) + 1
         self.rows[job] = JobRow(
             id=job, name=name, source=source, sha256=sha256, profile=profile.name, group="1", priority=priority,
             state=state, created_at=time.time(), finished_at=None, total=0, duplicates=0, problems=0,
-            duplicate_of=same[0].id if same else None, error="", states={},
+            duplicate_of=same[0].id if same else None, error="",
         )  # fmt: skip
         self.captions[job] = []
         if same or whole is None:
@@ -83,9 +94,6 @@ class FakeJobs:
         self.problems += problems
         self.after_chunk()
         return len(records), 0
-
-    async def jobs(self) -> list[JobRow]:
-        return list(self.rows.values())
 
     async def finish_reading(self, job: int) -> JobRow:
         self._check()

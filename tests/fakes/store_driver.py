@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from imgdiffd.job import CaptionRecord
+from imgdiffd.job import CaptionRecord, ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
 from imgdiffd.store import JobRow, Progress, Recorded, Store
@@ -59,3 +59,9 @@ async def finish(store: Store) -> None:
 async def progress_of(store: Store, job: int | None = None, pipeline: Pipeline = Pipeline.REPLACEMENT) -> Progress:
     """How far the items of one pipeline are, of `job` or of all jobs."""
     return (await store.progress(job))[pipeline]
+
+
+async def states_of(store: Store, job: int) -> dict[ItemState, int]:
+    """How many captions of the job are in each state."""
+    progress = await progress_of(store, job)
+    return {state: number for state in ItemState if (number := progress.in_state(state))}

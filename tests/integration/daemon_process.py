@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 
 from imgdiffd.api.client import Client
+from imgdiffd.errors import ImgdiffdError
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.settings import load_settings
 from imgdiffd.status import Status
@@ -40,6 +41,9 @@ def _serve(log: str, environment: dict[str, str], worker: Sequence[str], before:
         anyio.run(
             lambda: serve(load_settings(), command=worker, reread=load_settings), backend_options={"use_uvloop": True}
         )
+    except ImgdiffdError as error:
+        print(error, flush=True)
+        raise SystemExit(error.exit_status) from error
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
@@ -112,7 +116,8 @@ class RunningDaemon:
         """All of at least `jobs` jobs have ended."""
 
         def over(status: Status) -> bool:
-            return len(status.jobs) >= jobs and all(job.state in TERMINAL_JOB_STATES for job in status.jobs)
+            counts = status.job_counts
+            return sum(counts.values()) >= jobs and {*counts} <= TERMINAL_JOB_STATES
 
         return self.wait(over, "the end of every job")
 

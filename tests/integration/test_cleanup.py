@@ -83,6 +83,18 @@ async def test_what_ended_goes_when_it_is_marked_and_open_pairs_stay(tmp_path: P
         await until_there(images, set())
 
 
+async def test_a_clock_set_back_takes_no_file_being_written(tmp_path: Path) -> None:
+    async with painted(tmp_path, 4, "samples") as (store, cleanup, images):
+        cleanup.mark(await compare(store, 2, passes=False))
+        await until_there(images, {3, 4})
+        writing = images / "000000" / ".tmp-77-3-1-r0-left.png"
+        writing.write_bytes(b"x")
+        os.utime(writing, (1, 1))
+        cleanup.mark(await compare(store, 2, passes=False))
+        await until_there(images, set())
+        assert writing.exists()
+
+
 async def test_with_all_nothing_goes_until_the_setting_changes(tmp_path: Path) -> None:
     async with painted(tmp_path, 4, "all") as (store, cleanup, images):
         cleanup.mark(await compare(store, 2, passes=False))

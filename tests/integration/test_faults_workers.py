@@ -72,7 +72,7 @@ def test_a_device_fault_restarts_only_that_worker(tmp_path: Path, child: str) ->
         (tmp_path / HOLD_START).unlink()
         after = ready(running)
         assert after[faulted] != before[faulted]
-        (job,) = running.client.jobs()
+        (job,) = running.client.jobs().jobs
         assert (job.failed, job.sampled + job.rejected) == (0, len(CAPTIONS) + 1)
         assert running.stop() == 0
     assert rows(tmp_path, "SELECT DISTINCT attempt, crashes FROM items") == [(1, 0)]

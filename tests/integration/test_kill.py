@@ -18,6 +18,7 @@ from PIL import Image
 
 from imgdiffd.durable import TEMPORARY_PREFIX
 from imgdiffd.job import TERMINAL_ITEM_STATES
+from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import Reader, SampleRow
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 
@@ -86,11 +87,11 @@ def _check(folder: Path) -> Facts:
     """Every caption ended once, every image named is whole, and no other is there; returns the samples' facts."""
     with Reader.open(folder / "state.db") as reader:
         samples = list(reader.samples())
-        jobs = reader.jobs()
+        jobs, progress = reader.jobs(), reader.funnel().progress[Pipeline.REPLACEMENT]
     (job,) = jobs
     assert (job.total, job.duplicates, job.duplicate_of) == (len(CAPTIONS), 0, None)
-    assert sum(job.states.get(state, 0) for state in TERMINAL_ITEM_STATES) == len(CAPTIONS)
-    assert sum(job.states.values()) == len(CAPTIONS)
+    assert sum(progress.in_state(state) for state in TERMINAL_ITEM_STATES) == len(CAPTIONS)
+    assert progress.total == len(CAPTIONS)
     assert len({(sample.item, sample.region) for sample in samples}) == len(samples)
     named = _named(folder)
     assert _present(folder) == named

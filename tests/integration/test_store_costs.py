@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.daemon.control import RECENT
 from imgdiffd.job import JobState
 from imgdiffd.store import Store
 from tests.benchmarks import dropping
@@ -63,7 +64,7 @@ async def test_small_files_dropped_at_once_share_their_commits(
         statements.clear()
         calls, syncs = disk.calls, disk.syncs
         await dropping.take(store, tmp_path, FILES)
-        jobs = await store.jobs(FILES + 1)
+        jobs = await store.jobs()
         assert [job.state for job in jobs] == [JobState.ACTIVE] * FILES
         assert sum(job.total for job in jobs) == 2 * FILES
     assert len(list((tmp_path / "inbox" / "done").iterdir())) == FILES
@@ -83,5 +84,10 @@ async def test_the_status_of_many_jobs_is_a_few_questions(tmp_path: Path, statem
         statements.clear()
         status = await control.status()
         assert statements.total() < JOBS
-        assert [(job.captions, job.sampled, job.samples) for job in status.jobs] == [(2, 2, 4)] * JOBS
+        assert status.job_counts == {JobState.DONE: JOBS}
+        assert [(job.captions, job.sampled, job.samples) for job in status.jobs] == [(2, 2, 4)] * RECENT
+        statements.clear()
+        page = await control.jobs("all", JOBS, None)
+        assert statements.total() < JOBS
+        assert page.jobs[:RECENT] == status.jobs
         assert list(status.jobs) == [await control.job(job.id) for job in status.jobs]

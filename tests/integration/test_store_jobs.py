@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.daemon.views import cursor_of
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Store
 from imgdiffd.store import jobs as statements
 from tests.fakes.answers import PROFILE, captions
-from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, states_of, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ async def test_captions_are_taken_once_whichever_job_brings_them(tmp_path: Path)
         other = await store.add_job("a", "/inbox/a", "hash", other_profile)
         assert await store.add_captions(other.id, twice) == (2, 1)
         row = await store.finish_reading(job.id)
-        assert (row.total, row.duplicates, row.states) == (3, 2, {ItemState.READY: 3})
+        assert (row.total, row.duplicates, await states_of(store, row.id)) == (3, 2, {ItemState.READY: 3})
 
 
 async def test_same_content_and_profile_is_a_duplicate_job(tmp_path: Path) -> None:
@@ -80,6 +81,18 @@ async def test_duplicates_of_a_cancelled_job_come_back_with_their_file(tmp_path:
         assert (copy.duplicate_of, copy.state) == (again.id, JobState.DONE)
 
 
+async def test_after_a_clock_set_back_duplicates_still_come_back(tmp_path: Path) -> None:
+    now_s = [1_000_000.0]
+    async with Store.open(tmp_path / "state.db", lambda: now_s[0]) as store:
+        owner = await submit(store, 3)
+        await submit(store, 5, name="sharing")
+        now_s[0] -= 3600
+        cancelled = await store.cancel(owner.id)
+        assert cancelled.finished_at is not None
+        assert cancelled.finished_at >= cancelled.created_at
+        assert (await submit(store, 5, name="sharing")).total == 3
+
+
 async def test_records_that_cannot_be_read_are_kept_with_their_line(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         job = await store.add_job("a", "/inbox/a", "hash", PROFILE)
@@ -100,7 +113,7 @@ async def test_a_file_that_fails_midway_frees_its_captions(tmp_path: Path) -> No
         await store.add_captions(job.id, captions(3))
         failed = await store.fail_job(job.id, "line 4: not UTF-8")
         assert (failed.state, failed.error) == (JobState.FAILED, "line 4: not UTF-8")
-        assert failed.states == {ItemState.CANCELLED: 3}
+        assert await states_of(store, failed.id) == {ItemState.CANCELLED: 3}
         assert (await submit(store, 3, name="b")).total == 3
 
 
@@ -131,13 +144,13 @@ async def test_a_cancelled_job_takes_no_results(tmp_path: Path) -> None:
         other = await submit(store, captions(2, start=50), name="b")
         tasks = await ready(store)
         cancelled = await store.cancel(job.id)
-        assert (cancelled.state, cancelled.states) == (JobState.CANCELLED, {ItemState.CANCELLED: 2})
+        assert (cancelled.state, await states_of(store, cancelled.id)) == (JobState.CANCELLED, {ItemState.CANCELLED: 2})
         inputs = await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks])
         assert len(inputs) == 2
         await finish(store)
         row = await store.job(other.id)
         assert row is not None
-        assert (row.state, row.states) == (JobState.DONE, {ItemState.SAMPLED: 2})
+        assert (row.state, await states_of(store, row.id)) == (JobState.DONE, {ItemState.SAMPLED: 2})
 
 
 async def test_an_interrupted_cancel_goes_on_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +160,14 @@ async def test_an_interrupted_cancel_goes_on_at_the_next_start(tmp_path: Path, m
         tasks = await ready(store)
         with monkeypatch.context() as killed:
             killed.setattr(statements, "cancel_leftovers", lambda connection, now: 0)
-            assert (await store.cancel(job.id)).states == {ItemState.READY: 5}
+            assert await states_of(store, (await store.cancel(job.id)).id) == {ItemState.READY: 5}
         assert await ready(store) == []
         assert await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks]) == []
     async with Store.open(tmp_path / "s.db") as store:
         await store.drop_unread_jobs()
         row = await store.job(job.id)
         assert row is not None
-        assert row.states == {ItemState.CANCELLED: 5}
+        assert await states_of(store, row.id) == {ItemState.CANCELLED: 5}
 
 
 async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path: Path) -> None:
@@ -166,7 +179,7 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
             assert await store.quarantine(task.item, reason, "signal 11")
         row = await store.job(job.id)
         assert row is not None
-        assert (row.state, row.states) == (JobState.DONE, {ItemState.FAILED: 3})
+        assert (row.state, await states_of(store, row.id)) == (JobState.DONE, {ItemState.FAILED: 3})
         assert (await progress_of(store)).lost == {Stage.COMPARE: {"worker_died": 2, "stage_error": 1}}
         assert await store.retry(reason="worker_died") == 2
         row = await store.job(job.id)
@@ -201,12 +214,12 @@ async def test_forbidden_moves_are_refused_with_the_jobs_state(tmp_path: Path) -
         with pytest.raises(InputError, match="it is cancelled"):
             await store.add_captions(job.id, captions(1))
         for call in (store.pause(99), store.resume(99), store.cancel(99)):
-            with pytest.raises(InputError, match="job 99: unknown") as caught:
+            with pytest.raises(InputError, match="there is no job 99") as caught:
                 await call
             assert caught.value.code == "unknown_job"
 
 
-async def test_jobs_are_listed_newest_first_with_their_items_counted(tmp_path: Path) -> None:
+async def test_jobs_are_listed_newest_first(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db", clock=lambda: 12.5) as store:
         first = await submit(store, 2, name="a", priority=3)
         second = await submit(store, captions(1, start=9), name="b")
@@ -215,3 +228,38 @@ async def test_jobs_are_listed_newest_first_with_their_items_counted(tmp_path: P
         assert (rows[1].name, rows[1].profile, rows[1].priority) == ("a", "default", 3)
         assert (rows[1].created_at, rows[1].finished_at) == (12.5, None)
         assert await store.jobs(limit=1) == rows[:1]
+
+
+async def test_open_jobs_are_listed_before_those_that_have_ended(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        for number in range(1, 8):
+            await submit(store, captions(1, start=number), name=str(number))
+        for job in (2, 3, 7):
+            await store.cancel(job)
+        await store.pause(4)
+        everything = [row.id for row in await store.jobs()]
+        assert everything == [6, 5, 4, 1, 7, 3, 2]
+        assert [row.id for row in await store.jobs("open")] == [6, 5, 4, 1]
+        assert [row.id for row in await store.jobs("ended", 2)] == [7, 3]
+        assert [row.id for row in await store.jobs("paused")] == [4]
+        assert await store.job_counts() == {JobState.ACTIVE: 3, JobState.PAUSED: 1, JobState.CANCELLED: 3}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 7])
+async def test_pages_of_jobs_leave_none_out_while_some_of_them_end(tmp_path: Path, limit: int) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        for number in range(1, 8):
+            await submit(store, captions(1, start=number), name=str(number))
+        for job in (2, 3, 7):
+            await store.cancel(job)
+        seen: list[int] = []
+        after: int | None = None
+        for ending in (6, 5, 1, *[None] * 9):
+            page = await store.jobs("all", limit, after)
+            seen += [row.id for row in page]
+            if len(page) < limit:
+                break
+            after = cursor_of(page[-1])
+            if ending is not None:
+                await store.cancel(ending)
+        assert set(seen) == set(range(1, 8))

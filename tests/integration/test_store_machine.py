@@ -13,16 +13,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
+from imgdiffd.daemon.views import funnel_view
 from imgdiffd.errors import InputError
 from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.pipeline import Stage, Task
+from imgdiffd.status import Funnel, FunnelStep
 from imgdiffd.store import Store
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.fakes.store_driver import MANY, finish
 
 T = TypeVar("T")
 MOST_CAPTIONS = 12
+EMPTY = FunnelStep(name="nothing", count=0)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -137,6 +140,25 @@ class StoreMachine(RuleBasedStateMachine):
             self._jobs_agree_with_their_items(db)
             self._terminal_items_stay(db)
             self._samples_belong_to_sampled_items(db)
+
+    @invariant()
+    def every_caption_is_in_one_row_of_the_funnel(self) -> None:
+        async def funnels() -> list[Funnel]:
+            asked: list[int | None] = [None, *(row.id for row in await self.store.jobs())]
+            return [funnel_view(await self.store.funnel(job)) for job in asked]
+
+        for funnel in self.run(funnels()):
+            for unit in ("captions", "pairs"):
+                first, *narrowings = [step for step in funnel.steps if step.counts == unit] or [EMPTY]
+                left = first.count
+                for step in narrowings:
+                    assert step.base == left
+                    left -= sum(step.lost.values()) + step.waiting
+                    assert step.count == left
+                ends = {step.name: step.count for step in funnel.ends if step.counts == unit}
+                assert sum(ends.values()) == first.count
+                assert ends.get(f"{unit} with a sample", 0) == left
+                assert ends.get(f"{unit} waiting", 0) == sum(step.waiting for step in narrowings)
 
     def _jobs_agree_with_their_items(self, db: sqlite3.Connection) -> None:
         for job, state, total in db.execute("SELECT id, state, total FROM jobs").fetchall():

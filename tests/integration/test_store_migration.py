@@ -16,7 +16,7 @@ from imgdiffd import durable
 from imgdiffd.errors import StoreError
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
-from imgdiffd.store.connection import APPLICATION_ID
+from imgdiffd.store.backup import APPLICATION_ID
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
 from tests.fakes.answers import captions
 from tests.fakes.store_driver import advance_to, finish, ready, record, submit

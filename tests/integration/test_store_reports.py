@@ -11,7 +11,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, Pipeline, Stage
 from imgdiffd.store import Store, Timing
 from tests.fakes.answers import captions
-from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, states_of, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_status_never_reads_the_items(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         assert (await progress_of(store)).stages[Stage.COMPARE][ItemState.READY] == 2
         assert (await store.funnel()).progress[Pipeline.REPLACEMENT].passed(Stage.GENERATE) == 2
-        assert [job.states for job in await store.jobs()] == [{ItemState.READY: 2}]
+        assert await states_of(store, (await store.jobs())[0].id) == {ItemState.READY: 2}
 
 
 async def test_timings_add_up_by_stage_and_device(tmp_path: Path) -> None:

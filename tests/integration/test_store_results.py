@@ -16,7 +16,7 @@ from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage, seed_of
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.items import READY_ITEMS, READY_JOBS
 from tests.fakes.answers import BOXES, PROFILE, answer, answers, captions
-from tests.fakes.store_driver import advance_to, finish, ready, record, submit
+from tests.fakes.store_driver import advance_to, finish, ready, record, states_of, submit
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ async def test_a_caption_goes_through_every_stage_but_the_optional(tmp_path: Pat
         assert (recorded.finished, recorded.done_jobs) == ((task.item,), (job.id,))
         row = await store.job(job.id)
         assert row is not None
-        assert (row.state, row.states) == (JobState.DONE, {ItemState.SAMPLED: 1})
+        assert (row.state, await states_of(store, row.id)) == (JobState.DONE, {ItemState.SAMPLED: 1})
         assert row.finished_at is not None
 
 

@@ -1,5 +1,7 @@
 """The laws of `imgdiffd.job`: which moves between states are legal."""
 
+from typing import get_args
+
 import pytest
 
 from imgdiffd.job import (
@@ -8,7 +10,9 @@ from imgdiffd.job import (
     TERMINAL_ITEM_STATES,
     TERMINAL_JOB_STATES,
     ItemState,
+    JobChoice,
     JobState,
+    chosen_states,
     item_sources,
     job_sources,
 )
@@ -52,3 +56,9 @@ def test_sources_are_the_moves_read_backwards() -> None:
         assert {s for s in JobState if job_target in JOB_MOVES[s]} == job_sources(job_target)
     for item_target in ItemState:
         assert {s for s in ItemState if item_target in ITEM_MOVES[s]} == item_sources(item_target)
+
+
+def test_every_job_is_open_or_ended_and_chosen_by_its_state() -> None:
+    assert set(get_args(JobChoice)) == {"all", "open", "ended", *JobState}
+    assert chosen_states("open") | chosen_states("ended") == chosen_states("all") == frozenset(JobState)
+    assert all(chosen_states(choice) == {choice} for choice in get_args(JobChoice)[3:])

@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from imgdiffd.api import app as api
-from imgdiffd.errors import DaemonError, InputError
-from imgdiffd.status import Funnel, JobView, Status
+from imgdiffd.errors import DaemonError, InputError, unknown_job
+from imgdiffd.job import JobChoice
+from imgdiffd.status import Funnel, JobPage, JobView, Status
 
 JOB = JobView(
     id=1, name="a.txt", state="active", profile="default", created_at=1.0, finished_at=None, captions=2, duplicates=0,
@@ -23,14 +24,17 @@ class FakeControl:
         self.problems: tuple[str, ...] = ()
         self.calls: list[tuple[object, ...]] = []
 
-    async def status(self) -> Status:
+    async def status(self, job: int | None = None) -> Status:
+        if job not in (None, JOB.id):
+            raise unknown_job(job)
         return Status(
             version="1", pid=1, uptime_s=0.0, ready=not self.problems, paused=False, problems=self.problems,
             bundle="mini", inbox="/inbox", open_tasks=0, steals=0, devices=(), jobs=(JOB,),
         )  # fmt: skip
 
-    async def jobs(self) -> tuple[JobView, ...]:
-        return (JOB,)
+    async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage:
+        self.calls.append((choice, limit, after))
+        return JobPage(jobs=(JOB,), total=7, next=-3)
 
     async def job(self, job: int) -> JobView | None:
         return JOB if job == JOB.id else None
@@ -97,6 +101,9 @@ async def test_a_submitted_file_arrives_whole_with_its_options(client: httpx.Asy
 async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.AsyncClient) -> None:
     cases = {
         ("GET", "/jobs/9"): 404,
+        ("GET", "/status?job=9"): 404,
+        ("GET", "/jobs?state=lost"): 422,
+        ("GET", "/jobs?limit=0"): 422,
         ("GET", "/jobs/9/funnel"): 404,
         ("GET", "/items/9"): 404,
         ("POST", "/jobs/9/pause"): 404,
@@ -109,6 +116,22 @@ async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.A
         answer = await client.request(method, path)
         assert (path, answer.status_code) == (path, status)
         assert answer.json()["detail"]
+
+
+@pytest.mark.anyio
+async def test_a_page_of_jobs_is_asked_for_as_it_was_named(client: httpx.AsyncClient, control: FakeControl) -> None:
+    page = JobPage.model_validate((await client.get("/jobs", params={"state": "failed", "after": -12})).json())
+    assert (page.total, page.next, page.jobs) == (7, -3, (JOB,))
+    assert (await client.get("/jobs", params={"state": "open", "limit": 5})).status_code == 200
+    assert control.calls == [("failed", 100, -12), ("open", 5, None)]
+
+
+@pytest.mark.anyio
+async def test_an_unknown_job_is_the_same_sentence_everywhere(client: httpx.AsyncClient) -> None:
+    paths = ("/status?job=9", "/jobs/9", "/jobs/9/funnel")
+    answers = {(await client.get(path)).json()["detail"] for path in paths}
+    answers.add((await client.post("/jobs/9/cancel")).json()["detail"])
+    assert answers == {"there is no job 9 (`imgdiffd jobs` lists them)"}
 
 
 @pytest.mark.anyio

@@ -1,5 +1,6 @@
 """The command line: what it says when something is wrong, and with which status."""
 
+import json
 import os
 import re
 import shutil
@@ -181,7 +182,9 @@ def test_settings_and_profiles_can_be_printed(capsys: pytest.CaptureFixture[str]
     main(("settings",))
     assert "IMGDIFFD_DEVICES" in capsys.readouterr().out
     main(("profile", "paper"))
-    assert '"name": "paper"' in capsys.readouterr().out
+    assert '\nname = "paper"\n' in capsys.readouterr().out
+    main(("profile", "paper", "--json"))
+    assert json.loads(capsys.readouterr().out)["name"] == "paper"
 
 
 def test_every_command_that_a_page_types_exists() -> None:

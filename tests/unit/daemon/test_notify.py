@@ -171,13 +171,16 @@ def test_the_headline_says_what_is_wrong_first_then_progress() -> None:
     ended = JOB.model_copy(update={"state": "done", "captions": 1000})
     status = STATUS.model_copy(
         update={
-            "problems": ("disk: full",), "paused": True, "jobs": (JOB, ended),
+            "problems": ("disk: full",), "jobs": (JOB, ended), "eta_s": 150.0,
             "devices": (DEVICE, DEVICE.model_copy(update={"state": "parked"})),
         }
     )  # fmt: skip
     assert headline(status) == (
-        "disk: full; paused; 1 of 2 devices ready; open jobs: 1, captions: 34 of 64, samples: 41; about 2 min left"
+        "disk: full; 1 of 2 devices ready; open jobs: 1, captions: 34 of 64, samples: 41; about 2 min left"
     )
+    paused = status.model_copy(update={"paused": True})
+    assert headline(paused).startswith("paused; disk: full; 1 of 2 devices ready; ")
+    assert "left" not in headline(paused)
 
 
 def test_every_line_for_the_journal_has_a_priority_and_no_time() -> None:

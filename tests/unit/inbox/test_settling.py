@@ -56,6 +56,22 @@ async def test_growing_file_waits_until_it_settles(folder: Path, jobs: FakeJobs)
     assert jobs.captions[1] == ["a dog", "a cat"]
 
 
+async def test_a_clock_set_forward_does_not_make_a_file_complete(
+    folder: Path, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, wall_s = [0.0], [time.time()]
+    monkeypatch.setattr("imgdiffd.inbox.inbox.time.time", lambda: wall_s[0])
+    inbox = Inbox(Settings(state_folder=folder.parent, settle_s=2), jobs, PROFILE, clock=lambda: now_s[0])
+    await scan_once(inbox)
+    (folder / "a.txt").write_text("a dog\n")  # somebody is still writing it
+    now_s[0], wall_s[0] = 0.5, wall_s[0] + 3600
+    await scan_once(inbox)
+    assert not jobs.rows
+    now_s[0], wall_s[0] = 2.5, wall_s[0] + 2
+    await scan_once(inbox)
+    assert jobs.captions[1] == ["a dog"]
+
+
 async def test_another_time_to_settle_counts_from_the_next_scan_on(folder: Path, jobs: FakeJobs) -> None:
     inbox = make_inbox(folder, jobs, settle_s=600)
     (folder / "a.txt").write_text("a dog\n")
@@ -80,6 +96,32 @@ async def test_file_that_changes_while_it_is_read_is_taken_again(folder: Path, i
     assert names(folder) == ["a.txt", "done", "failed"]
     await scan_once(inbox)
     assert jobs.captions == {1: [], 2: ["a dog", "a cat"]}
+    assert names(folder / "done") == ["a.txt"]
+
+
+@pytest.mark.parametrize("content", ["a dog\n", ""])  # taken, refused
+@pytest.mark.parametrize("how", ["replaced", "rewritten"])
+async def test_what_replaces_a_read_file_before_its_move_is_taken(
+    how: str, content: str, folder: Path, inbox: Inbox, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = drop(folder / "a.txt", content)
+    move_out = inbox._move_out
+
+    async def replace_first(*told: object) -> None:
+        monkeypatch.setattr(inbox, "_move_out", move_out)
+        if how == "replaced":
+            drop(folder / "new.txt", "a cat\n").rename(file)
+        else:
+            file.write_text("a cat\n")
+            os.utime(file, (1, 1))
+        await move_out(*told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inbox, "_move_out", replace_first)
+    await scan_once(inbox)
+    assert names(folder) == ["a.txt", "done", "failed"]
+    assert names(folder / "done") == names(folder / "failed") == []
+    await scan_once(inbox)
+    assert jobs.captions[max(jobs.rows)] == ["a cat"]
     assert names(folder / "done") == ["a.txt"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.store.connection import connected, run_on
+from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.writer import MAX_GROUP, Writer
 
 pytestmark = pytest.mark.anyio
@@ -38,13 +39,17 @@ def insert(number: int) -> Callable[[sqlite3.Connection], int]:
     return operation
 
 
+def refusal(path: Path) -> SqliteErrors:
+    return SqliteErrors(path, lambda error: None)
+
+
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[tuple[Writer, list[str]]]:
     statements: list[str] = []
     async with connected(path, writer=True) as connection:
         await connection.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY) STRICT")
         await run_on(connection, lambda raw: raw.set_trace_callback(statements.append))
-        async with Writer(connection).running() as writer:
+        async with Writer(connection, refusal(path)).running() as writer:
             yield writer, statements
 
 
@@ -167,7 +172,7 @@ async def test_where_room_can_be_made_a_change_is_made_once(tmp_path: Path) -> N
                 pages(raw, 100_000)
             too_much(raw)
 
-        async with Writer(connection, make_room).running() as writer:
+        async with Writer(connection, refusal(tmp_path), make_room).running() as writer:
             await writer.submit(growing)
     assert asked == [1]
     assert numbers(tmp_path / "n.db") == [1]
@@ -202,7 +207,7 @@ async def test_only_groups_that_were_kept_are_announced(tmp_path: Path) -> None:
     path = tmp_path / "n.db"
     async with connected(path, writer=True) as connection:
         await connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY) STRICT")
-        async with Writer(connection, on_commit=lambda: kept.append(numbers(path))).running() as writer:
+        async with Writer(connection, refusal(path), on_commit=lambda: kept.append(numbers(path))).running() as writer:
             await writer.submit(insert(1))
             with pytest.raises(StoreError):
                 await writer.submit(insert(1))

@@ -1,0 +1,192 @@
+"""The API's connections: bounded in number, and dropped where the client neither sends nor reads."""
+
+import asyncio
+import fcntl
+import json
+import logging
+import socket
+import termios
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.server import ServerState
+
+_log = logging.getLogger(__name__)
+
+MOST = 256  # open at once; beyond this, whoever has kept us waiting longest goes
+BACKLOG = MOST // 2  # accepted in one turn: an accepted connection is read before newer ones can push it out
+IDLE_S = 15.0  # without a whole request head; longer than the 5 s for which httpx reuses a connection
+BODY_S = 60.0  # in which a request's body brings BODY_BYTES, or ends
+BODY_BYTES = 1024
+UNREAD_S = 30.0  # in which a client reads something of what it was sent
+SWEEP_S = 1.0
+
+
+class Wait(NamedTuple):
+    """What a connection has waited for its client to do, for how long, and how long it may."""
+
+    what: str
+    seconds: float
+    limit_s: float
+
+
+class Connection(H11Protocol):
+    """One connection. Requests find it in their scope, as `state["connection"]`."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+        self._idle_since = self._body_since = self._read_at = self.loop.time()
+        self._body_bytes = 0
+        self._unread = 0  # bytes, as of the last look
+        self._resumed = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection's place, from another where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST:
+            others = [each for each in self.connections if isinstance(each, Connection)]
+            _longest_waiting(others, self).drop()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what came of a body before it is handled."""
+        self._body_bytes += len(data)
+        if self._body_bytes >= BODY_BYTES:
+            self._body_bytes, self._body_since = 0, self.loop.time()
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Begin to wait for a body where a request has begun."""
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self._body_bytes, self._body_since = 0, self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def resume_writing(self) -> None:
+        """Note that the client has read."""
+        self._resumed = True
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP with a sentence, where no response has begun yet."""
+        self._refuse(
+            400, f"{msg.rstrip('.')} (send HTTP/1.1 with a head of at most 16 KiB, as curl --unix-socket does)"
+        )
+
+    def _refuse(self, status: int, detail: str) -> None:
+        body = json.dumps({"detail": detail, "code": "bad_request"}).encode()
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        headers.append((b"content-length", str(len(body)).encode()))
+        try:
+            head = self.conn.send(h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]))
+            self.transport.write(head + self.conn.send(h11.Data(data=body)) + self.conn.send(h11.EndOfMessage()))
+        except h11.LocalProtocolError as error:  # in the middle of a response
+            _log.debug("api: closed a connection that sent garbage: %s", error)
+        self.transport.close()
+
+    def unread_s(self) -> float:
+        """For how long, as of the last look, the client has read nothing of what waits for it; 0 if nothing does."""
+        return self.loop.time() - self._read_at if self._unread else 0.0
+
+    def look(self) -> None:
+        """Find out whether the client has read anything since the last look."""
+        unread = self.transport.get_write_buffer_size() + _queued(self.transport)
+        if not unread or unread < self._unread or not self._unread or self._resumed:
+            self._read_at = self.loop.time()
+        self._unread, self._resumed = unread, False
+
+    def wait(self) -> Wait | None:
+        """What the connection waits for its client to do; None while it is the daemon's turn."""
+        now_s = self.loop.time()
+        if self._unread:
+            return Wait("unread answer", now_s - self._read_at, UNREAD_S)
+        if self.cycle is None or self.cycle.response_complete:
+            return Wait("no request", now_s - self._idle_since, IDLE_S)
+        if self.cycle.more_body and not self.cycle.body and not self.flow.read_paused:
+            return Wait("stalled upload", now_s - self._body_since, BODY_S)
+        return None
+
+    def drop(self) -> None:
+        """End the connection at once, whatever is under way on it."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+
+def _queued(transport: asyncio.Transport) -> int:
+    """What lies in the kernel for the client to read, in bytes with their overhead."""
+    found: socket.socket = transport.get_extra_info("socket")
+    count = array("i", [0])
+    try:
+        fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, count)
+    except OSError:  # it was closed just now
+        return 0
+    return count[0]
+
+
+def _longest_waiting(connections: Collection[Connection], newest: Connection) -> Connection:
+    """The connection to give up: first those without a request, then those that stall; `newest` if all are at work."""
+    waits = [(wait, each) for each in connections if each is not newest and (wait := each.wait())]
+    if not waits:
+        return newest
+    return max(waits, key=lambda found: (found[0].what == "no request", found[0].seconds))[1]
+
+
+def sweep(connections: Collection[Any]) -> None:
+    """Drop every connection whose client has kept it waiting for too long."""
+    dropped: Counter[str] = Counter()
+    for each in [each for each in connections if isinstance(each, Connection)]:
+        each.look()
+        wait = each.wait()
+        if wait is not None and wait.seconds > wait.limit_s:
+            dropped[f"{wait.what} for {wait.limit_s:g} s"] += 1
+            each.drop()
+    for why, number in dropped.items():
+        _log.info("api: dropped %d of %d connections: %s", number, number + len(connections), why)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the daemon stops it in order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections, beside what uvicorn does ten times a second."""
+        if counter % round(10 * SWEEP_S) == 0:
+            sweep(self.server_state.connections)
+        return await super().on_tick(counter)
+
+
+async def serve(app: FastAPI, listener: socket.socket) -> None:
+    """Answer on `listener` until cancelled."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        backlog=BACKLOG,
+        timeout_keep_alive=3600,  # never: the sweep drops idle connections
+        timeout_graceful_shutdown=2,
+        log_config=None,
+        log_level="error",  # its warnings are about requests that are not HTTP: anybody could fill the log
+        access_log=False,
+        lifespan="off",
+    )
+    await _Server(config).serve(sockets=[listener])

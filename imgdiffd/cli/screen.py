@@ -1,0 +1,215 @@
+"""What `imgdiffd status`, `watch` and `jobs` show: the daemon on one screen however many jobs it has, live or once."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from imgdiffd.cli.terminal import duration, plain, visible
+from imgdiffd.job import TERMINAL_JOB_STATES, JobState
+from imgdiffd.status import JobView, RemovalView, Status, summary
+
+REFRESH_S = 0.5
+PLAIN_LINE_S = 5.0
+_RATE_WINDOW_S = 30.0
+_DEVICES, _PROBLEMS, _LINES = 12, 8, 3  # shown at most
+_STATE_STYLES = {"active": "green", "failed": "red", "paused": "yellow", "cancelled": "yellow"}
+
+
+class Rates:
+    """Items a second per key over the last half minute, from counters sampled at any interval."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._points: dict[str, deque[tuple[float, int]]] = {}
+
+    def update(self, key: str, count: int) -> float:
+        """Note that `key` stands at `count` now; returns its rate, 0 while unknown."""
+        now = self._clock()
+        points = self._points.setdefault(key, deque())
+        points.append((now, count))
+        while len(points) > 2 and points[0][0] < now - _RATE_WINDOW_S:
+            points.popleft()
+        (first_time, first_count), (last_time, last_count) = points[0], points[-1]
+        return (last_count - first_count) / (last_time - first_time) if last_time > first_time else 0.0
+
+
+def status_view(status: Status, rates: Rates, job: int | None = None) -> RenderableType:
+    """The whole screen, about 40 lines; of all jobs only `job`, if given."""
+    parts: list[RenderableType] = []
+    if status.paused:
+        parts.append(Text("paused: nothing is started until `imgdiffd resume`", style="bold yellow"))
+    parts += [plain(summary(status), "bold"), _devices(status)]
+    parts += [plain(f"! {problem}", "yellow") for problem in status.problems[:_PROBLEMS]]
+    if more := len(status.problems) - _PROBLEMS:
+        parts += [plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow")] if more > 0 else []
+    parts += [] if job is not None else [plain(_totals(status))]
+    parts += _jobs(status, rates)
+    if status.no_removal:
+        parts.append(plain(f"no object removal: {status.no_removal}", "dim"))
+    return Group(*parts)
+
+
+def _devices(status: Status) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    reasons = {load.name: load.reason for load in status.scheduler.devices} if status.scheduler else {}
+    for device in status.devices[:_DEVICES]:
+        colour = {"ready": "green", "parked": "red"}.get(device.state, "yellow")
+        detail = f"{device.running} running, {device.queued} queued" if device.state == "ready" else device.detail
+        if device.state == "ready" and not device.running and status.open_tasks and device.name in reasons:
+            detail = f"idle: {reasons[device.name]}"
+        rare = [f"{name.replace('_', ' ')}: {count}" for name, count in sorted(device.counters.items())]
+        detail = "; ".join([detail, *rare, *device.notes])
+        table.add_row(plain(device.name, "bold"), plain(device.state, colour), plain(detail))
+    if len(status.devices) > _DEVICES:
+        table.add_row(f"… and {len(status.devices) - _DEVICES} more")
+    return table
+
+
+def _totals(status: Status) -> str:
+    def counted(states: Sequence[JobState]) -> str:
+        return ", ".join(f"{status.job_counts[state]:,} {state}" for state in states if status.job_counts.get(state))
+
+    opened = counted([state for state in JobState if state not in TERMINAL_JOB_STATES])
+    ended = counted([state for state in JobState if state in TERMINAL_JOB_STATES])
+    return f"jobs: {opened or 'none open'}; ended: {ended or 'none'}"
+
+
+def _jobs(status: Status, rates: Rates) -> list[RenderableType]:
+    """The first one or two jobs stage by stage, and a few more in one line each."""
+    still_open = sum(job.state not in TERMINAL_JOB_STATES for job in status.jobs)
+    whole, lines = (1, 10) if still_open > 2 else (2, _LINES)
+    parts = [each for job in status.jobs[:whole] for each in job_view(job, rates)]
+    if rest := status.jobs[whole : whole + lines]:
+        parts.append(jobs_table(rest))
+    if (more := still_open - whole - lines) > 0:
+        parts.append(Text(f"… and {more:,} more that are open; `imgdiffd jobs` lists them"))
+    return parts
+
+
+def job_view(job: JobView, rates: Rates) -> list[RenderableType]:
+    """One job: what it is, its stages with bar, counts, rate and what fell out, and what came of its captions."""
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (f"job {job.id} ", "bold"), visible(job.name), ": ", (job.state, _style(job)), visible(_note(job))
+        )
+    ]
+    if job.captions:
+        parts.append(_stages(job, rates))
+        others = {"rejected": job.rejected, "failed": job.failed, "cancelled": job.cancelled}
+        ends = [f"{job.sampled} captions gave {job.samples} samples", *(f"{n} {how}" for how, n in others.items() if n)]
+        parts.append(Text(", ".join(ends)))
+    if job.removal.total:
+        rate = rates.update(f"{job.id}/removal", job.removal.done)
+        parts.append(Text(_removal_line(job.removal) + (f", {60 * rate:.0f} per min" if rate else "")))
+    return parts
+
+
+def _style(job: JobView) -> str:
+    return _STATE_STYLES.get(job.state, "")
+
+
+def _note(job: JobView) -> str:
+    """What there is to say of the job as a whole: why it failed, what it brought, and when it will be done."""
+    if job.error:
+        return f": {job.error}"
+    if job.duplicate_of is not None:
+        return f": the same content as job {job.duplicate_of}"
+    brought = {"captions": job.captions, "duplicates": job.duplicates, "unreadable": job.problems}
+    note = f", {', '.join(f'{n} {what}' for what, n in brought.items() if n or what == 'captions')}"
+    return f"{note}, ETA {duration(job.eta_s)}" if job.state == "active" else note
+
+
+def _stages(job: JobView, rates: Rates) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("stage", "", "done", "of about", "per min", "stopped here"):
+        table.add_column(header, justify="left" if header in {"stage", ""} else "right")
+    for view in job.stages:
+        rate = rates.update(f"{job.id}/{view.stage}", view.done)
+        bar = ProgressBar(total=max(view.expected, 1), completed=view.done, width=30)
+        table.add_row(
+            view.stage, bar, str(view.done), str(view.expected), f"{60 * rate:.0f}" if rate else "", str(view.stopped)
+        )
+    return table
+
+
+def _removal_line(removal: RemovalView) -> str:
+    others = {"failed": removal.failed, "cancelled": removal.cancelled}
+    told = "".join(f", {number} {how}" for how, number in others.items() if number)
+    return (
+        f"object removal: {removal.done} of {removal.total} pairs done{told},"
+        f" {removal.sampled} gave {removal.samples} samples"
+    )
+
+
+def jobs_table(jobs: Sequence[JobView]) -> Table:
+    """One row a job."""
+    name = Column("name", overflow="ellipsis", no_wrap=True, max_width=40, ratio=2)
+    narrow = [Column(header, justify="right", no_wrap=True) for header in ("done", "of", "samples", "ETA")]
+    note = Column("", overflow="ellipsis", no_wrap=True, ratio=3)
+    table = Table(Column("job", justify="right", no_wrap=True), name, Column("state", no_wrap=True), *narrow, note)
+    table.box, table.pad_edge, table.show_edge = SIMPLE_HEAD, False, False
+    for job in jobs:
+        done = job.sampled + job.rejected + job.failed
+        eta = duration(job.eta_s) if job.state == "active" else ""
+        note_text = _note(job).lstrip(": ") if job.error or job.duplicate_of is not None else ""
+        table.add_row(
+            str(job.id), plain(job.name), plain(job.state, _style(job)),
+            str(done), str(job.captions), str(job.samples), eta, plain(note_text),
+        )  # fmt: skip
+    return table
+
+
+def plain_line(job: JobView) -> str:
+    """One line for logs: every stage's counts, object removal's where there is any, and the ETA."""
+    counts = [f"{view.stage} {view.done}/{view.expected}" for view in job.stages if job.captions]
+    if job.removal.total:
+        counts.append(f"removal {job.removal.done}/{job.removal.total}")
+    if job.error:
+        return visible(f"job {job.id} {job.state}: {job.error}")
+    eta = f"  ETA {duration(job.eta_s)}" if job.state == "active" else ""
+    return f"job {job.id} {job.state}  {'  '.join(counts)}  samples {job.samples}{eta}"
+
+
+def _plain_lines(status: Status) -> list[str]:
+    """A line for each job that is worked on, or one for all where there are many."""
+    working = [job for job in status.jobs if job.state == "active" or (job.removal.waiting and not status.no_removal)]
+    paused = ["paused"] if status.paused else []
+    if not working or len(working) > _LINES:
+        return ["; ".join([*paused, visible(summary(status))])]
+    return paused + [plain_line(job) for job in working]
+
+
+def follow(
+    fetch: Callable[[], Status], finished: Callable[[Status], bool], console: Console, job: int | None = None
+) -> Status:
+    """Show progress until `finished`; returns the last status. Ctrl-C passes through.
+
+    Elsewhere than in a terminal, plain lines take the place of the screen.
+    """
+    rates = Rates()
+    status = fetch()
+    if not console.is_terminal:
+        printed = float("-inf")
+        while not finished(status):
+            if time.monotonic() - printed >= PLAIN_LINE_S:
+                printed = time.monotonic()
+                for line in _plain_lines(status):
+                    console.print(Text(line), soft_wrap=True)
+            time.sleep(REFRESH_S)
+            status = fetch()
+        for line in _plain_lines(status) if job is None else map(plain_line, status.jobs):
+            console.print(Text(line), soft_wrap=True)
+        return status
+    with Live(status_view(status, rates, job), console=console, refresh_per_second=4, transient=False) as live:
+        while not finished(status):
+            time.sleep(REFRESH_S)
+            status = fetch()
+            live.update(status_view(status, rates, job))
+    return status

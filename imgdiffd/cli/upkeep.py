@@ -1,0 +1,98 @@
+"""The commands that back the database up, put a backup back, and delete jobs."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgdiffd.cli.parameters import positive, settings_of
+
+if TYPE_CHECKING:
+    from imgdiffd.status import DeletedJob
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+DATABASE = "state.db"
+
+
+def age(text: str) -> float:
+    """Seconds, from an age such as 30d, 12h or 2w. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not an age; give a number and s, m, h, d or w, such as 30d")
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")]
+
+
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; an existing one is never replaced.")],
+) -> None:
+    """Copy the database to FILE, whether a daemon runs or not.
+
+    The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
+    """
+    from imgdiffd.store.backup import back_up
+
+    state = settings_of(context).state_folder
+    back_up(state / DATABASE, file)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / 'pictures'} are not part of it")
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `imgdiffd backup` wrote.")],
+) -> None:
+    """Put a backup in the place of the database, while no daemon runs.
+
+    The database that was there is kept beside it.
+    """
+    from imgdiffd.store.restore import restore as put_back
+
+    database = settings_of(context).state_folder / DATABASE
+    kept = put_back(file, database)
+    print(f"{database} is {file} now{f'; the old one is {kept}' if kept else ''}")
+
+
+def delete(
+    context: typer.Context,
+    jobs: Annotated[list[int], typer.Argument(metavar="JOB", parser=positive, help="The numbers of ended jobs.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Delete ended jobs with their captions, samples and images.
+
+    What was exported stays, and so does the caption file in the inbox. It cannot be undone.
+    """
+    from imgdiffd.api.client import Client
+
+    with Client(settings_of(context).socket_path) as client:
+        for job in dict.fromkeys(jobs):
+            _tell(client.delete(job, dry_run=dry_run), dry_run)
+
+
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="AGE", parser=age, help="Since a job's end: 30d, 12h, 2w.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Delete the jobs that ended long ago with their captions, samples and images.
+
+    Jobs of which something still waits stay. `keep_jobs_days` in the settings does it by itself.
+    """
+    from imgdiffd.api.client import Client
+
+    with Client(settings_of(context).socket_path) as client:
+        jobs = client.prune(older_than, dry_run=dry_run)
+    for job in jobs:
+        _tell(job, dry_run)
+    if not jobs:
+        print("no job ended that long ago")
+
+
+def _tell(job: "DeletedJob", dry_run: bool) -> None:
+    would = "would be deleted" if dry_run else "is deleted"
+    print(f"job {job.id} ({job.name!r}, {job.captions} captions, {job.samples} samples) {would}")

@@ -1,0 +1,155 @@
+"""Deletes jobs with their rows and images: those that a person names, and those that have become old."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from imgdiffd.daemon.cleanup import Cleanup
+from imgdiffd.daemon.disk import DiskGuard
+from imgdiffd.errors import InputError
+from imgdiffd.inbox.outbox import Outbox
+from imgdiffd.job import TERMINAL_JOB_STATES
+from imgdiffd.schedulers.scheduler import Scheduler
+from imgdiffd.settings import Settings
+from imgdiffd.status import DeletedJob
+from imgdiffd.store import JobRow, Store
+
+_log = logging.getLogger(__name__)
+
+DAY_S = 86400.0
+EVERY_S = 600.0  # between two looks for what has become old
+
+
+class Pruning:
+    """Deletes what is marked in the database, so that a daemon that is killed midway finishes at its next start.
+
+    Rows go first, in chunks between which other work is done, then the images that no row names any more, then the
+    room in the database.
+    """
+
+    def __init__(
+        self, store: Store, disk: DiskGuard, cleanup: Cleanup, scheduler: Scheduler, settings: Settings
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._cleanup = cleanup
+        self._scheduler = scheduler
+        self._settings = settings
+        self._outbox = Outbox(settings.inbox_folder)
+        self._woken = anyio.Event()
+        self._done = anyio.Condition()
+
+    def use(self, settings: Settings) -> None:
+        """Keep what these settings say from now on."""
+        self._settings = settings
+        self._woken.set()
+
+    async def delete(self, jobs: Sequence[int], *, dry_run: bool) -> tuple[DeletedJob, ...]:
+        """Delete these jobs, all or none; returns once their rows are gone. Raises InputError if one has not ended.
+
+        With `dry_run`, it only says what would be deleted.
+        """
+        rows = [await self._ended(job) for job in jobs]
+        told = await self._told(rows)
+        if not dry_run:
+            for job in jobs:
+                await self._disk.retry_while_full(partial(self._store.mark_deleted, job))
+            await self._until_deleted(jobs)
+        return told
+
+    async def prune(self, older_than_s: float, *, dry_run: bool) -> tuple[DeletedJob, ...]:
+        """Delete every job that ended longer ago than that and of which nothing waits."""
+        return await self.delete(await self._store.ended_before(time.time() - older_than_s), dry_run=dry_run)
+
+    async def run(self) -> None:
+        """Finish what was begun, then prune by the settings, until cancelled."""
+        while True:
+            self._woken = anyio.Event()
+            await self._delete_marked()
+            await self._prune_by_settings()
+            with anyio.move_on_after(EVERY_S):
+                await self._woken.wait()
+
+    async def _ended(self, job: int) -> JobRow:
+        row = await self._store.job(job)
+        if row is None:
+            raise InputError(f"job {job}: unknown", code="unknown_job", hint="`imgdiffd status` lists the jobs")
+        if row.state not in TERMINAL_JOB_STATES:
+            raise InputError(
+                f"job {job}: cannot be deleted, it is {row.state}",
+                code="wrong_job_state",
+                hint=f"`imgdiffd cancel {job}` ends it",
+            )
+        return row
+
+    async def _told(self, rows: Iterable[JobRow]) -> tuple[DeletedJob, ...]:
+        rows = list(rows)
+        progress = await self._store.progress_of([row.id for row in rows])
+        return tuple(
+            DeletedJob(
+                id=row.id,
+                name=row.name,
+                state=row.state,
+                finished_at=row.finished_at,
+                captions=row.total,
+                samples=sum(each.samples for each in progress.get(row.id, {}).values()),
+            )
+            for row in rows
+        )
+
+    async def _until_deleted(self, jobs: Collection[int]) -> None:
+        self._woken.set()
+        async with self._done:
+            while set(jobs) & set(await self._store.marked_deleted()):
+                await self._done.wait()
+
+    async def _delete_marked(self) -> None:
+        jobs = await self._store.marked_deleted()
+        for job in jobs:
+            items = await self._store.items_of(job)
+            self._scheduler.forget(await self._store.of_job(job, self._scheduler.held))
+            while await self._disk.retry_while_full(partial(self._store.delete_some, job)):
+                pass
+            self._cleanup.mark_deleted(items)
+            _log.info("job %d is deleted", job)
+            async with self._done:
+                self._done.notify_all()
+        if jobs:
+            while await self._disk.retry_while_full(self._store.shrink_some):
+                pass
+            await self._store.checkpoint()
+
+    async def _prune_by_settings(self) -> None:
+        if days := self._settings.keep_jobs_days:
+            for job in await self._store.ended_before(time.time() - days * DAY_S):
+                await self._disk.retry_while_full(partial(self._store.mark_deleted, job))
+            await self._delete_marked()
+        try:
+            await self._trim_done(int(self._settings.keep_done_gb * 1e9))
+        except OSError as error:  # the inbox reports a folder that cannot be read
+            _log.warning("inbox: read files cannot be removed yet: %s", error)
+
+    async def _trim_done(self, limit_bytes: int) -> None:
+        files = await to_thread.run_sync(self._outbox.read_files)
+        excess = sum(size for _, size in files) - limit_bytes
+        removed = 0
+        for path, size in files:
+            if excess <= 0:
+                break
+            if not await self._store.is_open(await to_thread.run_sync(_digest, path)):
+                path.unlink(missing_ok=True)
+                excess -= size
+                removed += 1
+        if removed:
+            _log.info("inbox: removed %d of the files that were read longest ago; keep_done_gb limits them", removed)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

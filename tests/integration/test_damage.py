@@ -1,0 +1,151 @@
+"""A database that is damaged, emptied or gone: said in one line, not looped on, and put right by a backup."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imgdiffd.errors import EXIT_CONFIGURATION, DaemonError, StoreError
+from imgdiffd.store.backup import SAMPLES_SKIPPED, back_up
+from imgdiffd.store.restore import restore
+from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
+from tests.integration.faulty import rows
+
+CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for obj in ("bus", "tree", "chair")]
+PAGE = 4096
+
+
+def damage(database: Path) -> None:
+    """Overwrite every page but the first few, which hold the schema."""
+    with database.open("r+b") as file:
+        file.seek(12 * PAGE)
+        file.write(b"\xff" * (database.stat().st_size - 12 * PAGE))
+
+
+def worked(folder: Path) -> None:
+    """A daemon did a job there and was stopped."""
+    with daemon(folder) as running:
+        drop(folder, "captions.txt", CAPTIONS)
+        running.wait_done()
+        assert running.stop() == 0
+
+
+def refusal(running: RunningDaemon) -> str:
+    """The last line of a daemon that ends by itself with 78."""
+    assert running.process.wait(LIMIT_S) == EXIT_CONFIGURATION
+    return running.log.read_text().splitlines()[-1]
+
+
+def test_a_damaged_database_ends_the_start_and_says_what_to_do(tmp_path: Path) -> None:
+    worked(tmp_path)
+    database = tmp_path / "state.db"
+    images = sorted((tmp_path / "pictures").rglob("*.png"))
+    damage(database)
+    before = database.read_bytes()
+    with daemon(tmp_path) as running:
+        line = refusal(running)
+        assert line.startswith(f"{database}: the database is damaged: ")
+        assert "`imgdiffd restore FILE` puts a backup in its place" in line
+        assert f"`sqlite3 {database} .recover" in line
+    assert database.read_bytes() == before
+    assert sorted((tmp_path / "pictures").rglob("*.png")) == images
+    shutil.copyfile("/dev/null", tmp_path / "state.db.broken")
+    with daemon(tmp_path / "other") as running:
+        running.wait(lambda status: status.ready, "readiness")
+    (tmp_path / "backups").mkdir()
+    back_up(tmp_path / "other" / "state.db", tmp_path / "backups" / "monday.db")
+    with daemon(tmp_path) as running:
+        assert f"run `imgdiffd restore {tmp_path / 'backups' / 'monday.db'}`" in refusal(running)
+
+
+@pytest.mark.parametrize("state", ["is empty", "does not exist"])
+def test_a_lost_database_beside_images_is_not_taken_for_new(tmp_path: Path, state: str) -> None:
+    worked(tmp_path)
+    database = tmp_path / "state.db"
+    images = sorted((tmp_path / "pictures").rglob("*.png"))
+    database.unlink()
+    if state == "is empty":
+        database.touch()
+    with daemon(tmp_path) as running:
+        line = refusal(running)
+        assert line.startswith(f"{database} {state}, but {tmp_path / 'pictures'} holds the images of a database")
+        assert f"to begin with nothing, move {tmp_path / 'pictures'} away" in line
+    assert sorted((tmp_path / "pictures").rglob("*.png")) == images
+    (tmp_path / "pictures").rename(tmp_path / "away")
+    with daemon(tmp_path) as running:
+        assert running.wait(lambda status: status.ready, "readiness").jobs == ()
+
+
+def test_damage_met_while_running_ends_it_with_the_same_line(tmp_path: Path) -> None:
+    worked(tmp_path)
+    with daemon(tmp_path) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        damage(tmp_path / "state.db")
+        with pytest.raises(DaemonError, match=r"damaged|broke off"):
+            [running.client.explain(item) for item in range(1, 10)]
+        line = refusal(running)
+        assert line.startswith(f"{tmp_path / 'state.db'}: the database is damaged: ")
+        assert not (tmp_path / "s").exists(), "it stopped in order"
+
+
+def test_backed_up_killed_damaged_and_restored_it_goes_on(tmp_path: Path) -> None:
+    folder, kept = tmp_path / "state", tmp_path / "kept.db"
+    command = [sys.executable, "-m", "imgdiffd"]
+    environ = {"IMGDIFFD_CONFIG": "/dev/null", "IMGDIFFD_STATE_FOLDER": str(folder)}
+    with daemon(folder, FAKE_WORKER_DELAY_S="0.05") as running:
+        drop(folder, "first.txt", CAPTIONS)
+        running.wait(lambda status: any(job.sampled for job in status.jobs), "the first sample")
+        taken = subprocess.run([*command, "backup", str(kept)], env=environ, check=True, capture_output=True, text=True)
+        assert "the images in" in taken.stdout
+        drop(folder, "second.txt", [f"{caption} at night" for caption in CAPTIONS])
+        running.wait_done(jobs=2)
+        running.kill()
+    damage(folder / "state.db")
+    subprocess.run([*command, "restore", str(kept)], env=environ, check=True, capture_output=True)
+    assert list(folder.glob("state.db.replaced-*"))
+    with daemon(folder) as running:
+        drop(folder, "second.txt", [f"{caption} at night" for caption in CAPTIONS])
+        jobs = running.wait_done(jobs=2).jobs
+        assert [(job.state, job.failed, job.captions) for job in jobs] == [("done", 0, len(CAPTIONS))] * 2
+        assert running.stop() == 0
+    named = rows(folder, "SELECT left_image, right_image FROM samples")
+    assert named
+    assert all((folder / "pictures" / name).exists() for row in named for name in row)
+    assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(folder, "SELECT max(id) FROM samples")[0][0] > SAMPLES_SKIPPED, "no number is given twice"
+
+
+def test_a_backup_replaces_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no such database"):
+        back_up(tmp_path / "state.db", tmp_path / "kept.db")
+    worked(tmp_path)
+    back_up(tmp_path / "state.db", tmp_path / "kept.db")
+    with pytest.raises(StoreError, match=r"kept\.db exists already"):
+        back_up(tmp_path / "state.db", tmp_path / "kept.db")
+    with pytest.raises(StoreError, match=r"cannot be backed up to .*no/such/folder"):
+        back_up(tmp_path / "state.db", tmp_path / "no/such/folder/kept.db")
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) -> None:
+    worked(tmp_path)
+    database, kept = tmp_path / "state.db", tmp_path / "kept.db"
+    back_up(database, kept)
+    with daemon(tmp_path) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        with pytest.raises(StoreError, match="in use by another daemon"):
+            restore(kept, database)
+        assert running.stop() == 0
+    before = database.read_bytes()
+    damage(kept)
+    with pytest.raises(StoreError, match="is damaged"):
+        restore(kept, database)
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign:
+        foreign.execute("CREATE TABLE t (n)")
+    with pytest.raises(Exception, match="not an imgdiffd database"):
+        restore(tmp_path / "foreign.db", database)
+    assert database.read_bytes() == before
