@@ -12,6 +12,7 @@ help:
 	@echo "make test-long  what shows one thing slowly: real compilation, large data; and every property with 1,000 examples"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
 	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
+	@echo "make test-soak  half an hour of small jobs: does memory, a descriptor, the log or the disk grow? SOAK_MINUTES=30"
 	@echo "make check  format, lint, types"
 	@echo "make reference  the man page and the pages of docs/reference: commands, settings and HTTP"
 	@echo "make bench  our kernels against the plain way, as ratios"
@@ -56,6 +57,11 @@ test-chaos: .venv/ready
 	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 EVENT_CUTS=20 $(RUN) pytest -q tests/integration/test_kill.py \
 		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_event_stream.py \
 		tests/integration/test_store_migration.py
+
+SOAK_MINUTES := 30
+.PHONY: test-soak
+test-soak: .venv/ready
+	@nice $(RUN) python -m tests.soak --minutes $(SOAK_MINUTES)
 
 check: .venv/ready
 	@$(RUN) ruff format --check .

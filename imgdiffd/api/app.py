@@ -1,9 +1,10 @@
 """The daemon's API over HTTP: health, readiness, status, jobs. What it shows and does comes through `Control`."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
+import anyio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
@@ -94,9 +95,34 @@ def _known_job(found: JobView | None, number: int) -> JobView:
     return found
 
 
+async def _written(status: Awaitable[Status]) -> bytes:
+    # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
+    return (await status).model_dump_json().encode()
+
+
+class _Shared:
+    """One answer for all who ask at the same time, looked up after the last of them asked."""
+
+    def __init__(self, look: Callable[[], Awaitable[Status]]) -> None:
+        self._look = look
+        self._begun = 0
+        self._looking = anyio.Lock()
+        self._last = b""
+
+    async def written(self) -> bytes:
+        """The status as JSON."""
+        begun = self._begun
+        async with self._looking:
+            if self._begun == begun:
+                self._begun += 1
+                self._last = await _written(self._look())
+            return self._last
+
+
 def _daemon_routes(control: Control) -> APIRouter:
     """The daemon: whether it answers, whether it can work, its status, pausing it."""
     router = APIRouter()
+    shared = _Shared(lambda: control.status(None))
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -115,8 +141,8 @@ def _daemon_routes(control: Control) -> APIRouter:
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="of all jobs only this one"),
     ) -> Response:
         """The daemon, its devices, every open job and the newest few that have ended."""
-        # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
-        return Response((await control.status(job)).model_dump_json(), media_type="application/json")
+        written = await shared.written() if job is None else await _written(control.status(job))
+        return Response(written, media_type="application/json")
 
     @router.post("/pause")
     async def pause() -> Paused:
@@ -198,14 +224,14 @@ def _caption_routes(control: Control) -> APIRouter:
         """How all captions narrowed to samples."""
         return await control.funnel(None)
 
-    @router.get("/failures")
+    @router.get("/failures", responses=refusals(404))
     async def failures(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
     ) -> dict[str, int]:
         """How many captions and removals have failed and can be retried, by reason, the most frequent first."""
         return await control.failures(job)
 
-    @router.post("/retry")
+    @router.post("/retry", responses=refusals(404, 409))
     async def retry(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
         reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),

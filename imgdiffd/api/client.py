@@ -32,7 +32,8 @@ class Client:
             # No TLS on a Unix socket: certificates named in the environment need not exist.
             transport=httpx.HTTPTransport(uds=str(socket_path), verify=False, trust_env=False),
             base_url="http://imgdiffd",
-            timeout=timeout_s,
+            # With a time limit, connecting would fail at once where many wait to be let in.
+            timeout=httpx.Timeout(timeout_s, connect=None),
         )
 
     def close(self) -> None:
@@ -51,7 +52,7 @@ class Client:
         if not self._connected:
             self._refuse_unless_listening()
         try:
-            answer = self._http.request(method, path, **options)
+            answer = self._asked(method, path, **options)
             self._connected = True
         except httpx.TimeoutException as error:
             self._connected = False
@@ -68,6 +69,14 @@ class Client:
         except ValueError:
             detail = answer.text
         raise RefusedError(detail if isinstance(detail, str) else str(detail))
+
+    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if method != "GET" or not self._connected:
+                raise
+        return self._http.request(method, path, **options)  # the daemon had let go of a connection not in use
 
     def _refuse_unless_listening(self) -> None:
         """Raise DaemonError where nobody listens. httpx would say so too, but leaves a socket open when it fails."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from imgdiffd.api.refusals import refusal, refusals
-from imgdiffd.errors import ImgdiffdError, InputError
+from imgdiffd.errors import ImgdiffdError, InputError, unknown_job
 from imgdiffd.status import JobView, Status
 from imgdiffd.store import JobRow, SampleRow
 
@@ -32,7 +32,8 @@ PACE_S = 1.0  # between two looks, however much is recorded
 QUIET_S = 5.0  # between two looks where nothing is recorded: faults of devices or of the inbox leave no record
 HEARTBEAT_S = 15.0
 CLOSE_S = 1.0  # that a client has to take what it was sent, before it is cut off
-PLACES = 32
+PLACES = 64
+RECLAIM_S = 5.0  # a client that has read nothing for so long makes room for another
 _MOST = 2**63 - 1
 
 
@@ -145,7 +146,7 @@ class Feed:
         self._status = status
         self._bell = bell
         self._places = places
-        self._open: set[CancelScope] = set()
+        self._open: dict[CancelScope, Callable[[], float]] = {}  # each with the seconds for which it was not read
         self._left = Bell()
         self._closed = anyio.Event()
         self._looking = anyio.Lock()
@@ -166,27 +167,32 @@ class Feed:
             await self._left.after(self._left.rings)
 
     def refusal(self) -> str:
-        """Why nobody more may listen; empty where there is room."""
+        """Why nobody more may listen; empty where there is room, or where a client that does not read makes room."""
         if self._closed.is_set():
             return "the daemon is stopping (connect again when it is back)"
-        if len(self._open) >= self._places:
-            return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
-        return ""
+        if len(self._open) < self._places:
+            return ""
+        stuck = max(self._open, key=lambda scope: self._open[scope]())
+        if self._open[stuck]() >= RECLAIM_S:
+            stuck.cancel()
+            del self._open[stuck]
+            return ""
+        return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
 
-    async def keep(self, stream: Callable[[], Awaitable[None]]) -> None:
+    async def keep(self, stream: Callable[[], Awaitable[None]], unread_s: Callable[[], float]) -> None:
         """Let `stream` run in a place of its own, until it or all streams end."""
         with CancelScope() as scope:
-            self._open.add(scope)
+            self._open[scope] = unread_s
             try:
                 await stream()
             finally:
-                self._open.discard(scope)
+                self._open.pop(scope, None)
                 self._left.ring()
 
     async def start(self, since: int | None, job: int | None) -> int:
         """The id after which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
         if job is not None and await self._store.job(job) is None:
-            raise InputError(f"there is no job {job}", code="unknown_job", hint="GET /jobs lists the jobs")
+            raise unknown_job(job)
         newest = await self._store.newest_sample()
         return newest if since is None else min(since, newest)
 
@@ -254,7 +260,9 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
                 await refusal(503, why, "busy")(scope, receive, send)
             else:
                 respond = super().__call__
-                await self._feed.keep(lambda: respond(scope, receive, send))
+                connection = scope.get("state", {}).get("connection")
+                unread_s = (lambda: 0.0) if connection is None else connection.unread_s
+                await self._feed.keep(lambda: respond(scope, receive, send), unread_s)
 
 
 def _id_of(header: str | None) -> int | None:

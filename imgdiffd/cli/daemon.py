@@ -33,13 +33,12 @@ def serve(context: typer.Context) -> None:
 
 
 def _log_to_stderr(settings: "Settings") -> None:
+    from imgdiffd.daemon.log_lines import LineFormatter
     from imgdiffd.daemon.notify import JournalFormatter, in_journal
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if in_journal(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JournalFormatter() if in_journal(sys.stderr) else LineFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -85,10 +84,11 @@ def _print_findings(found: "list[Finding]") -> None:
 
 
 def settings(context: typer.Context) -> None:
-    """List every setting with its value and meaning."""
+    """List every setting with its value and meaning, and the file that they were read from."""
     from imgdiffd.settings import documented
 
-    current = settings_of(context)
+    current, file = settings_of(context), settings_file_of(context)
+    print(f"# read from {file}" if file else "# no settings file: the environment and defaults")
     for key, variable, default, meaning in documented():
         print(f"{key} = {getattr(current, key)!s}\n    {meaning}; default {default}; ${variable}")
 

@@ -120,9 +120,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     With `removal`, object removal too, and the dataset has both products. A folder that an earlier run left is
     continued: what is done stays done. Raises DaemonError.
     """
-    from imgdiffd.export.contact_sheet import write_contact_sheet
-    from imgdiffd.export.release import export_release
-    from imgdiffd.export.removal import export_removals
+    from imgdiffd.export.dataset import export_dataset
     from imgdiffd.store import Reader
 
     if captions is not None and not captions.is_file():
@@ -149,15 +147,11 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
         follow(client.status, lambda status: _over(status, source.name, folder / "inbox"), console)
         funnel = client.funnel()
     with Reader.open(folder / "state.db") as reader:
-        samples, removals = list(reader.samples()), list(reader.removal_samples())
-    count = export_release(samples, folder / "pictures", folder / "dataset")
-    also = ""
-    if removals:
-        also = f" and {export_removals(removals, folder / 'pictures', folder / 'dataset')} of object removal"
-    write_contact_sheet(samples, folder / "pictures", folder / "contact-sheet.png")
+        made = export_dataset(reader, folder / "pictures", folder / "dataset", sheet=folder / "contact-sheet.png")
+    also = f" and {made.removals} of object removal" if made.removals else ""
     console.print(funnel_table(funnel))
     console.print(
-        f"{count} samples{also} in {time.monotonic() - started:.0f} s\n"
+        f"{made.samples} samples{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}",

@@ -61,6 +61,8 @@ def bundle_names() -> list[str]:
 
 def _remember(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None:  # before and after the command: the later one counts
+        if value.is_dir():  # as the empty name is too
+            raise typer.BadParameter("the name of a file is needed, not of a folder or nothing")
         context.meta[CONFIG] = value
     return value
 
@@ -72,18 +74,18 @@ def settings_of(context: typer.Context) -> "Settings":
     return load_settings(context.meta.get(CONFIG))
 
 
-def settings_file_of(context: typer.Context) -> Path | None:
-    """The file that `settings_of` reads; None where there is none."""
-    from imgdiffd.settings import find_file
-
-    return find_file(context.meta.get(CONFIG), os.environ)
-
-
 def client_of(context: typer.Context) -> "Client":
     """A connection to the daemon that the settings name. Raises SettingsError."""
     from imgdiffd.api.client import Client
 
     return Client(settings_of(context).socket_path)
+
+
+def settings_file_of(context: typer.Context) -> Path | None:
+    """The file that `settings_of` reads; None where there is none."""
+    from imgdiffd.settings import find_file
+
+    return find_file(context.meta.get(CONFIG), os.environ)
 
 
 Config = Annotated[
@@ -92,7 +94,8 @@ Config = Annotated[
         metavar="FILE",
         callback=_remember,
         expose_value=False,
-        help="Settings file (TOML); $IMGDIFFD_CONFIG where none is given, else /etc/imgdiffd/imgdiffd.toml.",
+        help="Settings file (TOML). Where none is given: $IMGDIFFD_CONFIG, else the first of ./imgdiffd.toml, "
+        "~/.config/imgdiffd/imgdiffd.toml and /etc/imgdiffd/imgdiffd.toml that exists.",
     ),
 ]
 Jobs = Annotated[list[int] | None, typer.Argument(metavar="JOB", parser=positive, help="Numbers of jobs.")]

@@ -11,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from imgdiffd.cli.terminal import duration, plain, visible
+from imgdiffd.cli.terminal import duration, plain
+from imgdiffd.errors import visible
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
 from imgdiffd.status import JobView, RemovalView, Status, summary
 

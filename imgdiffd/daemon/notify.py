@@ -11,6 +11,7 @@ from typing import TextIO
 
 import anyio
 
+from imgdiffd.daemon.log_lines import LineFormatter
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.status import Status, headline
 
@@ -112,7 +113,7 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
         await anyio.sleep(STATUS_EVERY_S)
 
 
-class JournalFormatter(logging.Formatter):
+class JournalFormatter(LineFormatter):
     """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
     def __init__(self) -> None:
@@ -121,7 +122,7 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, including a traceback."""
         priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

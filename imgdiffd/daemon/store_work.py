@@ -60,7 +60,7 @@ class StoreWork:
         try:
             done = await process.run(batch.stage, profile, inputs, batch.deadline_s)
         except NoRoomError:
-            self._disk.note_full()
+            self._disk.note_full(sum(task.open_bytes for task in batch.tasks))
             raise
         self._check_state()
         attempts = {task.item: task.attempt for task in batch.tasks}

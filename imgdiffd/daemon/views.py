@@ -163,7 +163,7 @@ def _region_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ..
         _part(row, "boxes found", "regions", row.judged(Stage.LOCATE), ()),
         _part(row, "regions that differ", "regions", row.passed(Stage.LOCATE), (Stage.LOCATE,)),
         _part(row, "regions described", "regions", row.passed(Stage.DESCRIBE), (Stage.DESCRIBE,)),
-        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.RENDER)),
+        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.SCREEN, Stage.RENDER)),
     )
 
 

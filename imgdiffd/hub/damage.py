@@ -1,6 +1,7 @@
 """Finds what is missing or damaged in a model's folder by names, configurations and headers, without its weights."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ _NO_WEIGHTS = (
     "Processor",
     "Extractor",
 )  # how the class names of components without weights end
+# What reading a damaged file as JSON of a certain shape raises.
+_UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+_HEADER_BYTES = 100_000_000  # no header of a safetensors file is longer, says the format
 
 
 def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Iterator[str]:
@@ -49,7 +53,7 @@ def _of_pipeline(folder: Path) -> Iterator[str]:
     """Problems of a diffusers pipeline: each component that `model_index.json` names, those with weights in detail."""
     try:
         parts = components(json.loads((folder / "model_index.json").read_text("utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, *_UNREADABLE) as error:
         yield f"{folder / 'model_index.json'}: {error}"
         return
     for name, kind in parts.items():
@@ -66,12 +70,12 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
     """
     try:
         json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *_UNREADABLE) as error:
         yield f"{folder / 'config.json'}: {error}"
     try:
         files = {*folder.glob("*.safetensors"), *_shards(folder, "*.safetensors.index*.json")}
         pickles = {*folder.glob("pytorch_model*.bin"), *_shards(folder, "pytorch_model.bin.index*.json")}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, *_UNREADABLE) as error:
         yield f"{folder}: damaged weight index: {error!r}"
         return
     if variant is not None:
@@ -98,13 +102,15 @@ def damage(path: Path) -> str | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             size = path.stat().st_size
-            if not 0 < length <= size - 8:
+            if not 0 < length <= min(size - 8, _HEADER_BYTES):
                 return "damaged: not a safetensors file, or cut off"
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+        for entry in tensors:
+            math.prod(map(int, entry["shape"]))
     except OSError as error:
         return error.strerror or str(error)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return "damaged: its header cannot be read"
-    expected = 8 + length + max(ends, default=0)
     return None if size == expected else f"damaged: it has {size} bytes, its header announces {expected}"

@@ -60,15 +60,13 @@ def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
 
 
 def removal_samples(
-    connection: sqlite3.Connection, job: int | None, after: int, limit: int
+    connection: sqlite3.Connection, job: int, after: int, limit: int
 ) -> list[tuple[int, list[RemovalSample]]]:
-    """The next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
-    only = "" if job is None else " AND job_id = ?"
-    values = (after, limit) if job is None else (after, job, limit)
+    """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
-        "SELECT id, origin FROM items WHERE pipeline = 'removal' AND state = 'sampled' AND origin > ?"
-        f"{only} ORDER BY origin LIMIT ?",
-        values,
+        "SELECT id, origin FROM items WHERE job_id = ? AND origin > ? AND pipeline = 'removal' AND state = 'sampled'"
+        " ORDER BY origin LIMIT ?",
+        (job, after, limit),
     ).fetchall()
     return [
         (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])

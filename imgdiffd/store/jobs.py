@@ -25,8 +25,8 @@ from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items per operation
 
-_STATES = "`imgdiffd jobs` shows every job's state"
 ALL = 2**63 - 1  # as a limit
+_STATES = "`imgdiffd jobs` shows the state of every job"
 _JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
@@ -95,8 +95,7 @@ def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
     """The id of this profile, which is inserted if it is new; equal profiles share one id."""
-    # A profile without the filter keeps the text it had before the filter existed: older databases know it by that.
-    text = profile.model_dump_json(exclude=None if profile.natural.enabled else {"natural"})
+    text = profile.stored()
     digest = hashlib.sha256(text.encode()).hexdigest()
     connection.execute(
         "INSERT INTO profiles (sha256, name, json) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState
+from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
 from imgdiffd.pipeline import PIPELINES, STAGES, Pipeline, Stage
 from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import FunnelCounts, Progress, ProgressOf, Timing
+from imgdiffd.store.rows import FunnelCounts, MadeRow, Progress, ProgressOf, Timing
 from imgdiffd.store.values import of_row
 
 _LOST = TERMINAL_ITEM_STATES - {ItemState.SAMPLED}
@@ -104,6 +104,21 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
         f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
     ).fetchone()
     return FunnelCounts(read[0], read[1], progress(connection, job), verdicts)
+
+
+def made(connection: sqlite3.Connection) -> list[MadeRow]:
+    """What each job has made so far, in order of the jobs."""
+    ends = {pipeline: spec.stages[-1] for pipeline, spec in PIPELINES.items()}
+    rows = connection.execute(
+        "SELECT jobs.id AS job, jobs.state, profiles.name AS profile, jobs.profile_id, jobs.total AS captions,"
+        " jobs.duplicates, jobs.duplicate_of,"
+        " coalesce(sum(n) FILTER (WHERE stage = :replacement), 0) AS samples,"
+        " coalesce(sum(n) FILTER (WHERE stage = :removal), 0) AS removals"
+        " FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
+        " LEFT JOIN verdicts ON verdicts.job_id = jobs.id AND reason = '' GROUP BY jobs.id ORDER BY jobs.id",
+        {pipeline.value: stage for pipeline, stage in ends.items()},
+    )
+    return [of_row(MadeRow, row, state=JobState(row["state"]), group=str(row["profile_id"])) for row in rows]
 
 
 def timings(connection: sqlite3.Connection) -> list[Timing]:

@@ -101,6 +101,21 @@ class FunnelCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeRow:
+    """What a job has made so far: samples of object replacement and of object removal."""
+
+    job: int
+    state: JobState
+    profile: str
+    group: str
+    captions: int
+    duplicates: int
+    duplicate_of: int | None
+    samples: int
+    removals: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """What a stage has cost on a device so far; `seconds` is the stage function's own time."""
 

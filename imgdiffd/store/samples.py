@@ -50,6 +50,19 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
     return [_sample(row) for row in rows]
 
 
+def samples_of_job(connection: sqlite3.Connection, job: int, after: tuple[int, int], limit: int) -> list[SampleRow]:
+    """The next `limit` samples of the job behind `after`, a caption's item and region, in that order.
+
+    It follows an index, so that no page costs more than its own rows.
+    """
+    rows = connection.execute(
+        f"{_SAMPLES} WHERE items.job_id = ? AND items.origin IS NULL AND (items.id, samples.region) > (?, ?)"
+        " ORDER BY items.id, samples.region LIMIT ?",
+        (job, *after, limit),
+    )
+    return [_sample(row) for row in rows]
+
+
 def newest_sample(connection: sqlite3.Connection) -> int:
     """The highest sample id ever given, or 0; that sample may be deleted since."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'samples'").fetchone()

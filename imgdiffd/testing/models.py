@@ -114,14 +114,16 @@ class FakeClip:
 
     def __init__(self) -> None:
         self.crops: list[Box] = []
+        self.calls: list[list[Box]] = []
 
     def embed_images(self, images: Sequence[Tensor]) -> Tensor:
         """Unit vectors, [n, 3]."""
         return self._unit([_mean(image, (0, 0, image.shape[2], image.shape[1])) for image in images])
 
     def embed_crops(self, image: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """Unit vectors, [n, 3]; `crops` records the boxes."""
+        """Unit vectors, [n, 3]; `crops` records the boxes, `calls` those of each call."""
         self.crops += boxes
+        self.calls.append(list(boxes))
         return self._unit([_mean(image, box) for box in boxes])
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -139,14 +141,16 @@ class FakeClip:
 class FakeBlip:
     """Scores 0.9 if the text names the colour at the crop's centre, else 0.1; NaN for the text "nothing".
 
-    `asked` records that colour, the box and the text.
+    `asked` records that colour, the box and the text; `calls` the boxes of each call.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Box, str]] = []
+        self.calls: list[list[Box]] = []
 
     def score(self, image: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
         """One score per box and its text."""
+        self.calls.append(list(boxes))
         return [self._score(image, box, text) for box, text in zip(boxes, texts, strict=True)]
 
     def _score(self, image: Tensor, box: Box, text: str) -> float:

@@ -69,6 +69,7 @@ def _run(*arguments: str) -> int:
         (("models", "plan", "--cards", "8_0"), 2, "--cards: '8_0' is not a number"),
         (("submit",), 2, "FILE is missing (see `imgdiffd submit --help`)"),
         (("status", "--config"), 2, "--config requires an argument"),
+        (("status", "--config", ""), 2, "the name of a file is needed, not of a folder or nothing"),
         (("status", "--json=yes"), 2, "--json does not take a value"),
         (("explain", "1", "2"), 2, "extra argument(s) (2)"),
         (("retry",), 2, "either numbers of jobs or --all"),
@@ -160,7 +161,9 @@ def test_settings_file_is_named_before_or_after_the_command(
     file = tmp_path / "own.toml"
     file.write_text("poll_s = 7.5\n")
     main(order.format(file).split())
-    assert "poll_s = 7.5\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"# read from {file}\n")
+    assert "poll_s = 7.5\n" in printed
 
 
 def test_every_command_takes_the_settings_file_once() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from imgdiffd.daemon.progress import ends_of, stages_of, work_of
 from imgdiffd.job import ItemState
-from imgdiffd.pipeline import CAPTION_STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
 
 GUESS_S = dict.fromkeys(Stage, 1.0)
 
@@ -30,11 +30,11 @@ def test_expected_work_is_reduced_by_earlier_pass_rates() -> None:
 
 def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
     counts = {Stage.COMPARE: {ItemState.READY: 4}, Stage.RENDER: {ItemState.SAMPLED: 4}}
-    costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0}
-    views = stages_of(counts, costs, {Stage.VET})
-    assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
+    costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0, Stage.SCREEN: 100.0}
+    views = stages_of(counts, costs, OPTIONAL_STAGES)
+    assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
     assert work_of(views, GUESS_S) == 4 * 5  # compare, locate, describe, contrast, render
-    assert work_of(stages_of(counts, costs), GUESS_S) == 4 * 5 + 4 * 100
+    assert work_of(stages_of(counts, costs), GUESS_S) == 4 * 5 + 4 * 200
 
 
 def test_a_finished_job_needs_no_more_time() -> None:

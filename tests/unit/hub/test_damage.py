@@ -1,6 +1,7 @@
 """What is missing or damaged in a model's folder, named by role and file, without reading weights."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,50 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "captioner" / "model.safetensors.index.json").write_text(json.dumps(index))
     (found,) = problems_of(bundle, Role.CAPTIONER)
     assert str(tmp_path / "captioner" / "model-2.safetensors") in found
+
+
+HEADERS = (
+    "null",
+    "[]",
+    "[" * 100_000,
+    '{"w": null}',
+    '{"w": {"data_offsets": [0], "shape": [16]}}',
+    '{"w": {"data_offsets": [0, "x"], "shape": [16]}}',
+    '{"w": {"data_offsets": [0, 16], "shape": ["x"]}}',
+    '{"w": {"data_offsets": [0, 16], "shape": [[16]]}}',
+    '{"w": {"data_offsets": [0, 16]}}',
+)
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda text: text[:40])
+def test_a_header_of_another_shape_is_damage(header: str, tmp_path: Path) -> None:
+    bundle = load_bundle(written(tmp_path))
+    weights = tmp_path / "rewriter" / "model.safetensors"
+    safetensors(weights)
+    weights.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(16))
+    assert problems_of(bundle, Role.REWRITER) == (f"{weights}: damaged: its header cannot be read",)
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "null", '{"weight_map": 7}', '{"weight_map": {"a": []}}', '{"weight_map": {"a": 7}}']
+)
+def test_an_index_of_another_shape_is_damage(index: str, tmp_path: Path) -> None:
+    bundle = load_bundle(written(tmp_path))
+    safetensors(tmp_path / "captioner" / "model-1.safetensors")
+    (tmp_path / "captioner" / "model.safetensors.index.json").write_text(index)
+    (found,) = problems_of(bundle, Role.CAPTIONER)
+    assert "damaged weight index" in found
+
+
+def test_a_header_longer_than_the_format_allows_is_not_read(tmp_path: Path) -> None:
+    bundle = load_bundle(written(tmp_path))
+    weights = tmp_path / "rewriter" / "model.safetensors"
+    safetensors(weights)
+    with weights.open("r+b") as file:  # a flipped bit in the length of a large file
+        file.write(struct.pack("<Q", 1 << 32))
+        file.truncate(1 << 33)
+    (found,) = problems_of(bundle, Role.REWRITER)
+    assert "not a safetensors file, or cut off" in found
 
 
 def test_pickled_weights_do_not_count_as_weights(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,9 +72,35 @@ def batch(number: int, *captions: str) -> RunBatch:
     return RunBatch(number, Stage.REWRITE, SLOT, tuple(RewriteInput(i, text, 0) for i, text in enumerate(captions)))
 
 
+# A worker whose batches leave 200 MB of holes in its heap: blocks of 64 KB, all freed but the last.
+HOLES = """
+import ctypes, sys
+from imgdiffd.testing.worker import FakeEngine
+from imgdiffd.worker import serve
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+class Engine(FakeEngine):
+    def run(self, stage, profile, inputs):
+        blocks = [libc.malloc(65536) for _ in range(3000)]
+        for block in blocks:
+            ctypes.memset(block, 1, 65536)
+        for block in blocks[:-1]:
+            libc.free(block)
+        return super().run(stage, profile, inputs)
+serve.GIVE_BACK_S = 0
+sys.exit(serve.serve(Engine))
+"""
+
+
+def anonymous_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("RssAnon"))
+
+
 @contextmanager
-def spawned(folder: Path) -> Iterator[Pipe]:
-    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def spawned(folder: Path, command: Sequence[str] = COMMAND) -> Iterator[Pipe]:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:
         try:
             pipe = Pipe(process)
@@ -235,3 +262,16 @@ def test_talking_needs_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=LIMIT_S)
     assert done.stdout.strip() == "set()"
+
+
+def test_memory_that_a_batch_left_unused_is_given_back(tmp_path: Path) -> None:
+    with spawned(tmp_path, (sys.executable, "-c", HOLES)) as pipe:
+        assert isinstance(pipe.answer(), Ready)
+        before_mb = anonymous_mb(pipe.process.pid)
+        for number in range(3):  # the memory of one is given back once it was answered, at the latest before the next
+            pipe.send(batch(number, "a dog"))
+            assert isinstance(pipe.answer(), Done)
+        until = time.monotonic() + LIMIT_S
+        while anonymous_mb(pipe.process.pid) > before_mb + 50 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert anonymous_mb(pipe.process.pid) < before_mb + 50

@@ -1,0 +1,63 @@
+"""The daemon that soaks: a process of its own on the miniature bundle, with one CPU worker of one thread."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgdiffd.api.client import Client
+
+START_S = 300.0
+STOP_S = 120.0
+CACHE_CAPTIONS = 150_000  # whose rows take more than the database's cache
+
+
+@contextmanager
+def soaking(state: Path, worker: tuple[str, ...] = ()) -> Iterator[tuple[int, Client]]:
+    """Its process id and a client, once it answers; stopped in order on leaving. Raises AssertionError if it ends."""
+    (state / "inbox").mkdir(parents=True, exist_ok=True)
+    own = {key: value for key, value in os.environ.items() if not key.startswith("IMGDIFFD_")}
+    settings = {
+        "IMGDIFFD_CONFIG": os.devnull,
+        "IMGDIFFD_STATE_FOLDER": str(state),
+        "IMGDIFFD_DEVICES": "cpu",
+        "IMGDIFFD_THREADS_PER_DEVICE": "1",
+        "IMGDIFFD_MIN_FREE_GB": "0.2",
+        "IMGDIFFD_SETTLE_S": "0.2",
+    }
+    log = state.with_suffix(".log")
+    with log.open("wb") as file:
+        command = [sys.executable, "-P", "-m", "imgdiffd", "serve"]
+        process = subprocess.Popen(command, env=own | settings, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    try:
+        with Client(state / "imgdiffd.sock") as client:
+            until = time.monotonic() + START_S
+            while not (client.alive() and client.status().ready):
+                assert process.poll() is None, f"the daemon ended: {log.read_text()[-2000:]}"
+                assert time.monotonic() < until, f"the daemon was not ready within {START_S:g} s; see {log}"
+                time.sleep(0.5)
+            yield process.pid, client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def fill_cache(client: Client, captions: Path) -> None:
+    """Have the daemon touch more of its database than its cache holds, so that the cache grows no further.
+
+    Filling it takes weeks of small jobs, which would look like a leak of some MB an hour meanwhile.
+    """
+    captions.write_text("".join(f"a caption that is cancelled, number {number}\n" for number in range(CACHE_CAPTIONS)))
+    client.set_paused(True)
+    job = client.submit(captions)
+    client.change(job.id, "cancel")
+    client.set_paused(False)
+    captions.unlink()
