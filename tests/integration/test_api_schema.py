@@ -17,7 +17,7 @@ from schemathesis.checks import CHECKS
 
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
 
-CALLS = int(os.environ.get("API_CALLS", "300"))
+CALLS = int(os.environ.get("API_CALLS", "150"))
 CHECKED = [
     "not_a_server_error",
     "status_code_conformance",
