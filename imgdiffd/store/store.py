@@ -25,6 +25,7 @@ from imgdiffd.store.rows import (
     JobRow,
     Progress,
     ProgressOf,
+    Queue,
     Recorded,
     RemovalSampleRow,
     SampleRow,
@@ -184,17 +185,25 @@ class Store:
         """
         return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
 
+    async def next_jobs(self, limit: int) -> list[JobRow]:
+        """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+        return await self._read(lambda c: jobs.next_jobs(c, limit))
+
     async def job_counts(self) -> dict[JobState, int]:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
+
+    async def open_jobs(self) -> tuple[frozenset[int], int]:
+        """The jobs that have not ended, and the highest number ever given."""
+        return await self._read(jobs.open_jobs)
 
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
-    async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
-        """The first `limit` records of the job's file that could not be read."""
-        return await self._read(lambda c: jobs.list_problems(c, job, limit))
+    async def problems(self, job: int, limit: int = 1000, after: int = 0) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return await self._read(lambda c: jobs.list_problems(c, job, limit, after))
 
     # Deleting jobs
 
@@ -290,7 +299,7 @@ class Store:
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole is paused; survives a restart."""
-        return await self._read(lambda c: meta.get(c, "paused") == "yes")
+        return await self._read(meta.paused)
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume dispatch as a whole."""
@@ -305,6 +314,10 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
+
+    async def queue(self) -> Queue:
+        """What waits in active jobs, and how far the captions of open jobs are."""
+        return await self._read(reports.queue)
 
     async def removal_backlog(self) -> Progress:
         """How far object removal is in all jobs, open or not, in which pairs wait for it."""
