@@ -1,4 +1,4 @@
-"""The commands that show what a running daemon does and has done: status, watch, jobs, funnel."""
+"""The commands that show what the daemon does and has done: status, watch, jobs, funnel."""
 
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -18,10 +18,11 @@ def status(context: typer.Context, job: OnlyJob = None, as_json: _AsJson = False
     """Show devices, jobs and progress once."""
     from rich.console import Console
 
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.screen import Rates, status_view
 
-    with client_of(context) as client:
-        found = client.status(job)
+    with answers_of(context) as answers:
+        found = answers.status(job)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:
@@ -54,14 +55,15 @@ def jobs(
 ) -> None:
     """List jobs: the open ones, then those that have ended, newest first."""
     from imgdiffd.api.client import PAGE
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.screen import jobs_table
     from imgdiffd.cli.terminal import wide_console
 
-    with client_of(context) as client:
-        page = client.jobs(state, limit=min(limit, PAGE), after=after)
+    with answers_of(context) as answers:
+        page = answers.jobs(state, limit=min(limit, PAGE), after=after)
         found = page.jobs
         while page.next is not None and len(found) < limit:
-            page = client.jobs(state, limit=min(limit - len(found), PAGE), after=page.next)
+            page = answers.jobs(state, limit=min(limit - len(found), PAGE), after=page.next)
             found += page.jobs
     if as_json:
         print(page.model_copy(update={"jobs": found}).model_dump_json(indent=2))
@@ -76,7 +78,8 @@ def funnel(context: typer.Context, job: OnlyJob = None) -> None:
     """Show how captions narrowed down to samples, with the reasons."""
     from rich.console import Console
 
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.terminal import funnel_table
 
-    with client_of(context) as client:
-        Console().print(funnel_table(client.funnel(job)))
+    with answers_of(context) as answers:
+        Console().print(funnel_table(answers.funnel(job)))

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from anyio import to_thread
@@ -17,6 +16,8 @@ from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.views import (
+    OPEN,
+    RECENT,
     Pace,
     cursor_of,
     etas_of,
@@ -25,6 +26,7 @@ from imgdiffd.daemon.views import (
     open_jobs,
     removal_view,
     seconds_per_item,
+    story_view,
 )
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
@@ -32,11 +34,10 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, ProblemView, SchedulerView, Status
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
-OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 
 
 class Watched(Protocol):
@@ -182,6 +183,16 @@ class DaemonControl:
         """How captions narrowed to samples."""
         return funnel_view(await self._store.funnel(job))
 
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
+        """Records of the job's file without a usable caption, or None if the job is unknown."""
+        row = await self._store.job(job)
+        if row is None:
+            return None
+        found = await self._store.problems(job, limit, after)
+        views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
+        end = after + len(views)
+        return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
+
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
         if await self._store.job(job) is None:
@@ -200,10 +211,12 @@ class DaemonControl:
         self._scheduler.wake()
         return await self._ordered(job)
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
         chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
-        row = await self._inbox.submit(name, body, chosen, priority)
+        row = await self._inbox.submit(name, body, chosen, priority, field)
         self._scheduler.wake()
         return await self._ordered(row.id)
 
@@ -240,7 +253,4 @@ class DaemonControl:
             if error.code == "unknown_item":
                 return None
             raise
-        plain = asdict(story)
-        plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(story.item)
-        return plain
+        return story_view(story, await self._cleanup.gone(story.item))

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, ItemState
@@ -12,10 +12,11 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, RemovalView, StageView
-from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Queue, Timing
+from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
 
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
+OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -219,3 +220,11 @@ def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
         for state, name in names.items()
         if (count := progress.in_state(state)) or state is ItemState.SAMPLED
     )
+
+
+def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:
+    """Everything known about one caption, as plain data; `gone` says why images are not there, by their names."""
+    plain = asdict(story)
+    plain["profile"] = story.profile.model_dump(mode="json")
+    plain["pictures_gone"] = dict(gone)
+    return plain

@@ -95,10 +95,11 @@ def count_jobs(connection: sqlite3.Connection) -> dict[JobState, int]:
     return {state: counted[state] for state in JobState if state in counted}
 
 
-def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
-    """The first `limit` records of the job that could not be read."""
+def list_problems(connection: sqlite3.Connection, job: int, limit: int, after: int) -> list[CaptionProblem]:
+    """Up to `limit` records of the job that could not be read, behind the first `after`."""
     rows = connection.execute(
-        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
+        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line, rowid LIMIT ? OFFSET ?",
+        (job, limit, after),
     )
     return [of_row(CaptionProblem, row) for row in rows]
 

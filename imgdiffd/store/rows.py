@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
 from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.pipeline import DEPTH, Pipeline, Stage, Task
 
@@ -197,6 +198,16 @@ class SampleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalSampleRow:
+    """A finished sample of object removal; every later one has a higher `id`."""
+
+    id: int
+    job: int
+    sample: RemovalSample
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRow:
     """One attempt at rewriting; `reason` is '' if it was accepted."""
 
@@ -291,11 +302,16 @@ class RemovalStory:
 
 @dataclass(frozen=True, slots=True)
 class ItemStory:
-    """Everything known about one caption and the item derived from it."""
+    """Everything known about one caption and the item derived from it.
+
+    `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
+    checkpoint's own generation configuration suggests.
+    """
 
     item: int
     job: JobRow
     profile: Profile
+    sampling: Mapping[str, Mapping[str, float]]
     line: int
     source_id: str
     caption: str
