@@ -1,11 +1,14 @@
 """The commands that show what the daemon does and has done: status, watch, jobs, funnel."""
 
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from imgdiffd.cli.parameters import OnlyJob, client_of, positive, whole
 from imgdiffd.job import JobChoice
+
+if TYPE_CHECKING:
+    from imgdiffd.status import Status
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _CHOICES: tuple[str, ...] = get_args(JobChoice)
@@ -33,13 +36,12 @@ def watch(context: typer.Context, job: OnlyJob = None) -> None:
     from imgdiffd.cli.screen import follow
     from imgdiffd.job import TERMINAL_JOB_STATES
 
+    def finished(found: "Status") -> bool:
+        states = found.job_counts if job is None else {each.state for each in found.jobs}
+        return TERMINAL_JOB_STATES.issuperset(states)
+
     with client_of(context) as client:
-        follow(
-            lambda: client.status(job),
-            lambda found: all(each.state in TERMINAL_JOB_STATES for each in found.jobs),
-            Console(),
-            job,
-        )
+        follow(lambda: client.status(job), finished, Console(), job)
 
 
 def jobs(

@@ -18,7 +18,7 @@ from imgdiffd.store.connection import check, configure
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, SampleRow, Timing
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, Queue, SampleRow, Timing
 
 PAGE = 500  # samples per query
 
@@ -80,6 +80,14 @@ class Reader:
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
+
+    def next_jobs(self, limit: int) -> list[JobRow]:
+        """As `Store.next_jobs`."""
+        return snapshot(self._connection, lambda c: jobs.next_jobs(c, limit))
+
+    def queue(self) -> Queue:
+        """As `Store.queue`."""
+        return snapshot(self._connection, reports.queue)
 
     def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""

@@ -25,6 +25,7 @@ from imgdiffd.store.rows import (
     JobRow,
     Progress,
     ProgressOf,
+    Queue,
     Recorded,
     SampleRow,
     Timing,
@@ -183,6 +184,10 @@ class Store:
         """
         return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
 
+    async def next_jobs(self, limit: int) -> list[JobRow]:
+        """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+        return await self._read(lambda c: jobs.next_jobs(c, limit))
+
     async def job_counts(self) -> dict[JobState, int]:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
@@ -304,6 +309,10 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
+
+    async def queue(self) -> Queue:
+        """What waits in active jobs, and how far the captions of open jobs are."""
+        return await self._read(reports.queue)
 
     async def removal_backlog(self) -> Progress:
         """How far object removal is in all jobs, open or not, in which pairs wait for it."""
