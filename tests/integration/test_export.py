@@ -164,8 +164,8 @@ def test_exports_as_a_user_types_them(
     for words, said in (
         ([], "there are samples of 2 profiles (default: "),
         (["--job", "2"], "job 2 is a duplicate of job 1, which has the samples (use --job 1)"),
-        (["--job", "9"], "there is no job 9 (`imgdiffd status` lists the jobs)"),
-        (["--profile", "papr"], "no job has the profile papr (the jobs' profiles are: default, paper)"),
+        (["--job", "9"], "there is no job 9 (`imgdiffd jobs` lists them)"),
+        (["--profile", "papr"], "no job has the profile 'papr' (the jobs' profiles are: default, paper)"),
     ):
         status, printed, error = typed(capsys, "export", str(out), *words)
         assert (status, printed) == (1, "")
