@@ -45,9 +45,10 @@ class Offline:
 
     def status(self, job: int | None = None) -> Status:
         """Jobs and their progress, and that nothing works on them."""
-        rows = (
-            [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)] if job is None else [self._known(job)]
-        )
+        if job is not None:
+            rows = [self._known(job)]
+        else:
+            rows = [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)]
         return Status(
             version=__version__,
             pid=0,

@@ -14,9 +14,9 @@ from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
 from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, RemovalView, StageView
 from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
 
+OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
-OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 

@@ -37,7 +37,7 @@ def test_what_the_daemon_said_is_read_from_its_database(
     printed = capsys.readouterr()
     assert printed.err == f"imgdiffd: no daemon answers; read from {tmp_path / 'state.db'}\n"
     offline: dict[str, Any] = json.loads(printed.out)
-    same = ("jobs", "job_counts", "paused", "removal")
+    same = ("jobs", "job_counts", "paused", "removal", "open")
     assert {key: offline[key] for key in same} == {key: online[key] for key in same}
     assert (offline["ready"], offline["problems"]) == (False, ["no daemon answers: nothing is worked on"])
     for words in (["status", "9"], ["funnel", "9"], ["explain", "99"]):
