@@ -34,11 +34,11 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
-    from imgdiffd.daemon.checks import PICTURES, STATE_DB
+    from imgdiffd.daemon.checks import DATABASE, PICTURES
     from imgdiffd.store.backup import back_up
 
     state = settings_of(context).state_folder
-    back_up(state / STATE_DB, file)
+    back_up(state / DATABASE, file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / PICTURES} are not part of it")
 
 
@@ -50,10 +50,10 @@ def restore(
 
     The database that was there is kept beside it.
     """
-    from imgdiffd.daemon.checks import STATE_DB
+    from imgdiffd.daemon.checks import DATABASE
     from imgdiffd.store.restore import restore as put_back
 
-    database = settings_of(context).state_folder / STATE_DB
+    database = settings_of(context).state_folder / DATABASE
     kept = put_back(file, database)
     print(f"{database} is {file} now{f'; the old one is {kept}' if kept else ''}")
 

@@ -6,6 +6,7 @@ import shutil
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +24,12 @@ from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.placement import Plan
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import holder_of, refuse_held, version_in
-from imgdiffd.store.damage import refuse_damaged_file, refuse_lost
+from imgdiffd.store.damage import refuse_lost
 
 _log = logging.getLogger(__name__)
 
 State = Literal["ok", "warning", "refused", "not checked"]
-STATE_DB = "state.db"
+DATABASE = "state.db"
 PICTURES = "pictures"
 
 
@@ -64,7 +65,7 @@ class Ground:
     @property
     def database(self) -> Path:
         """Where the database is, or will be."""
-        return self.settings.state_folder / STATE_DB
+        return self.settings.state_folder / DATABASE
 
     @property
     def images(self) -> Path:
@@ -203,10 +204,11 @@ async def _lock(ground: Ground) -> str:
 
 
 async def _database(ground: Ground) -> str:
-    await to_thread.run_sync(refuse_lost, ground.database, ground.images)
-    version = version_in(ground.database)
-    if not ground.starting and not ground.beside_a_daemon():  # a daemon looks when it opens the database
-        await to_thread.run_sync(refuse_damaged_file, ground.database)
+    if not ground.beside_a_daemon():
+        refuse_lost(ground.database, ground.images)
+    # The daemon reads all of it when it opens it, and notices damage while it runs.
+    whole = not ground.starting and not ground.beside_a_daemon()
+    version = await to_thread.run_sync(partial(version_in, ground.database, whole=whole))
     return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
 
 

@@ -38,7 +38,6 @@ from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
 OPEN = 1000  # the most open jobs in a status
-_NOT_WORKING = {"parked", "stopped"}
 
 
 class Watched(Protocol):
@@ -144,8 +143,8 @@ class DaemonControl:
 
     async def _pace(self) -> Pace:
         statistics = self._scheduler.statistics()
-        working = sum(device.state not in _NOT_WORKING for device in self._devices(statistics))
-        devices = 0 if statistics.held_back else working
+        ready = sum(device.state == "ready" for device in self._devices(statistics))
+        devices = 0 if statistics.held_back else ready
         return Pace(seconds_per_item(await self._store.timings()), devices, self._settings.open_tasks)
 
     async def _etas(self, queue: Queue) -> Mapping[int, float]:

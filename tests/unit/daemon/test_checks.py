@@ -19,12 +19,19 @@ from imgdiffd.daemon import checks, places
 from imgdiffd.daemon.checks import Finding, Ground, findings
 from imgdiffd.daemon.serve import serve
 from imgdiffd.errors import ImgdiffdError
+from imgdiffd.fleet import memory
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import locked
 from imgdiffd.store.migration import SCHEMA_VERSION
 
 pytestmark = pytest.mark.anyio
 Setup = Callable[[Path], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _steady_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory that a refusal names does not change while other processes come and go."""
+    monkeypatch.setattr(memory, "_host_bytes", lambda _root: (32_000_000_000, 24_000_000_000))
 
 
 def _mini(folder: Path, change: Callable[[str], str]) -> dict[str, Any]:
@@ -86,18 +93,18 @@ def _sql(*orders: str) -> Callable[[Path], None]:
     return write
 
 
-def _images_alone(path: Path) -> None:
-    (path.parent / "pictures" / "000000").mkdir(parents=True)
-    (path.parent / "pictures" / "000000" / "1-1-1.png").touch()
-
-
 def _damaged(path: Path) -> None:
-    rows = (f"INSERT INTO t VALUES ('{number:0>500}')" for number in range(100))
     ours = ("PRAGMA application_id = 0x496D4469", f"PRAGMA user_version = {SCHEMA_VERSION}")
-    _sql("CREATE TABLE t (x)", *ours, *rows)(path)
+    _sql(*ours, "CREATE TABLE t (x)", "INSERT INTO t VALUES (zeroblob(20000))")(path)
     with path.open("r+b") as file:
-        file.seek(5 * 4096)
+        file.seek(1 * 4096)
         file.write(b"\xff" * 4096)
+
+
+def _images_alone(folder: Path) -> dict[str, Any]:
+    (folder / "state" / "pictures" / "000000").mkdir(parents=True)
+    (folder / "state" / "pictures" / "000000" / "1.png").touch()
+    return {}
 
 
 BROKEN: dict[str, tuple[Setup, str]] = {
@@ -115,13 +122,13 @@ BROKEN: dict[str, tuple[Setup, str]] = {
     "models that are too large": (_huge_rewriter, "placement"),
     "a database that is none": (_database(lambda path: path.write_text("precious\n" * 1000)), "database"),
     "a database that is a folder": (_database(Path.mkdir), "database"),
-    "images without their database": (_database(_images_alone), "database"),
-    "a damaged database": (_database(_damaged), "database"),
     "another program's database": (_database(_sql("CREATE TABLE t (x)")), "database"),
     "a database of a later version": (
         _database(_sql("CREATE TABLE t (x)", "PRAGMA application_id = 0x496D4469", "PRAGMA user_version = 99")),
         "database",
     ),
+    "a damaged database": (_database(_damaged), "database"),
+    "images without their database": (_images_alone, "database"),
     "a socket in a file": (_file("socket_path", "s"), "folders"),
     "a file in the socket's place": (_file("socket_path"), "socket"),
 }
