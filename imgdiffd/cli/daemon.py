@@ -22,6 +22,7 @@ def serve(context: typer.Context) -> None:
     from imgdiffd.daemon.logs import log_to_stderr
 
     log_to_stderr(settings)
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -29,6 +30,12 @@ def serve(context: typer.Context) -> None:
     anyio.run(
         lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
     )
+
+
+def _refuse_limited_address_space() -> None:
+    from imgdiffd.fleet.memory import refuse_limited_address_space
+
+    refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
 
 
 def check(
@@ -41,6 +48,7 @@ def check(
     `serve` would refuse, with the same words.
     """
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.checks import Ground, findings
