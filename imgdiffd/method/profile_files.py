@@ -6,7 +6,7 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
-from imgdiffd.errors import ProfileError
+from imgdiffd.errors import ProfileError, reason_of
 
 BUILT_IN = ("default", "paper", "scripts", "data-juicer", "mini")
 MAX_BYTES = 1 << 20  # a request may name any path: neither a pipe nor a huge file may hold up the daemon
@@ -45,7 +45,7 @@ def _load(name: str) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ProfileError(f"profile {name}: {error}", hint="correct the TOML") from error
     except (OSError, ValueError) as error:  # not UTF-8, or a path with a NUL byte
-        raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
+        raise ProfileError(f"profile {name}: {reason_of(error)}", hint="give a readable UTF-8 .toml file") from error
 
 
 def _text(path: str) -> str:
