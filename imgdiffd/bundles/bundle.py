@@ -205,7 +205,7 @@ def load_bundle(name: str | Path) -> Bundle:
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
         optional = " and ".join(sorted(OPTIONAL_ROLES))
         hint = f"every role except {optional} needs a table with source; the roles are {', '.join(Role)}"
-        raise BundleError(f"{where}: {key}: {first['msg']}", hint=hint) from error
+        raise BundleError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=hint) from error
 
 
 def _path(name: str) -> Path:
