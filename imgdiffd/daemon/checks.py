@@ -6,8 +6,11 @@ import shutil
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from anyio import to_thread
 
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
@@ -204,7 +207,8 @@ async def _database(ground: Ground) -> str:
     if not ground.beside_a_daemon():
         refuse_lost(ground.database, ground.images)
     # The daemon reads all of it when it opens it, and notices damage while it runs.
-    version = version_in(ground.database, whole=not ground.starting and not ground.beside_a_daemon())
+    whole = not ground.starting and not ground.beside_a_daemon()
+    version = await to_thread.run_sync(partial(version_in, ground.database, whole=whole))
     return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
 
 

@@ -62,6 +62,8 @@ def _of_pipeline(folder: Path) -> Iterator[str]:
             yield f"{folder / name}: no such folder"
         elif has_weights(kind):
             yield from _of_component(folder / name)
+        else:
+            yield from _of_texts(folder / name)
 
 
 def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Iterator[str]:
@@ -69,10 +71,9 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
 
     `allow_pickle` accepts `pytorch_model*.bin` where there is no safetensors file.
     """
-    try:
-        json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, *_UNREADABLE) as error:
-        yield f"{folder / 'config.json'}: {reason_of(error)}"
+    if not (folder / "config.json").exists():
+        yield f"{folder / 'config.json'}: missing"
+    yield from _of_texts(folder)
     try:
         files = {*folder.glob("*.safetensors"), *_shards(folder, "*.safetensors.index*.json")}
         pickles = {*folder.glob("pytorch_model*.bin"), *_shards(folder, "pytorch_model.bin.index*.json")}
@@ -90,6 +91,15 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
     for path in sorted(files):
         if reason := damage(path):
             yield f"{path}: {reason}"
+
+
+def _of_texts(folder: Path) -> Iterator[str]:
+    """Problems of the JSON files in `folder`. Some that are damaged the libraries would do without, silently."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            yield f"{path}: damaged: {error}"
 
 
 def _shards(folder: Path, pattern: str) -> Iterator[Path]:

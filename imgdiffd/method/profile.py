@@ -326,6 +326,9 @@ class Removal(_Frozen):
     erased_below: Annotated[Bound, Field(description="and the erased one's crop with a score below this")]
     grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside the object")]
     corners: Corners = "rounded"
+    noun_rule: Annotated[
+        Literal["any", "both"], Field(description="whether any caption of a pair must have a changed noun, or both")
+    ] = "any"
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -342,7 +345,7 @@ _YOUNGER: Mapping[str, frozenset[str]] = {
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
     "contrast": frozenset({"system_prompt"}),
-    "removal": frozenset({"corners"}),
+    "removal": frozenset({"corners", "noun_rule"}),
 }
 
 
@@ -380,6 +383,21 @@ class Profile(_Frozen):
         if self.scores == "all":
             left_out["scores"] = True
         return self.model_dump_json(exclude=left_out)
+
+    @property
+    def sampling(self) -> dict[str, dict[str, float]]:
+        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else."""
+        greedy = {"temperature": 0.0, "repetition_penalty": 1.0}
+        rewrite = self.rewrite
+        sampled = {"temperature": rewrite.temperature, "repetition_penalty": rewrite.repetition_penalty}
+        if rewrite.temperature:
+            sampled |= {"top_p": rewrite.top_p, "top_k": rewrite.top_k}
+        return {
+            "rewrite": {**sampled, "max_new_tokens": rewrite.max_new_tokens},
+            "describe": {**greedy, "max_new_tokens": self.describe.max_new_tokens},
+            "contrast": {**greedy, "max_new_tokens": self.contrast.max_new_tokens},
+            **({"natural": {**greedy, "max_new_tokens": self.natural.max_new_tokens}} if self.natural.enabled else {}),
+        }
 
     @property
     def open_bytes(self) -> int:

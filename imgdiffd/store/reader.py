@@ -1,21 +1,24 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from imgdiffd.errors import StoreError
-from imgdiffd.job import JobChoice
+from imgdiffd.images.retention import ItemImages
+from imgdiffd.job import JobChoice, JobState
+from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import jobs, reports, samples
+from imgdiffd.pipeline import Pipeline
+from imgdiffd.store import images, jobs, meta, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, SampleRow
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, SampleRow, Timing
 
 PAGE = 500  # samples per query
 
@@ -77,6 +80,38 @@ class Reader:
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
+
+    def job(self, job: int) -> JobRow | None:
+        """The job, or None if it is unknown."""
+        return snapshot(self._connection, lambda c: jobs.find_job(c, job))
+
+    def job_counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        return snapshot(self._connection, jobs.count_jobs)
+
+    def paused(self) -> bool:
+        """Whether dispatch as a whole is paused."""
+        return snapshot(self._connection, meta.paused)
+
+    def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
+        """The progress of each of these jobs that has captions."""
+        return snapshot(self._connection, lambda c: reports.progress_of_jobs(c, wanted))
+
+    def removal_backlog(self) -> Progress:
+        """How far object removal is in all jobs in which pairs wait for it."""
+        return snapshot(self._connection, lambda c: reports.backlog(c, Pipeline.REMOVAL))
+
+    def timings(self) -> list[Timing]:
+        """The cost per stage and device."""
+        return snapshot(self._connection, reports.timings)
+
+    def profile_of(self, group: str) -> Profile:
+        """The profile of a group."""
+        return snapshot(self._connection, lambda c: samples.profile_of(c, group))
+
+    def images(self, of: range) -> Mapping[int, ItemImages]:
+        """The images that rows of the items `of` name, by item, and whether they are still wanted."""
+        return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
 
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""

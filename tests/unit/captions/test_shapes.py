@@ -141,7 +141,7 @@ def test_parquet_gives_lists_and_conversations_and_a_field() -> None:
         ("captions.txt", b"\xff\xd8\xff\xe0 JFIF", "a JPEG image"),
         ("a.json", b"PK\x03\x04", "a zip archive"),
         ("a.tar", b"x" * 257 + b"ustar\0", "a tar archive"),
-        ("a.txt.gz", gzip.compress(gzip.compress(b"a dog")), "more than once"),
+        ("a.txt.gz", gzip.compress(gzip.compress(b"a dog", mtime=0), mtime=0), "more than once"),
     ],
 )
 def test_another_kind_of_file_gets_a_reason_with_an_example(name: str, content: bytes, kind: str) -> None:
