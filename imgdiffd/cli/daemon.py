@@ -9,7 +9,7 @@ from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
 from imgdiffd.errors import EXIT_CONFIGURATION, visible
 
 if TYPE_CHECKING:
-    from imgdiffd.daemon.checks import Finding
+    from imgdiffd.daemon.ground import Finding
 
 
 def serve(context: typer.Context) -> None:
@@ -43,7 +43,8 @@ def check(
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
     import anyio
 
-    from imgdiffd.daemon.checks import Ground, findings
+    from imgdiffd.daemon.checks import findings
+    from imgdiffd.daemon.ground import Ground
 
     found = anyio.run(findings, Ground(settings, settings_file_of(context)))
     refused = any(each.state == "refused" for each in found)
