@@ -19,11 +19,12 @@ from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import Bundle
-from imgdiffd.daemon.checks import Ground, refuse_first
+from imgdiffd.daemon.checks import refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.ending import Ending
+from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
 from imgdiffd.daemon.metrics import Metrics
