@@ -96,6 +96,22 @@ class JobPage(_Record):
     next: int | None = None
 
 
+class ProblemView(_Record):
+    """A record without a usable caption: its line or, in JSON and Parquet, its number, and why."""
+
+    line: int
+    reason: str
+    message: str
+
+
+class ProblemPage(_Record):
+    """Some of a job's `total` records without a usable caption. `next` continues the list; None at its end."""
+
+    problems: tuple[ProblemView, ...]
+    total: int
+    next: int | None = None
+
+
 class DeletedJob(_Record):
     """A job that was deleted with its rows and images, or that would be."""
 

@@ -19,7 +19,7 @@ from imgdiffd.api.refusals import (
 )
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.job import JobChoice
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import Funnel, JobPage, JobView, ProblemPage, Status
 from imgdiffd.store import ItemStory
 
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
@@ -33,7 +33,10 @@ class Control(Protocol):
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView: ...
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None: ...
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView: ...
     async def failures(self, job: int | None) -> dict[str, int]: ...
     async def retry(self, job: int | None, reason: str | None) -> int: ...
     async def set_paused(self, paused: bool) -> None: ...
@@ -185,6 +188,7 @@ def _job_routes(control: Control) -> APIRouter:
         name: str = Query(min_length=1, max_length=255, description="the file's name; its ending tells the format"),
         profile: str | None = Query(None, max_length=4096, description="a built-in one, or a file's path"),
         priority: int = Query(0, ge=-100, le=100),
+        field: str = Query("", max_length=200, description="the key or column with the captions"),
     ) -> JobView:
         """Take a caption file from the request's body, whatever of the listed types that is said to be."""
         nonlocal taking
@@ -192,7 +196,7 @@ def _job_routes(control: Control) -> APIRouter:
             raise HTTPException(503, f"{UPLOADS} files are being received (send this one again later)")
         taking += 1
         try:
-            return await control.submit(name, request.stream(), profile, priority)
+            return await control.submit(name, request.stream(), profile, priority, field)
         finally:
             taking -= 1
 
@@ -206,6 +210,17 @@ def _job_routes(control: Control) -> APIRouter:
         """How one job's captions narrowed to samples."""
         _known_job(await control.job(number), number)
         return await control.funnel(number)
+
+    @router.get("/jobs/{number}/problems", responses=refusals(404))
+    async def job_problems(
+        number: int = _JobNumber,
+        limit: int = Query(100, ge=1, le=1000),
+        after: int = Query(0, ge=0, le=2**63 - 1, description="the `next` of the page before"),
+    ) -> ProblemPage:
+        """A page of the records of one job's file that have no usable caption, in the file's order."""
+        if (page := await control.problems(number, limit, after)) is None:
+            raise unknown_job(number)
+        return page
 
     @router.post("/jobs/{number}/{verb}", responses=refusals(404, 409))
     async def change(verb: JobVerb, number: int = _JobNumber) -> JobView:

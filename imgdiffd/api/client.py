@@ -1,6 +1,7 @@
 """The daemon's API from Python, over its Unix socket; every failure is a DaemonError that says what to do."""
 
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +12,31 @@ import httpx
 from imgdiffd.api.unreachable import unreachable
 from imgdiffd.errors import DaemonError, RefusedError
 from imgdiffd.job import JobChoice
-from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, ProblemView, Status
 
 _CHUNK_BYTES = 1 << 20
 _CONNECT_S = 10.0
-PAGE = 1000  # jobs asked for at once
+PAGE = 1000  # jobs or problems asked for at once
+STDIN = "-"
+
+
+def sendable_name(path: Path) -> str:
+    """The name under which a file is sent; "stdin" for a pipe. Raises DaemonError where it is neither."""
+    if str(path) == STDIN:
+        return "stdin"
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
+        raise DaemonError(f"{path}: {reason}", hint="name a caption file") from error
+    if stat.S_ISFIFO(mode):
+        return "stdin"
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise DaemonError(f"{path} is {kind}, not a caption file", hint="name a caption file")
+    if path.name != path.name.encode("utf-8", "replace").decode("utf-8"):
+        raise DaemonError(f"the name of {path} is not UTF-8", hint="give it another with --name")
+    return path.name
 
 
 class Client:
@@ -125,19 +146,44 @@ class Client:
         """How captions narrowed to samples, with reasons; of all jobs where none is named."""
         return Funnel.model_validate(self._call("GET", "/funnel" if job is None else f"/jobs/{job}/funnel"))
 
-    def submit(self, path: Path, *, profile: str | None = None, priority: int = 0) -> JobView:
-        """Send a caption file; returns its job once every caption is in the database. The file itself stays."""
+    def problems(self, job: int, *, limit: int = 100, after: int = 0) -> ProblemPage:
+        """Up to `limit` records (1000 at most) of the job's file that have no usable caption, in the file's order.
+
+        `after` is the `next` of the page before.
+        """
+        options = {"limit": limit, "after": after}
+        return ProblemPage.model_validate(self._call("GET", f"/jobs/{job}/problems", params=options))
+
+    def every_problem(self, job: int) -> Iterator[ProblemView]:
+        """All of the job's `problems`, asked for page by page."""
+        page = self.problems(job, limit=PAGE)
+        while page.next is not None:
+            yield from page.problems
+            page = self.problems(job, limit=PAGE, after=page.next)
+        yield from page.problems
+
+    def submit(
+        self,
+        path: Path,
+        *,
+        profile: str | None = None,
+        priority: int = 0,
+        field: str | None = None,
+        name: str | None = None,
+    ) -> JobView:
+        """Send a caption file or what comes out of a pipe, `-` being the standard input; what is sent stays.
+
+        Returns its job once every caption is in the database. `field` is the key or column with the captions, `name`
+        what the file is called instead of its own name, whose ending tells the format.
+        """
+        options: dict[str, str | int] = {"name": name or sendable_name(path), "priority": priority}
+        options |= {key: value for key, value in (("profile", profile), ("field", field)) if value}
 
         def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
+            with open(0 if str(path) == STDIN else path, "rb", closefd=str(path) != STDIN) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
 
-        if not path.is_file():
-            raise DaemonError(f"{path}: no such file", hint="name a caption file")
-        options: dict[str, str | int] = {"name": path.name, "priority": priority}
-        if profile is not None:
-            options["profile"] = profile
         try:
             answer = self._call("POST", "/jobs", params=options, content=chunks(), timeout=None)
         except OSError as error:

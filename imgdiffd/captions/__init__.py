@@ -15,7 +15,7 @@ from imgdiffd.captions.tables import read_lines_or_table, read_table
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
 
-__all__ = ["DEMO_CAPTIONS", "Entry", "is_caption_name", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "ENDINGS", "Entry", "is_caption_name", "read_open"]
 
 DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: the demo runs on it, the miniature models are judged by it
 
@@ -44,6 +44,9 @@ _BY_ENDING: dict[str, Reader] = {
     ".parquet": read_parquet,
     ".txt": read_lines_or_table,
 }
+
+
+ENDINGS = tuple(_BY_ENDING)
 
 
 def _plain_name(name: str) -> str:

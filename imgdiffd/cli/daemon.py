@@ -1,8 +1,6 @@
 """The commands about the daemon itself: run it, and look at what it would run with."""
 
 import json
-import logging
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +10,6 @@ from imgdiffd.errors import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
     from imgdiffd.daemon.checks import Finding
-    from imgdiffd.settings import Settings
 
 
 def serve(context: typer.Context) -> None:
@@ -22,7 +19,9 @@ def serve(context: typer.Context) -> None:
     its settings again.
     """
     settings, file = settings_of(context), settings_file_of(context)  # first: wrong ones are reported within a second
-    _log_to_stderr(settings)
+    from imgdiffd.daemon.logs import log_to_stderr
+
+    log_to_stderr(settings)
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -30,16 +29,6 @@ def serve(context: typer.Context) -> None:
     anyio.run(
         lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
     )
-
-
-def _log_to_stderr(settings: "Settings") -> None:
-    from imgdiffd.daemon.log_lines import LineFormatter
-    from imgdiffd.daemon.notify import JournalFormatter, in_journal
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JournalFormatter() if in_journal(sys.stderr) else LineFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def check(

@@ -2,46 +2,17 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, profile_names, settings_of, whole
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import ImgdiffdError, RefusedError
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
-
-
-def submit(
-    context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Caption files, in any format that is read.")],
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE",
-            autocompletion=profile_names,
-            help="A profile's name or .toml file; the daemon's own where none is given.",
-        ),
-    ] = None,
-    priority: Annotated[
-        int, typer.Option(metavar="N", parser=whole, help="Higher goes first; below 0 is background work.")
-    ] = 0,
-) -> None:
-    """Send caption files to the daemon; each becomes a job."""
-    if profile is not None and ("/" in profile or profile.endswith(".toml")):
-        profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
-    with client_of(context) as client:
-        for path in files:
-            job = client.submit(path, profile=profile, priority=priority)
-            if job.duplicate_of is not None:
-                print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
-            else:
-                counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
-                print(f"{path}: job {job.id}, {counts}")
 
 
 def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
@@ -93,15 +64,15 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
         print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
     elif jobs:
         with client_of(context) as client:
-            _each(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
+            each_job(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
     return every or bool(jobs)
 
 
 def _change_all(client: "Client", order: str) -> int:
     """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.status().jobs if job.state in _ORDERS[order][1]]
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
     changed = 0
-    for job in chosen:
+    for job in dict.fromkeys(chosen):
         try:
             client.change(job, order)
             changed += 1
@@ -112,7 +83,7 @@ def _change_all(client: "Client", order: str) -> int:
     return changed
 
 
-def _each(jobs: list[int], do: Callable[[int], str]) -> None:
+def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
     """`do` something about each job and print what that says.
 
     A job that is refused is named and costs the others nothing; at the end, typer.Exit is raised with 1.
@@ -166,7 +137,7 @@ def retry(
         if every:
             print(f"{_tried(client.retry(None, reason))} again")
         else:
-            _each(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
+            each_job(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
 
 
 def _tried(count: int) -> str:

@@ -24,6 +24,7 @@ from imgdiffd.daemon.views import (
     funnel_view,
     job_views,
     open_jobs,
+    problem_page,
     removal_view,
     seconds_per_item,
     story_view,
@@ -34,11 +35,10 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, SchedulerView, Status
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
-_NOT_WORKING = {"parked", "stopped"}
 
 
 class Watched(Protocol):
@@ -144,8 +144,8 @@ class DaemonControl:
 
     async def _pace(self) -> Pace:
         statistics = self._scheduler.statistics()
-        working = sum(device.state not in _NOT_WORKING for device in self._devices(statistics))
-        devices = 0 if statistics.held_back else working
+        ready = sum(device.state == "ready" for device in self._devices(statistics))
+        devices = 0 if statistics.held_back else ready
         return Pace(seconds_per_item(await self._store.timings()), devices, self._settings.open_tasks)
 
     async def _etas(self, queue: Queue) -> Mapping[int, float]:
@@ -184,6 +184,13 @@ class DaemonControl:
         """How captions narrowed to samples."""
         return funnel_view(await self._store.funnel(job))
 
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
+        """Records of the job's file without a usable caption, or None if the job is unknown."""
+        row = await self._store.job(job)
+        if row is None:
+            return None
+        return problem_page(row, await self._store.problems(job, limit, after), after)
+
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
         if await self._store.job(job) is None:
@@ -202,10 +209,12 @@ class DaemonControl:
         self._scheduler.wake()
         return await self._ordered(job)
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
         chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
-        row = await self._inbox.submit(name, body, chosen, priority)
+        row = await self._inbox.submit(name, body, chosen, priority, field)
         self._scheduler.wake()
         return await self._ordered(row.id)
 

@@ -58,6 +58,14 @@ def next_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
     return [_job_row(row) for row in rows]
 
 
+def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:
+    """The jobs that have not ended, and the highest number ever given."""
+    states = sorted(set(JobState) - TERMINAL_JOB_STATES)
+    rows = connection.execute(f"SELECT id FROM jobs WHERE state IN ({','.join('?' * len(states))})", states).fetchall()
+    newest = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
+    return frozenset(row[0] for row in rows), newest[0]
+
+
 def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, after: int | None) -> list[JobRow]:
     """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended ones.
 
@@ -95,10 +103,11 @@ def count_jobs(connection: sqlite3.Connection) -> dict[JobState, int]:
     return {state: counted[state] for state in JobState if state in counted}
 
 
-def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
-    """The first `limit` records of the job that could not be read."""
+def list_problems(connection: sqlite3.Connection, job: int, limit: int, after: int) -> list[CaptionProblem]:
+    """Up to `limit` records of the job that could not be read, behind the first `after`."""
     rows = connection.execute(
-        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
+        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line, rowid LIMIT ? OFFSET ?",
+        (job, limit, after),
     )
     return [of_row(CaptionProblem, row) for row in rows]
 

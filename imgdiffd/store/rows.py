@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
 from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.pipeline import DEPTH, Pipeline, Stage, Task
 
@@ -193,6 +194,16 @@ class SampleRow:
     difference: str
     left_image: str
     right_image: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalSampleRow:
+    """A finished sample of object removal; every later one has a higher `id`."""
+
+    id: int
+    job: int
+    sample: RemovalSample
     created_at: float
 
 

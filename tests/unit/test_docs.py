@@ -114,7 +114,7 @@ def test_every_toml_example_is_read_by_what_reads_it(block: Block, tmp_path: Pat
 
 def test_every_json_example_of_the_captions_page_is_read_whole() -> None:
     shown = [block for block in of("json") if block.page.name == "captions.md"]
-    assert len(shown) == 3
+    assert len(shown) == 5
     for block in shown:
         entries = read_open(io.BytesIO(block.text.encode()), "example.json")
         assert all(isinstance(entry, CaptionRecord) for entry in entries), block.where
