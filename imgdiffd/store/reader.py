@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import JobChoice, JobState
+from imgdiffd.job import CaptionProblem, JobChoice, JobState
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.pipeline import Pipeline
@@ -96,6 +96,10 @@ class Reader:
     def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return snapshot(self._connection, lambda c: jobs.find_job(c, job))
+
+    def problems(self, job: int, limit: int, after: int) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return snapshot(self._connection, lambda c: jobs.list_problems(c, job, limit, after))
 
     def job_counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
