@@ -13,11 +13,13 @@ from imgdiffd import __version__
 from imgdiffd.cli.parameters import client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM
 from imgdiffd.daemon.views import (
+    OPEN,
     RECENT,
     Pace,
     cursor_of,
     funnel_view,
     job_views,
+    open_jobs,
     removal_view,
     seconds_per_item,
     story_view,
@@ -43,10 +45,9 @@ class Offline:
 
     def status(self, job: int | None = None) -> Status:
         """Jobs and their progress, and that nothing works on them."""
-        rows = {row.id: row for row in sorted(self._reader.jobs("open"), key=lambda row: (-row.priority, row.id))}
-        rows |= {row.id: row for row in self._reader.jobs("ended", RECENT)}
-        if job is not None:
-            rows = {job: rows.get(job) or self._known(job)}
+        rows = (
+            [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)] if job is None else [self._known(job)]
+        )
         return Status(
             version=__version__,
             pid=0,
@@ -59,8 +60,9 @@ class Offline:
             open_tasks=0,
             steals=0,
             devices=(),
-            jobs=self._views(list(rows.values())),
+            jobs=self._views(rows),
             job_counts=self._reader.job_counts(),
+            open=open_jobs(self._reader.queue(), {}),
             removal=removal_view(self._reader.removal_backlog()),
         )
 

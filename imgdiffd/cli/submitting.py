@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgdiffd.cli.parameters import Job, client_of, profile_names, whole
+from imgdiffd.cli.parameters import client_of, positive, profile_names, whole
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import DaemonError
 
@@ -116,7 +116,7 @@ def _files_at(given: str) -> list[Path]:
 
 def problems(
     context: typer.Context,
-    job: Job,
+    job: Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show the records of a job's file that have no usable caption, each with the reason."""

@@ -16,6 +16,7 @@ from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.views import (
+    OPEN,
     RECENT,
     Pace,
     cursor_of,
@@ -37,7 +38,6 @@ from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, P
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
-OPEN = 1000  # the most open jobs in a status
 
 
 class Watched(Protocol):

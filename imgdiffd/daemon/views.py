@@ -16,7 +16,7 @@ from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf
 
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
-RECENT = 20  # jobs that have ended, in a status
+OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 

@@ -18,7 +18,7 @@ from imgdiffd.store.connection import check, configure
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, SampleRow, Timing
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, Queue, SampleRow, Timing
 
 PAGE = 500  # samples per query
 
@@ -112,6 +112,14 @@ class Reader:
     def images(self, of: range) -> Mapping[int, ItemImages]:
         """The images that rows of the items `of` name, by item, and whether they are still wanted."""
         return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
+
+    def next_jobs(self, limit: int) -> list[JobRow]:
+        """As `Store.next_jobs`."""
+        return snapshot(self._connection, lambda c: jobs.next_jobs(c, limit))
+
+    def queue(self) -> Queue:
+        """As `Store.queue`."""
+        return snapshot(self._connection, reports.queue)
 
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
