@@ -1,31 +1,18 @@
 """The commands that bring jobs to a running daemon and give orders about them."""
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, positive, settings_of
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import ImgdiffdError, RefusedError
+from imgdiffd.errors import ImgdiffdError, RefusedError, visible
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
-
-
-def explain(
-    context: typer.Context,
-    item: Annotated[int, typer.Argument(metavar="ITEM", parser=positive, help="The caption's number.")],
-) -> None:
-    """Print everything that is known about one caption, as JSON.
-
-    That is every attempt with its texts, scores and boxes, and the reason why it was kept or dropped.
-    """
-    with client_of(context) as client:
-        print(json.dumps(client.explain(item), indent=2, ensure_ascii=False))
 
 
 def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
@@ -77,15 +64,15 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
         print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
     elif jobs:
         with client_of(context) as client:
-            _each(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
+            each_job(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
     return every or bool(jobs)
 
 
 def _change_all(client: "Client", order: str) -> int:
     """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.status().jobs if job.state in _ORDERS[order][1]]
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
     changed = 0
-    for job in chosen:
+    for job in dict.fromkeys(chosen):
         try:
             client.change(job, order)
             changed += 1
@@ -96,7 +83,7 @@ def _change_all(client: "Client", order: str) -> int:
     return changed
 
 
-def _each(jobs: list[int], do: Callable[[int], str]) -> None:
+def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
     """`do` something about each job and print what that says.
 
     A job that is refused is named and costs the others nothing; at the end, typer.Exit is raised with 1.
@@ -106,7 +93,7 @@ def _each(jobs: list[int], do: Callable[[int], str]) -> None:
         try:
             print(do(job))
         except RefusedError as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(visible(f"{PROGRAM}: {error}"), file=sys.stderr)
             refused = True
     if refused:
         raise typer.Exit(1)
@@ -150,7 +137,7 @@ def retry(
         if every:
             print(f"{_tried(client.retry(None, reason))} again")
         else:
-            _each(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
+            each_job(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
 
 
 def _tried(count: int) -> str:

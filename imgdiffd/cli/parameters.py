@@ -98,6 +98,7 @@ Config = Annotated[
         "~/.config/imgdiffd/imgdiffd.toml and /etc/imgdiffd/imgdiffd.toml that exists.",
     ),
 ]
+Job = Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")]
 Jobs = Annotated[list[int] | None, typer.Argument(metavar="JOB", parser=positive, help="Numbers of jobs.")]
 AllJobs = Annotated[bool, typer.Option("--all", help="Every job for which this can be done now.")]
 OnlyJob = Annotated[int | None, typer.Argument(metavar="JOB", parser=positive, help="Only this job.")]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
+from imgdiffd.errors import reason_of
 
 _NO_WEIGHTS = (
     "Tokenizer",
@@ -54,13 +55,15 @@ def _of_pipeline(folder: Path) -> Iterator[str]:
     try:
         parts = components(json.loads((folder / "model_index.json").read_text("utf-8")))
     except (OSError, *_UNREADABLE) as error:
-        yield f"{folder / 'model_index.json'}: {error}"
+        yield f"{folder / 'model_index.json'}: {reason_of(error)}"
         return
     for name, kind in parts.items():
         if not (folder / name).is_dir():
             yield f"{folder / name}: no such folder"
         elif has_weights(kind):
             yield from _of_component(folder / name)
+        else:
+            yield from _of_texts(folder / name)
 
 
 def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Iterator[str]:
@@ -68,10 +71,9 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
 
     `allow_pickle` accepts `pytorch_model*.bin` where there is no safetensors file.
     """
-    try:
-        json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, *_UNREADABLE) as error:
-        yield f"{folder / 'config.json'}: {error}"
+    if not (folder / "config.json").exists():
+        yield f"{folder / 'config.json'}: missing"
+    yield from _of_texts(folder)
     try:
         files = {*folder.glob("*.safetensors"), *_shards(folder, "*.safetensors.index*.json")}
         pickles = {*folder.glob("pytorch_model*.bin"), *_shards(folder, "pytorch_model.bin.index*.json")}
@@ -89,6 +91,15 @@ def _of_component(folder: Path, *, allow_pickle: bool = False, variant: str | No
     for path in sorted(files):
         if reason := damage(path):
             yield f"{path}: {reason}"
+
+
+def _of_texts(folder: Path) -> Iterator[str]:
+    """Problems of the JSON files in `folder`. Some that are damaged the libraries would do without, silently."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            yield f"{path}: damaged: {error}"
 
 
 def _shards(folder: Path, pattern: str) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.method.profile_files import read_profile
+from imgdiffd.method.profile_files import is_number, read_profile
 from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 
 ImageTextKind = Literal["blip_itc_cosine", "blip_itm_probability"]
@@ -20,10 +20,22 @@ class _Frozen(BaseModel):
 
 
 class Bound(_Frozen):
-    """A threshold; `closed` says whether the value itself passes. A score that is missing or NaN never passes."""
+    """A threshold; `closed` says whether the value itself passes. A score that is missing or NaN never passes.
+
+    A profile may give the value alone, as a plain number.
+    """
 
     value: float
     closed: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_value(cls, data: object) -> object:
+        if is_number(data):
+            return {"value": data}
+        if not isinstance(data, dict | Bound):
+            raise ValueError("must be a number such as 0.9, or { value = 0.9, closed = true } to let 0.9 itself pass")
+        return data
 
     def below(self, score: float | None) -> bool:
         """Whether `score` lies on the low side."""
@@ -314,6 +326,9 @@ class Removal(_Frozen):
     erased_below: Annotated[Bound, Field(description="and the erased one's crop with a score below this")]
     grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside the object")]
     corners: Corners = "rounded"
+    noun_rule: Annotated[
+        Literal["any", "both"], Field(description="whether any caption of a pair must have a changed noun, or both")
+    ] = "any"
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -330,7 +345,7 @@ _YOUNGER: Mapping[str, frozenset[str]] = {
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
     "contrast": frozenset({"system_prompt"}),
-    "removal": frozenset({"corners"}),
+    "removal": frozenset({"corners", "noun_rule"}),
 }
 
 
@@ -341,7 +356,7 @@ class Profile(_Frozen):
     is `needed`, which leaves out what an earlier filter has already rejected. It changes no verdict and no sample.
     """
 
-    name: Annotated[str, Field(description="the profile's name, which jobs and samples are listed under")]
+    name: Annotated[str, Field(description="what jobs and samples are listed under: a changed profile needs its own")]
     seed: Annotated[int, Field(description="another seed changes every random draw at once")] = 0
     scores: Annotated[
         Literal["all", "needed"], Field(description="all: rejects too are scored by every filter that costs little")
@@ -370,6 +385,21 @@ class Profile(_Frozen):
         return self.model_dump_json(exclude=left_out)
 
     @property
+    def sampling(self) -> dict[str, dict[str, float]]:
+        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else."""
+        greedy = {"temperature": 0.0, "repetition_penalty": 1.0}
+        rewrite = self.rewrite
+        sampled = {"temperature": rewrite.temperature, "repetition_penalty": rewrite.repetition_penalty}
+        if rewrite.temperature:
+            sampled |= {"top_p": rewrite.top_p, "top_k": rewrite.top_k}
+        return {
+            "rewrite": {**sampled, "max_new_tokens": rewrite.max_new_tokens},
+            "describe": {**greedy, "max_new_tokens": self.describe.max_new_tokens},
+            "contrast": {**greedy, "max_new_tokens": self.contrast.max_new_tokens},
+            **({"natural": {**greedy, "max_new_tokens": self.natural.max_new_tokens}} if self.natural.enabled else {}),
+        }
+
+    @property
     def open_bytes(self) -> int:
         """The most that an open item's two images take, uncompressed, on disk and in memory."""
         return 2 * 3 * self.generate.picture_px**2
@@ -395,5 +425,6 @@ def load_profile(name: str) -> Profile:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
         raise ProfileError(
-            f"profile {name}: {key}: {first['msg']}", hint="`imgdiffd profile default` prints every key"
+            f"profile {name}: {key}: {first['msg'].removeprefix('Value error, ')}",
+            hint="`imgdiffd profile default` prints every key",
         ) from error

@@ -22,7 +22,8 @@ def contrast(
             sides = sample_sides(pair, region.left, region.box, profile.render, bar_px)
             shown.append(joined(*sides, bar_px))
             asked.append([question(profile.contrast, region)])
-    answers = iter(models.need_captioner.answer(shown, asked, profile.contrast.max_new_tokens)) if shown else iter(())
+    told = profile.contrast.max_new_tokens, profile.contrast.system_prompt
+    answers = iter(models.need_captioner.answer(shown, asked, *told) if shown else ())
     return tuple(
         ContrastOutput(entry.item, tuple(Difference(region.index, next(answers)[0]) for region in entry.regions))
         for entry in inputs

@@ -38,6 +38,7 @@ def describe(
         [image for pair in pairs for image in pair],
         [asked for asked in questions for _ in (1, 2)],
         profile.describe.max_new_tokens,
+        profile.describe.system_prompt,
     )
     texts = [list(zip(answers[2 * i], answers[2 * i + 1], strict=True)) for i in range(len(inputs))]
     scores = _text_scores(models, texts)

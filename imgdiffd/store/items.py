@@ -158,7 +158,8 @@ def _render(row: sqlite3.Row, kept: _Parts) -> StageInput:
 
 
 def _erase(row: sqlite3.Row, _: _Parts) -> StageInput:
-    return EraseInput(row["id"], row["image1"], row["image2"], row["caption"], row["attempt"])
+    nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
+    return EraseInput(row["id"], row["image1"], row["image2"], row["caption"], row["attempt"], nouns1, nouns2)
 
 
 def _inspect(row: sqlite3.Row, kept: _Parts) -> StageInput:

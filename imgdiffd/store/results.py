@@ -166,7 +166,7 @@ def _keep(
             _keep_boxes(connection, output, step)
             keep_erasures(connection, output)
         case InspectOutput():
-            keep_inspections(connection, output, dict(zip(subject.objects, step.parts, strict=True)))
+            keep_inspections(connection, output, dict(zip(subject.objects, step.parts, strict=True)), job, now)
 
 
 _FENCED = (

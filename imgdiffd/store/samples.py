@@ -108,15 +108,16 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
     ).fetchone()
     if row is None:
         hint = "samples and log lines name items by their numbers"
-        raise InputError(f"item {item}: unknown", code="unknown_item", hint=hint)
-    item = row["id"]
+        raise InputError(f"there is no caption {item}", code="unknown_item", hint=hint)
+    item, profile = row["id"], profile_of(connection, str(row["profile_id"]))
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
     return of_row(
         ItemStory,
         row,
         item=item,
         job=known_job(connection, row["job_id"]),
-        profile=profile_of(connection, str(row["profile_id"])),
+        profile=profile,
+        sampling=profile.sampling,
         stage=Stage(row["stage"]),
         state=ItemState(row["state"]),
         rewrites=tuple(_rewrites(connection, item)),

@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
+from imgdiffd.store import erasures, images, items, jobs, meta, prune, repainting, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
@@ -25,7 +25,9 @@ from imgdiffd.store.rows import (
     JobRow,
     Progress,
     ProgressOf,
+    Queue,
     Recorded,
+    RemovalSampleRow,
     SampleRow,
     Timing,
     Whole,
@@ -183,9 +185,17 @@ class Store:
         """
         return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
 
+    async def next_jobs(self, limit: int) -> list[JobRow]:
+        """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+        return await self._read(lambda c: jobs.next_jobs(c, limit))
+
     async def job_counts(self) -> dict[JobState, int]:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
+
+    async def open_jobs(self) -> tuple[frozenset[int], int]:
+        """The jobs that have not ended, and the highest number ever given."""
+        return await self._read(jobs.open_jobs)
 
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
@@ -287,9 +297,23 @@ class Store:
             after = pairs[-1][0]
         await self._write(lambda c: meta.put(c, meta.BACKFILLED, "yes"))
 
+    async def repaint_missing(self, missing: Missing) -> int:
+        """Have every waiting caption whose images are gone painted again; returns how many. Call it before any work.
+
+        `missing`, called in a thread, names the images that are gone.
+        """
+        now, after, count = self._clock(), 0, 0
+        while pairs := await self._read(partial(repainting.waiting_pairs, after=after, limit=BACKFILL_CHUNK)):
+            gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
+            lost = [item for item, *pair in pairs if gone.intersection(pair)]
+            if lost:
+                count += await self._write(partial(repainting.repaint, items=lost, now=now))
+            after = pairs[-1][0]
+        return count
+
     async def paused(self) -> bool:
         """Whether dispatch as a whole is paused; survives a restart."""
-        return await self._read(lambda c: meta.get(c, "paused") == "yes")
+        return await self._read(meta.paused)
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume dispatch as a whole."""
@@ -304,6 +328,10 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
+
+    async def queue(self) -> Queue:
+        """What waits in active jobs, and how far the captions of open jobs are."""
+        return await self._read(reports.queue)
 
     async def removal_backlog(self) -> Progress:
         """How far object removal is in all jobs, open or not, in which pairs wait for it."""
@@ -324,6 +352,16 @@ class Store:
     async def newest_sample(self) -> int:
         """The highest sample id ever given, or 0. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
+
+    async def removal_samples(
+        self, job: int | None = None, after: int = 0, limit: int = PAGE
+    ) -> list[RemovalSampleRow]:
+        """The next `limit` removal samples with ids above `after`."""
+        return await self._read(lambda c: erasures.list_removal_samples(c, job, after, limit))
+
+    async def newest_removal_sample(self) -> int:
+        """The highest id that a removal sample ever had, or 0. Every later one has a higher one."""
+        return await self._read(erasures.newest_removal_sample)
 
     async def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

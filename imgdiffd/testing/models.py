@@ -163,16 +163,22 @@ class FakeBlip:
 
 
 class FakeCaptioner:
-    """Answers with `answer(image, question)`; `asked` records each image with its questions."""
+    """Answers with `answer(image, question)`; `asked` records each image with its questions, `told` system prompts."""
 
     def __init__(self, answer: Callable[[Tensor, str], str]) -> None:
         self._answer = answer
         self.asked: list[tuple[Tensor, list[str]]] = []
+        self.told: list[str] = []
 
     def answer(
-        self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+        self,
+        images: Sequence[Tensor],
+        questions: Sequence[Sequence[str]],
+        max_new_tokens: int,
+        system_prompt: str = "",
     ) -> list[list[str]]:
         """The answers to each image's questions, in order."""
+        self.told.append(system_prompt)
         self.asked += [(image, list(asked)) for image, asked in zip(images, questions, strict=True)]
         return [
             [self._answer(image, question) for question in asked]

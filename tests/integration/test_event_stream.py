@@ -155,7 +155,7 @@ async def test_the_id_of_a_sample_is_never_given_again(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
         connection.execute("DELETE FROM samples")
     async with Store.open(tmp_path / "state.db") as store:
-        assert await store.newest_sample() == 0
+        assert await store.newest_sample() == newest
         await submit(store, captions(2, start=50), name="more")
         await finish(store)
         assert (await store.samples())[0].id == newest + 1

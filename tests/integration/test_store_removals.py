@@ -87,7 +87,7 @@ async def test_a_job_is_done_with_its_captions_while_removals_go_on(tmp_path: Pa
         first, second = await captions_done(store)
         assert (await store.jobs())[0].state is JobState.DONE
         [given] = await store.stage_inputs(Stage.ERASE, [first.item])
-        assert given == EraseInput(first.item, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1)
+        assert given == EraseInput(first.item, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1, ("cat",), ("dog",))
         recorded = await record(store, [first])
         assert [(task.item, task.stage) for task in recorded.tasks] == [(first.item, Stage.INSPECT)]
         rejected = await record(store, [second], passes=False)

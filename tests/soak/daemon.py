@@ -13,11 +13,11 @@ from imgdiffd.api.client import Client
 
 START_S = 300.0
 STOP_S = 120.0
-CACHE_CAPTIONS = 150_000  # whose rows take more than the database's cache
+CACHE_CAPTIONS = 200_000  # whose rows take more than the 32 MB of the database's cache
 
 
 @contextmanager
-def soaking(state: Path, worker: tuple[str, ...] = ()) -> Iterator[tuple[int, Client]]:
+def soaking(state: Path) -> Iterator[tuple[int, Client]]:
     """Its process id and a client, once it answers; stopped in order on leaving. Raises AssertionError if it ends."""
     (state / "inbox").mkdir(parents=True, exist_ok=True)
     own = {key: value for key, value in os.environ.items() if not key.startswith("IMGDIFFD_")}
@@ -34,7 +34,7 @@ def soaking(state: Path, worker: tuple[str, ...] = ()) -> Iterator[tuple[int, Cl
         command = [sys.executable, "-P", "-m", "imgdiffd", "serve"]
         process = subprocess.Popen(command, env=own | settings, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
-        with Client(state / "imgdiffd.sock") as client:
+        with Client(state / "imgdiffd.sock", timeout_s=START_S) as client:
             until = time.monotonic() + START_S
             while not (client.alive() and client.status().ready):
                 assert process.poll() is None, f"the daemon ended: {log.read_text()[-2000:]}"
@@ -53,11 +53,12 @@ def soaking(state: Path, worker: tuple[str, ...] = ()) -> Iterator[tuple[int, Cl
 def fill_cache(client: Client, captions: Path) -> None:
     """Have the daemon touch more of its database than its cache holds, so that the cache grows no further.
 
-    Filling it takes weeks of small jobs, which would look like a leak of some MB an hour meanwhile.
+    Small jobs fill it in days, which would look like a leak of some MB an hour meanwhile. The captions stay paused.
     """
-    captions.write_text("".join(f"a caption that is cancelled, number {number}\n" for number in range(CACHE_CAPTIONS)))
+    captions.write_text(
+        "".join(f"a caption that waits for ever, number {number}\n" for number in range(CACHE_CAPTIONS))
+    )
     client.set_paused(True)
-    job = client.submit(captions)
-    client.change(job.id, "cancel")
+    client.change(client.submit(captions).id, "pause")
     client.set_paused(False)
     captions.unlink()

@@ -1,12 +1,20 @@
 """Progress arithmetic: what each stage has seen and will see, how long the rest takes, and when each job ends."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
-from imgdiffd.daemon.progress import ends_of, stages_of, work_of
+from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
+from imgdiffd.status import StageView
 
 GUESS_S = dict.fromkeys(Stage, 1.0)
+
+
+def work_of(stages: Sequence[StageView], guess_s: Mapping[Stage, float]) -> float | None:
+    left = seconds_left(stages, guess_s)
+    return sum(view.waiting * left[view.stage] for view in stages) if left else None
 
 
 def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:

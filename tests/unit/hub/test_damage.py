@@ -57,7 +57,7 @@ def test_missing_files_are_each_named_with_their_role(tmp_path: Path) -> None:
         ("segmenter", str(tmp_path / "segmenter" / "any.pt"), "missing"),
         ("clip", "openai/clip-vit-base-patch32@abc", "not in the local cache"),
         ("blip", "/somewhere/blip", "no such folder"),
-        ("captioner", str(tmp_path / "captioner" / "config.json"), "No such file"),
+        ("captioner", str(tmp_path / "captioner" / "config.json"), "missing"),
         ("captioner", str(tmp_path / "captioner"), "no .safetensors file"),
     ]
     assert len(found) == len(expected)
@@ -117,6 +117,17 @@ def test_an_index_of_another_shape_is_damage(index: str, tmp_path: Path) -> None
     (tmp_path / "captioner" / "model.safetensors.index.json").write_text(index)
     (found,) = problems_of(bundle, Role.CAPTIONER)
     assert "damaged weight index" in found
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"temperature": 0.', "\xff", "[" * 100_000], ids=["empty", "cut", "binary", "deep"]
+)
+def test_json_that_a_library_would_do_without_is_damage(content: str, tmp_path: Path) -> None:
+    bundle = load_bundle(written(tmp_path))
+    safetensors(tmp_path / "rewriter" / "model.safetensors")
+    (tmp_path / "rewriter" / "generation_config.json").write_text(content, "latin-1")
+    (found,) = problems_of(bundle, Role.REWRITER)
+    assert f"{tmp_path / 'rewriter' / 'generation_config.json'}: damaged" in found
 
 
 def test_a_header_longer_than_the_format_allows_is_not_read(tmp_path: Path) -> None:

@@ -267,8 +267,30 @@ def test_file_may_extend_its_neighbour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("extended", "given", "expected"),
+    [
+        ("default", "0.95", opened(0.95)),
+        ("default", "1", opened(1.0)),
+        ("data-juicer", "0.95", closed(0.95)),  # as { value = 0.95 } would
+        ("data-juicer", "{ value = 0.95, closed = false }", opened(0.95)),
+        ("number.toml", "{ closed = true }", closed(0.93)),
+        ("number.toml", "{ value = 0.95 }", opened(0.95)),
+    ],
+)
+def test_a_plain_number_is_a_threshold(extended: str, given: str, expected: Bound, tmp_path: Path) -> None:
+    (tmp_path / "number.toml").write_text('extends = "default"\n[pair]\nabove = 0.93\n')
+    file = tmp_path / "own.toml"
+    file.write_text(f'extends = "{extended}"\n[pair]\nabove = {given}\n')
+    assert load_profile(str(file)).pair.above == expected
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
+        ('extends = "default"\n[pair]\nabove = "0.9"\n', "pair.above: must be a number such as 0.9, or { value = 0.9"),
+        ('extends = "default"\n[pair]\nabove = true\n', "pair.above: must be a number"),
+        ('extends = "default"\n[pair]\nabove = nan\n', "pair.above.value"),
+        ('extends = "default"\npair = 0.9\n', "pair"),
         ('extends = "default"\n[pair]\nabov = { value = 1 }\n', "pair.abov"),
         ('extends = "default"\n[pair]\nabove = { value = "high" }\n', "pair.above.value"),
         ('extends = "default"\n[pair]\nabove = { value = nan }\n', "pair.above.value"),
@@ -329,7 +351,7 @@ def test_a_profile_that_a_database_holds_from_before_still_loads() -> None:
     [
         ("default", "a4d36f65170221ddf7612c151a194a5f1d8b3ae53ab9930649d0552aed0e6d11"),
         ("paper", "a5ca2ef49e862076dcfa567eba610725436e6b4a4a6a0c137e2895ef8c3d6527"),
-        ("scripts", "2564963a6c613d5cd30b220a4c9218cd9c9599b5954d339db004296e184d2590"),
+        ("scripts", "82b4227a127f30b5e32d480196d1c87605bb3b9ca596a3e8a38263f07a7d9729"),
         ("data-juicer", "47fa40a6d95d4d3ce93bf585f398deb418beb2acf1d1027def11d94fbb8749a6"),
         ("mini", "8115e116d017bb88d05371e49bc6c1ff52a921c12535a6a8fb77aae31f1e5c32"),
     ],

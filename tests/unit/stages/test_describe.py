@@ -65,6 +65,13 @@ def test_each_description_is_matched_with_its_own_crop(tmp_path: Path) -> None:
     assert scene.blip.asked == [("red", grown, "a red ball"), ("blue", grown, "a blue ball")]
 
 
+def test_the_captioner_is_told_the_profiles_system_prompt(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ("red", "blue"))
+    told = PROFILE.describe.model_copy(update={"system_prompt": "Be brief."})
+    scene.describe(OBJECT, profile=PROFILE.model_copy(update={"describe": told}))
+    assert scene.captioner.told == ["Be brief."]
+
+
 def test_grown_crop_ends_at_the_canvas(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("red", "blue"))
     scene.describe(CORNER)
