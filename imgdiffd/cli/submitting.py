@@ -85,6 +85,7 @@ def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
 
 
 def _refused(given: str, error: DaemonError) -> bool:
+    given = given.encode("utf-8", "backslashreplace").decode("utf-8")  # as errors quote it
     print(f"{PROGRAM}: {error if given in str(error) else f'{given}: {error}'}", file=sys.stderr)
     return False
 
