@@ -49,10 +49,10 @@ def _written(status: Status, jobs: tuple[JobView, ...], gone: tuple[int, ...], w
 _OF_STATUS = ("ready", "paused", "problems", "job_counts", "eta_s", "removal")
 
 
-class Progress:
+class SeenProgress:
     """What one look at the daemon saw, numbered, with the number of the look that last saw each job change."""
 
-    def __init__(self, status: Status, before: "Progress | None") -> None:
+    def __init__(self, status: Status, before: "SeenProgress | None") -> None:
         """`before` is the look before this one, from which this one is told apart."""
         self._status = status
         self._number: int = 1 if before is None else before._number + 1
@@ -73,7 +73,7 @@ class Progress:
         view = next((view for view in self._status.jobs if view.id == job), None)
         return None if view is None else self._status.model_copy(update={"jobs": (view,)})
 
-    def event(self, last: "Progress | None") -> bytes:
+    def event(self, last: "SeenProgress | None") -> bytes:
         """The event for whoever was told of `last`, or of nothing yet; empty where nothing changed since."""
         since = 0 if last is None else last._number
         if since not in self._since:  # once for all who were told of the same
