@@ -107,7 +107,8 @@ def _over(status: Status, name: str, inbox: Path) -> bool:
     """
     refusal = inbox / "failed" / f"{name}.reason.txt"
     if refusal.exists():
-        raise DaemonError(f"the daemon refused {name}: {' '.join(refusal.read_text('utf-8').split())}")
+        why = " ".join(refusal.read_text("utf-8").split())
+        raise DaemonError(f"the daemon refused {name}: {why}", hint="give another file with --captions")
     if status.devices and all(device.state == "parked" for device in status.devices):
         raise DaemonError(
             f"no device can start: {status.devices[0].detail}", hint="see daemon.log in the demo's folder"
