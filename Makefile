@@ -26,7 +26,8 @@ help:
 
 .venv/ready: pyproject.toml uv.lock bootstrap.py
 	@test "$(UV)" != .tools/uv || python3 bootstrap.py
-	$(UV) sync --frozen --quiet
+	@echo "setting up .venv, with several GB of packages: a minute from uv's cache, longer over the network"
+	@$(UV) sync --frozen
 	@touch $@
 
 demo: .venv/ready
@@ -110,8 +111,9 @@ install: install-venv install-units
 install-venv:
 	@test "$(UV)" != .tools/uv || python3 bootstrap.py
 	@rm -rf build/lib
+	@echo "setting up $(LIB)/imgdiffd, with several GB of packages"
 	@umask 022 && $(UV) venv --quiet --allow-existing --relocatable --no-managed-python --python $(PYTHON) $(LIB)/imgdiffd
-	@UV_PROJECT_ENVIRONMENT=$(abspath $(LIB)/imgdiffd) $(UV) sync --frozen --quiet --no-dev --no-editable \
+	@UV_PROJECT_ENVIRONMENT=$(abspath $(LIB)/imgdiffd) $(UV) sync --frozen --no-dev --no-editable \
 		--no-managed-python --python $(PYTHON) --reinstall-package imgdiffd --compile-bytecode
 	@rm -rf build/lib build/bdist.*
 	@chmod -R a+rX $(LIB)/imgdiffd

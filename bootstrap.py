@@ -48,6 +48,7 @@ def main() -> None:
     if TARGET.exists():
         return
     url, expected = wheel()
+    print(f"fetching {url}", flush=True)
     data = fetch(url)
     found = hashlib.sha256(data).hexdigest()
     if found != expected:

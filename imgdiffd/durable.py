@@ -5,7 +5,7 @@ then makes the new name itself durable.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +46,15 @@ def move(finished: Path, target: Path) -> None:
     _sync(finished)
     os.replace(finished, target)
     _sync(target.parent)
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove those of these files that are there, so that a power cut does not bring them back. Raises OSError."""
+    there = [file for file in files if file.exists()]
+    for file in there:
+        file.unlink(missing_ok=True)
+    for folder in dict.fromkeys(file.parent for file in there):
+        _sync(folder)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -9,7 +9,9 @@ ImgdiffdError                 what went wrong, why, and what to do next
 ├── StoreError                the database: in use by another daemon, or it cannot be opened, read or written
 │   ├── StoreFullError        the disk has no room for a change, which may succeed later
 │   └── StoreDamagedError     exit status 78: the database is damaged, emptied or gone
-├── DaemonError               on the client's side: no daemon, or a refused request
+├── ExportError               a dataset that cannot be written: its folder, its choice of samples, a missing image
+├── DaemonError               on the client's side: no daemon, or a broken connection
+│   └── RefusedError          the daemon refused a request, such as one about an unknown job
 └── WorkError                 a batch or a worker, with device, stage and items
     ├── OutOfMemoryError      the batch did not fit; a smaller one may
     ├── StageError            the stage raised on this batch
@@ -24,11 +26,15 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd 
 
 
 class ImgdiffdError(Exception):
-    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next."""
+    """The base of the tree. `str()` is one line for people: what, why, and in brackets `hint`, what to do next.
+
+    Whatever it quotes, the message can be encoded as UTF-8, since it is printed, sent and stored.
+    """
 
     exit_status = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -82,8 +88,16 @@ class StoreDamagedError(StoreError):
     exit_status = EXIT_CONFIGURATION
 
 
+class ExportError(ImgdiffdError):
+    """The dataset cannot be written as asked: into this folder, of these samples, from the images that are there."""
+
+
 class DaemonError(ImgdiffdError):
-    """The daemon does not answer, or refuses a request."""
+    """The daemon does not answer, or not as it should."""
+
+
+class RefusedError(DaemonError):
+    """The daemon refused one request; others may succeed."""
 
 
 class WorkError(ImgdiffdError):
@@ -138,3 +152,10 @@ def first_line(error: BaseException) -> str:
         return name
     first = lines[0].rstrip()
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
+
+
+def visible(text: str) -> str:
+    """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

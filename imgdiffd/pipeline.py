@@ -33,6 +33,7 @@ class Stage(StrEnum):
     LOCATE = "locate"  # two images -> scored boxes
     DESCRIBE = "describe"  # boxes -> region captions with scores
     CONTRAST = "contrast"  # region captions -> difference captions
+    SCREEN = "screen"  # boxed images -> whether they look natural; only if the profile says so
     RENDER = "render"  # boxes -> the sample's images with the boxes drawn in
     ERASE = "erase"  # a pair that passed compare -> its images without one object each
     INSPECT = "inspect"  # erased objects -> descriptions with scores, and the removal samples' images
@@ -66,13 +67,14 @@ _SPECS = (
     StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4),
     StageSpec(Stage.DESCRIBE, frozenset({Role.CAPTIONER, Role.CLIP, Role.BLIP}), 4),
     StageSpec(Stage.CONTRAST, frozenset({Role.CAPTIONER}), 4),
+    StageSpec(Stage.SCREEN, frozenset({Role.JUDGE}), 4),
     StageSpec(Stage.RENDER, frozenset(), 8),
     StageSpec(Stage.ERASE, frozenset({Role.SEGMENTER, Role.CLIP, Role.ERASER}), 4),
     StageSpec(Stage.INSPECT, frozenset({Role.CAPTIONER, Role.BLIP}), 4),
 )
 STAGES: MappingProxyType[Stage, StageSpec] = MappingProxyType({spec.stage: spec for spec in _SPECS})
 DEPTH: MappingProxyType[Stage, int] = MappingProxyType({spec.stage: depth for depth, spec in enumerate(_SPECS)})
-OPTIONAL_STAGES = frozenset({Stage.VET})  # a profile may leave them out
+OPTIONAL_STAGES = frozenset({Stage.VET, Stage.SCREEN})  # a profile may leave them out
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ PIPELINES: MappingProxyType[Pipeline, PipelineSpec] = MappingProxyType(
                 Stage.LOCATE,
                 Stage.DESCRIBE,
                 Stage.CONTRAST,
+                Stage.SCREEN,
                 Stage.RENDER,
             )
         ),
@@ -173,3 +176,8 @@ def seed_of(profile_seed: int, caption: str, attempt: int, purpose: str) -> int:
     """
     text = f"{profile_seed}\x1f{attempt}\x1f{purpose}\x1f{caption}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def reason_of_failure(stage: Stage) -> str:
+    """The reason of items that `stage` broke on, again and again."""
+    return f"broke_{stage}"

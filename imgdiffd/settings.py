@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from imgdiffd.errors import SettingsError
 
-SYSTEM_FILE = Path("/etc/imgdiffd/imgdiffd.toml")
+NAME = "imgdiffd.toml"
+SYSTEM_FILE = Path("/etc/imgdiffd", NAME)
 FILE_VARIABLE = "IMGDIFFD_CONFIG"
 PREFIX = "IMGDIFFD_"
 
@@ -19,6 +21,7 @@ _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 CompileChoice = bool | Literal["auto"]
 
@@ -92,7 +95,13 @@ class Settings(BaseModel):
         float, Field(ge=0, le=86400, description="seconds that running batches get to finish when the daemon stops")
     ] = 60.0
     min_free_gb: Annotated[
-        float, Field(ge=0, le=1_000_000, description="free disk space in GiB below which nothing new is started")
+        float,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="free disk space in GiB below which nothing new is started; "
+            "on a disk smaller than that, a tenth of the disk",
+        ),
     ] = 2.0
     keep_pictures: Annotated[
         KeepImages,
@@ -118,6 +127,9 @@ class Settings(BaseModel):
         ),
     ] = 10.0
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
+    log_format: Annotated[
+        LogFormat, Field(description="text: lines for people; json: an object a line, for programs that collect logs")
+    ] = "text"
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -182,12 +194,41 @@ def variable_of(key: str) -> str:
 
 
 def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The settings file: the one given, else that of $IMGDIFFD_CONFIG, else the system's where it exists."""
+    """The settings file: the one given, else that of $IMGDIFFD_CONFIG, else the first of these that exists.
+
+    `imgdiffd.toml` in the working folder, the user's own, the system's. Raises SettingsError where a file that nobody
+    named could have been put there by another user.
+    """
     if path is not None:
         return path
     if named := environ.get(FILE_VARIABLE):
         return Path(named)
-    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+    places = [Path(NAME)]
+    if environ.get("XDG_CONFIG_HOME"):
+        places.append(Path(environ["XDG_CONFIG_HOME"], "imgdiffd", NAME))
+    elif environ.get("HOME"):
+        places.append(Path(environ["HOME"], ".config", "imgdiffd", NAME))
+    found = next((file for file in (*places, SYSTEM_FILE) if os.path.exists(file)), None)  # not where one may not look
+    if found is None:
+        return None
+    if found != SYSTEM_FILE:
+        _refuse_strangers(found)
+    return found.absolute()
+
+
+def _refuse_strangers(file: Path) -> None:
+    """Settings say which programs' files are loaded: nobody but the user and root may have written them."""
+    status = file.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        reason = "belongs to another user"
+    elif status.st_mode & stat.S_IWOTH:
+        reason = "may be written by everyone"
+    else:
+        return
+    raise SettingsError(
+        f"{file.absolute()} {reason}, so it is not read unasked",
+        hint="give it with --config if you trust it, or stand in another folder",
+    )
 
 
 def _absolute(key: str, value: object, folder: Path) -> object:

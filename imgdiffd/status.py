@@ -96,6 +96,22 @@ class JobPage(_Record):
     next: int | None = None
 
 
+class ProblemView(_Record):
+    """A record without a usable caption: its line or, in JSON and Parquet, its number, and why."""
+
+    line: int
+    reason: str
+    message: str
+
+
+class ProblemPage(_Record):
+    """Some of a job's `total` records without a usable caption. `next` continues the list; None at its end."""
+
+    problems: tuple[ProblemView, ...]
+    total: int
+    next: int | None = None
+
+
 class DeletedJob(_Record):
     """A job that was deleted with its rows and images, or that would be."""
 
@@ -186,12 +202,24 @@ class SchedulerView(_Record):
     steals: int = Field(default=0, exclude=True)
 
 
+class OpenJobs(_Record):
+    """All open jobs together: their captions, how many of those have ended, and their samples.
+
+    `eta_s` is the time until no caption of an active job waits any more; None where no job has one.
+    """
+
+    captions: int = 0
+    done: int = 0
+    samples: int = 0
+    eta_s: float | None = None
+
+
 class Status(_Record):
     """The daemon as a whole. `problems` is empty when all is well; each entry is a sentence for people.
 
-    `jobs` are all open ones, in the order in which they are worked on, and then the newest few that have ended.
-    `job_counts` counts all jobs by state. `eta_s` is the time until no caption of an active job waits any more; None
-    where no job has one. `removal` sums up object removal from the jobs, open or not, with pairs that wait for it.
+    `jobs` are the open ones, 1000 at most, in the order in which they are worked on, and then the newest few that have
+    ended. `job_counts` counts all jobs by state, `open` sums up all open ones. `removal` sums up object removal from
+    the jobs, open or not, with pairs that wait for it.
     `no_removal` says why there is no object removal; it is empty where that runs.
     """
 
@@ -208,7 +236,7 @@ class Status(_Record):
     devices: tuple[DeviceView, ...]
     jobs: tuple[JobView, ...]
     job_counts: dict[JobState, int] = {}
-    eta_s: float | None = None
+    open: OpenJobs = OpenJobs()
     removal: RemovalView = RemovalView()
     scheduler: SchedulerView | None = None
     no_removal: str = ""
@@ -257,15 +285,13 @@ def summary(status: Status) -> str:
     """Which devices work, how far the open jobs are, and how long they take."""
     ready = sum(device.state == "ready" for device in status.devices)
     parts = [f"{ready} of {len(status.devices)} devices ready"]
-    jobs = [job for job in status.jobs if job.state not in TERMINAL_JOB_STATES]
-    if jobs:
-        ended = sum(job.sampled + job.rejected + job.failed + job.cancelled for job in jobs)
-        captions, samples = sum(job.captions for job in jobs), sum(job.samples for job in jobs)
-        parts.append(f"open jobs: {len(jobs)}, captions: {ended} of {captions}, samples: {samples}")
+    if opened := sum(number for state, number in status.job_counts.items() if state not in TERMINAL_JOB_STATES):
+        work = status.open
+        parts.append(f"open jobs: {opened}, captions: {work.done} of {work.captions}, samples: {work.samples}")
     else:
         parts.append("no job is open")
-    if status.eta_s is not None and not status.paused:
-        parts.append(f"about {about(status.eta_s)} left")
+    if status.open.eta_s is not None and not status.paused:
+        parts.append(f"about {about(status.open.eta_s)} left")
     if status.removal.waiting and not status.no_removal:
         removal = status.removal
         parts.append(f"object removal: {removal.done} of {removal.total} pairs, samples: {removal.samples}")

@@ -93,6 +93,7 @@ A100 = CostTable(
 FIRST_GUESS_S: Mapping[Stage, float] = {
     **{Stage(stage): seconds for stage, seconds in A100.seconds_per_item.items()},
     Stage.VET: 0.35,
+    Stage.SCREEN: 0.35,
     Stage.ERASE: 1.2,
     Stage.INSPECT: 0.9,
 }

@@ -1,9 +1,10 @@
 """The daemon's API over HTTP: health, readiness, status, jobs. What it shows and does comes through `Control`."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
+import anyio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
@@ -18,7 +19,7 @@ from imgdiffd.api.refusals import (
 )
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.job import JobChoice
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import Funnel, JobPage, JobView, ProblemPage, Status
 from imgdiffd.store import ItemStory
 
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
@@ -32,7 +33,11 @@ class Control(Protocol):
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView: ...
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None: ...
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView: ...
+    async def failures(self, job: int | None) -> dict[str, int]: ...
     async def retry(self, job: int | None, reason: str | None) -> int: ...
     async def set_paused(self, paused: bool) -> None: ...
     async def explain(self, item: int) -> dict[str, Any] | None: ...
@@ -93,9 +98,34 @@ def _known_job(found: JobView | None, number: int) -> JobView:
     return found
 
 
+async def _written(status: Awaitable[Status]) -> bytes:
+    # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
+    return (await status).model_dump_json().encode()
+
+
+class _Shared:
+    """One answer for all who ask at the same time, looked up after the last of them asked."""
+
+    def __init__(self, look: Callable[[], Awaitable[Status]]) -> None:
+        self._look = look
+        self._begun = 0
+        self._looking = anyio.Lock()
+        self._last = b""
+
+    async def written(self) -> bytes:
+        """The status as JSON."""
+        begun = self._begun
+        async with self._looking:
+            if self._begun == begun:
+                self._begun += 1
+                self._last = await _written(self._look())
+            return self._last
+
+
 def _daemon_routes(control: Control) -> APIRouter:
     """The daemon: whether it answers, whether it can work, its status, pausing it."""
     router = APIRouter()
+    shared = _Shared(lambda: control.status(None))
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -114,8 +144,8 @@ def _daemon_routes(control: Control) -> APIRouter:
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="of all jobs only this one"),
     ) -> Response:
         """The daemon, its devices, every open job and the newest few that have ended."""
-        # Written by pydantic: FastAPI would check and convert every record of a thousand jobs again.
-        return Response((await control.status(job)).model_dump_json(), media_type="application/json")
+        written = await shared.written() if job is None else await _written(control.status(job))
+        return Response(written, media_type="application/json")
 
     @router.post("/pause")
     async def pause() -> Paused:
@@ -158,6 +188,7 @@ def _job_routes(control: Control) -> APIRouter:
         name: str = Query(min_length=1, max_length=255, description="the file's name; its ending tells the format"),
         profile: str | None = Query(None, max_length=4096, description="a built-in one, or a file's path"),
         priority: int = Query(0, ge=-100, le=100),
+        field: str = Query("", max_length=200, description="the key or column with the captions"),
     ) -> JobView:
         """Take a caption file from the request's body, whatever of the listed types that is said to be."""
         nonlocal taking
@@ -165,7 +196,7 @@ def _job_routes(control: Control) -> APIRouter:
             raise HTTPException(503, f"{UPLOADS} files are being received (send this one again later)")
         taking += 1
         try:
-            return await control.submit(name, request.stream(), profile, priority)
+            return await control.submit(name, request.stream(), profile, priority, field)
         finally:
             taking -= 1
 
@@ -179,6 +210,17 @@ def _job_routes(control: Control) -> APIRouter:
         """How one job's captions narrowed to samples."""
         _known_job(await control.job(number), number)
         return await control.funnel(number)
+
+    @router.get("/jobs/{number}/problems", responses=refusals(404))
+    async def job_problems(
+        number: int = _JobNumber,
+        limit: int = Query(100, ge=1, le=1000),
+        after: int = Query(0, ge=0, le=2**63 - 1, description="the `next` of the page before"),
+    ) -> ProblemPage:
+        """A page of the records of one job's file that have no usable caption, in the file's order."""
+        if (page := await control.problems(number, limit, after)) is None:
+            raise unknown_job(number)
+        return page
 
     @router.post("/jobs/{number}/{verb}", responses=refusals(404, 409))
     async def change(verb: JobVerb, number: int = _JobNumber) -> JobView:
@@ -197,7 +239,14 @@ def _caption_routes(control: Control) -> APIRouter:
         """How all captions narrowed to samples."""
         return await control.funnel(None)
 
-    @router.post("/retry")
+    @router.get("/failures", responses=refusals(404))
+    async def failures(
+        job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
+    ) -> dict[str, int]:
+        """How many captions and removals have failed and can be retried, by reason, the most frequent first."""
+        return await control.failures(job)
+
+    @router.post("/retry", responses=refusals(404, 409))
     async def retry(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
         reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),

@@ -1,6 +1,7 @@
 """The daemon's API from Python, over its Unix socket; every failure is a DaemonError that says what to do."""
 
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -8,25 +9,52 @@ from typing import Any, Self
 
 import httpx
 
-from imgdiffd.errors import DaemonError
+from imgdiffd.api.unreachable import unreachable
+from imgdiffd.errors import DaemonError, RefusedError
 from imgdiffd.job import JobChoice
-from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, Status
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, ProblemView, Status
 
 _CHUNK_BYTES = 1 << 20
-PAGE = 1000  # jobs asked for at once
+_CONNECT_S = 10.0
+PAGE = 1000  # jobs or problems asked for at once
+STDIN = "-"
+
+
+def sendable_name(path: Path) -> str:
+    """The name under which a file is sent; "stdin" for a pipe. Raises DaemonError where it is neither."""
+    if str(path) == STDIN:
+        return "stdin"
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
+        raise DaemonError(f"{path}: {reason}", hint="name a caption file") from error
+    if stat.S_ISFIFO(mode):
+        return "stdin"
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise DaemonError(f"{path} is {kind}, not a caption file", hint="name a caption file")
+    if path.name != path.name.encode("utf-8", "replace").decode("utf-8"):
+        raise DaemonError(f"the name of {path} is not UTF-8", hint="give it another with --name")
+    return path.name
 
 
 class Client:
-    """A connection to one daemon; use it as a context manager. Every method raises DaemonError when refused."""
+    """A connection to one daemon; use it as a context manager.
+
+    Every method raises RefusedError where the daemon refuses, and DaemonError where it cannot be reached.
+    """
 
     def __init__(self, socket_path: Path, timeout_s: float = 30.0) -> None:
         self._socket_path = socket_path
+        self._timeout_s = timeout_s
         self._connected = False
         self._http = httpx.Client(
             # No TLS on a Unix socket: certificates named in the environment need not exist.
             transport=httpx.HTTPTransport(uds=str(socket_path), verify=False, trust_env=False),
             base_url="http://imgdiffd",
-            timeout=timeout_s,
+            # With a time limit, connecting would fail at once where many wait to be let in.
+            timeout=httpx.Timeout(timeout_s, connect=None),
         )
 
     def close(self) -> None:
@@ -45,29 +73,40 @@ class Client:
         if not self._connected:
             self._refuse_unless_listening()
         try:
-            answer = self._http.request(method, path, **options)
+            answer = self._asked(method, path, **options)
             self._connected = True
+        except httpx.TimeoutException as error:
+            self._connected = False
+            hint = "it may be busy or stopped: try again"
+            raise DaemonError(f"the daemon at {self._socket_path} did not answer in time", hint=hint) from error
         except httpx.HTTPError as error:
             self._connected = False
-            raise DaemonError(f"the daemon at {self._socket_path} broke off: {error!r}", hint="try again") from error
+            why = str(error) or type(error).__name__
+            raise DaemonError(f"the daemon at {self._socket_path} broke off: {why}", hint="try again") from error
         if answer.is_success:
             return answer.json()
         try:
             detail = answer.json().get("detail", answer.text)
         except ValueError:
             detail = answer.text
-        raise DaemonError(detail if isinstance(detail, str) else str(detail))
+        raise RefusedError(detail if isinstance(detail, str) else str(detail))
+
+    def _asked(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **options)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if method != "GET" or not self._connected:
+                raise
+        return self._http.request(method, path, **options)  # the daemon had let go of a connection not in use
 
     def _refuse_unless_listening(self) -> None:
         """Raise DaemonError where nobody listens. httpx would say so too, but leaves a socket open when it fails."""
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(min(_CONNECT_S, self._timeout_s))
             try:
                 probe.connect(str(self._socket_path))
             except OSError as error:
-                raise DaemonError(
-                    f"no daemon answers at {self._socket_path}: {error.strerror or error}",
-                    hint="start it with `imgdiffd serve`",
-                ) from error
+                raise unreachable(self._socket_path, error) from error
 
     def alive(self) -> bool:
         """Whether a daemon answers at all."""
@@ -107,19 +146,44 @@ class Client:
         """How captions narrowed to samples, with reasons; of all jobs where none is named."""
         return Funnel.model_validate(self._call("GET", "/funnel" if job is None else f"/jobs/{job}/funnel"))
 
-    def submit(self, path: Path, *, profile: str | None = None, priority: int = 0) -> JobView:
-        """Send a caption file; returns its job once every caption is in the database. The file itself stays."""
+    def problems(self, job: int, *, limit: int = 100, after: int = 0) -> ProblemPage:
+        """Up to `limit` records (1000 at most) of the job's file that have no usable caption, in the file's order.
+
+        `after` is the `next` of the page before.
+        """
+        options = {"limit": limit, "after": after}
+        return ProblemPage.model_validate(self._call("GET", f"/jobs/{job}/problems", params=options))
+
+    def every_problem(self, job: int) -> Iterator[ProblemView]:
+        """All of the job's `problems`, asked for page by page."""
+        page = self.problems(job, limit=PAGE)
+        while page.next is not None:
+            yield from page.problems
+            page = self.problems(job, limit=PAGE, after=page.next)
+        yield from page.problems
+
+    def submit(
+        self,
+        path: Path,
+        *,
+        profile: str | None = None,
+        priority: int = 0,
+        field: str | None = None,
+        name: str | None = None,
+    ) -> JobView:
+        """Send a caption file or what comes out of a pipe, `-` being the standard input; what is sent stays.
+
+        Returns its job once every caption is in the database. `field` is the key or column with the captions, `name`
+        what the file is called instead of its own name, whose ending tells the format.
+        """
+        options: dict[str, str | int] = {"name": name or sendable_name(path), "priority": priority}
+        options |= {key: value for key, value in (("profile", profile), ("field", field)) if value}
 
         def chunks() -> Iterator[bytes]:
-            with path.open("rb") as file:
+            with open(0 if str(path) == STDIN else path, "rb", closefd=str(path) != STDIN) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
 
-        if not path.is_file():
-            raise DaemonError(f"{path}: no such file", hint="name a caption file")
-        options: dict[str, str | int] = {"name": path.name, "priority": priority}
-        if profile is not None:
-            options["profile"] = profile
         try:
             answer = self._call("POST", "/jobs", params=options, content=chunks(), timeout=None)
         except OSError as error:
@@ -135,6 +199,11 @@ class Client:
         chosen = {"job": job, "reason": reason}
         answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
         return int(answer["retried"])
+
+    def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many captions and removals `retry` would try again, by reason, of one job or all."""
+        found: dict[str, int] = self._call("GET", "/failures", params={} if job is None else {"job": job})
+        return found
 
     def set_paused(self, paused: bool) -> None:
         """Dispatch nothing until resumed, across restarts too; or go on."""

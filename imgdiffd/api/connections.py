@@ -20,13 +20,15 @@ from uvicorn.server import ServerState
 
 _log = logging.getLogger(__name__)
 
-MOST = 256  # open at once; beyond this, whoever has kept us waiting longest goes
+MOST = 256  # open at once; beyond this, whoever has kept us waiting longest goes, where anybody has
+AT_WORK = 512  # beyond this, even if all of them are at work, a new one is refused
 BACKLOG = MOST // 2  # accepted in one turn: an accepted connection is read before newer ones can push it out
 IDLE_S = 15.0  # without a whole request head; longer than the 5 s for which httpx reuses a connection
 BODY_S = 60.0  # in which a request's body brings BODY_BYTES, or ends
 BODY_BYTES = 1024
 UNREAD_S = 30.0  # in which a client reads something of what it was sent
 SWEEP_S = 1.0
+IDLE = "no request"
 
 
 class Wait(NamedTuple):
@@ -56,9 +58,13 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection's place, from another where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST:
-            others = [each for each in self.connections if isinstance(each, Connection)]
-            _longest_waiting(others, self).drop()
+        if len(self.connections) <= MOST:
+            return
+        others = [each for each in self.connections if isinstance(each, Connection) and each is not self]
+        if (idler := _longest_waiting(others)) is not None:
+            idler.drop()
+        elif len(others) >= AT_WORK:
+            self._refuse(503, f"{AT_WORK} connections are at work (try again later)", "busy")
 
     def data_received(self, data: bytes) -> None:
         """Count what came of a body before it is handled."""
@@ -86,12 +92,11 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP with a sentence, where no response has begun yet."""
-        self._refuse(
-            400, f"{msg.rstrip('.')} (send HTTP/1.1 with a head of at most 16 KiB, as curl --unix-socket does)"
-        )
+        hint = "send HTTP/1.1 with a head of at most 16 KiB, as curl --unix-socket does"
+        self._refuse(400, f"{msg.rstrip('.')} ({hint})", "bad_request")
 
-    def _refuse(self, status: int, detail: str) -> None:
-        body = json.dumps({"detail": detail, "code": "bad_request"}).encode()
+    def _refuse(self, status: int, detail: str, code: str) -> None:
+        body = json.dumps({"detail": detail, "code": code}).encode()
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         headers.append((b"content-length", str(len(body)).encode()))
         try:
@@ -118,7 +123,7 @@ class Connection(H11Protocol):
         if self._unread:
             return Wait("unread answer", now_s - self._read_at, UNREAD_S)
         if self.cycle is None or self.cycle.response_complete:
-            return Wait("no request", now_s - self._idle_since, IDLE_S)
+            return Wait(IDLE, now_s - self._idle_since, IDLE_S)
         if self.cycle.more_body and not self.cycle.body and not self.flow.read_paused:
             return Wait("stalled upload", now_s - self._body_since, BODY_S)
         return None
@@ -140,12 +145,10 @@ def _queued(transport: asyncio.Transport) -> int:
     return count[0]
 
 
-def _longest_waiting(connections: Collection[Connection], newest: Connection) -> Connection:
-    """The connection to give up: first those without a request, then those that stall; `newest` if all are at work."""
-    waits = [(wait, each) for each in connections if each is not newest and (wait := each.wait())]
-    if not waits:
-        return newest
-    return max(waits, key=lambda found: (found[0].what == "no request", found[0].seconds))[1]
+def _longest_waiting(connections: Collection[Connection]) -> Connection | None:
+    """The connection to give up: one without a request before one that stalls; None if all are at work."""
+    waits = [(wait, each) for each in connections if (wait := each.wait())]
+    return max(waits, key=lambda found: (found[0].what == IDLE, found[0].seconds))[1] if waits else None
 
 
 def sweep(connections: Collection[Any]) -> None:
@@ -158,7 +161,8 @@ def sweep(connections: Collection[Any]) -> None:
             dropped[f"{wait.what} for {wait.limit_s:g} s"] += 1
             each.drop()
     for why, number in dropped.items():
-        _log.info("api: dropped %d of %d connections: %s", number, number + len(connections), why)
+        level = logging.DEBUG if why.startswith(IDLE) else logging.INFO  # the former is the end of every connection
+        _log.log(level, "api: dropped %d of %d connections: %s", number, number + len(connections), why)
 
 
 class _Server(uvicorn.Server):

@@ -1,44 +1,38 @@
 """Reads caption files of every supported format as a stream of captions and problems, in constant memory."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import PurePath
 from typing import BinaryIO
 
 from imgdiffd.captions.documents import read_document
-from imgdiffd.captions.lines import BOM, read_json_lines, read_text
-from imgdiffd.captions.records import Entry
-from imgdiffd.captions.tables import read_table
+from imgdiffd.captions.kinds import COMPRESSED_ENDINGS, PARQUET, PEEK_BYTES, refuse_other_kinds, unpacked
+from imgdiffd.captions.lines import BOM, read_json_lines
+from imgdiffd.captions.parquet import read_parquet
+from imgdiffd.captions.records import EXAMPLE, Entry
+from imgdiffd.captions.tables import read_lines_or_table, read_table
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
 
-__all__ = ["DEMO_CAPTIONS", "Entry", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "ENDINGS", "Entry", "is_caption_name", "read_open"]
 
 DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: the demo runs on it, the miniature models are judged by it
 
-Reader = Callable[[BinaryIO], Iterator[Entry]]
+Reader = Callable[[BinaryIO, str], Iterator[Entry]]
 
 MAX_EXCESS_PROBLEMS = 100  # a file with more than this many more problems than captions is not a caption file
-_PEEK_BYTES = 1 << 16
 
 
-def _read_parquet(file: BinaryIO) -> Iterator[Entry]:
-    from imgdiffd.captions.parquet import read_parquet  # its import takes a second: only Parquet files pay for it
-
-    return read_parquet(file)
-
-
-def _read_json(file: BinaryIO) -> Iterator[Entry]:
+def _read_json(file: BinaryIO, field: str) -> Iterator[Entry]:
     """A JSON document or JSON Lines, which often have the same ending."""
-    first, _, rest = file.read(_PEEK_BYTES).removeprefix(BOM).strip().partition(b"\n")
+    first, _, rest = file.read(PEEK_BYTES).removeprefix(BOM).strip().partition(b"\n")
     file.seek(0)
     try:
         json.loads(first)
     except (ValueError, RecursionError):
-        return read_document(file)
-    return read_json_lines(file) if rest.strip() else read_document(file)
+        return read_document(file, field)
+    return read_json_lines(file, field) if rest.strip() else read_document(file, field)
 
 
 _BY_ENDING: dict[str, Reader] = {
@@ -47,9 +41,22 @@ _BY_ENDING: dict[str, Reader] = {
     ".ndjson": read_json_lines,
     ".csv": partial(read_table, default_delimiter=","),
     ".tsv": partial(read_table, default_delimiter="\t"),
-    ".parquet": _read_parquet,
-    ".txt": read_text,
+    ".parquet": read_parquet,
+    ".txt": read_lines_or_table,
 }
+
+
+ENDINGS = tuple(_BY_ENDING)
+
+
+def _plain_name(name: str) -> str:
+    """The name without the ending of a compressed file."""
+    return next((name[: -len(end)] for end in COMPRESSED_ENDINGS if name.lower().endswith(end)), name)
+
+
+def is_caption_name(name: str) -> bool:
+    """Whether the name's ending is that of a caption file, compressed or not."""
+    return PurePath(_plain_name(name)).suffix.lower() in _BY_ENDING
 
 
 def _reader_of(name: str, start: bytes) -> Reader:
@@ -57,29 +64,40 @@ def _reader_of(name: str, start: bytes) -> Reader:
     known = _BY_ENDING.get(PurePath(name).suffix.lower())
     if known is not None:
         return known
-    if start.startswith(b"PAR1"):
-        return _read_parquet
-    return _read_json if start.removeprefix(BOM).lstrip()[:1] in (b"[", b"{") else read_text
+    return _read_json if start.removeprefix(BOM).lstrip()[:1] in (b"[", b"{") else read_lines_or_table
 
 
-def read_open(file: BinaryIO, name: str) -> Iterator[Entry]:
+def _opened(file: BinaryIO, name: str, field: str) -> Iterator[Entry]:
+    content = unpacked(file)
+    file = content or file
+    start = file.read(PEEK_BYTES)
+    file.seek(0)
+    if len(start) < PEEK_BYTES and not start.removeprefix(BOM).strip():
+        raise InputError("the file is empty", code="empty_file", hint="write the captions into it, one a line")
+    if start.startswith(PARQUET):
+        if content is not None:
+            hint = "unpack it: Parquet is compressed inside"
+            raise InputError(
+                "the file is compressed Parquet, of which the end must be read first", code="bad_parquet", hint=hint
+            )
+        return read_parquet(file, field)
+    refuse_other_kinds(start)
+    return _reader_of(_plain_name(name), start)(file, field)
+
+
+def read_open(file: BinaryIO, name: str, field: str = "") -> Generator[Entry]:
     """The captions of an open, seekable file; `name` tells the format where its ending is known.
+
+    `field` is the key or column with the captions; without it the usual names are looked for. gzip and zstd are
+    unpacked on the way. Parquet needs a file with a descriptor, since another process reads it.
 
     A record that cannot be a caption is yielded as a CaptionProblem, and reading goes on. Raises InputError where the
     whole file is unusable: empty, not UTF-8, NUL bytes, broken JSON, an unknown shape, or hardly any caption in it;
     OSError where it cannot be read.
     """
-    file.seek(0)
-    start = file.read(_PEEK_BYTES)
-    if not start.removeprefix(BOM).strip():
-        if file.seek(0, os.SEEK_END) <= _PEEK_BYTES:
-            raise InputError("the file is empty", code="empty_file", hint="write the captions into it, one a line")
-    elif start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("the file is UTF-16, not UTF-8", code="not_utf8", hint="save it as UTF-8")
-    file.seek(0)
     captions = problems = 0
     first = None
-    for entry in _reader_of(name, start)(file):
+    for entry in _opened(file, name, field):
         if isinstance(entry, CaptionProblem):
             problems += 1
             first = first or entry
@@ -96,4 +114,4 @@ def read_open(file: BinaryIO, name: str) -> Iterator[Entry]:
 
 def _unusable(code: str, what: str, first: CaptionProblem | None) -> InputError:
     example = f"; the first: record {first.line}, {first.message}" if first else ""
-    return InputError(what + example, code=code, hint="write one caption a line, or a key `caption` in each record")
+    return InputError(what + example, code=code, hint=f"write {EXAMPLE}; or name the key or column with --field")

@@ -4,26 +4,32 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from imgdiffd.captions.records import MAX_CAPTION_BYTES, Entry, make_record, record_of, too_long
+from imgdiffd.captions.records import EXAMPLE, MAX_CAPTION_BYTES, Entry, is_picture, make_record, records_of, too_long
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
 
 BOM = b"\xef\xbb\xbf"
+MAX_BLANK_LINES = 1_000_000
 _SKIP_BYTES = 1 << 20
 
 
 def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
     """Numbered lines with their line ends; None for one longer than MAX_CAPTION_BYTES, which is skipped.
 
-    Raises InputError at the first line that is not UTF-8 or holds a NUL byte.
+    Raises InputError at the first line that is not UTF-8 or holds a NUL byte, and after MAX_BLANK_LINES: a thread that
+    reads on without a caption cannot be stopped.
     """
-    number = 0
+    number = blank = 0
     while line := file.readline(MAX_CAPTION_BYTES + 1):
         number += 1
         if number == 1:
             line = line.removeprefix(BOM)
+        if line.isspace() and (blank := blank + 1) > MAX_BLANK_LINES:
+            reason = f"line {number}: more than {MAX_BLANK_LINES} blank lines"
+            raise InputError(reason, code="mostly_unusable", hint=f"write {EXAMPLE}")
         if b"\0" in line:
-            raise InputError(f"line {number}: a NUL byte", code="nul_bytes", hint="save it as text in UTF-8")
+            reason = f"line {number}: a NUL byte, which text does not have"
+            raise InputError(reason, code="nul_bytes", hint=f"save it as text in UTF-8: {EXAMPLE}")
         if len(line) > MAX_CAPTION_BYTES and not line.endswith(b"\n"):
             while (rest := file.readline(_SKIP_BYTES)) and not rest.endswith(b"\n"):
                 pass
@@ -38,15 +44,16 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
 
 
 def read_text(file: BinaryIO) -> Iterator[Entry]:
-    """One caption per line; blank lines are skipped."""
+    """One caption per line; blank lines are skipped. An image's name and a tab may stand before it, as in Flickr8k."""
     for number, line in read_lines(file):
         if line is None:
             yield too_long(number)
         elif line.strip():
-            yield make_record(line, "", number)
+            name, _, caption = line.partition("\t")
+            yield make_record(caption, name, number) if is_picture(name) else make_record(line, "", number)
 
 
-def read_json_lines(file: BinaryIO) -> Iterator[Entry]:
+def read_json_lines(file: BinaryIO, field: str) -> Iterator[Entry]:
     """One JSON string or object per line; a line that is neither becomes a problem."""
     for number, line in read_lines(file):
         if line is None:
@@ -57,4 +64,4 @@ def read_json_lines(file: BinaryIO) -> Iterator[Entry]:
             except (ValueError, RecursionError) as error:
                 yield CaptionProblem(number, "bad_json", str(error)[:200])
             else:
-                yield record_of(value, number)
+                yield from records_of(value, number, field)

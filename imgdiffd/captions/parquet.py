@@ -1,42 +1,44 @@
-"""Reads caption files in Parquet, one batch of rows at a time."""
+"""Reads caption files in Parquet through a process of its own, which takes its memory with it when it ends."""
 
+import errno
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, make_record
-from imgdiffd.captions.tables import column_of, unknown_columns
+from imgdiffd.captions.records import Entry
 from imgdiffd.errors import InputError
+from imgdiffd.job import CaptionProblem, CaptionRecord
 
-_ROWS = 1024
-_BUFFER_BYTES = 1 << 20
-
-
-def _open(file: BinaryIO) -> "pq.ParquetFile":
-    return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+_PROGRAM = (sys.executable, "-P", "-m", "imgdiffd.captions.parquet_process")
 
 
-def read_parquet(file: BinaryIO) -> Iterator[Entry]:
-    """The captions in the caption column, with rows numbered from 1. Raises InputError."""
-    try:
-        table = _open(file)
-        names = table.schema_arrow.names
-        caption, source = column_of(names, CAPTION_KEYS), column_of(names, ID_KEYS)
-        if caption is None:
-            raise unknown_columns(names)
-        columns = [names[caption]] if source is None else [names[caption], names[source]]
-        row = 0
-        for batch in table.iter_batches(_ROWS, columns=columns, use_threads=False):
-            captions = batch.column(columns[0])
-            sources = batch.column(columns[-1]) if source is not None else None
-            for index in range(batch.num_rows):
-                row += 1
-                source_id = "" if sources is None else sources[index].as_py()
-                yield make_record(captions[index].as_py(), source_id, row)
-    except UnicodeDecodeError as error:
-        raise InputError(f"row {row}: not UTF-8", code="not_utf8", hint="write the column as UTF-8 text") from error
-    except (pa.ArrowException, OSError) as error:
-        reason = f"cannot be read as Parquet: {str(error)[:200]}"
-        raise InputError(reason, code="bad_parquet", hint="write the whole file again") from error
+def read_parquet(file: BinaryIO, field: str) -> Iterator[Entry]:
+    """The captions in the caption column of a file with a descriptor, rows numbered from 1.
+
+    Raises InputError, and OSError where the process cannot be started or was killed.
+    """
+    with subprocess.Popen((*_PROGRAM, field), stdin=file, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                match json.loads(line):
+                    case [number, text, source_id]:
+                        yield CaptionRecord(text, source_id, number)
+                    case [number, code, message, None]:
+                        yield CaptionProblem(number, code, message)
+                    case {"refused": [message, code, hint]}:
+                        raise InputError(message, code=code, hint=hint)
+                    case {"rows": _}:
+                        return
+            ended = -process.wait()  # without its last line
+        finally:
+            process.kill()
+    if ended == signal.SIGKILL:
+        raise OSError(errno.ENOMEM, "the process that read it was killed")
+    how = f"was ended by {signal.Signals(ended).name}" if ended > 0 else f"ended with status {-ended}"
+    raise InputError(
+        f"cannot be read as Parquet: the process that read it {how}", code="bad_parquet", hint="write the file again"
+    )

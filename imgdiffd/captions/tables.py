@@ -1,31 +1,34 @@
-"""Reads caption files of columns: CSV and TSV."""
+"""Reads caption files of columns: CSV, TSV, and text whose first line names a caption column."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from imgdiffd.captions.lines import read_lines
-from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, make_record, too_long
+from imgdiffd.captions.lines import read_lines, read_text
+from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, caption_keys, make_record, shown, too_long
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
+
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     """The index of the first of `wanted` among the columns' names, whatever their case; None without one."""
     plain = [name.strip().lower() for name in names]
-    return next((plain.index(key) for key in wanted if key in plain), None)
+    return next((plain.index(key.lower()) for key in wanted if key.lower() in plain), None)
 
 
-def unknown_columns(names: Sequence[str]) -> InputError:
+def unknown_columns(names: Sequence[str], field: str) -> InputError:
     """The error for a table where none of `names` is known to hold captions."""
-    shown = ", ".join(name[:40] for name in names[:8])
-    return InputError(f"no caption column among {shown}", code="unknown_columns", hint="name the column `caption`")
+    missing = f"no column {shown([field])}" if field else "no caption column"
+    hint = f"name the column `caption`, or say which one it is: `imgdiffd submit --field {shown(names[:1]) or 'NAME'}`"
+    return InputError(f"{missing} among {shown(names)}", code="unknown_columns", hint=hint)
 
 
 class _Rows:
     """A csv reader over lines of limited length; `skipped` collects the longer ones.
 
-    Quotes are read only in CSV: tab-separated captions often start with one that never closes.
+    Quotes are not read where tabs separate the columns: such captions often start with one that never closes.
     """
 
     def __init__(self, file: BinaryIO, delimiter: str) -> None:
@@ -60,20 +63,42 @@ def _unquoted(value: str) -> str:
     return value
 
 
-def _delimiter_of(file: BinaryIO, default: str) -> str:
-    """The delimiter with which the first line names a caption column, else `default`."""
-    _, header = next(read_lines(file), (0, ""))
+def _header_of(file: BinaryIO, delimiters: Sequence[str], field: str) -> tuple[str, Sequence[str]] | None:
+    """The delimiter with which the first line names a caption column, and the columns' names; None where none does."""
+    _, first = next(read_lines(file), (0, ""))
     file.seek(0)
-    for delimiter in dict.fromkeys((default, ",", ";", "\t")):
-        names = [name.strip().strip('"') for name in (header or "").split(delimiter)]
-        if column_of(names, CAPTION_KEYS) is not None:
-            return delimiter
-    return default
+    for delimiter in dict.fromkeys(delimiters):
+        names = [name.strip().strip('"') for name in (first or "").split(delimiter)]
+        if column_of(names, caption_keys(field)) is not None:
+            return delimiter, names
+    return None
 
 
-def read_table(file: BinaryIO, default_delimiter: str) -> Iterator[Entry]:
-    """The captions of a table: its caption column or, without a header, its only column. Raises InputError."""
-    rows = _Rows(file, _delimiter_of(file, default_delimiter))
+def read_lines_or_table(file: BinaryIO, field: str) -> Iterator[Entry]:
+    """The captions of plain text, one a line, or of a table whose first line names several columns."""
+    found = _header_of(file, _DELIMITERS, field)
+    if found is not None and len(found[1]) > 1:
+        return read_table(file, field, found[0])
+    if field.isdecimal():
+        return read_table(file, field, "\t")
+    if field:
+        reason = f"plain text, whose first line names no column {shown([field])}"
+        raise InputError(reason, code="unknown_columns", hint="leave --field out: each line is a caption")
+    return read_text(file)
+
+
+def _column(field: str, width: int) -> int | None:
+    """The index that `field` names as a number from 1 on."""
+    return int(field) - 1 if field.isdecimal() and 0 < int(field[:9]) <= width else None
+
+
+def read_table(file: BinaryIO, field: str, default_delimiter: str) -> Iterator[Entry]:
+    """The captions of a table: its caption column or, without a header, its only column. Raises InputError.
+
+    `field` names the column, or is its number from 1 on where the table has no header.
+    """
+    found = _header_of(file, (default_delimiter, *_DELIMITERS), field)
+    rows = _Rows(file, found[0] if found else default_delimiter)
     caption, source, width = -1, None, 0
     for row in rows:
         yield from rows.skipped
@@ -81,11 +106,13 @@ def read_table(file: BinaryIO, default_delimiter: str) -> Iterator[Entry]:
         if not row:
             continue
         if caption < 0:
-            found, source, width = column_of(row, CAPTION_KEYS), column_of(row, ID_KEYS), len(row)
-            if found is None and width > 1:
-                raise unknown_columns(row)
-            caption = found or 0
-            if found is not None:
+            named, width = column_of(row, caption_keys(field)), len(row)
+            source = column_of(row, ID_KEYS)
+            numbered = _column(field, width) if named is None else None
+            if named is None and numbered is None and (field or width > 1):
+                raise unknown_columns(row, field)
+            caption = named or numbered or 0
+            if named is not None or (numbered is not None and column_of(row, (*CAPTION_KEYS, *ID_KEYS)) is not None):
                 continue
         if not caption < len(row) <= width:
             yield CaptionProblem(rows.line, "bad_columns", f"the row has {len(row)} columns, the first line {width}")

@@ -1,8 +1,6 @@
 """The commands about the daemon itself: run it, and look at what it would run with."""
 
 import json
-import logging
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +10,6 @@ from imgdiffd.errors import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
     from imgdiffd.daemon.checks import Finding
-    from imgdiffd.settings import Settings
 
 
 def serve(context: typer.Context) -> None:
@@ -22,7 +19,9 @@ def serve(context: typer.Context) -> None:
     its settings again.
     """
     settings, file = settings_of(context), settings_file_of(context)  # first: wrong ones are reported within a second
-    _log_to_stderr(settings)
+    from imgdiffd.daemon.logs import log_to_stderr
+
+    log_to_stderr(settings)
     _refuse_limited_address_space()
     import anyio
 
@@ -37,17 +36,6 @@ def _refuse_limited_address_space() -> None:
     from imgdiffd.fleet.memory import refuse_limited_address_space
 
     refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
-
-
-def _log_to_stderr(settings: "Settings") -> None:
-    from imgdiffd.daemon.notify import JournalFormatter, in_journal
-
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if in_journal(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(JournalFormatter())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def check(
@@ -93,10 +81,11 @@ def _print_findings(found: "list[Finding]") -> None:
 
 
 def settings(context: typer.Context) -> None:
-    """List every setting with its value and meaning."""
+    """List every setting with its value and meaning, and the file that they were read from."""
     from imgdiffd.settings import documented
 
-    current = settings_of(context)
+    current, file = settings_of(context), settings_file_of(context)
+    print(f"# read from {file}" if file else "# no settings file: the environment and defaults")
     for key, variable, default, meaning in documented():
         print(f"{key} = {getattr(current, key)!s}\n    {meaning}; default {default}; ${variable}")
 

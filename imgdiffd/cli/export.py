@@ -1,16 +1,20 @@
 """`imgdiffd export`: the finished samples of both products into one folder, as the dataset was published."""
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from imgdiffd.cli.parameters import positive, settings_of
+from imgdiffd.errors import ExportError
 
 if TYPE_CHECKING:
-    from imgdiffd.store import Reader
-
-CONTACT_SHEET = "contact-sheet.png"
+    from imgdiffd.export.dataset import Written
+    from imgdiffd.settings import Settings
+    from imgdiffd.store import MadeRow, Reader
 
 
 def export(
@@ -21,40 +25,92 @@ def export(
         Literal["replacement", "removal"] | None, typer.Option(help="Only this product; both where none is given.")
     ] = None,
     job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only this job.")] = None,
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Only samples of this profile.")] = None,
+    all_profiles: Annotated[
+        bool, typer.Option("--all-profiles", help="Samples of several profiles in one dataset.")
+    ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out samples whose images are missing or damaged.")
+    ] = False,
 ) -> None:
     """Write the dataset, with or without a running daemon.
 
-    Without --product, samples of object removal are written where there are any, or were before.
+    The folder is new, empty, or that of an older export, of which nothing is left. Samples stand in the order of job,
+    caption and region.
     """
+    from imgdiffd.export.choice import BOTH, choose_jobs
+    from imgdiffd.export.folder import refuse_place
     from imgdiffd.store import Reader
 
-    state = settings_of(context).state_folder
-    images = state / "pictures"
-    said = []
-    with Reader.open(state / "state.db") as reader:
-        if product != "removal":
-            said.append(f"{_replacements(reader, job, images, folder)} samples")
-        if product != "replacement":
-            wanted = product == "removal"
-            count = _removals(reader, job, images, folder, even_none=wanted)
-            said += [f"{count} removal samples"] if count or wanted else []
-    print(f"{' and '.join(said)} in {folder}")
+    settings = settings_of(context)
+    refuse_place(folder, settings)
+    products = (product,) if product else BOTH
+    with Reader.open(settings.state_folder / "state.db") as reader:
+        made = choose_jobs(reader.made(), job=job, profile=profile, all_profiles=all_profiles, products=products)
+        written = _export(reader, settings, folder, made, products, skip_missing)
+    _report(written, products, folder)
+    _note(made, job)
 
 
-def _replacements(reader: "Reader", job: int | None, images: Path, folder: Path) -> int:
-    from imgdiffd.export.contact_sheet import write_contact_sheet
-    from imgdiffd.export.release import export_release
+def _export(
+    reader: "Reader",
+    settings: "Settings",
+    folder: Path,
+    made: Sequence["MadeRow"],
+    products: Sequence[str],
+    skip_missing: bool,
+) -> "Written":
+    from imgdiffd.export.choice import count_of
+    from imgdiffd.export.dataset import export_dataset
 
-    samples = list(reader.samples(job))
-    count = export_release(samples, images, folder)
-    write_contact_sheet(samples, images, folder / CONTACT_SHEET)
-    return count
+    try:
+        with _progress(sum(count_of(row, products) for row in made)) as progress:
+            return export_dataset(
+                reader,
+                settings.state_folder / "pictures",
+                folder,
+                jobs=[row.job for row in made],
+                products=products,
+                skip_missing=skip_missing,
+                progress=progress,
+            )
+    except OSError as error:
+        raise ExportError(
+            f"{folder}: cannot be written: {error.strerror or error}",
+            hint="name a folder that you may write to, with room; a second try continues",
+        ) from error
 
 
-def _removals(reader: "Reader", job: int | None, images: Path, folder: Path, *, even_none: bool) -> int:
-    from imgdiffd.export.removal import JSON_NAME, export_removals
+@contextmanager
+def _progress(expected: int) -> Iterator[Callable[[int], object]]:
+    """A bar while a person waits."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    samples = list(reader.removal_samples(job))
-    if not (samples or even_none or (folder / JSON_NAME).exists()):
-        return 0
-    return export_removals(samples, images, folder)
+    columns = (TextColumn("samples"), *Progress.get_default_columns()[1:2], MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=expected)
+        yield lambda count: bar.update(task, completed=count)
+
+
+def _report(written: "Written", products: Sequence[str], folder: Path) -> None:
+    said = [f"{written.samples} samples"] if "replacement" in products else []
+    if written.removals or "replacement" not in products:
+        said.append(f"{written.removals} removal samples")
+    older = f"; removed {written.removed} files of an older export" if written.removed else ""
+    print(f"{' and '.join(said)} in {folder}{older}")
+
+
+def _note(made: Sequence["MadeRow"], job: int | None) -> None:
+    """What the dataset lacks, for people."""
+    from imgdiffd.job import TERMINAL_JOB_STATES
+
+    if opened := sum(row.state not in TERMINAL_JOB_STATES for row in made):
+        print(f"note: {opened} of these jobs are still open; export again when they are done", file=sys.stderr)
+    if job is not None and (shared := made[0].duplicates):
+        print(
+            f"note: {shared} of the {made[0].captions + shared} captions of job {job} came before, in other jobs or "
+            "lines; their samples are there",
+            file=sys.stderr,
+        )

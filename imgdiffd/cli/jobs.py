@@ -1,104 +1,144 @@
 """The commands that bring jobs to a running daemon and give orders about them."""
 
-import json
-from pathlib import Path
-from typing import Annotated
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import Job, OnlyJob, client_of, positive, profile_names, whole
-from imgdiffd.cli.usage import UsageError
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
+from imgdiffd.cli.usage import PROGRAM, UsageError
+from imgdiffd.errors import ImgdiffdError, RefusedError
+from imgdiffd.job import JobState
+
+if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
 
 
-def submit(
-    context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Caption files, in any format that is read.")],
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE",
-            autocompletion=profile_names,
-            help="A profile's name or .toml file; the daemon's own where none is given.",
-        ),
-    ] = None,
-    priority: Annotated[
-        int, typer.Option(metavar="N", parser=whole, help="Higher goes first; below 0 is background work.")
-    ] = 0,
-) -> None:
-    """Send caption files to the daemon; each becomes a job."""
-    if profile is not None and ("/" in profile or profile.endswith(".toml")):
-        profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
-    with client_of(context) as client:
-        for path in files:
-            job = client.submit(path, profile=profile, priority=priority)
-            if job.duplicate_of is not None:
-                print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
-            else:
-                counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
-                print(f"{path}: job {job.id}, {counts}")
-
-
-def explain(
-    context: typer.Context,
-    item: Annotated[int, typer.Argument(metavar="ITEM", parser=positive, help="The caption's number.")],
-) -> None:
-    """Print everything that is known about one caption, as JSON.
-
-    That is every attempt with its texts, scores and boxes, and the reason why it was kept or dropped.
-    """
-    with client_of(context) as client:
-        print(json.dumps(client.explain(item), indent=2, ensure_ascii=False))
-
-
-def pause(context: typer.Context, job: OnlyJob = None) -> None:
+def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
     """Give the devices no more captions, across restarts too.
 
-    Without JOB, nothing at all is started until `imgdiffd resume`.
+    Without JOB, nothing at all is started until `imgdiffd resume`; --all pauses each job that is active now.
     """
-    if not _changed(context, "pause", job):
+    if not _change(context, "pause", jobs, every):
+        with client_of(context) as client:
+            client.set_paused(True)
         print("nothing is started until `imgdiffd resume`")
 
 
-def resume(context: typer.Context, job: OnlyJob = None) -> None:
+def resume(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
     """Continue what was paused.
 
-    Without JOB, this ends a pause of all work; a job that was paused by its number stays paused.
+    Without JOB, this ends a pause of all work; a job that was paused by its number stays paused, until it is resumed by
+    its number or with --all.
     """
-    if not _changed(context, "resume", job):
+    if not _change(context, "resume", jobs, every):
+        with client_of(context) as client:
+            client.set_paused(False)
         print("work goes on")
 
 
-def cancel(context: typer.Context, job: Job) -> None:
-    """End a job, or what is left of its removals.
+def cancel(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
+    """End jobs, or what is left of their removals.
 
-    What is done stays.
+    What is done stays. --all cancels every job that has not ended.
     """
-    _changed(context, "cancel", job)
+    if not _change(context, "cancel", jobs, every):
+        raise UsageError("give numbers of jobs, or --all for every job that has not ended", context)
 
 
-def _changed(context: typer.Context, order: str, job: int | None) -> bool:
-    """Give `order` about one job and print the state it is in now, or about all work; returns whether it was one."""
-    with client_of(context) as client:
-        if job is None:
-            client.set_paused(order == "pause")
-        else:
-            print(f"job {job} is {client.change(job, order).state}")
-    return job is not None
+_ORDERS = {  # what each does to a job, and to jobs in which states with --all
+    "pause": ("paused", {JobState.ACTIVE}),
+    "resume": ("resumed", {JobState.PAUSED}),
+    "cancel": ("cancelled", {JobState.READING, JobState.ACTIVE, JobState.PAUSED}),
+}
+
+
+def _change(context: typer.Context, order: str, jobs: list[int] | None, every: bool) -> bool:
+    """Give `order` about these jobs, or about `every` one that it can change; returns False where neither is given."""
+    if jobs and every:
+        raise UsageError("give either numbers of jobs or --all", context)
+    if every:
+        with client_of(context) as client:
+            count = _change_all(client, order)
+        print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
+    elif jobs:
+        with client_of(context) as client:
+            each_job(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
+    return every or bool(jobs)
+
+
+def _change_all(client: "Client", order: str) -> int:
+    """Give `order` about every job that it can change; returns how many it changed."""
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
+    changed = 0
+    for job in dict.fromkeys(chosen):
+        try:
+            client.change(job, order)
+            changed += 1
+        except RefusedError:
+            if client.job(job).state in _ORDERS[order][1]:
+                raise
+            # else it ended, or somebody else changed it, since the list was made
+    return changed
+
+
+def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
+    """`do` something about each job and print what that says.
+
+    A job that is refused is named and costs the others nothing; at the end, typer.Exit is raised with 1.
+    """
+    refused = False
+    for job in dict.fromkeys(jobs):
+        try:
+            print(do(job))
+        except RefusedError as error:
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            refused = True
+    if refused:
+        raise typer.Exit(1)
+
+
+def _jobs(count: int) -> str:
+    return f"{count or 'no'} job{'' if count == 1 else 's'}"
+
+
+def _reasons(context: typer.Context) -> list[tuple[str, str]]:
+    """Why captions have failed, for shell completion."""
+    from imgdiffd.api.client import Client
+
+    try:
+        with Client(settings_of(context).socket_path, timeout_s=2.0) as client:
+            return [(reason, f"{count} failed") for reason, count in client.failures().items()]
+    except ImgdiffdError:  # without a daemon the shell offers nothing; the command itself says why
+        return []
 
 
 def retry(
     context: typer.Context,
-    job: Annotated[int | None, typer.Argument(metavar="JOB", parser=positive, help="Only those of this job.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Those of every job.")] = False,
+    jobs: Jobs = None,
+    every: Annotated[bool, typer.Option("--all", "--failed", help="Those of every job.")] = False,
     reason: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Only those that failed for it, such as broke_generate.")
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            autocompletion=_reasons,
+            help="Only those that failed for it, such as broke_generate.",
+        ),
     ] = None,
 ) -> None:
     """Try failed captions and removals again.
 
-    Name a job, or give --failed for those of every job.
+    Name jobs, or give --all for those of every job. What was cancelled stays cancelled.
     """
-    if failed == (job is not None):
-        raise UsageError("give either a job's number or --failed, which retries those of every job", context)
+    if every == bool(jobs):
+        raise UsageError("give either numbers of jobs or --all, which retries those of every job", context)
     with client_of(context) as client:
-        print(f"{client.retry(job, reason)} captions and removals are tried again")
+        if every:
+            print(f"{_tried(client.retry(None, reason))} again")
+        else:
+            each_job(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
+
+
+def _tried(count: int) -> str:
+    return f"{count} captions and removals are tried"

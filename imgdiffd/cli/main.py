@@ -9,17 +9,17 @@ import typer
 from typer.main import get_command
 
 from imgdiffd import __version__
-from imgdiffd.cli import daemon, export, jobs, mini, models, simulate, upkeep, watching
+from imgdiffd.cli import daemon, explain, export, jobs, mini, models, simulate, submitting, upkeep, watching
 from imgdiffd.cli.parameters import CONFIG, Config
 from imgdiffd.cli.usage import PROGRAM, Command, SomeCommand, in_our_words, new_group, share_option
-from imgdiffd.errors import ImgdiffdError
+from imgdiffd.errors import ImgdiffdError, visible
 
 COMPLETION = "_IMGDIFFD_COMPLETE"  # set by the shell that asks for completions
 COMMANDS = {
     "Daemon": (daemon.serve, daemon.check, daemon.settings, daemon.profile),
     "Jobs": (
-        jobs.submit, watching.status, watching.watch, watching.jobs, watching.funnel, jobs.explain, jobs.pause,
-        jobs.resume, jobs.cancel, jobs.retry,
+        submitting.submit, submitting.problems, watching.status, watching.watch, watching.jobs, watching.funnel,
+        explain.explain, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (export.export,),
@@ -70,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
         print(in_our_words(error), file=sys.stderr)
         return error.exit_code
     except ImgdiffdError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(visible(f"{PROGRAM}: {error}"), file=sys.stderr)
         return error.exit_status
     except UnicodeEncodeError as error:
         print(f"{PROGRAM}: {error.object!r} is not UTF-8; give a name or a text that is", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import BundleName, bundle_names, settings_of
+from imgdiffd.cli.parameters import BundleName, bundle_names, number, settings_of
 from imgdiffd.cli.usage import Command, CompletionItem, Context, Group, SomeCommand, new_group
 from imgdiffd.errors import BundleError, ConfigurationError
 
@@ -51,12 +51,9 @@ class _SeveralCards(Command):
 
 
 def _gigabytes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = number(text, "a card's size in GB, such as 80")
     if not 0 < value < 1e6:
-        raise ValueError(f"{text!r} is not a card size in GB; give a number such as 80")
+        raise ValueError(f"{text} is not a card size in GB; give a number such as 80")
     return value
 
 

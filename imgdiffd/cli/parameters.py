@@ -1,6 +1,8 @@
 """The arguments and options that several commands share: how they are read, checked and completed."""
 
+import math
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +15,12 @@ if TYPE_CHECKING:
 CONFIG = "config"
 
 
-def whole(text: str) -> int:
-    """A whole number. Raises ValueError."""
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number; give one such as 7") from None
+def whole(text: object) -> int:
+    """A whole number, typed or a default. Raises ValueError, also for what Python would take: `1_0`, Arabic digits."""
+    text = str(text)
+    if not re.fullmatch("[+-]?[0-9]{1,100}", text):
+        raise ValueError(f"{_short(text)} is not a whole number; give one such as 7")
+    return int(text)
 
 
 def positive(text: str) -> int:
@@ -31,12 +33,16 @@ def positive(text: str) -> int:
     return number
 
 
-def share(text: str) -> float:
-    """A number such as 0.5. Raises ValueError."""
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number; give a share such as 0.5") from None
+def number(text: object, what: str) -> float:
+    """A finite number, typed or a default; `what` says which kind is wanted. Raises ValueError."""
+    text = str(text)
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) or not math.isfinite(float(text)):
+        raise ValueError(f"{_short(text)} is not a number; give {what}")
+    return float(text)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def profile_names() -> list[str]:
@@ -55,6 +61,8 @@ def bundle_names() -> list[str]:
 
 def _remember(context: typer.Context, value: Path | None) -> Path | None:
     if value is not None:  # before and after the command: the later one counts
+        if value.is_dir():  # as the empty name is too
+            raise typer.BadParameter("the name of a file is needed, not of a folder or nothing")
         context.meta[CONFIG] = value
     return value
 
@@ -66,18 +74,18 @@ def settings_of(context: typer.Context) -> "Settings":
     return load_settings(context.meta.get(CONFIG))
 
 
-def settings_file_of(context: typer.Context) -> Path | None:
-    """The file that `settings_of` reads; None where there is none."""
-    from imgdiffd.settings import find_file
-
-    return find_file(context.meta.get(CONFIG), os.environ)
-
-
 def client_of(context: typer.Context) -> "Client":
     """A connection to the daemon that the settings name. Raises SettingsError."""
     from imgdiffd.api.client import Client
 
     return Client(settings_of(context).socket_path)
+
+
+def settings_file_of(context: typer.Context) -> Path | None:
+    """The file that `settings_of` reads; None where there is none."""
+    from imgdiffd.settings import find_file
+
+    return find_file(context.meta.get(CONFIG), os.environ)
 
 
 Config = Annotated[
@@ -86,10 +94,13 @@ Config = Annotated[
         metavar="FILE",
         callback=_remember,
         expose_value=False,
-        help="Settings file (TOML); $IMGDIFFD_CONFIG where none is given, else /etc/imgdiffd/imgdiffd.toml.",
+        help="Settings file (TOML). Where none is given: $IMGDIFFD_CONFIG, else the first of ./imgdiffd.toml, "
+        "~/.config/imgdiffd/imgdiffd.toml and /etc/imgdiffd/imgdiffd.toml that exists.",
     ),
 ]
 Job = Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")]
+Jobs = Annotated[list[int] | None, typer.Argument(metavar="JOB", parser=positive, help="Numbers of jobs.")]
+AllJobs = Annotated[bool, typer.Option("--all", help="Every job for which this can be done now.")]
 OnlyJob = Annotated[int | None, typer.Argument(metavar="JOB", parser=positive, help="Only this job.")]
 BundleName = Annotated[
     str | None,

@@ -11,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from imgdiffd.cli.terminal import duration, plain, visible
+from imgdiffd.cli.terminal import duration, plain
+from imgdiffd.errors import visible
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
 from imgdiffd.status import JobView, RemovalView, Status, summary
 
@@ -46,11 +47,13 @@ def status_view(status: Status, rates: Rates, job: int | None = None) -> Rendera
     if status.paused:
         parts.append(Text("paused: nothing is started until `imgdiffd resume`", style="bold yellow"))
     parts += [plain(summary(status), "bold"), _devices(status)]
-    parts += [plain(f"! {problem}", "yellow") for problem in status.problems[:_PROBLEMS]]
-    if more := len(status.problems) - _PROBLEMS:
-        parts += [plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow")] if more > 0 else []
+    shown = {f"{device.name} {device.state}: {device.detail}" for device in status.devices[:_DEVICES]}
+    problems = [problem for problem in status.problems if problem not in shown]
+    parts += [plain(f"! {problem}", "yellow") for problem in problems[:_PROBLEMS]]
+    if (more := len(problems) - _PROBLEMS) > 0:
+        parts.append(plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow"))
     parts += [] if job is not None else [plain(_totals(status))]
-    parts += _jobs(status, rates)
+    parts += _jobs(status, rates) if job is None else [part for view in status.jobs for part in job_view(view, rates)]
     if status.no_removal:
         parts.append(plain(f"no object removal: {status.no_removal}", "dim"))
     return Group(*parts)
@@ -83,7 +86,7 @@ def _totals(status: Status) -> str:
 
 def _jobs(status: Status, rates: Rates) -> list[RenderableType]:
     """The first one or two jobs stage by stage, and a few more in one line each."""
-    still_open = sum(job.state not in TERMINAL_JOB_STATES for job in status.jobs)
+    still_open = sum(number for state, number in status.job_counts.items() if state not in TERMINAL_JOB_STATES)
     whole, lines = (1, 10) if still_open > 2 else (2, _LINES)
     parts = [each for job in status.jobs[:whole] for each in job_view(job, rates)]
     if rest := status.jobs[whole : whole + lines]:

@@ -1,11 +1,27 @@
 """`imgdiffd simulate`: a planned run's hours, utilisation and charts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from imgdiffd.cli.parameters import positive, share, whole
+from imgdiffd.cli.parameters import number, positive, whole
+
+
+def _speed(text: str) -> float:
+    return _share(text, "a share of the others' speed above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+def _failures(text: str) -> float:
+    return _share(text, "a share of the batches from 0 to below 0.5", lambda value: 0 <= value < 0.5)
+
+
+def _share(text: str, what: str, fits: Callable[[float], bool]) -> float:
+    value = number(text, what)
+    if not fits(value):
+        raise ValueError(f"{text} is out of range; give {what}")
+    return value
 
 
 def simulate(
@@ -18,10 +34,10 @@ def simulate(
         typer.Option(help="equal: every card holds every model; mixed: only half of the cards caption."),
     ] = "equal",
     slow_card: Annotated[
-        float, typer.Option(metavar="SHARE", parser=share, help="Speed of the last card, as a share of the others'.")
+        float, typer.Option(metavar="SHARE", parser=_speed, help="Speed of the last card, as a share of the others'.")
     ] = 1.0,
     failure_rate: Annotated[
-        float, typer.Option(metavar="SHARE", parser=share, help="Share of batches that kill their worker.")
+        float, typer.Option(metavar="SHARE", parser=_failures, help="Share of batches that kill their worker.")
     ] = 0.0,
     costs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A cost table (JSON) instead of an A100's.")

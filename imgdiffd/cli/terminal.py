@@ -8,6 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from imgdiffd.bundles.bundle import Model
+from imgdiffd.errors import visible
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Plan
 from imgdiffd.status import Funnel, FunnelStep
@@ -25,13 +26,6 @@ def duration(seconds: float | None) -> str:
     if days:
         return f"{days} d {hour:02}:{minute:02}"
     return f"{hours:02}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
-
-
-def visible(text: str) -> str:
-    """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def plain(text: str, style: str = "") -> Text:

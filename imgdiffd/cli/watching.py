@@ -1,11 +1,14 @@
-"""The commands that show what a running daemon does and has done: status, watch, jobs, funnel."""
+"""The commands that show what the daemon does and has done: status, watch, jobs, funnel."""
 
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from imgdiffd.cli.parameters import OnlyJob, client_of, positive, whole
 from imgdiffd.job import JobChoice
+
+if TYPE_CHECKING:
+    from imgdiffd.status import Status
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _CHOICES: tuple[str, ...] = get_args(JobChoice)
@@ -15,10 +18,11 @@ def status(context: typer.Context, job: OnlyJob = None, as_json: _AsJson = False
     """Show devices, jobs and progress once."""
     from rich.console import Console
 
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.screen import Rates, status_view
 
-    with client_of(context) as client:
-        found = client.status(job)
+    with answers_of(context) as answers:
+        found = answers.status(job)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:
@@ -32,13 +36,12 @@ def watch(context: typer.Context, job: OnlyJob = None) -> None:
     from imgdiffd.cli.screen import follow
     from imgdiffd.job import TERMINAL_JOB_STATES
 
+    def finished(found: "Status") -> bool:
+        states = found.job_counts if job is None else {each.state for each in found.jobs}
+        return TERMINAL_JOB_STATES.issuperset(states)
+
     with client_of(context) as client:
-        follow(
-            lambda: client.status(job),
-            lambda found: all(each.state in TERMINAL_JOB_STATES for each in found.jobs),
-            Console(),
-            job,
-        )
+        follow(lambda: client.status(job), finished, Console(), job)
 
 
 def jobs(
@@ -52,14 +55,15 @@ def jobs(
 ) -> None:
     """List jobs: the open ones, then those that have ended, newest first."""
     from imgdiffd.api.client import PAGE
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.screen import jobs_table
     from imgdiffd.cli.terminal import wide_console
 
-    with client_of(context) as client:
-        page = client.jobs(state, limit=min(limit, PAGE), after=after)
+    with answers_of(context) as answers:
+        page = answers.jobs(state, limit=min(limit, PAGE), after=after)
         found = page.jobs
         while page.next is not None and len(found) < limit:
-            page = client.jobs(state, limit=min(limit - len(found), PAGE), after=page.next)
+            page = answers.jobs(state, limit=min(limit - len(found), PAGE), after=page.next)
             found += page.jobs
     if as_json:
         print(page.model_copy(update={"jobs": found}).model_dump_json(indent=2))
@@ -74,7 +78,8 @@ def funnel(context: typer.Context, job: OnlyJob = None) -> None:
     """Show how captions narrowed down to samples, with the reasons."""
     from rich.console import Console
 
+    from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.terminal import funnel_table
 
-    with client_of(context) as client:
-        Console().print(funnel_table(client.funnel(job)))
+    with answers_of(context) as answers:
+        Console().print(funnel_table(answers.funnel(job)))

@@ -6,8 +6,11 @@ import shutil
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from anyio import to_thread
 
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
@@ -21,11 +24,12 @@ from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.placement import Plan
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import holder_of, refuse_held, version_in
+from imgdiffd.store.damage import refuse_lost
 
 _log = logging.getLogger(__name__)
 
 State = Literal["ok", "warning", "refused", "not checked"]
-STATE_DB = "state.db"
+DATABASE = "state.db"
 PICTURES = "pictures"
 
 
@@ -61,7 +65,7 @@ class Ground:
     @property
     def database(self) -> Path:
         """Where the database is, or will be."""
-        return self.settings.state_folder / STATE_DB
+        return self.settings.state_folder / DATABASE
 
     @property
     def images(self) -> Path:
@@ -200,7 +204,11 @@ async def _lock(ground: Ground) -> str:
 
 
 async def _database(ground: Ground) -> str:
-    version = version_in(ground.database)
+    if not ground.beside_a_daemon():
+        refuse_lost(ground.database, ground.images)
+    # The daemon reads all of it when it opens it, and notices damage while it runs.
+    whole = not ground.starting and not ground.beside_a_daemon()
+    version = await to_thread.run_sync(partial(version_in, ground.database, whole=whole))
     return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
 
 

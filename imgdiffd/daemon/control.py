@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from anyio import to_thread
@@ -16,19 +15,29 @@ from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
 from imgdiffd.daemon.reload import LiveSettings
-from imgdiffd.daemon.views import Pace, cursor_of, funnel_view, job_views, removal_view, seconds_per_item
+from imgdiffd.daemon.views import (
+    RECENT,
+    Pace,
+    cursor_of,
+    etas_of,
+    funnel_view,
+    job_views,
+    open_jobs,
+    removal_view,
+    seconds_per_item,
+    story_view,
+)
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, SchedulerView, Status
-from imgdiffd.store import JobRow, Store
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, ProblemView, SchedulerView, Status
+from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
-RECENT = 20  # jobs that have ended, in a status
-_NOT_WORKING = {"parked", "stopped"}
+OPEN = 1000  # the most open jobs in a status
 
 
 class Watched(Protocol):
@@ -82,14 +91,16 @@ class DaemonControl:
 
     async def status(self, job: int | None = None) -> Status:
         """Everything `imgdiffd status` shows; of all jobs only `job`, if given. Raises InputError if it is unknown."""
-        rows = {row.id: row for row in sorted(await self._store.jobs("open"), key=lambda row: (-row.priority, row.id))}
-        rows |= {row.id: row for row in await self._store.jobs("ended", RECENT)}
-        if job is not None and job not in rows:
-            rows[job] = await self._known(job)
+        if job is not None:
+            rows = [await self._known(job)]
+        else:
+            opened, ended = await self._store.next_jobs(OPEN), await self._store.jobs("ended", RECENT)
+            rows = list({row.id: row for row in (*opened, *ended)}.values())  # one may have ended in between
         statistics = self._scheduler.statistics()
         devices = self._devices(statistics)
         problems = self._all_problems(devices)
-        jobs = await self._views(list(rows.values()))
+        queue = await self._store.queue()
+        etas_s = await self._etas(queue)
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -98,16 +109,16 @@ class DaemonControl:
             paused=await self._store.paused(),
             problems=problems
             + self._live.problems
-            + stranded(jobs, devices)
+            + stranded(queue, devices)
             + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
             bundle=self._settings.bundle,
             inbox=str(self._settings.inbox_folder),
             open_tasks=statistics.open,
             steals=statistics.steals,
             devices=devices,
-            jobs=jobs if job is None else tuple(view for view in jobs if view.id == job),
+            jobs=await self._views(rows, etas_s),
             job_counts=await self._store.job_counts(),
-            eta_s=max((view.eta_s for view in jobs if view.eta_s is not None), default=None),
+            open=open_jobs(queue, etas_s),
             removal=removal_view(await self._store.removal_backlog()),
             scheduler=statistics,
             no_removal=self._no_removal,
@@ -127,22 +138,27 @@ class DaemonControl:
             raise unknown_job(job)
         return row
 
-    async def _views(self, rows: Sequence[JobRow], *, etas: bool = True) -> tuple[JobView, ...]:
-        """The jobs of `rows`, in their order; with `etas`, every open job must be among them."""
-        progress = await self._store.progress_of([row.id for row in rows])
-        profiles = {group: await self._store.profile_of(group) for group in {row.group for row in rows}}
-        costs = seconds_per_item(await self._store.timings())
+    async def _profiles(self, groups: Iterable[str]) -> Mapping[str, Profile]:
+        return {group: await self._store.profile_of(group) for group in set(groups)}
+
+    async def _pace(self) -> Pace:
         statistics = self._scheduler.statistics()
-        working = sum(device.state not in _NOT_WORKING for device in self._devices(statistics))
-        devices = working if etas and not statistics.held_back else 0
-        return job_views(rows, progress, profiles, Pace(costs, devices, self._settings.open_tasks))
+        ready = sum(device.state == "ready" for device in self._devices(statistics))
+        devices = 0 if statistics.held_back else ready
+        return Pace(seconds_per_item(await self._store.timings()), devices, self._settings.open_tasks)
+
+    async def _etas(self, queue: Queue) -> Mapping[int, float]:
+        profiles, pace = await self._profiles(queue.groups), await self._pace()
+        return await to_thread.run_sync(etas_of, queue, profiles, pace)  # takes a while, of thousands of jobs
+
+    async def _views(self, rows: Sequence[JobRow], etas_s: Mapping[int, float]) -> tuple[JobView, ...]:
+        progress = await self._store.progress_of([row.id for row in rows])
+        profiles, pace = await self._profiles(row.group for row in rows), await self._pace()
+        return await to_thread.run_sync(job_views, rows, progress, profiles, pace, etas_s)
 
     async def _with_etas(self, rows: Sequence[JobRow]) -> tuple[JobView, ...]:
-        """The jobs of `rows`, in their order."""
         active = any(row.state is JobState.ACTIVE for row in rows)
-        every = {row.id: row for row in (*(await self._store.jobs("open") if active else ()), *rows)}
-        views = {view.id: view for view in await self._views(list(every.values()))}
-        return tuple(views[row.id] for row in rows)
+        return await self._views(rows, await self._etas(await self._store.queue()) if active else {})
 
     async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage:
         """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first."""
@@ -161,11 +177,21 @@ class DaemonControl:
 
     async def _ordered(self, job: int) -> JobView:
         """The job after an order: without an ETA, which takes a look at every open job."""
-        return (await self._views([await self._known(job)], etas=False))[0]
+        return (await self._views([await self._known(job)], {}))[0]
 
     async def funnel(self, job: int | None) -> Funnel:
         """How captions narrowed to samples."""
         return funnel_view(await self._store.funnel(job))
+
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
+        """Records of the job's file without a usable caption, or None if the job is unknown."""
+        row = await self._store.job(job)
+        if row is None:
+            return None
+        found = await self._store.problems(job, limit, after)
+        views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
+        end = after + len(views)
+        return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
 
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
@@ -185,10 +211,12 @@ class DaemonControl:
         self._scheduler.wake()
         return await self._ordered(job)
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView:
         """Store the body as a caption file and read it into a job. Raises InputError and ConfigurationError."""
         chosen = await to_thread.run_sync(self._fit_profile, profile) if profile else None
-        row = await self._inbox.submit(name, body, chosen, priority)
+        row = await self._inbox.submit(name, body, chosen, priority, field)
         self._scheduler.wake()
         return await self._ordered(row.id)
 
@@ -198,6 +226,10 @@ class DaemonControl:
         held = {role for device in self._fleet.views({}) for role in device.roles}
         check_agreement(profile, load_bundle(self._settings.bundle), held)
         return profile
+
+    async def failures(self, job: int | None) -> dict[str, int]:
+        """How many items have failed and can be retried, by reason."""
+        return await self._store.failures(job)
 
     async def retry(self, job: int | None, reason: str | None) -> int:
         """Try failed items again, optionally of one job or reason; returns how many."""
@@ -221,7 +253,4 @@ class DaemonControl:
             if error.code == "unknown_item":
                 return None
             raise
-        plain = asdict(story)
-        plain["profile"] = story.profile.model_dump(mode="json")
-        plain["pictures_gone"] = await self._cleanup.gone(story.item)
-        return plain
+        return story_view(story, await self._cleanup.gone(story.item))

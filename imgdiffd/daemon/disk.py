@@ -19,7 +19,10 @@ CHECK_S = 5.0
 REASON = "disk"
 BALLAST_NAME = "ballast"
 BALLAST_BYTES = 32 << 20  # room to record the batches still running when the disk fills up
-LEAST_TO_START = 4 << 20  # for the files that the database makes when it is opened
+BALLAST_SHARE = 1 / 8  # of a small disk, at most
+RECORD_BYTES = 4 << 20  # for the files of the database when it is opened, and for what a batch adds to it
+MOST_NEEDED = 1 / 4  # of a small disk: what a batch needs is an upper bound
+IMPOSSIBLE_SHARE = 1 / 10  # of the disk, in place of a threshold that is larger than the disk
 _GIB = 1 << 30
 
 T = TypeVar("T")
@@ -36,7 +39,10 @@ class Dispatch(Protocol):
 
 
 class DiskGuard:
-    """`problem` says what is wrong, '' while there is room. Dispatch is not paused before `guard` is called."""
+    """`problem` says what is wrong, '' while there is room. Dispatch is not paused before `guard` is called.
+
+    After a write that found the disk full, dispatch goes on once there is room for what that write needed.
+    """
 
     def __init__(self, folder: Path, min_free_gb: float, *, ballast_bytes: int = BALLAST_BYTES) -> None:
         self._folder = folder
@@ -44,12 +50,13 @@ class DiskGuard:
         self._ballast_bytes = ballast_bytes
         self._min_free_gb = min_free_gb
         self._dispatch: Dispatch | None = None
-        self._full = False
+        self._needed = 0  # bytes without which going on is of no use; 0: no write has found the disk full
+        self._given_up = 0  # bytes of ballast, which do not count as room
         self.problem = ""
 
     async def wait_startable(self, say: Callable[[str], None]) -> None:
         """Wait for room to open the database, giving up the ballast if needed; `say` gets the reason at each check."""
-        while shutil.disk_usage(self._folder).free < LEAST_TO_START:
+        while shutil.disk_usage(self._folder).free < RECORD_BYTES:
             if not self.note_full():
                 say(f"disk: full at {self._folder}; waiting for room")
                 await anyio.sleep(CHECK_S)
@@ -66,35 +73,46 @@ class DiskGuard:
     def check(self) -> None:
         """Check once; restore the ballast if there is room."""
         try:
-            free = shutil.disk_usage(self._folder).free
+            disk = shutil.disk_usage(self._folder)
         except OSError as error:
             self._hold(f"disk: {self._folder} cannot be looked at: {error.strerror}")
             return
-        least = self._min_free_gb * _GIB
-        if self._full:  # a write failed: space freed by the ballast does not count as room
-            least = max(least, 2 * self._ballast_bytes)
-        if free < least:
-            below = f"below min_free_gb = {self._min_free_gb:g}" if not self._full else "and a write found it full"
-            self._hold(f"disk: {free / _GIB:.1f} GiB free at {self._folder}, {below}")
+        needed = min(self._needed, int(MOST_NEEDED * disk.total)) + self._given_up
+        if disk.free < needed:
+            what = f"a write found it full, and the next needs {_readable(needed)}"
+            self._hold(f"disk: {_readable(disk.free)} free at {self._folder}; {what}")
             return
-        if not self._ballast.exists() and free >= least + self._ballast_bytes:
-            self._take_ballast()
-        self._full = False
+        self._needed = self._given_up = 0  # what waits to be recorded is; whether more is started is another question
+        least, below = self._min_free_gb * _GIB, f"below min_free_gb = {self._min_free_gb:g}"
+        if least > disk.total:
+            least = IMPOSSIBLE_SHARE * disk.total
+            below = f"below a tenth of the disk, which is smaller than min_free_gb = {self._min_free_gb:g}"
+        if disk.free < least:
+            self._hold(f"disk: {_readable(disk.free)} free at {self._folder}, {below}")
+            return
+        ballast_bytes = min(self._ballast_bytes, int(BALLAST_SHARE * disk.total))
+        if not self._ballast.exists() and disk.free >= least + RECORD_BYTES + ballast_bytes:
+            self._take_ballast(ballast_bytes)
         if self.problem:
             _log.info("disk: there is room again at %s", self._folder)
             self.problem = ""
             if self._dispatch is not None:
                 self._dispatch.resume(REASON)
 
-    def note_full(self) -> bool:
-        """Pause dispatch after a write found no room. Returns True if giving up the ballast has made some."""
-        self._full = True
+    def note_full(self, needed: int = 0) -> bool:
+        """Pause dispatch after a write of about `needed` bytes, besides its rows, found no room.
+
+        Returns True if giving up the ballast has made some.
+        """
+        self._needed = max(self._needed, needed + RECORD_BYTES)
         self._hold(f"disk: full at {self._folder}")
         try:
+            size = self._ballast.stat().st_blocks * 512
             self._ballast.unlink()
         except OSError:  # already given up, or out of reach
             return False
-        _log.warning("disk: gave up the ballast of %d MiB", self._ballast_bytes >> 20)
+        self._given_up += size
+        _log.warning("disk: gave up the ballast of %s", _readable(size))
         return True
 
     async def retry_while_full(self, change: Callable[[], Awaitable[T]]) -> T:
@@ -104,7 +122,7 @@ class DiskGuard:
                 return await change()
             except StoreFullError:
                 self.note_full()
-                while self._full:
+                while self._needed:
                     await anyio.sleep(CHECK_S)
                     self.check()
 
@@ -121,8 +139,14 @@ class DiskGuard:
         if self._dispatch is not None:
             self._dispatch.pause(REASON)
 
-    def _take_ballast(self) -> None:
+    def _take_ballast(self, size: int) -> None:
+        if not size:
+            return
         try:
-            durable.write({self._ballast: lambda file: os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)})
+            durable.write({self._ballast: lambda file: os.posix_fallocate(file.fileno(), 0, size)})
         except OSError as error:
             _log.warning("disk: cannot write the ballast %s: %s", self._ballast, error.strerror)
+
+
+def _readable(size: float) -> str:
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / (1 << 20):.0f} MiB"

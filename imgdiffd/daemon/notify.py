@@ -11,6 +11,7 @@ from typing import TextIO
 
 import anyio
 
+from imgdiffd.daemon.log_lines import LineFormatter
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.status import Status, headline
 
@@ -112,7 +113,12 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
         await anyio.sleep(STATUS_EVERY_S)
 
 
-class JournalFormatter(logging.Formatter):
+def syslog_priority(level: int) -> int:
+    """The priority of syslog(3) for a level of `logging`."""
+    return next((priority for least, priority in _PRIORITIES if level >= least), 7)
+
+
+class JournalFormatter(LineFormatter):
     """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
     def __init__(self) -> None:
@@ -120,8 +126,8 @@ class JournalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, including a traceback."""
-        priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        priority = syslog_priority(record.levelno)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def in_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

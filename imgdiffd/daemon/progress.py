@@ -2,14 +2,16 @@
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import groupby
 
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
-from imgdiffd.status import DeviceView, JobView, StageView
+from imgdiffd.status import DeviceView, StageView
+from imgdiffd.store import Queue
 
-_NOT_STOPPED = {ItemState.READY, ItemState.SAMPLED, ItemState.CANCELLED}
+_NOTHING: Mapping[ItemState, int] = {}
 
 
 def stages_of(
@@ -24,50 +26,57 @@ def stages_of(
     pass so far.
     """
     order = [stage for stage in CAPTION_STAGES if stage not in skipped]
-    beyond = {stage: 0 for stage in order}
-    passed_later = sum(states.get(ItemState.SAMPLED, 0) for states in counts.values())
-    for stage in reversed(order):
-        beyond[stage] = passed_later
-        passed_later += sum(number for state, number in counts.get(stage, {}).items() if state is not ItemState.SAMPLED)
+    here = [counts.get(stage, _NOTHING) for stage in order]
+    beyond = sum(sum(states.values()) for states in here)  # those that have come to a stage; then, that went beyond it
     views = []
     arriving = missing = 0.0
-    for stage in order:
-        here = counts.get(stage, {})
-        waiting = here.get(ItemState.READY, 0)
-        stopped = sum(number for state, number in here.items() if state not in _NOT_STOPPED)
-        missing += here.get(ItemState.CANCELLED, 0)
-        views.append(
-            StageView(
-                stage=stage,
-                waiting=waiting,
-                passed=beyond[stage],
-                stopped=stopped,
-                upstream=round(arriving),
-                cancelled=round(missing),
-                seconds_per_item=seconds_per_item.get(stage, 0.0),
-            )
-        )
-        done = beyond[stage] + stopped
-        share = beyond[stage] / done if done else 1.0
+    for stage, states in zip(order, here, strict=True):
+        waiting, cancelled = states.get(ItemState.READY, 0), states.get(ItemState.CANCELLED, 0)
+        stopped = states.get(ItemState.REJECTED, 0) + states.get(ItemState.FAILED, 0)
+        beyond -= waiting + cancelled + stopped
+        missing += cancelled
+        seconds = seconds_per_item.get(stage, 0.0)
+        views.append(_stage_view(stage, waiting, beyond, stopped, round(arriving), round(missing), seconds))
+        done = beyond + stopped
+        share = beyond / done if done else 1.0
         arriving = (arriving + waiting) * share
         missing *= share
     return tuple(views)
 
 
-def work_of(stages: Sequence[StageView], guess_s: Mapping[Stage, float]) -> float | None:
-    """Seconds of one device that are still to be done: what every stage will see, at its measured cost.
+@lru_cache(maxsize=50_000)  # thousands of small jobs have few different stages
+def _stage_view(
+    stage: Stage, waiting: int, passed: int, stopped: int, upstream: int, cancelled: int, seconds: float
+) -> StageView:
+    return StageView(
+        stage=stage,
+        waiting=waiting,
+        passed=passed,
+        stopped=stopped,
+        upstream=upstream,
+        cancelled=cancelled,
+        seconds_per_item=seconds,
+    )
 
-    A stage that has not run yet costs its first guess (`guess_s`, in seconds an item), scaled by how the stages that
-    have run compare with theirs. None before the first batch.
+
+def seconds_left(stages: Sequence[StageView], guess_s: Mapping[Stage, float]) -> Mapping[Stage, float]:
+    """Seconds of one device that an item which waits at each stage still takes on average, up to its end.
+
+    Every stage costs what was measured, and lets the share pass that it has let pass so far. A stage that has not run
+    yet costs its first guess (`guess_s`, in seconds an item), scaled by how the stages that have run compare with
+    theirs. Empty before the first batch.
     """
     measured = [view for view in stages if view.seconds_per_item > 0]
     if not measured:
-        return None
+        return {}
     guessed_s = sum(guess_s[view.stage] for view in measured)
     scale = sum(view.seconds_per_item for view in measured) / guessed_s if guessed_s else 1.0
-    return sum(
-        (view.waiting + view.upstream) * (view.seconds_per_item or scale * guess_s[view.stage]) for view in stages
-    )
+    left: dict[Stage, float] = {}
+    after = 0.0
+    for view in reversed(stages):
+        share = view.passed / view.done if view.done else 1.0
+        after = left[view.stage] = (view.seconds_per_item or scale * guess_s[view.stage]) + share * after
+    return left
 
 
 def ends_of(work: Iterable[tuple[int, int, float]], at_once: int) -> dict[int, float]:
@@ -94,15 +103,14 @@ def ends_of(work: Iterable[tuple[int, int, float]], at_once: int) -> dict[int, f
     return ends
 
 
-def stranded(jobs: Sequence[JobView], devices: Sequence[DeviceView]) -> tuple[str, ...]:
+def stranded(queue: Queue, devices: Sequence[DeviceView]) -> tuple[str, ...]:
     """A sentence for each optional stage in which captions wait though no device has its models.
 
     That happens where an earlier daemon took a job while it ran another bundle.
     """
     found = []
     for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):
-        views = (view for job in jobs if job.state == "active" for view in job.stages if view.stage is stage)
-        waiting = sum(view.waiting for view in views)
+        waiting = sum(each.count for each in queue.waiting if each.stage is stage)
         if waiting and not any(STAGES[stage].roles <= set(device.roles) for device in devices):
             found.append(f"{stage}: {waiting} captions wait, no device holds {', '.join(sorted(STAGES[stage].roles))}")
     return tuple(found)

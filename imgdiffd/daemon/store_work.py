@@ -7,7 +7,7 @@ from functools import partial
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.errors import NoRoomError, WorkerDiedError
 from imgdiffd.fleet.device import DeviceProcess
-from imgdiffd.pipeline import Task
+from imgdiffd.pipeline import Task, reason_of_failure
 from imgdiffd.schedulers.work import Batch
 from imgdiffd.store import Store
 
@@ -60,7 +60,7 @@ class StoreWork:
         try:
             done = await process.run(batch.stage, profile, inputs, batch.deadline_s)
         except NoRoomError:
-            self._disk.note_full()
+            self._disk.note_full(sum(task.open_bytes for task in batch.tasks))
             raise
         self._check_state()
         attempts = {task.item: task.attempt for task in batch.tasks}
@@ -81,4 +81,6 @@ class StoreWork:
         """Mark an item FAILED with its `cause`."""
         self._check_state()
         _log.error("item %d is quarantined in %s: %s", task.item, task.stage, cause)
-        await self._disk.retry_while_full(partial(self._store.quarantine, task.item, f"broke_{task.stage}", cause))
+        await self._disk.retry_while_full(
+            partial(self._store.quarantine, task.item, reason_of_failure(task.stage), cause)
+        )

@@ -2,18 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any, Literal
 
-from imgdiffd.daemon.progress import ends_of, stages_of, work_of
-from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState
+from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
+from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
-from imgdiffd.status import Funnel, FunnelStep, JobView, RemovalView, StageView
-from imgdiffd.store import FunnelCounts, JobRow, Progress, ProgressOf, Timing
+from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, RemovalView, StageView
+from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
 
 _Counts = Literal["captions", "regions", "pairs", "objects"]
+_NO_REMOVAL = RemovalView()
+RECENT = 20  # jobs that have ended, in a status
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -29,9 +32,9 @@ def seconds_per_item(timings: Iterable[Timing]) -> Mapping[Stage, float]:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What an ETA takes to compute: the measured seconds of an item of each stage, and who shares how many devices.
+    """How fast work goes: the measured seconds of an item of each stage, and on how many devices.
 
-    `at_once` is how many jobs may be under way. Without `devices`, nothing is worked on and nothing has an ETA.
+    `at_once` is how many jobs may be under way.
     """
 
     seconds: Mapping[Stage, float]
@@ -39,27 +42,55 @@ class Pace:
     at_once: int = 1
 
 
-def job_views(
-    rows: Sequence[JobRow], progress: Mapping[int, ProgressOf], profiles: Mapping[str, Profile], pace: Pace
-) -> tuple[JobView, ...]:
-    """The jobs of `rows`, in their order; `rows` must have every open job for the ETAs of any.
+def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mapping[int, float]:
+    """Seconds until the end of each job that is worked on, what goes before it included.
 
-    `progress` is by job, where one without captions may be missing, `profiles` by group.
+    `profiles` is by group. None has one before the first batch, and without devices.
     """
-    known: dict[object, tuple[tuple[StageView, ...], float | None]] = {}  # most of a thousand jobs have equal counts
-    stages: dict[int, tuple[StageView, ...]] = {}
-    work = []
+    if not pace.devices:
+        return {}
+    left = {
+        group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), FIRST_GUESS_S)
+        for group, counts in queue.groups.items()
+    }
+    work: dict[int, float] = {}
+    priorities: dict[int, int] = {}
+    for each in queue.waiting:
+        if seconds := left[each.group].get(each.stage):
+            work[each.job] = work.get(each.job, 0.0) + each.count * seconds / pace.devices
+            priorities[each.job] = each.priority
+    return ends_of([(job, priorities[job], seconds) for job, seconds in work.items()], pace.at_once)
+
+
+def open_jobs(queue: Queue, etas_s: Mapping[int, float]) -> OpenJobs:
+    """All open jobs together."""
+    counts = [states for stages in queue.groups.values() for states in stages.values()]
+    captions = sum(sum(states.values()) for states in counts)
+    done = captions - sum(states.get(ItemState.READY, 0) for states in counts)
+    return OpenJobs(captions=captions, done=done, samples=queue.samples, eta_s=max(etas_s.values(), default=None))
+
+
+def job_views(
+    rows: Sequence[JobRow],
+    progress: Mapping[int, ProgressOf],
+    profiles: Mapping[str, Profile],
+    pace: Pace,
+    etas_s: Mapping[int, float] = MappingProxyType({}),
+) -> tuple[JobView, ...]:
+    """The jobs of `rows`, in their order.
+
+    `progress` and `etas_s` are by job, where some may be missing, `profiles` by group.
+    """
+    known: dict[object, tuple[StageView, ...]] = {}  # most of a thousand small jobs have equal counts
+    views = []
     for row in rows:
-        of_captions = progress.get(row.id, _NONE)[Pipeline.REPLACEMENT].stages
+        counted = progress.get(row.id, _NONE)
+        of_captions = counted[Pipeline.REPLACEMENT].stages
         key = (row.group, tuple((stage, *states.items()) for stage, states in of_captions.items()))
-        if key not in known:
-            found = stages_of(of_captions, pace.seconds, profiles[row.group].skipped_stages)
-            known[key] = found, work_of(found, FIRST_GUESS_S)
-        stages[row.id], seconds = known[key]
-        if row.state is JobState.ACTIVE and seconds is not None and pace.devices:
-            work.append((row.id, row.priority, seconds / pace.devices))
-    etas_s = ends_of(work, pace.at_once)
-    return tuple(_job_view(row, progress.get(row.id, _NONE), stages[row.id], etas_s.get(row.id)) for row in rows)
+        if (stages := known.get(key)) is None:
+            stages = known[key] = stages_of(of_captions, pace.seconds, profiles[row.group].skipped_stages)
+        views.append(_job_view(row, counted, stages, etas_s.get(row.id)))
+    return tuple(views)
 
 
 def cursor_of(row: JobRow) -> int:
@@ -80,10 +111,7 @@ def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], e
         captions=row.total,
         duplicates=row.duplicates,
         problems=row.problems,
-        sampled=progress.in_state(ItemState.SAMPLED),
-        rejected=progress.in_state(ItemState.REJECTED),
-        failed=progress.in_state(ItemState.FAILED),
-        cancelled=progress.in_state(ItemState.CANCELLED),
+        **_ended(progress),
         samples=progress.samples,
         error=row.error or None,
         duplicate_of=row.duplicate_of,
@@ -95,14 +123,14 @@ def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], e
 
 def removal_view(progress: Progress) -> RemovalView:
     """Object removal's counts."""
-    return RemovalView(
-        waiting=progress.in_state(ItemState.READY),
-        sampled=progress.in_state(ItemState.SAMPLED),
-        rejected=progress.in_state(ItemState.REJECTED),
-        failed=progress.in_state(ItemState.FAILED),
-        cancelled=progress.in_state(ItemState.CANCELLED),
-        samples=progress.samples,
-    )
+    if not progress.stages:
+        return _NO_REMOVAL
+    return RemovalView(waiting=progress.in_state(ItemState.READY), **_ended(progress), samples=progress.samples)
+
+
+def _ended(progress: Progress) -> dict[str, int]:
+    counted = progress.by_state()
+    return {state.value: counted.get(state, 0) for state in TERMINAL_ITEM_STATES}
 
 
 def funnel_view(row: FunnelCounts) -> Funnel:
@@ -163,7 +191,7 @@ def _region_steps(row: FunnelCounts, progress: Progress) -> tuple[FunnelStep, ..
         _part(row, "boxes found", "regions", row.judged(Stage.LOCATE), ()),
         _part(row, "regions that differ", "regions", row.passed(Stage.LOCATE), (Stage.LOCATE,)),
         _part(row, "regions described", "regions", row.passed(Stage.DESCRIBE), (Stage.DESCRIBE,)),
-        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.RENDER)),
+        _part(row, "samples", "regions", progress.samples, (Stage.CONTRAST, Stage.SCREEN, Stage.RENDER)),
     )
 
 
@@ -192,3 +220,11 @@ def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
         for state, name in names.items()
         if (count := progress.in_state(state)) or state is ItemState.SAMPLED
     )
+
+
+def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:
+    """Everything known about one caption, as plain data; `gone` says why images are not there, by their names."""
+    plain = asdict(story)
+    plain["profile"] = story.profile.model_dump(mode="json")
+    plain["pictures_gone"] = dict(gone)
+    return plain

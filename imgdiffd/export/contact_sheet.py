@@ -3,12 +3,13 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from imgdiffd import durable
 from imgdiffd.store import SampleRow
 
+NAME = "contact-sheet.png"
 _IMAGE_PX = 224
 _GAP_PX = 8
 _MARGIN_PX = 16
@@ -24,11 +25,11 @@ _Line = tuple[str, tuple[int, int, int]]
 
 
 def _lines(sample: SampleRow) -> list[_Line]:
-    """The card's text: both captions, the region captions of the left and right image, the difference."""
+    """The card's text: the number that `imgdiffd explain` takes, both captions, both regions' texts, the difference."""
     left, right = (sample.text1, sample.text2) if sample.left == 1 else (sample.text2, sample.text1)
     original, edited = ("left", "right") if sample.left == 1 else ("right", "left")
     blocks = (
-        (f"#{sample.id}  {original}: {sample.caption1}", _FAINT),
+        (f"#{sample.item}  {original}: {sample.caption1}", _FAINT),
         (f"{edited}: {sample.caption2}", _FAINT),
         (f"left box: {left}", _LEFT),
         (f"right box: {right}", _RIGHT),
@@ -57,31 +58,45 @@ def _card(sample: SampleRow, images: Path, lines: Sequence[_Line], height: int) 
     return card
 
 
-def write_contact_sheet(samples: Sequence[SampleRow], images: Path, path: Path) -> None:
-    """Write the sheet to `path` as PNG, whole or not at all; `images` is the folder that the samples' paths lie in.
+class ContactSheet:
+    """Gathers samples and draws them; `images` is the folder that their paths lie in.
 
-    Of more than MAX_SAMPLES samples, every second, third and so on is shown. The title says how many there are.
+    Of more than MAX_SAMPLES samples, every second, fourth and so on is drawn. The title says how many there are.
     """
-    step = max(1, -(-len(samples) // MAX_SAMPLES))
-    shown = samples[::step]
-    texts = [_lines(sample) for sample in shown]
-    columns = min(_COLUMNS, max(1, len(shown)))
-    image_height = max((round(s.height * _IMAGE_PX / s.width) for s in shown), default=0)
-    row_heights = [
-        image_height + 6 + _LINE_PX * max(len(lines) for lines in texts[first : first + columns]) + _MARGIN_PX
-        for first in range(0, len(shown), columns)
-    ]
-    width = _MARGIN_PX + columns * (_CARD_WIDTH + _MARGIN_PX)
-    header = 2 * _MARGIN_PX + _LINE_PX
-    sheet = Image.new("RGB", (width, header + sum(row_heights)), _PAPER)
-    title = f"{len(samples)} samples" + (f", every {step}th shown" if step > 1 else "")
-    ImageDraw.Draw(sheet).text((_MARGIN_PX, _MARGIN_PX), title, _INK, ImageFont.load_default(_FONT_PX + 2))
-    top = header
-    for row, height in enumerate(row_heights):
-        for column in range(columns):
-            number = row * columns + column
-            if number < len(shown):
-                card = _card(shown[number], images, texts[number], height)
-                sheet.paste(card, (_MARGIN_PX + column * (_CARD_WIDTH + _MARGIN_PX), top))
-        top += height
-    durable.write({path: lambda file: sheet.save(file, "PNG")})
+
+    def __init__(self, images: Path) -> None:
+        self._images = images
+        self._count = 0
+        self._step = 1
+        self._shown: list[SampleRow] = []
+
+    def note(self, sample: SampleRow) -> None:
+        """Add a sample behind those noted so far."""
+        if self._count % self._step == 0:
+            self._shown.append(sample)
+        self._count += 1
+        if len(self._shown) > MAX_SAMPLES:
+            self._shown, self._step = self._shown[::2], 2 * self._step
+
+    def save(self, file: BinaryIO) -> None:
+        """Draw the sheet as PNG into an open file."""
+        shown = self._shown
+        texts = [_lines(sample) for sample in shown]
+        columns = min(_COLUMNS, max(1, len(shown)))
+        image_height = max((round(s.height * _IMAGE_PX / s.width) for s in shown), default=0)
+        row_heights = [
+            image_height + 6 + _LINE_PX * max(len(lines) for lines in texts[first : first + columns]) + _MARGIN_PX
+            for first in range(0, len(shown), columns)
+        ]
+        width = _MARGIN_PX + columns * (_CARD_WIDTH + _MARGIN_PX)
+        header = 2 * _MARGIN_PX + _LINE_PX
+        sheet = Image.new("RGB", (width, header + sum(row_heights)), _PAPER)
+        title = f"{self._count} samples" + (f", one in {self._step} shown" if self._step > 1 else "")
+        ImageDraw.Draw(sheet).text((_MARGIN_PX, _MARGIN_PX), title, _INK, ImageFont.load_default(_FONT_PX + 2))
+        top = header
+        for row, height in enumerate(row_heights):
+            for number in range(row * columns, min((row + 1) * columns, len(shown))):
+                card = _card(shown[number], self._images, texts[number], height)
+                sheet.paste(card, (_MARGIN_PX + number % columns * (_CARD_WIDTH + _MARGIN_PX), top))
+            top += height
+        sheet.save(file, "PNG")

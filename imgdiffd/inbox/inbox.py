@@ -3,23 +3,25 @@
 Scans alone decide what is taken; hints from inotify only make the next scan come early.
 """
 
+import contextlib
 import logging
 import math
 import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd.errors import InputError, StoreError
+from imgdiffd.errors import InputError, StoreError, first_line
 from imgdiffd.inbox import spool
 from imgdiffd.inbox.intake import PARALLEL_FILES, Intake, Jobs
-from imgdiffd.inbox.opened import Fingerprint
-from imgdiffd.inbox.outbox import Outbox
+from imgdiffd.inbox.opened import UNEXPECTED, Fingerprint
+from imgdiffd.inbox.outbox import Outbox, problem_table
 from imgdiffd.inbox.scan import ScannedFile, scan_folder, seconds_until_settled
 from imgdiffd.inbox.watch import FolderWatch
 from imgdiffd.method.profile import Profile
@@ -28,6 +30,7 @@ from imgdiffd.store.rows import JobRow
 
 _log = logging.getLogger(__name__)
 
+LISTED_PROBLEMS = 10_000  # beside a file in `done`; the store has them all
 SCAN_GAP_S = 0.05  # a flood of hints must not become a flood of scans
 CLOCK_JUMP_S = 1.0  # between two scans; corrections of a clock that runs right are far smaller
 
@@ -39,7 +42,7 @@ def _nothing() -> None:
 class Inbox:
     """Turns files that appear in the folder into jobs; `on_job` is called after each.
 
-    Dot files, `*.tmp`, `*.part` and folders are ignored. A file is taken once it has not changed for `settle_s`, or at
+    Dot files, `*.tmp` and `*.part` are ignored. A file is taken once it has not changed for `settle_s`, or at
     once where it was renamed into place. It then moves to `done`, or to `failed` with a `.reason.txt` beside it. A
     daemon killed at any point takes what is still in the folder again; the store knows which of it is already there.
     """
@@ -56,13 +59,15 @@ class Inbox:
         self._profile = profile
         self._on_job = on_job
         self._clock = clock
+        self._jobs = jobs
         self._intake = Intake(jobs)
         self._outbox = Outbox(self._folder)
         self._uploads: set[Path] = set()  # being received over the socket
         self._wake = anyio.Event()
         self.use(settings)
         self._folder_problem: str | None = None
-        self._store_problem: str | None = None
+        self._waiting: dict[str, str] = {}  # name -> why it cannot be taken yet
+        self._last_said = ""
         self._wall_ahead_s: float | None = None  # by how much the wall clock was ahead of our own at the last scan
         self._jumped_s = -math.inf  # when the wall clock jumped, by our own
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
@@ -71,7 +76,7 @@ class Inbox:
         self._busy: set[str] = set()  # queued or being taken
         self._finished: set[str] = set()  # since the running scan began, which may still have seen them
         self._workers = 0
-        self._to_move: dict[Fingerprint, InputError | None] = {}  # taken or refused, but still in the folder
+        self._to_move: dict[Fingerprint, Callable[[], None]] = {}  # taken or refused, but still in the folder
 
     def use(self, settings: Settings) -> None:
         """Use the times of these settings from now on; the folder stays."""
@@ -82,7 +87,11 @@ class Inbox:
     @property
     def degraded(self) -> str | None:
         """Why no file can be taken at the moment; None where nothing is wrong."""
-        return self._folder_problem or self._store_problem
+        if self._folder_problem or not self._waiting:
+            return self._folder_problem
+        name, reason = next(iter(self._waiting.items()))
+        more = f" (and {len(self._waiting) - 1} more files)" if len(self._waiting) > 1 else ""
+        return f"{name!r} cannot be taken yet: {reason}{more}"
 
     async def run(self) -> None:
         """Watch the folder until cancelled."""
@@ -104,10 +113,13 @@ class Inbox:
             group.start_soon(self._take_queued)
         return pause_s
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: Profile | None, priority: int) -> JobRow:
-        """Keep `body` as a file called `name`, take it and return its job.
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: Profile | None, priority: int, field: str = ""
+    ) -> JobRow:
+        """Keep `body` as a file called `name`, take it and return its job; `field` names the captions' key or column.
 
-        Raises InputError where it is refused (it is in `failed` then) and StoreError where it cannot be kept.
+        Raises InputError where it is refused (it is in `failed` then) and StoreError where it cannot be kept or taken
+        now.
         """
         if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
             hint = "give a visible, printable name without folders"
@@ -117,10 +129,14 @@ class Inbox:
         try:
             await spool.write(path, name, body)
             with anyio.CancelScope(shield=True):  # the caller may leave; half a job must not stay
-                job = await self._take(path, name, profile or self._profile, priority, None)
+                job = await self._take(path, name, profile or self._profile, priority, None, field)
             return job
+        except OSError as error:
+            reason = f"{name} cannot be taken now: {first_line(error)}"
+            raise StoreError(reason, hint="send it again in a while") from error
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next start removes it
+                path.unlink(missing_ok=True)
             self._uploads.discard(path)
 
     async def _watch(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -159,8 +175,8 @@ class Inbox:
             self._seen.clear()
             return self._poll_s
         self._report_folder(None)
-        if not files:
-            self._store_problem = None
+        there = {file.name for file in files}
+        self._waiting = {name: reason for name, reason in self._waiting.items() if name in there}
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
         self._note_jump(now_s, wall_s)
@@ -209,40 +225,53 @@ class Inbox:
         try:
             path = self._folder / file.name
             if file.fingerprint in self._to_move:
-                await self._move_out(path, file.name, self._to_move[file.fingerprint], file)
+                await self._move_out(self._to_move[file.fingerprint], file)
             else:
                 await self._take(path, file.name, self._profile, 0, file)
-            self._store_problem = None
         except InputError as error:
             _log.warning("inbox: %r refused: %s", file.name, error)
         except (StoreError, OSError) as error:  # the file stays where it is, and the next scan tries again
-            if str(error) != self._store_problem:
-                _log.warning("inbox: %r cannot be taken yet: %s", file.name, error)
-            self._store_problem = str(error)
+            reason = str(error) if isinstance(error, StoreError) else first_line(error)
+            if reason != self._last_said:
+                _log.warning("inbox: %r cannot be taken yet: %s", file.name, reason)
+            self._waiting[file.name] = self._last_said = reason
+            return
+        self._waiting.pop(file.name, None)
+        self._last_said = ""
 
-    async def _take(self, path: Path, name: str, profile: Profile, priority: int, file: ScannedFile | None) -> JobRow:
-        expected = None
+    async def _take(
+        self, path: Path, name: str, profile: Profile, priority: int, file: ScannedFile | None, field: str = ""
+    ) -> JobRow:
+        read = file.fingerprint if file is not None else None
         try:
             if file is not None:
                 file.refuse_unusable()
-                expected = file.fingerprint
-            job = await self._intake.take_file(path, name, profile, priority, expected)
+            job = await self._intake.take_file(path, name, profile, priority, read, field)
         except InputError as error:
+            if error.code == UNEXPECTED:
+                _log.error("inbox: %r: reading it failed in a way that was not foreseen", name, exc_info=error)
             if error.code != "changed":
-                await self._move_out(path, name, error, file)
+                await self._move_out(partial(self._outbox.to_failed, path, name, error, read), file)
             raise
         _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
         self._on_job()
-        await self._move_out(path, name, None, file)
+        table = await self._problem_table(job)
+        await self._move_out(partial(self._outbox.to_done, path, name, table, read), file)
         return job
 
-    async def _move_out(self, path: Path, name: str, error: InputError | None, file: ScannedFile | None) -> None:
-        read = file.fingerprint if file is not None else None
+    async def _problem_table(self, job: JobRow) -> str:
+        if not job.problems:
+            return ""
+        try:
+            problems = await self._jobs.problems(job.id, LISTED_PROBLEMS)
+        except StoreError as error:  # the file has its job and must not be taken again
+            _log.warning("inbox: the problems of job %d are not written beside its file: %s", job.id, error)
+            return ""
+        return problem_table(problems, job.problems, job.id)
+
+    async def _move_out(self, move: Callable[[], None], file: ScannedFile | None) -> None:
         if file is not None:
-            self._to_move[file.fingerprint] = error
-        if error is None:
-            await to_thread.run_sync(self._outbox.to_done, path, name, read)
-        else:
-            await to_thread.run_sync(self._outbox.to_failed, path, name, error, read)
+            self._to_move[file.fingerprint] = move
+        await to_thread.run_sync(move)
         if file is not None:
             del self._to_move[file.fingerprint]

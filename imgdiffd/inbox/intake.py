@@ -1,18 +1,25 @@
 """Turns one caption file into one job: all of it, or none."""
 
-from collections.abc import Iterator, Sequence
+import ctypes
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from imgdiffd.captions import Entry, read_open
-from imgdiffd.errors import ImgdiffdError, InputError
-from imgdiffd.inbox.opened import Chunk, Fingerprint, OpenedFile, next_chunk, open_hashed, unreadable
+from imgdiffd.captions import read_open
+from imgdiffd.errors import ImgdiffdError, InputError, StoreError, first_line
+from imgdiffd.inbox.opened import Fingerprint, OpenedFile, costs_only_its_file, next_chunk, open_hashed
 from imgdiffd.job import CaptionProblem, CaptionRecord, JobState
 from imgdiffd.method.profile import Profile
 from imgdiffd.store.rows import JobRow, Whole
+
+_log = logging.getLogger(__name__)
 
 PARALLEL_FILES = 64  # so that many small files share the store's commits
 LONG_FILES = 8  # of these, since each holds a chunk in memory
@@ -48,6 +55,20 @@ class Jobs(Protocol):
     async def fail_job(self, job: int, error: str) -> JobRow:
         """The job, READING until now, as FAILED with this error."""
 
+    async def problems(self, job: int, limit: int) -> Sequence[CaptionProblem]:
+        """The first records of the job's file that could not be read."""
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def release_memory() -> None:
+    """Give back to the system what reading took: the allocator would keep it for the next long file."""
+    if hasattr(_libc(), "malloc_trim"):  # glibc's; others give back by themselves
+        _libc().malloc_trim(0)
+
 
 class Intake:
     """Takes files one by one or several at once; files with the same content wait for one another."""
@@ -60,54 +81,65 @@ class Intake:
         self._to_fail: dict[int, str] = {}  # jobs that the store could not mark FAILED yet, and their error
 
     async def take_file(
-        self, path: Path, name: str, profile: Profile, priority: int = 0, expected: Fingerprint | None = None
+        self,
+        path: Path,
+        name: str,
+        profile: Profile,
+        priority: int = 0,
+        expected: Fingerprint | None = None,
+        field: str = "",
     ) -> JobRow:
-        """Read the file into a job and return it, ACTIVE or DONE; `name` tells the format.
+        """Read the file into a job and return it, ACTIVE or DONE; `name` and `field` say how it is read.
 
         Raises InputError where the file is refused, its job, if there is one, FAILED; with the code `changed` where it
         is not `expected` any more or changed meanwhile, and must be taken again. Raises StoreError where the database
-        takes nothing: the file can be taken again later. Cancelled, it leaves a READING job, which a restart drops.
+        takes nothing, OSError where the machine lacks something for now: the file can be taken again later. Cancelled,
+        it leaves a READING job, which a restart drops.
         """
         await self._fail_overdue()
-        opened = await to_thread.run_sync(open_hashed, path, name, expected, limiter=self._limiter)
-        digest, whole = opened.digest, opened.whole
-        with opened.file:
-            while digest in self._reading:
-                await self._reading[digest].wait()
-            self._reading[digest] = anyio.Event()
-            try:
-                # A file that could not be moved has its job; one put in its place would have changed later.
-                file, changed_at = (name, str(path), digest, profile, priority), opened.before.changed_ns / 1e9
-                if whole is not None:
-                    everything = (whole.records, whole.problems)
-                    return await self._jobs.add_job(*file, everything, changed_at)
-                async with self._long:
-                    job = await self._jobs.add_job(*file, None, changed_at)
-                    return await self._read(job, opened, name) if job.state is JobState.READING else job
-            finally:
-                self._reading.pop(digest).set()
+        with costs_only_its_file():
+            opened = await to_thread.run_sync(open_hashed, path, name, field, expected, limiter=self._limiter)
+            with opened.file:
+                return await self._take_opened(opened, path, name, profile, priority, field)
 
-    async def _read(self, job: JobRow, opened: OpenedFile, name: str) -> JobRow:
+    async def _take_opened(
+        self, opened: OpenedFile, path: Path, name: str, profile: Profile, priority: int, field: str
+    ) -> JobRow:
+        digest, whole = opened.digest, opened.whole
+        while digest in self._reading:
+            await self._reading[digest].wait()
+        self._reading[digest] = anyio.Event()
         try:
-            stream = read_open(opened.file, name)
-            last = False
-            while not last:
-                chunk = await self._chunk(stream)
-                await self._jobs.add_captions(job.id, chunk.records, chunk.problems)
-                last = chunk.last
-            opened.refuse_changed()
-            return await self._jobs.finish_reading(job.id)
-        except ImgdiffdError as error:
+            source = os.fsencode(path).decode("utf-8", "backslashreplace")  # the folder's name may not be UTF-8
+            # A file that could not be moved has its job; one put in its place would have changed later.
+            file, changed_at = (name, source, digest, profile, priority), opened.before.changed_ns / 1e9
+            if whole is not None:
+                everything = (whole.records, whole.problems)
+                return await self._jobs.add_job(*file, everything, changed_at)
+            async with self._long:
+                job = await self._jobs.add_job(*file, None, changed_at)
+                return await self._read(job, opened, name, field) if job.state is JobState.READING else job
+        finally:
+            self._reading.pop(digest).set()
+
+    async def _read(self, job: JobRow, opened: OpenedFile, name: str, field: str) -> JobRow:
+        try:
+            with costs_only_its_file():
+                with closing(read_open(opened.file, name, field)) as stream:
+                    last = False
+                    while not last:
+                        chunk = await to_thread.run_sync(next_chunk, stream, limiter=self._limiter)
+                        await self._jobs.add_captions(job.id, chunk.records, chunk.problems)
+                        last = chunk.last
+                opened.refuse_changed()
+                return await self._jobs.finish_reading(job.id)
+        except (ImgdiffdError, OSError) as error:
             if not (isinstance(error, InputError) and error.code == "wrong_job_state"):  # a person cancelled it
-                self._to_fail[job.id] = str(error)
+                self._to_fail[job.id] = str(error) if isinstance(error, ImgdiffdError) else first_line(error)
                 await self._fail_overdue()
             raise
-
-    async def _chunk(self, stream: Iterator[Entry]) -> Chunk:
-        try:
-            return await to_thread.run_sync(next_chunk, stream, limiter=self._limiter)
-        except OSError as error:
-            raise unreadable(error) from error
+        finally:
+            release_memory()
 
     async def _fail_overdue(self) -> None:
         # The same file, taken again, would count as a duplicate of a job that stays READING and has no captions.
@@ -117,7 +149,9 @@ class Intake:
                 await self._jobs.fail_job(job, error)
             except InputError as refusal:
                 if refusal.code != "wrong_job_state":  # else a person cancelled it just now
-                    raise
-            except BaseException:
+                    _log.error("inbox: job %d cannot be marked failed: %s", job, refusal)
+            except (StoreError, anyio.get_cancelled_exc_class()):
                 self._to_fail[job] = error
                 raise
+            except Exception:  # of this job alone: the next file must not pay for it
+                _log.exception("inbox: job %d cannot be marked failed; a restart drops it", job)

@@ -3,17 +3,20 @@
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from imgdiffd import durable
 from imgdiffd.errors import InputError
 from imgdiffd.inbox.opened import Fingerprint
+from imgdiffd.job import CaptionProblem
 
 _log = logging.getLogger(__name__)
 
 DONE = "done"
 FAILED = "failed"
 REASON = ".reason.txt"
+PROBLEMS = ".problems.tsv"
 _MAX_NAME_BYTES = 200  # a file system allows 255; the reason's ending and a number must fit
 
 
@@ -52,17 +55,22 @@ class Outbox:
                 found.append((seen.st_ctime_ns, path, seen.st_blocks * 512))  # moving a file changes its ctime alone
         return [(path, size) for _, path, size in sorted(found)]
 
-    def to_done(self, path: Path, name: str, read: Fingerprint | None = None) -> None:
-        """Move a file that was taken. Raises OSError."""
-        self._move(path, self._done / _free_name(self._done, name), read)
+    def to_done(self, path: Path, name: str, problems: str = "", read: Fingerprint | None = None) -> None:
+        """Write the table of its problems, where it has any, then move a file that was taken. Raises OSError."""
+        free = _free_name(self._done, name)
+        table = self._done / (free + PROBLEMS)
+        if problems:
+            durable.write({table: problems})
+        if not self._move(path, self._done / free, read):
+            table.unlink(missing_ok=True)
 
     def to_failed(self, path: Path, name: str, error: InputError, read: Fingerprint | None = None) -> None:
         """Write the reason, then move the refused file. Raises OSError."""
         free = _free_name(self._failed, name)
+        again = "Move the corrected file back into the inbox to try again.\n"
         text = (
             f"{error.message}\n\nreason: {error.code}\n"
-            f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}"
-            "Move the corrected file back into the inbox to try again.\n"
+            f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}{'' if path.is_dir() else again}"
         )
         reason = self._failed / (free + REASON)
         durable.write({reason: text.encode("utf-8", "replace")})
@@ -83,6 +91,13 @@ class Outbox:
         target.rename(self._inbox / _free_name(self._inbox, path.name))
         _log.info("inbox: %r was replaced after it was read; what is there now is taken too", path.name)
         return False
+
+
+def problem_table(problems: Sequence[CaptionProblem], total: int, job: int) -> str:
+    """The first of a job's `total` problems as a table of lines, codes and reasons; "" where there are none."""
+    rows = [f"{problem.line}\t{problem.code}\t{problem.message}\n" for problem in problems]
+    more = f"…\t\tand {total - len(rows)} more: `imgdiffd problems {job}`\n" if total > len(rows) else ""
+    return f"line\treason\tmessage\n{''.join(rows)}{more}" if rows else ""
 
 
 def _free_name(folder: Path, name: str) -> str:

@@ -36,9 +36,8 @@ async def write(path: Path, name: str, body: AsyncIterator[bytes]) -> None:
 def remove_leftovers(folder: Path, uploads: Collection[Path]) -> None:
     """Remove what a killed daemon had received in part, but not the `uploads` of this one: the API may answer first."""
     try:
-        leftovers = [path for path in folder.iterdir() if _SPOOLED.fullmatch(path.name) and path not in uploads]
+        for path in list(folder.iterdir()):
+            if _SPOOLED.fullmatch(path.name) and path not in uploads:
+                path.unlink(missing_ok=True)
     except OSError as error:  # the first scan reports it
         _log.debug("inbox: %s", error)
-        return
-    for path in leftovers:
-        path.unlink(missing_ok=True)

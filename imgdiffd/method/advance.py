@@ -24,6 +24,7 @@ from imgdiffd.method.messages import (
     LocateOutput,
     RenderOutput,
     RewriteOutput,
+    ScreenOutput,
     StageOutput,
     VetOutput,
 )
@@ -131,6 +132,12 @@ def _after_contrast(subject: Subject, output: ContrastOutput, profile: Profile) 
     return _judged(subject, profile, summarise(parts), parts)
 
 
+def _after_screen(subject: Subject, output: ScreenOutput, profile: Profile) -> Step:
+    verdicts = {each.index: judge_natural(each.answer, each.scores, profile.natural) for each in output.regions}
+    parts = [verdicts.get(index, Verdict("answer_missing")) for index in subject.regions]
+    return _judged(subject, profile, summarise(parts), parts)
+
+
 def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
     """Where `subject`'s item goes now that its stage gave `output`; pure, so a replay decides the same.
 
@@ -157,6 +164,8 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
             step = _after_describe(subject, output, profile)
         case ContrastOutput():
             step = _after_contrast(subject, output, profile)
+        case ScreenOutput():
+            step = _after_screen(subject, output, profile)
         case RenderOutput():
             rendered = (region.index for region in output.regions)
             parts = _present(subject.regions, rendered, "picture_missing")

@@ -45,7 +45,9 @@ PASSED = Verdict()
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A candidate that passed. `index` counts from 0 with the most different one; `candidate` is its own index."""
+    """A candidate that passed. `index` counts from 0 in the order of the overlap filter, in which the most different
+    box comes first unless the profile says otherwise; `candidate` is its own index.
+    """
 
     index: int
     candidate: int
@@ -143,35 +145,51 @@ def judge_nouns(scores: Mapping[str, float], locate: Locate) -> Verdict:
     return Verdict("no_object_in_box", f"{locate.noun_kind} {values}, wanted above {locate.noun_above.value}")
 
 
+def judge_box(candidate: Candidate, locate: Locate, width: int, height: int) -> Verdict:
+    """The tests of a box alone: its size unless that is judged last, the difference of its crops, and its nouns."""
+    verdict = judge_area(candidate.box, width, height, locate)
+    if verdict.passed or (locate.area_test == "last" and verdict.reason != "box_degenerate"):
+        verdict = judge_crops(candidate.scores, locate)
+    return judge_nouns(candidate.scores, locate) if verdict.passed else verdict
+
+
 def choose_regions(candidates: Sequence[Candidate], locate: Locate, width: int, height: int) -> RegionChoice:
     """Choose, of all boxes that the segmenter found, the few worth describing (paper, section 3.2).
 
-    Size, crop difference and noun are tests of each box alone; overlap and the limit compare those that passed.
+    Size, crop difference and noun are tests of each box alone; overlap and the limits compare those that passed.
     """
-    verdicts: list[Verdict] = []
-    for candidate in candidates:
-        verdict = judge_area(candidate.box, width, height, locate)
-        if verdict.passed:
-            verdict = judge_crops(candidate.scores, locate)
-        if verdict.passed:
-            verdict = judge_nouns(candidate.scores, locate)
-        verdicts.append(verdict)
+    verdicts = [judge_box(candidate, locate, width, height) for candidate in candidates]
     passed = [index for index, verdict in enumerate(verdicts) if verdict.passed]
+    by_difference = locate.overlap_keeps == "most_different"
     kept = suppress_overlaps(
         [candidates[index].box for index in passed],
-        [candidates[index].scores[CLIP_IMAGE_COSINE] for index in passed],
+        [candidates[index].scores[CLIP_IMAGE_COSINE] if by_difference else 0.0 for index in passed],
         locate.overlap_iou,
     )
     chosen = [passed[index] for index in kept]
+    which = "more_different" if by_difference else "earlier"
     for index in set(passed) - set(chosen):
-        verdicts[index] = Verdict("overlaps_more_different_box", f"IoU above {locate.overlap_iou.value}")
-    for index in chosen[locate.regions :]:
-        verdicts[index] = Verdict("beyond_region_limit", f"at most {locate.regions} a pair")
+        verdicts[index] = Verdict(f"overlaps_{which}_box", f"IoU above {locate.overlap_iou.value}")
+    chosen = _limited(chosen, locate.overlap_limit, "beyond_overlap_limit", verdicts)
+    if locate.area_test == "last":
+        for index in chosen:
+            verdicts[index] = judge_area(candidates[index].box, width, height, locate)
+        chosen = [index for index in chosen if verdicts[index].passed]
+    chosen = _limited(chosen, locate.regions, "beyond_region_limit", verdicts)
     regions = tuple(
         Region(rank, index, candidates[index].image, candidates[index].box, candidates[index].scores)
-        for rank, index in enumerate(chosen[: locate.regions])
+        for rank, index in enumerate(chosen)
     )
     return RegionChoice(regions, tuple(verdicts), PASSED if regions else _why_no_region(verdicts))
+
+
+def _limited(chosen: list[int], limit: int, reason: str, verdicts: list[Verdict]) -> list[int]:
+    """The first `limit` of `chosen`, all where it is 0; the others get their verdict."""
+    if not limit:
+        return chosen
+    for index in chosen[limit:]:
+        verdicts[index] = Verdict(reason, f"at most {limit} a pair")
+    return chosen[:limit]
 
 
 def _why_no_region(verdicts: Sequence[Verdict]) -> Verdict:

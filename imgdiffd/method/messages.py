@@ -206,6 +206,31 @@ class RenderRegion:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenInput:
+    item: int
+    image1: str
+    image2: str
+    regions: tuple[RenderRegion, ...]
+    kind: Literal["screen"] = "screen"
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """`answer` is what the judge said of a region's sample, word for word."""
+
+    index: int
+    answer: str
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenOutput:
+    item: int
+    regions: tuple[Screened, ...]
+    kind: Literal["screen"] = "screen"
+
+
+@dataclass(frozen=True, slots=True)
 class RenderInput:
     item: int
     image1: str
@@ -238,6 +263,7 @@ StageInput = Annotated[
     | LocateInput
     | DescribeInput
     | ContrastInput
+    | ScreenInput
     | RenderInput
     | EraseInput
     | InspectInput,
@@ -251,6 +277,7 @@ StageOutput = Annotated[
     | LocateOutput
     | DescribeOutput
     | ContrastOutput
+    | ScreenOutput
     | RenderOutput
     | EraseOutput
     | InspectOutput,

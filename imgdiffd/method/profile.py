@@ -1,7 +1,8 @@
 """Profiles: every prompt, size and threshold of the method that a user may want to change, as frozen data."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,7 +39,12 @@ class Bound(_Frozen):
 
 
 class Rewrite(_Frozen):
-    """How the LLM is asked to replace one object (paper, section 3.1). `{caption}` in `prompt` is the caption."""
+    """How the LLM is asked to replace one object (paper, section 3.1). `{caption}` in `prompt` is the caption.
+
+    These are all the sampling parameters in force: those of the checkpoint's own generation configuration are not
+    used. `top_k = 0` and `repetition_penalty = 1` switch the two off. An empty system prompt leaves the chat template
+    its own.
+    """
 
     prompt: Annotated[str, Field(description="what the LLM is asked; {caption} stands for the caption")]
     temperature: Annotated[float, Field(ge=0, le=5, description="sampling temperature; 0 takes the likeliest token")]
@@ -53,6 +59,15 @@ class Rewrite(_Frozen):
             description="longer captions are dropped; in tokens of the painter's CLIP, both end marks included",
         ),
     ]
+    system_prompt: Annotated[
+        str, Field(description="what stands before the question; empty: the chat template's own, or none")
+    ] = ""
+    top_k: Annotated[
+        int, Field(ge=0, le=1_000_000, description="tokens are drawn from this many likeliest ones; 0 for no limit")
+    ] = 0
+    repetition_penalty: Annotated[
+        float, Field(gt=0, le=10, description="makes tokens that stand there already less likely; 1 for none")
+    ] = 1.0
 
     @model_validator(mode="after")
     def _prompt_has_caption(self) -> "Rewrite":
@@ -130,6 +145,7 @@ NATURAL_PROMPT = "Please determine if the content of these two images is reasona
 class Natural(_Frozen):
     """The natural-image filter: a model is shown the joined pair and asked whether it is reasonable. Not in the paper.
 
+    It is shown painted pairs that are alike enough or, as in the authors' scripts, finished samples with their boxes.
     With the rule `answer` a pair passes if the answer is yes; with `probability`, if P(yes) / (P(yes) + P(no)) is above
     `yes_above`. Under both, a pair whose answer is neither yes nor no is rejected.
     """
@@ -146,10 +162,26 @@ class Natural(_Frozen):
     yes_above: Annotated[
         Bound, Field(description="under the rule probability, P(yes) / (P(yes) + P(no)) must be above this")
     ] = Bound(value=0.5)
+    shown: Annotated[
+        Literal["pairs", "samples"],
+        Field(description="what is judged: pairs, before regions are sought, or finished samples with their boxes"),
+    ] = "pairs"
+
+
+Corners = Annotated[
+    Literal["rounded", "truncated"],
+    Field(description="how the segmenter's fractions of a pixel become whole ones"),
+]
 
 
 class Locate(_Frozen):
-    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image."""
+    """Boxes that differ and hold an object (paper, section 3.2). Areas are fractions of the image.
+
+    Boxes that pass the tests of one box alone are compared: of two that overlap, the one that `overlap_keeps` names
+    stays; of those left, at most `overlap_limit`, and in the end at most `regions` a pair. Both limits are off at 0.
+    With `area_test = "last"` sizes are judged only between the two limits, so that a box of a wrong size may push out
+    another one first.
+    """
 
     segment_px: Annotated[int, Field(ge=32, le=4096, description="size at which the segmenter sees an image")]
     segment_confidence: Annotated[Fraction, Field(description="the segmenter's least confidence in a box")]
@@ -166,10 +198,20 @@ class Locate(_Frozen):
     noun_rule: Annotated[
         Literal["any", "both"], Field(description="whether any one of a box's two crops must hold its noun, or both")
     ]
-    overlap_iou: Annotated[
-        Bound, Field(description="of two boxes whose IoU is above this, the more different one is kept")
+    overlap_iou: Annotated[Bound, Field(description="of two boxes whose IoU is above this, one is kept")]
+    regions: Annotated[
+        int, Field(ge=0, le=600, description="at most this many boxes a pair, the most different ones; 0 for no limit")
     ]
-    regions: Annotated[int, Field(ge=1, le=100, description="at most this many boxes a pair, the most different ones")]
+    corners: Corners = "rounded"
+    area_test: Annotated[
+        Literal["first", "last"], Field(description="whether sizes are judged at once, or only after overlap_limit")
+    ] = "first"
+    overlap_keeps: Annotated[
+        Literal["most_different", "first_found"], Field(description="which of two boxes that overlap is kept")
+    ] = "most_different"
+    overlap_limit: Annotated[
+        int, Field(ge=0, le=600, description="at most this many boxes are left by the overlap filter; 0 for no limit")
+    ] = 0
 
 
 class Describe(_Frozen):
@@ -183,6 +225,9 @@ class Describe(_Frozen):
     match_kind: Annotated[ImageTextKind, Field(description="the score of a description against its crop (CITM)")]
     match_above: Annotated[Bound, Field(description="both descriptions must fit their crops with a score above this")]
     match_grow_px: Annotated[Pixels, Field(description="how far the crop is grown on each side for that score")]
+    system_prompt: Annotated[
+        str, Field(description="what stands before the question; empty: the chat template's own, or none")
+    ] = ""
 
     @model_validator(mode="after")
     def _prompt_has_box(self) -> "Describe":
@@ -203,6 +248,9 @@ class Contrast(_Frozen):
         Literal["random", "original_left"],
         Field(description="random: drawn from the seed, so that no side reveals the edit; or the original on the left"),
     ]
+    system_prompt: Annotated[
+        str, Field(description="what stands before the question; empty: the chat template's own, or none")
+    ] = ""
 
     @model_validator(mode="after")
     def _prompt_has_sides(self) -> "Contrast":
@@ -265,6 +313,10 @@ class Removal(_Frozen):
     ]
     erased_below: Annotated[Bound, Field(description="and the erased one's crop with a score below this")]
     grow_px: Annotated[Pixels, Field(description="how far the red box is drawn outside the object")]
+    corners: Corners = "rounded"
+    noun_rule: Annotated[
+        Literal["any", "both"], Field(description="whether any caption of a pair must have a changed noun, or both")
+    ] = "any"
 
     @model_validator(mode="after")
     def _some_step_is_run(self) -> "Removal":
@@ -273,20 +325,67 @@ class Removal(_Frozen):
         return self
 
 
+# Keys that a stored profile may lack, since its database is older. Where they all have their defaults it is stored
+# without them still, so that such a database knows the profile, and its captions, again.
+_YOUNGER: Mapping[str, frozenset[str]] = {
+    "rewrite": frozenset({"system_prompt", "top_k", "repetition_penalty"}),
+    "natural": frozenset({"shown"}),
+    "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
+    "describe": frozenset({"system_prompt"}),
+    "contrast": frozenset({"system_prompt"}),
+    "removal": frozenset({"corners", "noun_rule"}),
+}
+
+
 class Profile(_Frozen):
-    """Everything that decides what one run makes. `seed` changes every random draw at once."""
+    """Everything that decides what one run makes. `seed` changes every random draw at once.
+
+    `scores` says what is scored: `all` that a model can score without a longer way through the pipeline, or only what
+    is `needed`, which leaves out what an earlier filter has already rejected. It changes no verdict and no sample.
+    """
 
     name: Annotated[str, Field(description="the profile's name, which jobs and samples are listed under")]
     seed: Annotated[int, Field(description="another seed changes every random draw at once")] = 0
+    scores: Annotated[
+        Literal["all", "needed"], Field(description="all: rejects too are scored by every filter that costs little")
+    ] = "all"
     rewrite: Rewrite
     generate: Generate
     pair: Pair
-    natural: Natural = Natural()  # databases written before this filter have profiles without it
+    natural: Natural = Natural()
     locate: Locate
     describe: Describe
     contrast: Contrast
     render: Render
     removal: Removal
+
+    def stored(self) -> str:
+        """The JSON by which databases know this profile."""
+        left_out: dict[str, Any] = {}
+        for section, keys in _YOUNGER.items():
+            fields = getattr(self, section)
+            defaults = {key: type(fields).model_fields[key].default for key in keys}
+            left_out[section] = {key for key, default in defaults.items() if getattr(fields, key) == default}
+        if not self.natural.enabled:
+            left_out["natural"] = True
+        if self.scores == "all":
+            left_out["scores"] = True
+        return self.model_dump_json(exclude=left_out)
+
+    @property
+    def sampling(self) -> dict[str, dict[str, float]]:
+        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else."""
+        greedy = {"temperature": 0.0, "repetition_penalty": 1.0}
+        rewrite = self.rewrite
+        sampled = {"temperature": rewrite.temperature, "repetition_penalty": rewrite.repetition_penalty}
+        if rewrite.temperature:
+            sampled |= {"top_p": rewrite.top_p, "top_k": rewrite.top_k}
+        return {
+            "rewrite": {**sampled, "max_new_tokens": rewrite.max_new_tokens},
+            "describe": {**greedy, "max_new_tokens": self.describe.max_new_tokens},
+            "contrast": {**greedy, "max_new_tokens": self.contrast.max_new_tokens},
+            **({"natural": {**greedy, "max_new_tokens": self.natural.max_new_tokens}} if self.natural.enabled else {}),
+        }
 
     @property
     def open_bytes(self) -> int:
@@ -296,7 +395,9 @@ class Profile(_Frozen):
     @property
     def skipped_stages(self) -> frozenset[Stage]:
         """The optional stages that no item of this profile enters."""
-        return frozenset() if self.natural.enabled else OPTIONAL_STAGES  # vet is the only one
+        if not self.natural.enabled:
+            return OPTIONAL_STAGES
+        return frozenset({Stage.SCREEN if self.natural.shown == "pairs" else Stage.VET})
 
 
 def load_profile(name: str) -> Profile:

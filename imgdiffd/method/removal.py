@@ -155,6 +155,8 @@ def judge_inspection(text: str, scores: Mapping[str, float], removal: Removal) -
 
 def judge_erased(output: EraseOutput, removal: Removal) -> tuple[Verdict, tuple[Verdict, ...]]:
     """Whether anything was erased from a pair, and what is held against each box found, in order."""
+    if not output.nouns:
+        return Verdict("no_noun_changed", "wanted one in both captions"), ()
     verdicts = [PASSED for _ in output.found]
     for image in (1, 2):
         places = [place for place, each in enumerate(output.found) if each.image == image]

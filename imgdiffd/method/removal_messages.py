@@ -23,13 +23,18 @@ Scores = Annotated[dict[str, float], PlainSerializer(_finite, return_type=dict[s
 
 @dataclass(frozen=True, slots=True)
 class EraseInput:
-    """A pair that passed the image-similarity filter; `caption` and `attempt` are what its seeds are drawn from."""
+    """A pair that passed the image-similarity filter; `caption` and `attempt` are what its seeds are drawn from.
+
+    `nouns1` are the lemmas that only caption 1 has, `nouns2` those of caption 2.
+    """
 
     item: int
     image1: str
     image2: str
     caption: str
     attempt: int
+    nouns1: tuple[str, ...] = ()
+    nouns2: tuple[str, ...] = ()
     kind: Literal["erase"] = "erase"
 
 
@@ -62,11 +67,15 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class EraseOutput:
-    """Everything erased from a pair, nothing where no object was found; `found` are all boxes, kept or not."""
+    """Everything erased from a pair, nothing where no object was found; `found` are all boxes, kept or not.
+
+    `nouns` is False for a pair that was not looked at, since the profile wants a changed noun in both captions.
+    """
 
     item: int
     erasures: tuple[Erasure, ...]
     found: tuple[FoundBox, ...] = ()
+    nouns: bool = True
     kind: Literal["erase"] = "erase"
 
 

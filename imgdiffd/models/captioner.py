@@ -11,7 +11,7 @@ from imgdiffd.errors import StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.models.image_prompts import ImagePrompt, ImagePrompts
-from imgdiffd.models.sampling import end_tokens
+from imgdiffd.models.sampling import end_tokens, plain_generation
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_go, let_share
 
 _LENGTH_STEP = 16  # questions are padded to a multiple of this, so that few shapes occur
@@ -67,12 +67,17 @@ class Captioner:
 
     @torch.inference_mode()
     def answer(
-        self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+        self,
+        images: Sequence[Tensor],
+        questions: Sequence[Sequence[str]],
+        max_new_tokens: int,
+        system_prompt: str = "",
     ) -> list[list[str]]:
         """Each image's answers, in the order of its questions, without leading and trailing white space.
 
         Images are uint8 [3, H, W]. An answer that has not ended after `max_new_tokens` is cut there. Raises
-        StageError where image, question and answer exceed the model's context, and whatever the model raises.
+        StageError where image, question and answer exceed the model's context or the chat template does not take the
+        system prompt, and whatever the model raises.
         """
         answers = [[""] * len(asked) for asked in questions]
         waiting: dict[PassShape, list[_Shown]] = {}
@@ -80,9 +85,11 @@ class Captioner:
             if not asked:
                 continue
             if not self._shares_prefix:
-                answers[index] = [self._answer_whole(image, question, max_new_tokens) for question in asked]
+                answers[index] = [
+                    self._answer_whole(image, question, max_new_tokens, system_prompt) for question in asked
+                ]
                 continue
-            prompt = self._prompts.cut(image, asked)
+            prompt = self._prompts.cut(image, asked, system_prompt)
             self._check_fits(prompt.prefix + max(map(len, prompt.tokens)) + max_new_tokens)
             shape = self._shape(prompt, max_new_tokens)
             group = waiting.setdefault(shape, [])
@@ -137,11 +144,19 @@ class Captioner:
                     going = going or (token not in self._ends and len(answer) < most)
         return not going
 
-    def _answer_whole(self, image: Tensor, question: str, max_new_tokens: int) -> str:
-        inputs = self._prompts.whole(image, question)
+    def _answer_whole(self, image: Tensor, question: str, max_new_tokens: int, system_prompt: str) -> str:
+        inputs = self._prompts.whole(image, question, system_prompt)
         length = inputs["input_ids"].shape[1]
         self._check_fits(length + max_new_tokens)
-        made = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+        with plain_generation(self._model):
+            made = self._model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=sorted(self._ends) or None,
+                pad_token_id=min(self._ends, default=0),
+            )
         return self._prompts.read(made[0, length:].tolist())
 
     def _refusal(self) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imgdiffd.models.chat import chat_text, image_question
+from imgdiffd.pipeline import Role
+
 _TEXT_FILL = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}  # for each token of text
 _PER_TOKEN = ("input_ids", *_TEXT_FILL)
 
@@ -33,9 +36,9 @@ class ImagePrompts:
     def __init__(self, processor: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._processor, self._device, self._dtype = processor, device, dtype
 
-    def cut(self, image: Tensor, questions: Sequence[str]) -> ImagePrompt:
+    def cut(self, image: Tensor, questions: Sequence[str], system_prompt: str = "") -> ImagePrompt:
         """The prompts of one `image`, uint8 [3, H, W], and at least one question, cut after the image."""
-        texts = [self._text(question) for question in questions]
+        texts = [self._text(question, system_prompt) for question in questions]
         behind = [self._behind_image(text) for text in texts]
         inputs = self._inputs(image, texts[0])
         length = inputs["input_ids"].shape[1] - len(behind[0])
@@ -43,9 +46,9 @@ class ImagePrompts:
             {key: value[:, :length] if key in _PER_TOKEN else value for key, value in inputs.items()}, behind
         )
 
-    def whole(self, image: Tensor, question: str) -> dict[str, Tensor]:
+    def whole(self, image: Tensor, question: str, system_prompt: str = "") -> dict[str, Tensor]:
         """The model's inputs for `image`, uint8 [3, H, W], and `question` together."""
-        return self._inputs(image, self._text(question))
+        return self._inputs(image, self._text(question, system_prompt))
 
     def longer(self, inputs: dict[str, Tensor], token: int) -> dict[str, Tensor]:
         """`inputs`, as `whole` makes them, with one more `token` of text at their end."""
@@ -60,11 +63,8 @@ class ImagePrompts:
         text: str = self._processor.tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text.strip()
 
-    def _text(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        asked = [{"role": "user", "content": content}]
-        text: str = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        return text
+    def _text(self, question: str, system_prompt: str) -> str:
+        return chat_text(self._processor, image_question(question), system_prompt, Role.CAPTIONER)
 
     def _adds_marks(self, text: str) -> bool:
         """Whether the tokenizer should add its start mark: where the chat template has not (the processors' rule)."""

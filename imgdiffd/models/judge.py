@@ -1,17 +1,17 @@
 """The judge: an image-text-to-text model that answers yes or no about an image, with the probability of its yes."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
-from imgdiffd.models.sampling import end_tokens
+from imgdiffd.models.chat import chat_text, image_question
+from imgdiffd.models.sampling import end_tokens, plain_generation
+from imgdiffd.pipeline import Role
 
 _SPELLINGS = ("{}", " {}")  # a tokenizer may have a separate token for a word after a space
 
@@ -83,10 +83,7 @@ class Judge:
             )
 
     def _prompt(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        asked = [{"role": "user", "content": content}]
-        text: str = self._processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        return text
+        return chat_text(self._processor, image_question(question), "", Role.JUDGE)
 
     def _inputs(self, image: Tensor, prompt: str) -> Inputs:
         """The model's inputs for an image and the prompt, from the model's own processor, on the model's device."""
@@ -100,7 +97,7 @@ class Judge:
         rows = [inputs for _, inputs in group]
         rows += [rows[0]] * (self._rows - len(rows))
         batch = {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
-        with _plain_generation(self._model):
+        with plain_generation(self._model):
             made = self._model.generate(
                 **batch,
                 do_sample=False,
@@ -122,16 +119,6 @@ class Judge:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), len(tokens))
         text: str = self._processor.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return text.strip()
-
-
-@contextmanager
-def _plain_generation(model: Any) -> Iterator[None]:
-    """Without the checkpoint's chat settings: `generate` applies their penalties and limits to greedy answers too."""
-    kept, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = kept
 
 
 def _first_tokens(tokenizer: Any, word: str) -> frozenset[int]:

@@ -18,6 +18,7 @@ from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
 from imgdiffd.models.rewriter import Rewriter
+from imgdiffd.models.sampling import suggestions
 from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from imgdiffd.models.sources import (
@@ -134,14 +135,14 @@ def load_models(
     loaded: dict[str, Any] = {}
     lookers: dict[str, Any] = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
-        Role.REWRITER: _rewriter,
+        Role.REWRITER: lambda bundle, device: _rewriter(bundle, device, note),
         Role.PAINTER: _painter,
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
         Role.BLIP: _blip,
         Role.CAPTIONER: lambda bundle, device: _captioner(bundle, device, lookers, note),
         Role.ERASER: lambda bundle, device: _eraser(bundle, device, loaded.get(Role.PAINTER)),
-        Role.JUDGE: lambda bundle, device: _judge(bundle, device, lookers),
+        Role.JUDGE: lambda bundle, device: _judge(bundle, device, lookers, note),
     }
     tokenizer = named(bundle, Role.PAINTER, lambda: _painter_tokenizer(bundle))
     taken: dict[str, int] = {}
@@ -198,12 +199,13 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
     return CropPlan.from_image_processor(part_of(bundle, role, AutoImageProcessor))
 
 
-def _rewriter(bundle: Bundle, device: torch.device) -> Rewriter:
+def _rewriter(bundle: Bundle, device: torch.device, note: Say) -> Rewriter:
     from transformers import AutoModelForCausalLM
 
     refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
     tokenizer = chat_tokenizer(bundle)
     model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
+    _note_unused(Role.REWRITER, model, note)
     return Rewriter(model, tokenizer, bundle.rewriter.rows_per_pass)
 
 
@@ -236,14 +238,22 @@ def _blip(bundle: Bundle, device: torch.device) -> Blip:
 
 def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any], note: Say) -> Captioner:
     model, processor = _looker(bundle, Role.CAPTIONER, device, loaded)
+    _note_unused(Role.CAPTIONER, model, note)
     return Captioner(model, processor, bundle.captioner.rows_per_pass, note)
 
 
-def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any]) -> Judge:
+def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any], note: Say) -> Judge:
     entry = bundle.model(Role.JUDGE)
     assert isinstance(entry, bundles.JudgeSpec)
     model, processor = _looker(bundle, Role.JUDGE, device, loaded)
+    _note_unused(Role.JUDGE, model, note)
     return Judge(model, processor, entry.rows_per_pass)
+
+
+def _note_unused(role: Role, model: Any, note: Say) -> None:
+    if found := suggestions(model):
+        told = ", ".join(f"{name} {value:g}" for name, value in found.items())
+        note(f"the {role}'s checkpoint suggests {told}: not used, only the profile says how tokens are chosen")
 
 
 def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, Any]) -> tuple[Any, Any]:

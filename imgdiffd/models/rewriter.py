@@ -11,7 +11,9 @@ from transformers import StaticCache
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.method.profile import Rewrite
-from imgdiffd.models.sampling import draw, end_tokens, uniforms
+from imgdiffd.models.chat import chat_text
+from imgdiffd.models.sampling import Said, draw, end_tokens, uniforms
+from imgdiffd.pipeline import Role
 
 _LENGTH_STEP = 32  # prompts are padded to a multiple of this, so that their width does not depend on batch mates
 _KEYS_STEP = 16  # the number of keys is a multiple of this: CUDA's fused kernels then take a mask without copying it
@@ -57,11 +59,10 @@ class Rewriter:
         """The token ids that ask for `caption`'s rewrite, including the chat template's.
 
         Templates of models that think aloud are told not to, since thoughts would fill the answer; others ignore that.
+        Raises StageError where the template takes no system prompt, but the profile has one.
         """
-        asked = [{"role": "user", "content": rewrite.prompt.replace("{caption}", caption)}]
-        text = self._tokenizer.apply_chat_template(
-            asked, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        asked = rewrite.prompt.replace("{caption}", caption)
+        text = chat_text(self._tokenizer, asked, rewrite.system_prompt, Role.REWRITER, enable_thinking=False)
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return tokens
 
@@ -107,12 +108,14 @@ class Rewriter:
             mask[row, : width - len(prompt)] = 0
         draws = uniforms([*seeds, *[seeds[0]] * spare], rewrite.max_new_tokens).to(device)
         positions = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
+        said = Said(filled, rewrite.repetition_penalty, device)
         cache = StaticCache(config=self._model.config, max_cache_len=room)  # allocated once, written in place
         answers = [list[int]() for _ in prompts]
         for step in range(rewrite.max_new_tokens):
             compute = self._steps if step else self._logits
             (logits,) = compute(tokens, positions, mask=mask, cache=cache)
-            chosen = draw(logits, draws[:, step], rewrite.temperature, rewrite.top_p)
+            chosen = draw(said.penalised(logits), draws[:, step], rewrite.temperature, rewrite.top_p, rewrite.top_k)
+            said.add(chosen)
             for answer, token in zip(answers, chosen.tolist(), strict=False):
                 if not answer or answer[-1] not in self._ends:
                     answer.append(token)

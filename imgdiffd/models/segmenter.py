@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import Locate, Removal
+from imgdiffd.method.profile import Corners, Locate, Removal
 
 _FULL_IMAGE_IOU = 0.9  # FastSAM: a box that covers the image this well is the image
 _MOST_BOXES = 300  # ultralytics' own default
@@ -90,6 +90,7 @@ class Segmenter:
 
     def __init__(self, network: torch.nn.Module, device: torch.device, border_px: int) -> None:
         self._border_px = border_px
+        self._corners: Corners = "rounded"
         with quiet_ultralytics():
             from ultralytics.models.yolo.segment import SegmentationPredictor
             from ultralytics.nn.autobackend import AutoBackend
@@ -120,6 +121,7 @@ class Segmenter:
     def _set(self, sizes: Locate | Removal, *, masks: bool) -> None:
         chosen = self._predictor.args
         chosen.imgsz, chosen.conf, chosen.iou = sizes.segment_px, sizes.segment_confidence, sizes.segment_iou
+        self._corners = sizes.corners
         chosen.retina_masks = masks  # in the image's own pixels: costly, and boxes do not need it
 
     def _masks_of(self, image: Tensor) -> list[tuple[Box, Tensor]]:
@@ -151,5 +153,6 @@ class Segmenter:
         found = torch.where(high & ~sides, edges.expand_as(found), found)
         area = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
         found[area > _FULL_IMAGE_IOU * width * height] = torch.tensor([0.0, 0.0, width, height])
-        whole = torch.minimum(found.round().clamp(min=0), edges).int().tolist()
+        found = found.round() if self._corners == "rounded" else found.trunc()
+        whole = torch.minimum(found.clamp(min=0), edges).int().tolist()
         return [(index, (x1, y1, x2, y2)) for index, (x1, y1, x2, y2) in enumerate(whole) if x2 > x1 and y2 > y1]

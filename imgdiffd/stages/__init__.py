@@ -21,6 +21,7 @@ from imgdiffd.stages.inspect import inspect_pairs
 from imgdiffd.stages.locate import locate
 from imgdiffd.stages.render import render
 from imgdiffd.stages.rewrite import rewrite
+from imgdiffd.stages.screen import screen
 from imgdiffd.stages.vet import vet
 
 _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyType(
@@ -32,6 +33,7 @@ _VERBS: Mapping[Stage, Callable[..., tuple[StageOutput, ...]]] = MappingProxyTyp
         Stage.LOCATE: locate,
         Stage.DESCRIBE: describe,
         Stage.CONTRAST: contrast,
+        Stage.SCREEN: screen,
         Stage.RENDER: render,
         Stage.ERASE: erase,
         Stage.INSPECT: inspect_pairs,

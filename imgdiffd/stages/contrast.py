@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from imgdiffd.method.messages import ContrastInput, ContrastOutput, ContrastRegion, Difference
 from imgdiffd.method.profile import Contrast, Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.stages.drawing import joined, with_box
+from imgdiffd.stages.drawing import joined, sample_sides
 from imgdiffd.stages.images import Images
 
 
@@ -19,11 +19,11 @@ def contrast(
     for entry in inputs:
         pair = images.read_pair(entry.image1, entry.image2)
         for region in entry.regions:
-            sides = pair if region.left == 1 else pair[::-1]
-            left, right = (with_box(image, region.box, profile.render, bar_px) for image in sides)
-            shown.append(joined(left, right, bar_px))
+            sides = sample_sides(pair, region.left, region.box, profile.render, bar_px)
+            shown.append(joined(*sides, bar_px))
             asked.append([question(profile.contrast, region)])
-    answers = iter(models.need_captioner.answer(shown, asked, profile.contrast.max_new_tokens)) if shown else iter(())
+    told = profile.contrast.max_new_tokens, profile.contrast.system_prompt
+    answers = iter(models.need_captioner.answer(shown, asked, *told) if shown else ())
     return tuple(
         ContrastOutput(entry.item, tuple(Difference(region.index, next(answers)[0]) for region in entry.regions))
         for entry in inputs

@@ -26,7 +26,8 @@ def describe(
 ) -> tuple[DescribeOutput, ...]:
     """Ask about every region in both whole images, then score text against text, then each text against its crop.
 
-    Text scores exist where neither text is empty, crop scores where the texts also differ enough.
+    Text scores exist where neither text is empty. Under `scores = "all"` crop scores exist for every text that is not
+    empty, otherwise only where the two texts also differ enough.
     """
     pairs = [images.read_pair(entry.image1, entry.image2) for entry in inputs]
     questions = [
@@ -37,12 +38,13 @@ def describe(
         [image for pair in pairs for image in pair],
         [asked for asked in questions for _ in (1, 2)],
         profile.describe.max_new_tokens,
+        profile.describe.system_prompt,
     )
     texts = [list(zip(answers[2 * i], answers[2 * i + 1], strict=True)) for i in range(len(inputs))]
     scores = _text_scores(models, texts)
     outputs = []
     for entry, pair, said, scored in zip(inputs, pairs, texts, scores, strict=True):
-        _put_matches(models, profile.describe, pair, [region.box for region in entry.regions], said, scored)
+        _put_matches(models, profile, pair, [region.box for region in entry.regions], said, scored)
         regions = [
             Description(region.index, text1, text2, values)
             for region, (text1, text2), values in zip(entry.regions, said, scored, strict=True)
@@ -76,19 +78,24 @@ def _text_scores(models: Models, texts: Sequence[Sequence[tuple[str, str]]]) -> 
 
 def _put_matches(
     models: Models,
-    describe: Describe,
+    profile: Profile,
     pair: tuple[Tensor, Tensor],
     boxes: Sequence[Box],
     texts: Sequence[tuple[str, str]],
     scores: Sequence[Scores],
 ) -> None:
-    """Adds BLIP's score of each grown crop with its own text, where the texts differ enough for it to matter."""
+    """Adds BLIP's score of each grown crop with its own text; those that matter no more come after those that do."""
+    describe = profile.describe
     chosen = [index for index, values in enumerate(scores) if judge_texts(values, describe).passed]
-    if not chosen:
-        return
-    for side, image in enumerate(pair):
-        height, width = image.shape[1:]
-        crops = [grown(boxes[index], describe.match_grow_px, width, height) for index in chosen]
-        said = [texts[index][side] for index in chosen]
-        for index, value in zip(chosen, models.need_blip.score(image, crops, said, describe.match_kind), strict=True):
-            put(scores[index], match_key(describe.match_kind, side + 1), value)
+    rest = [index for index in range(len(scores)) if index not in chosen] if profile.scores == "all" else []
+    for group in (chosen, rest):  # each in passes of its own, as in `locate`
+        for side, image in enumerate(pair):
+            spoken = [index for index in group if texts[index][side].strip()]
+            if not spoken:
+                continue
+            height, width = image.shape[1:]
+            crops = [grown(boxes[index], describe.match_grow_px, width, height) for index in spoken]
+            said = [texts[index][side] for index in spoken]
+            values = models.need_blip.score(image, crops, said, describe.match_kind)
+            for index, value in zip(spoken, values, strict=True):
+                put(scores[index], match_key(describe.match_kind, side + 1), value)

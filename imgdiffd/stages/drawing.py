@@ -50,6 +50,14 @@ def with_box(image: Tensor, box: Box, render: Render, bar_px: int) -> Tensor:
     return drawn
 
 
+def sample_sides(
+    pair: tuple[Tensor, Tensor], left: int, box: Box, render: Render, bar_px: int
+) -> tuple[Tensor, Tensor]:
+    """The left and the right image of a sample: image `left` (1 or 2) of the pair and the other, with red boxes."""
+    first, second = (with_box(image, box, render, bar_px) for image in (pair if left == 1 else pair[::-1]))
+    return first, second
+
+
 def joined(left: Tensor, right: Tensor, bar_px: int) -> Tensor:
     """Both images side by side with a black bar of `bar_px` between them: [3, H, 2·W + bar_px]."""
     bar = torch.zeros((3, left.shape[1], bar_px), dtype=torch.uint8, device=left.device)

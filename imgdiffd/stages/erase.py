@@ -20,8 +20,16 @@ from imgdiffd.stages.scores import cosines, put
 def erase(models: Models, profile: Profile, inputs: Sequence[EraseInput], images: Images) -> tuple[EraseOutput, ...]:
     """Find the objects of every pair, erase each alone, and write the new images; they are durable on return.
 
-    An image without masks yields nothing; its pair and its batch mates are unaffected.
+    An image without masks yields nothing; its pair and its batch mates are unaffected. Nor does a pair whose nouns the
+    profile does not accept, which no model looks at.
     """
+    either = profile.removal.noun_rule == "any"
+    accepted = [entry for entry in inputs if either or (entry.nouns1 and entry.nouns2)]
+    done = {output.item: output for output in _erase(models, profile, accepted, images)}
+    return tuple(done.get(entry.item, EraseOutput(entry.item, (), nouns=False)) for entry in inputs)
+
+
+def _erase(models: Models, profile: Profile, inputs: Sequence[EraseInput], images: Images) -> tuple[EraseOutput, ...]:
     removal = profile.removal
     pairs = [
         [at_removal_size(pixels, removal.picture_px) for pixels in images.read_pair(entry.image1, entry.image2)]

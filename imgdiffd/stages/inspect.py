@@ -48,7 +48,8 @@ def inspect(models: Models, profile: Profile, erasures: Sequence[Erasure], image
     kind = profile.removal.match_kind
     originals = [at_removal_size(images.read(each.source), each.size_px) for each in erasures]
     asked = [[question(profile.describe, each.box, each.size_px, each.size_px)] for each in erasures]
-    answers = models.need_captioner.answer(originals, asked, profile.describe.max_new_tokens)
+    told = profile.describe.max_new_tokens, profile.describe.system_prompt
+    answers = models.need_captioner.answer(originals, asked, *told)
     inspections = [Inspection(erasure, text, {}) for erasure, (text,) in zip(erasures, answers, strict=True)]
     for inspection, original in zip(inspections, originals, strict=True):
         if inspection.text.strip():

@@ -8,7 +8,7 @@ from imgdiffd.images.files import sample_paths
 from imgdiffd.method.messages import Rendered, RenderInput, RenderOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.loading import Models
-from imgdiffd.stages.drawing import with_box
+from imgdiffd.stages.drawing import sample_sides
 from imgdiffd.stages.images import Images
 
 
@@ -21,8 +21,8 @@ def render(models: Models, profile: Profile, inputs: Sequence[RenderInput], imag
         rendered = []
         for region in entry.regions:
             paths = sample_paths(entry.image1, region.index)
-            for path, image in zip(paths, pair if region.left == 1 else pair[::-1], strict=True):
-                drawn[path] = with_box(image, region.box, profile.render, profile.contrast.bar_px)
+            sides = sample_sides(pair, region.left, region.box, profile.render, profile.contrast.bar_px)
+            drawn |= dict(zip(paths, sides, strict=True))
             rendered.append(Rendered(region.index, *paths))
         outputs.append(RenderOutput(entry.item, tuple(rendered)))
     images.write(drawn, keep=False)

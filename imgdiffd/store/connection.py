@@ -110,10 +110,10 @@ def check(connection: sqlite3.Connection, database: Path) -> None:
         )
 
 
-def version_in(database: Path) -> int | None:
+def version_in(database: Path, *, whole: bool) -> int | None:
     """The schema version of the database at `database`; None where there is none yet. Changes nothing.
 
-    Raises ConfigurationError and StoreError where `connected` would.
+    Raises as `connected` does for a file that cannot be used; of damage, only with `whole`, which reads all of it.
     """
     if not database.exists():
         return None
@@ -121,12 +121,15 @@ def version_in(database: Path) -> int | None:
         raise ConfigurationError(
             f"{database}: this user may not read and write it", hint="run imgdiffd as the user that it belongs to"
         )
+    # Without a log there is nothing but the file, and reading it as one that never changes makes none.
+    how = "mode=ro" if database.with_name(database.name + "-wal").exists() else "immutable=1"
     try:
-        # Immutable: an ordinary reader would leave the files of the log behind.
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)) as connection:
             if _is_empty(connection):
                 return None
             check(connection, database)
+            if whole:
+                refuse_damaged(connection, database)
             return version_of(connection)
     except sqlite3.Error as error:
         raise _unusable(database, error) from error

@@ -8,7 +8,7 @@ from imgdiffd.method.filters import Verdict
 from imgdiffd.method.removal import RemovalSample, holder_of
 from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Stage
-from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalStory
+from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
 from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, of_row
 
@@ -32,9 +32,16 @@ def keep_erasures(connection: sqlite3.Connection, output: EraseOutput) -> None:
 
 
 def keep_inspections(
-    connection: sqlite3.Connection, output: InspectOutput, verdicts: Mapping[tuple[int, int], Verdict]
+    connection: sqlite3.Connection,
+    output: InspectOutput,
+    verdicts: Mapping[tuple[int, int], Verdict],
+    job: int,
+    now: float,
 ) -> None:
-    """Update the erasures with `verdicts`, keyed by image and number, and with the stage's texts, scores and images."""
+    """Update the erasures with `verdicts`, keyed by image and number, and with the stage's texts, scores and images.
+
+    Those that passed are samples from now on.
+    """
     told = {(each.image, each.index): each for each in output.objects}
     for key, verdict in verdicts.items():
         connection.execute(
@@ -48,6 +55,11 @@ def keep_inspections(
                 " WHERE item_id = ? AND image = ? AND number = ?",
                 (each.text, dump_scores(each.scores), *images, output.item, *key),
             )
+            if verdict.passed:
+                connection.execute(
+                    "INSERT INTO removal_samples (job_id, item_id, image, number, created_at) VALUES (?, ?, ?, ?, ?)",
+                    (job, output.item, *key, now),
+                )
 
 
 def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
@@ -60,20 +72,47 @@ def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
 
 
 def removal_samples(
-    connection: sqlite3.Connection, job: int | None, after: int, limit: int
+    connection: sqlite3.Connection, job: int, after: int, limit: int
 ) -> list[tuple[int, list[RemovalSample]]]:
-    """The next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
-    only = "" if job is None else " AND job_id = ?"
-    values = (after, limit) if job is None else (after, job, limit)
+    """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
-        "SELECT id, origin FROM items WHERE pipeline = 'removal' AND state = 'sampled' AND origin > ?"
-        f"{only} ORDER BY origin LIMIT ?",
-        values,
+        "SELECT id, origin FROM items WHERE job_id = ? AND origin > ? AND pipeline = 'removal' AND state = 'sampled'"
+        " ORDER BY origin LIMIT ?",
+        (job, after, limit),
     ).fetchall()
     return [
         (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])
         for item, origin in derived
     ]
+
+
+_BY_NUMBER = """
+    SELECT removal_samples.id AS sample_id, removal_samples.job_id AS sample_job,
+        removal_samples.created_at AS sampled_at, items.origin, erasures.*
+    FROM removal_samples JOIN items ON items.id = removal_samples.item_id
+    JOIN erasures USING (item_id, image, number)
+"""
+
+
+def list_removal_samples(
+    connection: sqlite3.Connection, job: int | None, after: int, limit: int
+) -> list[RemovalSampleRow]:
+    """The next `limit` removal samples with ids above `after`, in the order in which they were recorded."""
+    only = "" if job is None else " AND removal_samples.job_id = ?"
+    values = (after, limit) if job is None else (after, job, limit)
+    rows = connection.execute(
+        f"{_BY_NUMBER} WHERE removal_samples.id > ?{only} ORDER BY removal_samples.id LIMIT ?", values
+    )
+    return [
+        RemovalSampleRow(row["sample_id"], row["sample_job"], _sample(row, row["origin"]), row["sampled_at"])
+        for row in rows
+    ]
+
+
+def newest_removal_sample(connection: sqlite3.Connection) -> int:
+    """The highest id of a removal sample ever given, or 0; that sample may be deleted since."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'removal_samples'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory | None:

@@ -18,6 +18,7 @@ from imgdiffd.method.messages import (
     RenderInput,
     RenderRegion,
     RewriteInput,
+    ScreenInput,
     StageInput,
     VetInput,
 )
@@ -144,13 +145,21 @@ def _contrast(row: sqlite3.Row, kept: _Parts) -> StageInput:
     return ContrastInput(row["id"], row["image1"], row["image2"], regions)
 
 
+def _boxed(kept: _Parts) -> tuple[RenderRegion, ...]:
+    return tuple(RenderRegion(region["number"], box_of(region), region["left_side"]) for region in kept)
+
+
+def _screen(row: sqlite3.Row, kept: _Parts) -> StageInput:
+    return ScreenInput(row["id"], row["image1"], row["image2"], _boxed(kept))
+
+
 def _render(row: sqlite3.Row, kept: _Parts) -> StageInput:
-    regions = tuple(RenderRegion(region["number"], box_of(region), region["left_side"]) for region in kept)
-    return RenderInput(row["id"], row["image1"], row["image2"], regions)
+    return RenderInput(row["id"], row["image1"], row["image2"], _boxed(kept))
 
 
 def _erase(row: sqlite3.Row, _: _Parts) -> StageInput:
-    return EraseInput(row["id"], row["image1"], row["image2"], row["caption"], row["attempt"])
+    nouns1, nouns2 = load_words(row["nouns1"]), load_words(row["nouns2"])
+    return EraseInput(row["id"], row["image1"], row["image2"], row["caption"], row["attempt"], nouns1, nouns2)
 
 
 def _inspect(row: sqlite3.Row, kept: _Parts) -> StageInput:
@@ -166,6 +175,7 @@ _READS: Mapping[Stage, tuple[Callable[[sqlite3.Row, _Parts], StageInput], str | 
         Stage.LOCATE: (_locate, None),
         Stage.DESCRIBE: (_describe, _REGIONS),
         Stage.CONTRAST: (_contrast, _REGIONS),
+        Stage.SCREEN: (_screen, _REGIONS),
         Stage.RENDER: (_render, _REGIONS),
         Stage.ERASE: (_erase, None),
         Stage.INSPECT: (_inspect, _ERASURES),

@@ -17,7 +17,7 @@ from imgdiffd.job import (
 )
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
+from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, Stage, reason_of_failure
 from imgdiffd.store import meta
 from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
 from imgdiffd.store.rows import JobRow, Whole
@@ -25,8 +25,8 @@ from imgdiffd.store.values import of_row
 
 CANCEL_CHUNK = 2000  # items per operation
 
-_STATES = "`imgdiffd jobs` shows every job's state"
 ALL = 2**63 - 1  # as a limit
+_STATES = "`imgdiffd jobs` shows the state of every job"
 _JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
@@ -46,6 +46,24 @@ def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
     if row is None:
         raise unknown_job(job)
     return row
+
+
+def next_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
+    """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+    rows = connection.execute(
+        f"{_JOB} WHERE jobs.state IN (SELECT value FROM json_each(?))"
+        " ORDER BY jobs.state <> ?, jobs.priority DESC, jobs.id LIMIT ?",
+        (json.dumps(list(chosen_states("open"))), JobState.ACTIVE, limit),
+    )
+    return [_job_row(row) for row in rows]
+
+
+def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:
+    """The jobs that have not ended, and the highest number ever given."""
+    states = sorted(set(JobState) - TERMINAL_JOB_STATES)
+    rows = connection.execute(f"SELECT id FROM jobs WHERE state IN ({','.join('?' * len(states))})", states).fetchall()
+    newest = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
+    return frozenset(row[0] for row in rows), newest[0]
 
 
 def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, after: int | None) -> list[JobRow]:
@@ -85,18 +103,18 @@ def count_jobs(connection: sqlite3.Connection) -> dict[JobState, int]:
     return {state: counted[state] for state in JobState if state in counted}
 
 
-def list_problems(connection: sqlite3.Connection, job: int, limit: int) -> list[CaptionProblem]:
-    """The first `limit` records of the job that could not be read."""
+def list_problems(connection: sqlite3.Connection, job: int, limit: int, after: int) -> list[CaptionProblem]:
+    """Up to `limit` records of the job that could not be read, behind the first `after`."""
     rows = connection.execute(
-        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line LIMIT ?", (job, limit)
+        "SELECT line, code, message FROM problems WHERE job_id = ? ORDER BY line, rowid LIMIT ? OFFSET ?",
+        (job, limit, after),
     )
     return [of_row(CaptionProblem, row) for row in rows]
 
 
 def keep_profile(connection: sqlite3.Connection, profile: Profile) -> int:
     """The id of this profile, which is inserted if it is new; equal profiles share one id."""
-    # A profile without the filter keeps the text it had before the filter existed: older databases know it by that.
-    text = profile.model_dump_json(exclude=None if profile.natural.enabled else {"natural"})
+    text = profile.stored()
     digest = hashlib.sha256(text.encode()).hexdigest()
     connection.execute(
         "INSERT INTO profiles (sha256, name, json) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -319,14 +337,45 @@ def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
     return _refuse_unless(moved, connection, job, "cancelled")
 
 
+def failures(connection: sqlite3.Connection, job: int | None) -> dict[str, int]:
+    """How many items `retry` would take for each reason, the most frequent first, of one job or all."""
+    where, values = ("", ()) if job is None else (" AND job_id = ?", (job,))
+    rows = connection.execute(
+        "SELECT reason, sum(n) AS n FROM counts JOIN jobs ON jobs.id = job_id"
+        f" WHERE counts.state = 'failed' AND n > 0 AND {MAY_MOVE}{where} GROUP BY reason ORDER BY n DESC, reason",
+        values,
+    )
+    return {row["reason"]: int(row["n"]) for row in rows}
+
+
+def _refuse_unknown_reason(connection: sqlite3.Connection, job: int | None, reason: str) -> None:
+    found = failures(connection, job)
+    if reason in found or reason in map(reason_of_failure, Stage):
+        return
+    listed = ", ".join(f"{each} ({count})" for each, count in found.items())
+    raise InputError(
+        f"{'nothing' if job is None else f'job {job}: nothing'} has failed for {reason!r}",
+        code="unknown_reason",
+        hint=f"what has failed, by reason: {listed or 'nothing'}",
+    )
+
+
 def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
     """Make FAILED items READY again in the stage where they failed, and reset their crashes. Returns how many.
 
     `job` and `reason` narrow the choice. A DONE job becomes ACTIVE again if one of the items holds it open. Items of
-    cancelled jobs stay FAILED.
+    cancelled jobs stay as they are. Raises InputError for a job that was cancelled or could not be read, and for a
+    reason that there is not.
     """
-    if job is not None:
-        known_job(connection, job)
+    if job is not None and (row := known_job(connection, job)).state in (JobState.CANCELLED, JobState.FAILED):
+        what = "its captions stay cancelled" if row.state is JobState.CANCELLED else "its file could not be read"
+        raise InputError(
+            f"job {job}: cannot be retried, it is {row.state}: {what}",
+            code="wrong_job_state",
+            hint="submit its file again",
+        )
+    if reason is not None:
+        _refuse_unknown_reason(connection, job, reason)
     where = "state = 'failed'"
     values: list[object] = []
     if reason is not None:

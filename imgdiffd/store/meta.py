@@ -18,6 +18,11 @@ def put(connection: sqlite3.Connection, key: str, value: str) -> None:
     connection.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
 
 
+def paused(connection: sqlite3.Connection) -> bool:
+    """Whether dispatch as a whole is paused."""
+    return get(connection, "paused") == "yes"
+
+
 def instance(connection: sqlite3.Connection) -> str:
     """The random name of this database, made at the first call."""
     connection.execute("INSERT INTO meta VALUES ('instance', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))

@@ -9,7 +9,7 @@ from imgdiffd.store.backup import write_copy
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 OLDEST_READABLE = 1  # the writer upgrades an older database itself, a reader upgrades a temporary copy
 # The steps from each version to the next. A released step never changes: old databases have gone through it.
 STEPS: dict[int, tuple[str, ...]] = {
@@ -153,6 +153,22 @@ END""",
         "DROP TABLE removals",
         "DROP TABLE removal_counts",
         "UPDATE meta SET key = 'backfilled' WHERE key = 'pairs_adopted'",
+    ),
+    4: (
+        """CREATE TABLE removal_samples (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    item_id    INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,
+    image      INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    UNIQUE (item_id, image, number),
+    FOREIGN KEY (item_id, image, number) REFERENCES erasures
+) STRICT""",
+        "CREATE INDEX removal_samples_job ON removal_samples (job_id, id)",
+        """INSERT INTO removal_samples (job_id, item_id, image, number, created_at)
+    SELECT items.job_id, items.id, image, number, items.updated_at FROM erasures JOIN items ON items.id = item_id
+    WHERE with_image <> '' ORDER BY items.updated_at, items.id, image, number""",
     ),
 }
 

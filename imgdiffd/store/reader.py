@@ -1,20 +1,24 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from imgdiffd.errors import StoreError
-from imgdiffd.job import JobChoice
+from imgdiffd.images.retention import ItemImages
+from imgdiffd.job import JobChoice, JobState
+from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import jobs, reports, samples
+from imgdiffd.pipeline import Pipeline
+from imgdiffd.store import images, jobs, meta, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, SampleRow
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, SampleRow, Timing
 
 PAGE = 500  # samples per query
 
@@ -28,11 +32,18 @@ class Reader:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator["Reader"]:
-        """Open the database at `path`. Raises StoreError if it does not exist, ConfigurationError if it is not ours."""
-        if not path.exists():
-            raise StoreError(f"{path}: no such database", hint="start the daemon once, or give another path")
+        """Open the database at `path` and change nothing about it, not even the log that a killed daemon left.
+
+        Raises StoreError if it does not exist or cannot be read, ConfigurationError if it is not ours.
+        """
         try:
-            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            path.stat()
+        except FileNotFoundError as error:
+            raise StoreError(f"{path}: no such database", hint="start the daemon once, or give another path") from error
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}", hint="read it as its owner") from error
+        try:
+            with closing(_connect(path)) as connection:
                 check(connection, path)
                 with closing(_up_to_date(connection)) as current:
                     configure(current, writer=False)
@@ -42,24 +53,65 @@ class Reader:
                 f"{path}: cannot be read: {error}", hint="start the daemon, or read it as its owner"
             ) from error
 
-    def samples(self, job: int | None = None) -> Iterator[SampleRow]:
-        """All samples in order of id, read page by page."""
-        after = 0
-        while page := snapshot(self._connection, partial(samples.list_samples, job=job, after=after, limit=PAGE)):
-            yield from page
-            after = page[-1].id
+    def samples(self, jobs: Collection[int] | None = None) -> Iterator[SampleRow]:
+        """The samples of these jobs, or of all, in order of job, caption and region, read page by page."""
+        for job in self._known(jobs):
+            page, after = partial(samples.samples_of_job, job=job, limit=PAGE), (0, 0)
+            while rows := snapshot(self._connection, partial(page, after=after)):
+                yield from rows
+                after = rows[-1].item, rows[-1].region
 
-    def removal_samples(self, job: int | None = None) -> Iterator[RemovalSample]:
-        """All removal samples in order of item, image and object, read page by page."""
-        after = 0
-        while page := snapshot(self._connection, partial(removal_samples, job=job, after=after, limit=PAGE)):
-            for _, found in page:
-                yield from found
-            after, _ = page[-1]
+    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalSample]:
+        """The removal samples of these jobs, or of all, in order of job, caption, image and object."""
+        for job in self._known(jobs):
+            after = 0
+            while page := snapshot(self._connection, partial(removal_samples, job=job, after=after, limit=PAGE)):
+                for _, found in page:
+                    yield from found
+                after, _ = page[-1]
+
+    def _known(self, jobs: Collection[int] | None) -> Collection[int]:
+        return [row.job for row in self.made()] if jobs is None else jobs
+
+    def made(self) -> list[MadeRow]:
+        """What each job has made so far, in order of the jobs."""
+        return snapshot(self._connection, reports.made)
 
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
+
+    def job(self, job: int) -> JobRow | None:
+        """The job, or None if it is unknown."""
+        return snapshot(self._connection, lambda c: jobs.find_job(c, job))
+
+    def job_counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        return snapshot(self._connection, jobs.count_jobs)
+
+    def paused(self) -> bool:
+        """Whether dispatch as a whole is paused."""
+        return snapshot(self._connection, meta.paused)
+
+    def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
+        """The progress of each of these jobs that has captions."""
+        return snapshot(self._connection, lambda c: reports.progress_of_jobs(c, wanted))
+
+    def removal_backlog(self) -> Progress:
+        """How far object removal is in all jobs in which pairs wait for it."""
+        return snapshot(self._connection, lambda c: reports.backlog(c, Pipeline.REMOVAL))
+
+    def timings(self) -> list[Timing]:
+        """The cost per stage and device."""
+        return snapshot(self._connection, reports.timings)
+
+    def profile_of(self, group: str) -> Profile:
+        """The profile of a group."""
+        return snapshot(self._connection, lambda c: samples.profile_of(c, group))
+
+    def images(self, of: range) -> Mapping[int, ItemImages]:
+        """The images that rows of the items `of` name, by item, and whether they are still wanted."""
+        return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
 
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
@@ -68,6 +120,25 @@ class Reader:
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
         return snapshot(self._connection, lambda c: samples.item_story(c, item))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write: closing a writable one, if it is the last, would fold the log into the database.
+
+    SQLite needs `-shm` beside the database even so. Who may not make that file may read a database without a log, which
+    nobody has open, as a file that does not change.
+    """
+    name = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(name, uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = sqlite3.connect(f"{name}&immutable=1", uri=True, isolation_level=None)
+    return connection
 
 
 def _up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState
-from imgdiffd.pipeline import PIPELINES, STAGES, Pipeline, Stage
+from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState, chosen_states
+from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, STAGES, Pipeline, Stage
 from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import FunnelCounts, Progress, ProgressOf, Timing
+from imgdiffd.store.rows import FunnelCounts, MadeRow, Progress, ProgressOf, Queue, Timing, Waiting
 from imgdiffd.store.values import of_row
 
+_STAGES = {stage.value: stage for stage in Stage}  # `Stage(name)` would take most of the time of a report
+_STATES = {state.value: state for state in ItemState}
 _LOST = TERMINAL_ITEM_STATES - {ItemState.SAMPLED}
 
 
@@ -50,6 +52,33 @@ def progress_of_jobs(connection: sqlite3.Connection, jobs: Collection[int]) -> d
     }
 
 
+def queue(connection: sqlite3.Connection) -> Queue:
+    """What waits in active jobs, and how far the captions of open jobs are."""
+    stages = json.dumps(CAPTION_STAGES)
+    waiting = connection.execute(
+        "SELECT jobs.id, jobs.priority, jobs.profile_id, counts.stage, counts.n FROM json_each(?) AS asked"
+        " CROSS JOIN counts INDEXED BY counts_ready ON counts.stage = asked.value JOIN jobs ON jobs.id = counts.job_id"
+        " WHERE counts.state = 'ready' AND counts.n > 0 AND jobs.state = ?",
+        (stages, JobState.ACTIVE),
+    )
+    rows = [Waiting(job, priority, str(group), _STAGES[stage], n) for job, priority, group, stage, n in waiting]
+    groups: dict[str, dict[Stage, dict[ItemState, int]]] = {}
+    opened = json.dumps(list(chosen_states("open")))
+    for group, stage, state, number in connection.execute(
+        "SELECT jobs.profile_id, counts.stage, counts.state, sum(counts.n) FROM json_each(?) AS asked"
+        " CROSS JOIN jobs ON jobs.state = asked.value JOIN counts ON counts.job_id = jobs.id"
+        " WHERE counts.pipeline = ? AND counts.n > 0 GROUP BY 1, 2, 3",
+        (opened, Pipeline.REPLACEMENT),
+    ):
+        groups.setdefault(str(group), {}).setdefault(_STAGES[stage], {})[_STATES[state]] = number
+    samples = connection.execute(
+        "SELECT coalesce(sum(verdicts.n), 0) FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.state = asked.value"
+        " JOIN verdicts ON verdicts.job_id = jobs.id WHERE verdicts.stage = ? AND verdicts.reason = ''",
+        (opened, CAPTION_STAGES[-1]),
+    ).fetchone()[0]
+    return Queue(rows, groups, samples)
+
+
 def backlog(connection: sqlite3.Connection, pipeline: Pipeline) -> Progress:
     """The progress of `pipeline` in all jobs, open or not, that have READY items in it."""
     stages = PIPELINES[pipeline].stages
@@ -80,13 +109,13 @@ def _progress(rows: Collection[sqlite3.Row], samples: int) -> Progress:
     stages: dict[Stage, dict[ItemState, int]] = {}
     lost: dict[Stage, dict[str, int]] = {}
     for row in rows:
-        stage, state, reason = Stage(row["stage"]), ItemState(row["state"]), row["reason"]
+        stage, state, reason, number = _STAGES[row["stage"]], _STATES[row["state"]], row["reason"], row["n"]
         states = stages.setdefault(stage, {})
-        states[state] = states.get(state, 0) + row["n"]
+        states[state] = states.get(state, 0) + number
         if state in _LOST:
             reasons = lost.setdefault(stage, {})
             why = reason or state.value  # those cancelled with their job have no reason of their own
-            reasons[why] = reasons.get(why, 0) + row["n"]
+            reasons[why] = reasons.get(why, 0) + number
     return Progress({stage: stages[stage] for stage in STAGES if stage in stages}, lost, samples)
 
 
@@ -104,6 +133,21 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
         f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
     ).fetchone()
     return FunnelCounts(read[0], read[1], progress(connection, job), verdicts)
+
+
+def made(connection: sqlite3.Connection) -> list[MadeRow]:
+    """What each job has made so far, in order of the jobs."""
+    ends = {pipeline: spec.stages[-1] for pipeline, spec in PIPELINES.items()}
+    rows = connection.execute(
+        "SELECT jobs.id AS job, jobs.state, profiles.name AS profile, jobs.profile_id, jobs.total AS captions,"
+        " jobs.duplicates, jobs.duplicate_of,"
+        " coalesce(sum(n) FILTER (WHERE stage = :replacement), 0) AS samples,"
+        " coalesce(sum(n) FILTER (WHERE stage = :removal), 0) AS removals"
+        " FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
+        " LEFT JOIN verdicts ON verdicts.job_id = jobs.id AND reason = '' GROUP BY jobs.id ORDER BY jobs.id",
+        {pipeline.value: stage for pipeline, stage in ends.items()},
+    )
+    return [of_row(MadeRow, row, state=JobState(row["state"]), group=str(row["profile_id"])) for row in rows]
 
 
 def timings(connection: sqlite3.Connection) -> list[Timing]:

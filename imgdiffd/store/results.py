@@ -17,6 +17,7 @@ from imgdiffd.method.messages import (
     LocateOutput,
     RenderOutput,
     RewriteOutput,
+    ScreenOutput,
     StageOutput,
     VetOutput,
 )
@@ -152,6 +153,12 @@ def _keep(
                 ((region.text, output.item, region.index) for region in output.regions),
             )
             _keep_verdicts_on_regions(connection, subject, step)
+        case ScreenOutput():
+            connection.executemany(
+                "UPDATE regions SET scores = json_patch(scores, ?) WHERE item_id = ? AND number = ?",
+                ((dump_scores(each.scores), output.item, each.index) for each in output.regions),
+            )
+            _keep_verdicts_on_regions(connection, subject, step)
         case RenderOutput():
             _keep_samples(connection, output, job, subject, now)
             _keep_verdicts_on_regions(connection, subject, step)
@@ -159,7 +166,7 @@ def _keep(
             _keep_boxes(connection, output, step)
             keep_erasures(connection, output)
         case InspectOutput():
-            keep_inspections(connection, output, dict(zip(subject.objects, step.parts, strict=True)))
+            keep_inspections(connection, output, dict(zip(subject.objects, step.parts, strict=True)), job, now)
 
 
 _FENCED = (
@@ -182,6 +189,7 @@ _PARTS: Mapping[Stage, str] = MappingProxyType(
     {
         Stage.DESCRIBE: _KEPT_REGIONS,
         Stage.CONTRAST: _KEPT_REGIONS,
+        Stage.SCREEN: _KEPT_REGIONS,
         Stage.RENDER: _KEPT_REGIONS,
         Stage.INSPECT: _ERASED,
     }

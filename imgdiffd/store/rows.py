@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
 from imgdiffd.method.profile import Profile
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.pipeline import DEPTH, Pipeline, Stage, Task
 
@@ -67,7 +68,15 @@ class Progress:
 
     def in_state(self, state: ItemState) -> int:
         """The number of items in `state`, in any stage."""
-        return sum(states.get(state, 0) for states in self.stages.values())
+        return self.by_state().get(state, 0)
+
+    def by_state(self) -> Mapping[ItemState, int]:
+        """The number of items by state, in any stage; states that none is in may be missing."""
+        counted: dict[ItemState, int] = {}
+        for states in self.stages.values():
+            for state, number in states.items():
+                counted[state] = counted.get(state, 0) + number
+        return counted
 
     def passed(self, stage: Stage) -> int:
         """The number of items that passed `stage`."""
@@ -76,6 +85,29 @@ class Progress:
 
 
 ProgressOf = Mapping[Pipeline, Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many captions of an active job wait at a stage."""
+
+    job: int
+    priority: int
+    group: str
+    stage: Stage
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The captions that wait in active jobs, and how far those of all open jobs are, by group, stage and state.
+
+    `samples` are those that open jobs have.
+    """
+
+    waiting: Sequence[Waiting]
+    groups: Mapping[str, Mapping[Stage, Mapping[ItemState, int]]]
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +130,21 @@ class FunnelCounts:
     def judged(self, stage: Stage) -> int:
         """The number of parts that were judged in `stage`."""
         return sum(self.verdicts.get(stage, {}).values())
+
+
+@dataclass(frozen=True, slots=True)
+class MadeRow:
+    """What a job has made so far: samples of object replacement and of object removal."""
+
+    job: int
+    state: JobState
+    profile: str
+    group: str
+    captions: int
+    duplicates: int
+    duplicate_of: int | None
+    samples: int
+    removals: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +194,16 @@ class SampleRow:
     difference: str
     left_image: str
     right_image: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalSampleRow:
+    """A finished sample of object removal; every later one has a higher `id`."""
+
+    id: int
+    job: int
+    sample: RemovalSample
     created_at: float
 
 
@@ -245,11 +302,16 @@ class RemovalStory:
 
 @dataclass(frozen=True, slots=True)
 class ItemStory:
-    """Everything known about one caption and the item derived from it."""
+    """Everything known about one caption and the item derived from it.
+
+    `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
+    checkpoint's own generation configuration suggests.
+    """
 
     item: int
     job: JobRow
     profile: Profile
+    sampling: Mapping[str, Mapping[str, float]]
     line: int
     source_id: str
     caption: str

@@ -1,4 +1,4 @@
--- Version 4. Times are Unix seconds; a missing text is ''.
+-- Version 5. Times are Unix seconds; a missing text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -181,6 +181,19 @@ CREATE TABLE erasures (
     detail        TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (item_id, image, number)
 ) STRICT, WITHOUT ROWID;
+
+-- Samples of object removal in the order in which they were recorded.
+CREATE TABLE removal_samples (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    item_id    INTEGER NOT NULL REFERENCES items ON DELETE CASCADE,  -- of the removal pipeline
+    image      INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    UNIQUE (item_id, image, number),
+    FOREIGN KEY (item_id, image, number) REFERENCES erasures
+) STRICT;
+CREATE INDEX removal_samples_job ON removal_samples (job_id, id);
 
 -- Verdicts on the parts of items: answers (rewrite), pairs (vet), boxes (locate, erase), regions (describe, contrast,
 -- render), objects (inspect).

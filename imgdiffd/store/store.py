@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import images, items, jobs, meta, prune, reports, results, samples
+from imgdiffd.store import erasures, images, items, jobs, meta, prune, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
@@ -25,7 +25,9 @@ from imgdiffd.store.rows import (
     JobRow,
     Progress,
     ProgressOf,
+    Queue,
     Recorded,
+    RemovalSampleRow,
     SampleRow,
     Timing,
     Whole,
@@ -167,6 +169,10 @@ class Store:
         while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
             pass
 
+    async def failures(self, job: int | None = None) -> dict[str, int]:
+        """How many items `retry` would take, by reason, the most frequent first."""
+        return await self._read(lambda c: jobs.failures(c, job))
+
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Make FAILED items READY again, optionally of one job or reason; returns how many."""
         now = self._clock()
@@ -179,17 +185,25 @@ class Store:
         """
         return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
 
+    async def next_jobs(self, limit: int) -> list[JobRow]:
+        """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+        return await self._read(lambda c: jobs.next_jobs(c, limit))
+
     async def job_counts(self) -> dict[JobState, int]:
         """The number of all jobs by state."""
         return await self._read(jobs.count_jobs)
+
+    async def open_jobs(self) -> tuple[frozenset[int], int]:
+        """The jobs that have not ended, and the highest number ever given."""
+        return await self._read(jobs.open_jobs)
 
     async def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return await self._read(lambda c: jobs.find_job(c, job))
 
-    async def problems(self, job: int, limit: int = 1000) -> list[CaptionProblem]:
-        """The first `limit` records of the job's file that could not be read."""
-        return await self._read(lambda c: jobs.list_problems(c, job, limit))
+    async def problems(self, job: int, limit: int = 1000, after: int = 0) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return await self._read(lambda c: jobs.list_problems(c, job, limit, after))
 
     # Deleting jobs
 
@@ -285,7 +299,7 @@ class Store:
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole is paused; survives a restart."""
-        return await self._read(lambda c: meta.get(c, "paused") == "yes")
+        return await self._read(meta.paused)
 
     async def set_paused(self, paused: bool) -> None:
         """Pause or resume dispatch as a whole."""
@@ -300,6 +314,10 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
+
+    async def queue(self) -> Queue:
+        """What waits in active jobs, and how far the captions of open jobs are."""
+        return await self._read(reports.queue)
 
     async def removal_backlog(self) -> Progress:
         """How far object removal is in all jobs, open or not, in which pairs wait for it."""
@@ -320,6 +338,16 @@ class Store:
     async def newest_sample(self) -> int:
         """The highest sample id ever given, or 0. Every later sample has a higher one."""
         return await self._read(samples.newest_sample)
+
+    async def removal_samples(
+        self, job: int | None = None, after: int = 0, limit: int = PAGE
+    ) -> list[RemovalSampleRow]:
+        """The next `limit` removal samples with ids above `after`."""
+        return await self._read(lambda c: erasures.list_removal_samples(c, job, after, limit))
+
+    async def newest_removal_sample(self) -> int:
+        """The highest id that a removal sample ever had, or 0. Every later one has a higher one."""
+        return await self._read(erasures.newest_removal_sample)
 
     async def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

@@ -114,14 +114,16 @@ class FakeClip:
 
     def __init__(self) -> None:
         self.crops: list[Box] = []
+        self.calls: list[list[Box]] = []
 
     def embed_images(self, images: Sequence[Tensor]) -> Tensor:
         """Unit vectors, [n, 3]."""
         return self._unit([_mean(image, (0, 0, image.shape[2], image.shape[1])) for image in images])
 
     def embed_crops(self, image: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """Unit vectors, [n, 3]; `crops` records the boxes."""
+        """Unit vectors, [n, 3]; `crops` records the boxes, `calls` those of each call."""
         self.crops += boxes
+        self.calls.append(list(boxes))
         return self._unit([_mean(image, box) for box in boxes])
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -139,14 +141,16 @@ class FakeClip:
 class FakeBlip:
     """Scores 0.9 if the text names the colour at the crop's centre, else 0.1; NaN for the text "nothing".
 
-    `asked` records that colour, the box and the text.
+    `asked` records that colour, the box and the text; `calls` the boxes of each call.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Box, str]] = []
+        self.calls: list[list[Box]] = []
 
     def score(self, image: Tensor, boxes: Sequence[Box], texts: Sequence[str], kind: ImageTextKind) -> list[float]:
         """One score per box and its text."""
+        self.calls.append(list(boxes))
         return [self._score(image, box, text) for box, text in zip(boxes, texts, strict=True)]
 
     def _score(self, image: Tensor, box: Box, text: str) -> float:
@@ -159,16 +163,22 @@ class FakeBlip:
 
 
 class FakeCaptioner:
-    """Answers with `answer(image, question)`; `asked` records each image with its questions."""
+    """Answers with `answer(image, question)`; `asked` records each image with its questions, `told` system prompts."""
 
     def __init__(self, answer: Callable[[Tensor, str], str]) -> None:
         self._answer = answer
         self.asked: list[tuple[Tensor, list[str]]] = []
+        self.told: list[str] = []
 
     def answer(
-        self, images: Sequence[Tensor], questions: Sequence[Sequence[str]], max_new_tokens: int
+        self,
+        images: Sequence[Tensor],
+        questions: Sequence[Sequence[str]],
+        max_new_tokens: int,
+        system_prompt: str = "",
     ) -> list[list[str]]:
         """The answers to each image's questions, in order."""
+        self.told.append(system_prompt)
         self.asked += [(image, list(asked)) for image, asked in zip(images, questions, strict=True)]
         return [
             [self._answer(image, question) for question in asked]

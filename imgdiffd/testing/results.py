@@ -28,6 +28,9 @@ from imgdiffd.method.messages import (
     RenderOutput,
     RewriteInput,
     RewriteOutput,
+    Screened,
+    ScreenInput,
+    ScreenOutput,
     StageInput,
     StageOutput,
     VetInput,
@@ -102,7 +105,10 @@ def _pair(given: RewriteInput | GenerateInput | CompareInput | VetInput, profile
 
 
 def _regions(
-    given: LocateInput | DescribeInput | ContrastInput | RenderInput, profile: Profile, passes: bool, boxes: int
+    given: LocateInput | DescribeInput | ContrastInput | ScreenInput | RenderInput,
+    profile: Profile,
+    passes: bool,
+    boxes: int,
 ) -> StageOutput:
     match given:
         case LocateInput():
@@ -121,6 +127,10 @@ def _regions(
         case ContrastInput():
             text = "A cat became a dog." if passes else " "
             return ContrastOutput(given.item, tuple(Difference(region.index, text) for region in given.regions))
+        case ScreenInput():
+            answer, score = ("Yes", 0.9) if passes else ("no.", 0.2)
+            screened = (Screened(region.index, answer, {YES_PROBABILITY: score}) for region in given.regions)
+            return ScreenOutput(given.item, tuple(screened))
         case RenderInput():
             return RenderOutput(
                 given.item,

@@ -20,6 +20,7 @@ from imgdiffd.method.messages import (
     GenerateOutput,
     RenderInput,
     RenderOutput,
+    ScreenInput,
     StageInput,
     StageOutput,
     VetInput,
@@ -74,7 +75,9 @@ class FakeStages:
         if isinstance(entry, CompareInput):
             seed = seed_of(profile.seed, self.caption_of(entry.image1), 0, "fake compare")
             return seed % DISSIMILAR_ONE_IN > 0
-        return not (isinstance(entry, VetInput) and UNNATURAL_WORD in self.caption_of(entry.image1).split())
+        if isinstance(entry, VetInput | ScreenInput):
+            return UNNATURAL_WORD not in self.caption_of(entry.image1).split()
+        return True
 
     def _painted(self, profile: Profile, entry: GenerateInput, output: GenerateOutput, files: Files) -> GenerateOutput:
         """Two flat images that differ in one square."""

@@ -1,5 +1,7 @@
 """`imgdiffd simulate`: a scenario from options, every policy's run, tables to read and charts to look at."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +80,11 @@ def run_policies(scenario: Scenario) -> tuple[Outcome, ...]:
 
 
 def simulate(options: Options, show: Callable[[str], None]) -> None:
-    """Run everything, show the tables, and leave two charts and the figures in the out folder."""
+    """Run everything, show the tables, and leave two charts and the figures in the out folder.
+
+    Raises ConfigurationError, before anything is run, where the folder cannot be used.
+    """
+    _make_folder(options.out)
     scenario = scenario_of(options)
     words = f"{options.captions:,} captions on {options.devices} devices, {_conditions(options)}"
     show(f"{words}; seed {options.seed}; costs: {scenario.table.device} ({scenario.table.source})")
@@ -92,12 +98,22 @@ def simulate(options: Options, show: Callable[[str], None]) -> None:
     ours = hours[outcomes[0].policy]
     rows = "\n".join(f"{count:>8} {'device ' if count == 1 else 'devices'} {ours[count]:>10.1f} h" for count in PLANNED)
     show(f"\nplanning ahead, {outcomes[0].policy}:\n{rows}")
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "utilisation.svg").write_text(utilisation_chart(outcomes, words), "utf-8")
     planned = f"Hours for {options.captions:,} captions, {_conditions(options)}"
     (options.out / "planning.svg").write_text(planning_chart(hours, bounds, planned), "utf-8")
     (options.out / "outcomes.json").write_text(as_json(outcomes), "utf-8")
     show(f"\n{options.out}: utilisation.svg, planning.svg, outcomes.json")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{out}: the charts cannot be written there: {error.strerror}", hint="give another folder with --out"
+        ) from error
 
 
 def _conditions(options: Options) -> str:

@@ -9,6 +9,7 @@ from imgdiffd.testing import results
 
 PROFILE = load_profile("default")
 VETTED = PROFILE.model_copy(update={"natural": PROFILE.natural.model_copy(update={"enabled": True})})
+SCREENED = VETTED.model_copy(update={"natural": VETTED.natural.model_copy(update={"shown": "samples"})})
 BOXES = results.BOXES
 
 

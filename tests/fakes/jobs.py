@@ -28,7 +28,7 @@ class FakeJobs:
     def __init__(self) -> None:
         self.rows: dict[int, JobRow] = {}
         self.captions: dict[int, list[str]] = {}
-        self.problems: list[CaptionProblem] = []
+        self.unread: dict[int, list[CaptionProblem]] = {}
         self.changes_of_whole_files = 0
         self.broken = False
         self.after_chunk: Callable[[], None] = lambda: None
@@ -47,6 +47,7 @@ class FakeJobs:
             raise InputError(f"job {job}: it is {self.rows[job].state}", code="wrong_job_state")
         values = {name: getattr(self.rows[job], name) for name in JobRow.__slots__}
         values |= {"state": state, "error": error, "total": len(self.captions[job])}
+        values["problems"] = len(self.unread[job])
         self.rows[job] = JobRow(**values)
         return self.rows[job]
 
@@ -74,11 +75,12 @@ class FakeJobs:
             duplicate_of=same[0].id if same else None, error="",
         )  # fmt: skip
         self.captions[job] = []
+        self.unread[job] = []
         if same or whole is None:
             return self.rows[job]
         self.changes_of_whole_files += 1
         self.captions[job] += [record.text for record in whole[0]]
-        self.problems += whole[1]
+        self.unread[job] += whole[1]
         return self.change(job, JobState.ACTIVE)
 
     async def add_captions(
@@ -91,9 +93,12 @@ class FakeJobs:
         if self.rows[job].state is not JobState.READING:
             raise InputError(f"job {job}: cannot take captions", code="wrong_job_state")
         self.captions[job] += [record.text for record in records]
-        self.problems += problems
+        self.unread[job] += problems
         self.after_chunk()
         return len(records), 0
+
+    async def problems(self, job: int, limit: int) -> list[CaptionProblem]:
+        return self.unread[job][:limit]
 
     async def finish_reading(self, job: int) -> JobRow:
         self._check()

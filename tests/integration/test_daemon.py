@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.errors import DaemonError
-from imgdiffd.export.release import export_release
+from imgdiffd.export.dataset import export_dataset
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
@@ -32,8 +32,7 @@ def test_a_dropped_file_becomes_samples_and_a_dataset(tmp_path: Path) -> None:
         assert running.stop() == 0
     assert not (tmp_path / "s").exists()
     with Reader.open(tmp_path / "state.db") as reader:
-        samples = list(reader.samples())
-    assert export_release(samples, tmp_path / "pictures", tmp_path / "out") == job.samples
+        assert export_dataset(reader, tmp_path / "pictures", tmp_path / "out").samples == job.samples
     records = json.loads((tmp_path / "out" / "img_diff_object_replacement.json").read_text())
     for entry in records:
         assert (tmp_path / "out" / f"{entry['path']}_0.jpg").exists()

@@ -50,6 +50,24 @@ def test_an_unnatural_pair_is_rejected_with_its_reason_shown(tmp_path: Path, vet
         assert story["pair"]["scores"]["yes_probability"] == 0.2
 
 
+def test_finished_samples_are_judged_as_the_scripts_do(tmp_path: Path, judged: Path) -> None:
+    profile = tmp_path / "screened.toml"
+    profile.write_text('extends = "scripts"\n[natural]\nenabled = true\n')
+    folder = tmp_path / "d"
+    with daemon(folder, IMGDIFFD_PROFILE=str(profile), IMGDIFFD_BUNDLE=str(judged)) as running:
+        drop(folder, "captions.txt", CAPTIONS)
+        (job,) = running.wait_done().jobs
+        assert (job.sampled, job.rejected, job.failed) == (2, 1, 0)
+        assert [view.stage for view in job.stages][-3:] == ["contrast", "screen", "render"]
+        steps = {step.name: step for step in running.client.funnel().steps}
+        assert steps["samples"].lost == {"unnatural": 2}
+        story = running.client.explain(3)
+        assert (story["stage"], story["state"], story["reason"]) == ("screen", "rejected", "unnatural")
+        assert [(each["reason"], each["scores"]["yes_probability"]) for each in story["regions"]] == [
+            ("unnatural", 0.2)
+        ] * 2
+
+
 def test_a_profile_that_needs_a_judge_is_refused_without_one(
     tmp_path: Path, vetted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,9 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     (folder / ".curlrc").write_text("fail\n")  # a refusal is a failure
     (folder / "own.toml").write_text(OWN_PROFILE)
     shutil.copy(ROOT / "tests" / "data" / "coco_captions_6.json", folder / "captions.json")
+    (folder / "pages.jsonl").write_text('{"title": "a cat under a table"}\n')
+    (folder / "pages.json").write_text('[{"meta": {"en": "a cat on a table"}}]')
+    (folder / "Train-GCC-training.tsv").write_text("a cat behind a table\thttp://localhost/1.jpg\n")
     with daemon(state) as running:
         drop(state, "first.txt", ["a dog on a red sofa", "a bowl of soup beside a lamp"])
         running.wait_done()

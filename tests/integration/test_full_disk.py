@@ -20,12 +20,12 @@ SIZE = "160m"
 LEAST_GB = 0.1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(params=[SIZE])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "imgdiffd-test", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "imgdiffd-test", str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -122,6 +122,21 @@ def test_a_disk_that_fills_under_running_batches_loses_nothing(small_disk: Path)
         running.wait(lambda _: (small_disk / BALLAST_NAME).exists(), "new ballast")
         assert running.stop() == 0
     assert not [name for _, _, names in os.walk(small_disk) for name in names if name.startswith(".tmp-")]
+
+
+@pytest.mark.parametrize("small_disk", ["60m"], indirect=True)
+@pytest.mark.parametrize("least_gb", ["0", "2"])
+def test_a_file_system_of_60_mb_is_used_and_recovers(small_disk: Path, least_gb: str) -> None:
+    with daemon(small_disk, FAKE_WORKER_DELAY_S="0.05", IMGDIFFD_MIN_FREE_GB=least_gb) as running:
+        running.wait(lambda status: status.ready, "readiness")
+        drop(small_disk, "captions.txt", CAPTIONS)
+        running.wait(lambda status: any(device.running for device in status.devices), "a running batch")
+        with filled(small_disk):
+            running.wait(lambda status: "disk: " in "".join(status.problems), "the complaint")
+        running.wait(lambda status: not status.problems, "an end of the complaint")
+        (job,) = running.wait_done().jobs
+        assert (job.state, job.failed, job.cancelled) == ("done", 0, 0)
+        assert running.stop() == 0
 
 
 def test_a_batch_without_room_for_its_images_is_redone_uncharged(

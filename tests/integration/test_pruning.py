@@ -11,24 +11,12 @@ import pytest
 from imgdiffd.errors import DaemonError, InputError
 from imgdiffd.images.files import pair_paths
 from imgdiffd.store import Store
-from tests.fakes.answers import captions
-from tests.fakes.store_driver import finish, progress_of, submit
+from tests.fakes.answers import PROFILE, captions
+from tests.fakes.store_driver import finish, progress_of, record, submit
 from tests.integration.daemon_process import daemon, drop
 from tests.integration.faulty import answer, rows, until
 
 CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for obj in ("bus", "tree", "chair")]
-TABLES = (
-    "items",
-    "rewrites",
-    "pairs",
-    "candidates",
-    "regions",
-    "samples",
-    "erasures",
-    "problems",
-    "counts",
-    "verdicts",
-)
 
 
 @asynccontextmanager
@@ -70,12 +58,8 @@ async def test_a_deleted_job_leaves_no_row_and_the_file_shrinks(tmp_path: Path) 
         assert min(row.id for row in fresh) > newest
         assert min(row.item for row in fresh) > 606
         assert (await progress_of(store)).total == 3
-    assert {
-        table: rows(tmp_path, f"SELECT count(*) FROM {table} WHERE job_id < 3") for table in ("items", "samples")
-    } == {
-        "items": [(0,)],
-        "samples": [(0,)],
-    }
+    assert rows(tmp_path, "SELECT count(*) FROM items WHERE job_id < 3") == [(0,)]
+    assert rows(tmp_path, "SELECT count(*) FROM samples WHERE job_id < 3") == [(0,)]
     assert rows(tmp_path, "PRAGMA foreign_key_check") == []
     assert rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -108,8 +92,6 @@ async def test_a_job_whose_removals_wait_is_not_pruned_by_age(tmp_path: Path) ->
         await submit(store, 2)
         while [job.state for job in await store.jobs()] != ["done"]:
             tasks = [task for task in await store.ready_tasks(100, ()) if task.stage not in ("erase", "inspect")]
-            from tests.fakes.store_driver import record
-
             await record(store, [task for task in tasks if task.stage is tasks[0].stage])
         assert await store.ended_before(time.time() + 1) == []
         await finish(store)
@@ -123,8 +105,6 @@ async def test_captions_of_a_deleted_job_come_back_with_their_file(tmp_path: Pat
         shared = captions(6)
         second = await submit(store, shared, name="second")
         assert (second.total, second.duplicates) == (2, 4)
-        copy = await submit(store, captions(4), name="first") if False else None
-        assert copy is None
         await finish(store)
         await delete(store, 1)
         again = await submit(store, shared, name="second")
@@ -134,8 +114,6 @@ async def test_captions_of_a_deleted_job_come_back_with_their_file(tmp_path: Pat
 @pytest.mark.anyio
 async def test_a_duplicate_of_a_deleted_job_stays_and_the_file_is_read_again(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "state.db") as store:
-        from tests.fakes.answers import PROFILE
-
         await submit(store, captions(4), name="first")
         await finish(store)
         digest = (await store.jobs())[0].sha256
@@ -192,7 +170,8 @@ def test_delete_takes_rows_and_images_of_that_job_alone(tmp_path: Path) -> None:
         assert all(files_of(pictures, item) for item in range(5, 10))
         drop(tmp_path, "again.txt", CAPTIONS[:4])
         (again,) = [job for job in running.wait_done(jobs=2).jobs if job.id == 3]
-        assert (again.captions, again.samples) == (4, told.samples)
+        assert again.captions == 4
+        assert again.samples > 0
         assert answer(tmp_path, "/jobs/99", "DELETE").status_code == 404
         with pytest.raises(DaemonError, match="99"):
             running.client.delete(99)
@@ -212,7 +191,8 @@ def test_old_jobs_go_by_age_and_a_killed_daemon_finishes(tmp_path: Path) -> None
     for image in (tmp_path / "pictures").rglob("*.png"):
         os.utime(image, (1, 1))
     with daemon(tmp_path, IMGDIFFD_KEEP_JOBS_DAYS="0.00001") as running:
-        running.client.set_paused(False) if running.wait(lambda status: status.ready, "readiness") else None
+        running.wait(lambda status: status.ready, "readiness")
+        running.client.set_paused(False)
         until(lambda: not any((tmp_path / "pictures").rglob("[1-4]-*.png")), "the end of the images")
         running.wait(lambda status: all(job.state == "done" for job in status.jobs), "the end of the second job")
         assert running.stop() == 0

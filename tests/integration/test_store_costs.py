@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgdiffd.daemon.control import RECENT
+from imgdiffd.daemon.views import RECENT
 from imgdiffd.job import JobState
 from imgdiffd.store import Store
 from tests.benchmarks import dropping

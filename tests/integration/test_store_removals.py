@@ -87,7 +87,7 @@ async def test_a_job_is_done_with_its_captions_while_removals_go_on(tmp_path: Pa
         first, second = await captions_done(store)
         assert (await store.jobs())[0].state is JobState.DONE
         [given] = await store.stage_inputs(Stage.ERASE, [first.item])
-        assert given == EraseInput(first.item, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1)
+        assert given == EraseInput(first.item, "1-1-1.png", "1-1-2.png", "a cat on mat number 1", 1, ("cat",), ("dog",))
         recorded = await record(store, [first])
         assert [(task.item, task.stage) for task in recorded.tasks] == [(first.item, Stage.INSPECT)]
         rejected = await record(store, [second], passes=False)
@@ -113,12 +113,12 @@ async def test_a_job_is_done_with_its_captions_while_removals_go_on(tmp_path: Pa
         ]
         assert Counter(box.reason for box in story.found) == {"crops_too_similar": 2, "": 2}
     with Reader.open(path) as reader:
-        samples = list(reader.removal_samples(job.id))
+        samples = list(reader.removal_samples([job.id]))
         assert [(each.erasure.image, each.original, each.erased, each.caption) for each in samples] == [
             (1, "1-1-1-with.png", "1-1-1-without.png", "object of image 1"),
             (2, "1-1-2-with.png", "1-1-2-without.png", "object of image 2"),
         ]
-        assert list(reader.removal_samples(job.id + 1)) == []
+        assert list(reader.removal_samples([job.id + 1])) == []
 
 
 async def test_an_object_still_there_is_no_sample_and_keeps_its_scores(tmp_path: Path) -> None:

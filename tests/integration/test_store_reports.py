@@ -8,6 +8,7 @@ import pytest
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
+from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import CAPTION_STAGES, Pipeline, Stage
 from imgdiffd.store import Store, Timing
 from tests.fakes.answers import captions
@@ -134,3 +135,13 @@ async def test_a_profile_comes_back_as_it_was_given(tmp_path: Path) -> None:
         profile = await store.profile_of(task.group)
         assert profile == (await store.item_story(task.item)).profile
         assert profile.name == "default"
+
+
+async def test_a_story_says_how_tokens_were_chosen(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 1, profile=load_profile("data-juicer"))
+        [task] = await ready(store)
+        sampling = (await store.item_story(task.item)).sampling
+        greedy = {"temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 1024}
+        rewrite = {"temperature": 0.9, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05, "max_new_tokens": 512}
+        assert sampling == {"rewrite": rewrite, "describe": greedy, "contrast": greedy}

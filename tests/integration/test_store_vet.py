@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.daemon.views import funnel_view
 from imgdiffd.job import ItemState
 from imgdiffd.method.filters import judge_natural
-from imgdiffd.method.messages import VetInput
+from imgdiffd.method.messages import ScreenOutput, VetInput
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Pipeline, Stage, Task
 from imgdiffd.store import FunnelCounts, Store
-from tests.fakes.answers import PROFILE, VETTED, captions
+from tests.fakes.answers import PROFILE, SCREENED, VETTED, answer, captions
 from tests.fakes.store_driver import progress_of, ready, record, submit
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,9 @@ async def _stages(store: Store) -> list[Stage]:
 async def test_a_pair_is_vetted_between_compare_and_locate_on_request(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "s.db") as store:
         await submit(store, 1, profile=VETTED)
-        assert await _stages(store) == list(CAPTION_STAGES)
+        assert await _stages(store) == [stage for stage in CAPTION_STAGES if stage is not Stage.SCREEN]
+        await submit(store, 1, profile=SCREENED)
+        assert await _stages(store) == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
         await submit(store, 1, profile=PROFILE, name="not vetted")
         assert await _stages(store) == [stage for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
 
@@ -64,6 +67,36 @@ async def test_rejects_keep_their_answer_and_score(tmp_path: Path) -> None:
         for yes_above, passing in ((0.1, [True, True]), (0.5, [False, True]), (0.95, [False, False])):
             again = PROFILE.natural.model_validate({"rule": "probability", "yes_above": {"value": yes_above}})
             assert [judge_natural(pair.answer, pair.scores, again).passed for pair in pairs if pair] == passing
+
+
+async def test_a_sample_that_looks_unnatural_is_dropped_alone(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 1, profile=SCREENED)
+        [task] = await ready(store)
+        while task.stage is not Stage.SCREEN:
+            await record(store, [task], profile=SCREENED)
+            [task] = await ready(store)
+        [asked] = await store.stage_inputs(Stage.SCREEN, [task.item])
+        good, bad = answer(asked), answer(asked, passes=False)
+        assert isinstance(good, ScreenOutput)
+        assert isinstance(bad, ScreenOutput)
+        mixed = ScreenOutput(task.item, (bad.regions[0], good.regions[1]))
+        await store.record(Stage.SCREEN, "cpu", SCREENED, [mixed], {task.item: 1}, 1.0)
+        [task] = await ready(store)
+        await record(store, [task], profile=SCREENED)
+        story = await store.item_story(task.item)
+        assert (story.stage, story.state, [sample.region for sample in story.samples]) == (
+            Stage.RENDER,
+            ItemState.SAMPLED,
+            [1],
+        )
+        assert [(each.reason, each.scores["yes_probability"]) for each in story.regions] == [
+            ("unnatural", 0.2),
+            ("", 0.9),
+        ]
+        assert story.regions[0].detail == "answer 'no.', yes_probability 0.2000, wanted yes"
+        steps = {step.name: step for step in funnel_view(await store.funnel()).steps}
+        assert (steps["samples"].count, steps["samples"].lost) == (1, {"unnatural": 1})
 
 
 def vetted_of(funnel: FunnelCounts) -> tuple[int, int, int]:

@@ -122,7 +122,8 @@ def man_page() -> str:
             lines += [f".SS {_roff(entry.usage)}", "\n.PP\n".join(map(_roff, entry.paragraphs))]
             lines += _tagged(entry.arguments + entry.options)
     lines += [".SH EXIT STATUS", *_tagged(EXIT_STATUSES), ".SH ENVIRONMENT", *_tagged(ENVIRONMENT), ".SH FILES"]
-    lines += _tagged([("/etc/imgdiffd/imgdiffd.toml", "The settings; `imgdiffd settings` lists every key.")])
+    files = "./imgdiffd.toml, ~/.config/imgdiffd/imgdiffd.toml, /etc/imgdiffd/imgdiffd.toml"
+    lines += _tagged([(files, "The settings: the first that exists. `imgdiffd settings` lists every key.")])
     lines += _tagged(
         [("/var/lib/imgdiffd", "Database, images, inbox and socket, where the settings say nothing else.")]
     )
@@ -135,11 +136,12 @@ def settings_page() -> str:
     from imgdiffd.settings import Settings, documented
 
     kinds = Settings.model_json_schema()["properties"]
-    lines = [_NOTE, "# Settings", "", "They come from a TOML file (`--config`, `$IMGDIFFD_CONFIG` or"]
+    lines = [_NOTE, "# Settings", "", "They come from a TOML file and from the environment, which wins over the file."]
+    lines += ["The file is that of `--config`, else of `$IMGDIFFD_CONFIG`, else the first that exists of"]
     lines += [
-        "`/etc/imgdiffd/imgdiffd.toml`) and from the environment, which wins over the file. Relative paths in the"
+        "`./imgdiffd.toml`, `~/.config/imgdiffd/imgdiffd.toml` and `/etc/imgdiffd/imgdiffd.toml`. Relative paths in"
     ]
-    lines += ["file start at the file's folder, those in the environment at the working folder.", ""]
+    lines += ["the file start at the file's folder, those in the environment at the working folder.", ""]
     lines += ["`systemctl reload imgdiffd` (or SIGHUP) makes a running daemon read them again.", ""]
     for key, variable, default, meaning in documented():
         lines += [f"## {key}", "", f"{meaning[:1].upper()}{meaning[1:]}.", ""]

@@ -8,7 +8,9 @@ from pydantic.json_schema import models_json_schema
 
 from imgdiffd.api import upkeep
 from imgdiffd.api.app import build_app
-from imgdiffd.api.events import ProgressEvent, SampleEvent, routes
+from imgdiffd.api.events import routes
+from imgdiffd.api.progress import ProgressEvent
+from imgdiffd.api.sample_events import RemovalSampleEvent, SampleEvent
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
 COMMAND = "make reference"
@@ -28,9 +30,11 @@ def schema() -> dict[str, Any]:
     app = build_app(cast(Any, None), "0")
     app.include_router(routes(cast(Any, None)))
     app.include_router(upkeep.routes(cast(Any, None)))
+    app.include_router(upkeep.metrics_route(cast(Any, None)))
     found = app.openapi()
     _, events = models_json_schema(
-        [(SampleEvent, "serialization"), (ProgressEvent, "serialization")], ref_template="#/components/schemas/{model}"
+        [(each, "serialization") for each in (SampleEvent, RemovalSampleEvent, ProgressEvent)],
+        ref_template="#/components/schemas/{model}",
     )
     return {**found, "records": {**found["components"]["schemas"], **events["$defs"]}}
 

@@ -4,6 +4,7 @@ import io
 import json
 import pkgutil
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -28,6 +29,15 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 def of(language: str) -> tuple[Block, ...]:
     return tuple(block for block in BLOCKS if block.language == language)
+
+
+def test_setting_up_says_what_it_does_and_shows_progress() -> None:
+    done = subprocess.run(
+        ["make", "-n", "-B", "UV=uv", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    (sync,) = (number for number, line in enumerate(done) if "uv sync" in line)
+    assert "--quiet" not in done[sync]
+    assert "setting up .venv" in done[sync - 1]
 
 
 def test_every_fault_names_a_test_that_exists() -> None:
@@ -104,7 +114,7 @@ def test_every_toml_example_is_read_by_what_reads_it(block: Block, tmp_path: Pat
 
 def test_every_json_example_of_the_captions_page_is_read_whole() -> None:
     shown = [block for block in of("json") if block.page.name == "captions.md"]
-    assert len(shown) == 3
+    assert len(shown) == 5
     for block in shown:
         entries = read_open(io.BytesIO(block.text.encode()), "example.json")
         assert all(isinstance(entry, CaptionRecord) for entry in entries), block.where

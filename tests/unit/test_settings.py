@@ -1,5 +1,6 @@
 """The laws of `imgdiffd.settings`: every key documented, unknown ones refused, errors that name the place."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,51 @@ def test_a_given_file_wins_over_the_variable_and_the_system(
     assert find_file(None, {}) == system
     assert find_file(None, {"IMGDIFFD_CONFIG": "/some/file.toml"}) == Path("/some/file.toml")
     assert find_file(file, {"IMGDIFFD_CONFIG": "/some/file.toml"}) == file
+
+
+def test_the_nearest_file_is_found_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("here/imgdiffd.toml", "xdg/imgdiffd/imgdiffd.toml", "home/.config/imgdiffd/imgdiffd.toml", "etc.toml")
+    here, xdg, home, system = (tmp_path / name for name in names)
+    for path in (here, xdg, home, system):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(settings_module, "SYSTEM_FILE", system)
+    monkeypatch.chdir(here.parent)
+    environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+    assert find_file(None, environ) == here
+    here.unlink()
+    assert find_file(None, environ) == xdg
+    assert find_file(None, {**environ, "XDG_CONFIG_HOME": ""}) == home
+    home.unlink()
+    assert find_file(None, {"HOME": str(tmp_path / "home")}) == system
+    assert find_file(None, {}) == system
+
+
+@pytest.mark.parametrize(("mode", "owner", "words"), [(0o666, 0, "written by everyone"), (0o600, 1, "another user")])
+def test_a_file_that_a_stranger_may_have_put_there_is_not_read_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, words: str
+) -> None:
+    file = tmp_path / "imgdiffd.toml"
+    file.write_text("poll_s = 7\n")
+    file.chmod(mode)
+    monkeypatch.chdir(tmp_path)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + owner)
+    if me == 0 and owner:
+        os.chown(file, 4321, -1)
+    message = refused(None, {})
+    assert message.startswith(f"{file} ")
+    assert words in message
+    assert load_settings(file, {}).poll_s == 7
+    assert load_settings(None, {"IMGDIFFD_CONFIG": str(file)}).poll_s == 7
+
+
+def test_a_working_folder_that_may_not_be_entered_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(_path: object, **_more: object) -> os.stat_result:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "stat", forbidden)
+    assert find_file(None, {"HOME": "/root"}) is None
 
 
 def test_inbox_and_socket_follow_the_state_folder(file: Path) -> None:

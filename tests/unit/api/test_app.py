@@ -9,26 +9,29 @@ import pytest
 from imgdiffd.api import app as api
 from imgdiffd.errors import DaemonError, InputError, unknown_job
 from imgdiffd.job import JobChoice
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import Funnel, JobPage, JobView, ProblemPage, ProblemView, Status
 
 JOB = JobView(
     id=1, name="a.txt", state="active", profile="default", created_at=1.0, finished_at=None, captions=2, duplicates=0,
     problems=0, sampled=0, rejected=0, failed=0, cancelled=0, samples=0, error=None, duplicate_of=None,
 )  # fmt: skip
+PROBLEMS = ProblemPage(
+    problems=(ProblemView(line=3, reason="empty", message="the caption has no text"),), total=5, next=1
+)
 
 
 class FakeControl:
     """One job; every call noted."""
 
     def __init__(self) -> None:
-        self.problems: tuple[str, ...] = ()
+        self.wrong: tuple[str, ...] = ()
         self.calls: list[tuple[object, ...]] = []
 
     async def status(self, job: int | None = None) -> Status:
         if job not in (None, JOB.id):
             raise unknown_job(job)
         return Status(
-            version="1", pid=1, uptime_s=0.0, ready=not self.problems, paused=False, problems=self.problems,
+            version="1", pid=1, uptime_s=0.0, ready=not self.wrong, paused=False, problems=self.wrong,
             bundle="mini", inbox="/inbox", open_tasks=0, steals=0, devices=(), jobs=(JOB,),
         )  # fmt: skip
 
@@ -48,12 +51,20 @@ class FakeControl:
             raise DaemonError("job 1 is active, not paused")
         return JOB if job == JOB.id else None
 
-    async def submit(self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int) -> JobView:
+    async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
+        return PROBLEMS if job == JOB.id else None
+
+    async def submit(
+        self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
+    ) -> JobView:
         content = b"".join([chunk async for chunk in body])
         if not content:
             raise InputError(f"{name}: empty", code="empty_file")
-        self.calls.append((name, content, profile, priority))
+        self.calls.append((name, content, profile, priority, field))
         return JOB
+
+    async def failures(self, job: int | None) -> dict[str, int]:
+        return {"broke_generate": 3}
 
     async def retry(self, job: int | None, reason: str | None) -> int:
         self.calls.append(("retry", job, reason))
@@ -81,7 +92,7 @@ async def client(control: FakeControl) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.mark.anyio
 async def test_health_is_ok_while_ready_says_what_is_wrong(client: httpx.AsyncClient, control: FakeControl) -> None:
     assert (await client.get("/ready")).status_code == 200
-    control.problems = ("no device is ready",)
+    control.wrong = ("no device is ready",)
     assert (await client.get("/health")).status_code == 200
     answer = await client.get("/ready")
     assert (answer.status_code, answer.json()["problems"]) == (503, ["no device is ready"])
@@ -89,9 +100,9 @@ async def test_health_is_ok_while_ready_says_what_is_wrong(client: httpx.AsyncCl
 
 @pytest.mark.anyio
 async def test_a_submitted_file_arrives_whole_with_its_options(client: httpx.AsyncClient, control: FakeControl) -> None:
-    answer = await client.post("/jobs", params={"name": "a.txt", "priority": 3}, content=b"a cat\n")
+    answer = await client.post("/jobs", params={"name": "a.txt", "priority": 3, "field": "text"}, content=b"a cat\n")
     assert answer.status_code == 200
-    assert control.calls == [("a.txt", b"a cat\n", None, 3)]
+    assert control.calls == [("a.txt", b"a cat\n", None, 3, "text")]
 
 
 @pytest.mark.anyio
@@ -102,6 +113,7 @@ async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.A
         ("GET", "/jobs?state=lost"): 422,
         ("GET", "/jobs?limit=0"): 422,
         ("GET", "/jobs/9/funnel"): 404,
+        ("GET", "/jobs/9/problems"): 404,
         ("GET", "/items/9"): 404,
         ("POST", "/jobs/9/pause"): 404,
         ("POST", "/jobs/1/resume"): 409,
@@ -138,3 +150,11 @@ async def test_retry_without_a_job_covers_every_job(client: httpx.AsyncClient, c
     assert (await client.post("/retry", params={"job": 1})).status_code == 200
     assert control.calls == [("retry", None, "worker_died"), ("retry", 1, None)]
     assert (await client.post("/retry", params={"job": 0})).status_code == 422
+
+
+@pytest.mark.anyio
+async def test_the_problems_of_a_job_come_in_pages(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/jobs/1/problems", params={"limit": 1})
+    record = {"line": 3, "reason": "empty", "message": "the caption has no text"}
+    assert answer.json() == {"problems": [record], "total": 5, "next": 1}
+    assert (await client.get("/jobs/1/problems", params={"limit": 1001})).status_code == 422

@@ -3,14 +3,19 @@
 import random
 from collections.abc import AsyncGenerator
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
 
 from imgdiffd.api.events import HEARTBEAT_S, PACE_S, PAGE, QUIET_S, RETRY_MS, Bell
+from imgdiffd.api.progress import Progress
+from imgdiffd.api.sample_events import Place, place_of
 from imgdiffd.schedulers.virtual_time import run_virtual
 from tests.fakes.event_stream import Event, EventReader
-from tests.fakes.event_world import World, ids
+from tests.fakes.event_world import JOB, STATUS, World, ids
+
+REMOVAL = "removal_sample"
 
 
 async def during(stream: AsyncGenerator[bytes], seconds: float, reader: EventReader | None = None) -> list[Event]:
@@ -27,10 +32,10 @@ def test_a_sample_tells_what_was_found_where_and_its_id() -> None:
     async def main() -> None:
         world = World()
         world.record()
-        [sample, _] = await during(world.feed().events(0, None), 0.5)
+        [sample, _] = await during(world.feed().events(Place(), None), 0.5)
         assert sample == Event(
             "sample",
-            "1",
+            "1.0",
             {
                 "id": 1, "job": 1, "item": 7, "region": 0, "box": [1, 2, 3, 4], "left_image": "l.png",
                 "right_image": "r.png", "left_text": "a dog\nwith two lines", "right_text": "a grey cat",
@@ -49,7 +54,7 @@ def test_a_resumed_stream_sends_missed_samples_then_live_ones() -> None:
         async with anyio.create_task_group() as group:
 
             async def listen() -> None:
-                heard.extend(await during(feed.events(17, None), 10.0))
+                heard.extend(await during(feed.events(Place(17), None), 10.0))
 
             group.start_soon(listen)
             for count in (1, 2, PAGE, 1):
@@ -67,9 +72,9 @@ def test_a_cut_before_the_first_sample_misses_none() -> None:
         world.record(4)
         feed, reader = world.feed(), EventReader()
         assert ids(await during(feed.events(await feed.start(None, None), None), 0.5, reader)) == []
-        assert (reader.last_id, reader.retry_ms) == ("4", RETRY_MS)
+        assert (reader.last_id, reader.retry_ms) == ("4.0", RETRY_MS)
         world.record(2)  # while nobody listens
-        since = await feed.start(int(reader.last_id), None)
+        since = await feed.start(place_of(reader.last_id), None)
         assert ids(await during(feed.events(since, None), 1.5)) == [5, 6]
 
     run_virtual(main)
@@ -84,20 +89,29 @@ def test_a_client_cut_off_at_any_moment_hears_every_sample_once(seed: int) -> No
         async def work() -> None:
             for _ in range(40):
                 await anyio.sleep(draw.choice((0.0, 0.0, 0.1, 2.0)))
-                world.record(draw.choice((1, 2, PAGE)), job=draw.choice((1, 2)))
+                record = draw.choice((world.record, world.record_removal))
+                record(draw.choice((1, 2, PAGE)), job=draw.choice((1, 2)))
             over.set()
 
         async with anyio.create_task_group() as group:
             group.start_soon(work)
-            while not over.is_set() or ids(heard)[-1] < len(world.rows):
-                stream = feed.events(await feed.start(int(reader.last_id), None), None)
+            while not over.is_set() or (len(ids(heard)), len(ids(heard, REMOVAL))) < (
+                len(world.rows),
+                len(world.removals),
+            ):
+                stream = feed.events(await feed.start(place_of(reader.last_id), None), None)
                 heard += await during(stream, draw.choice((0.0, 0.05, 1.0, 3.0)), reader)
                 reader = EventReader(reader.last_id)
         assert ids(heard) == list(range(1, len(world.rows) + 1))
+        assert ids(heard, REMOVAL) == list(range(1, len(world.removals) + 1))
+        jobs = dict[int, dict[str, Any]]()
         for number, event in enumerate(heard):
             if event.kind == "progress":
-                counted = sum(job["samples"] for job in event.data["jobs"])
+                jobs |= {job["id"]: job for job in event.data["jobs"]}
+                counted = sum(job["samples"] for job in jobs.values())
+                removed = sum(job["removal"]["samples"] for job in jobs.values())
                 assert len(ids(heard[:number])) >= counted, "progress counts a sample that was not sent yet"
+                assert len(ids(heard[:number], REMOVAL)) >= removed
 
     run_virtual(main, seed=seed)
 
@@ -106,7 +120,7 @@ def test_a_sample_is_sent_before_the_progress_that_counts_it() -> None:
     async def main() -> None:
         world = World()
         world.while_looking = lambda: world.record() if len(world.rows) < 3 else None
-        heard = await during(world.feed().events(0, None), 5.0)
+        heard = await during(world.feed().events(Place(), None), 5.0)
         counts = [event.data["id"] if event.kind == "sample" else _samples(event) for event in heard]
         assert counts == [1, 0, 2, 1, 3, 2, 3]
 
@@ -121,7 +135,7 @@ def test_one_job_alone_can_be_followed() -> None:
         world = World()
         for job in (1, 2, 2, 1):
             world.record(PAGE, job)
-        heard = await during(world.feed().events(0, 2), 2.0)
+        heard = await during(world.feed().events(Place(), 2), 2.0)
         assert ids(heard) == list(range(PAGE + 1, 3 * PAGE + 1))
         assert [job["id"] for job in heard[-1].data["jobs"]] == [2]
 
@@ -136,7 +150,7 @@ def test_progress_comes_on_change_and_at_most_once_a_second() -> None:
 
             async def listen() -> None:
                 with anyio.move_on_after(60.0):
-                    async for chunk in feed.events(0, None):
+                    async for chunk in feed.events(Place(), None):
                         if any(event.kind == "progress" for event in EventReader().feed(chunk)):
                             times.append(anyio.current_time())
 
@@ -155,10 +169,80 @@ def test_progress_comes_on_change_and_at_most_once_a_second() -> None:
     run_virtual(main)
 
 
+def test_a_removal_sample_asks_its_question_and_shares_the_ids() -> None:
+    async def main() -> None:
+        world = World()
+        world.record()
+        world.record_removal(2)
+        _, _, removal, _ = await during(world.feed().events(Place(), None), 0.5)
+        assert (removal.kind, removal.id, removal.data["id"], removal.data["item"]) == (REMOVAL, "1.2", 2, 7)
+        assert (removal.data["bbox"], removal.data["answer"]) == ([0.1, 0.2, 0.3, 0.4], "A")
+        assert (removal.data["left_image"], removal.data["right_image"]) == ("with.png", "without.png")
+        assert ids(await during(world.feed().events(place_of("1"), None), 0.5), REMOVAL) == [1, 2]  # of an older daemon
+
+    run_virtual(main)
+
+
+def test_progress_is_whole_once_and_then_of_jobs_that_changed() -> None:
+    async def main() -> None:
+        world, feed = World(jobs=tuple(range(100, 0, -1))), None
+        feed = world.feed()
+        heard = list[Event]()
+        async with anyio.create_task_group() as group:
+
+            async def listen() -> None:
+                heard.extend(await during(feed.events(Place(), None), 20.0))
+
+            group.start_soon(listen)
+            await anyio.sleep(1.5)
+            world.record(job=7)
+            await anyio.sleep(2.0)
+            world.eta_s = 60.0  # no change by itself
+            world.bell.ring()
+            await anyio.sleep(2.0)
+            world.record_removal(job=9)
+            await anyio.sleep(2.0)
+            world.paused = True
+            await anyio.sleep(QUIET_S)
+            world.jobs = world.jobs[:-1]
+        told = [
+            (e.data["whole"], [job["id"] for job in e.data["jobs"]], e.data["gone"])
+            for e in heard
+            if e.kind == "progress"
+        ]
+        assert told == [
+            (True, list(range(100, 0, -1)), []),
+            (False, [7], []),
+            (False, [9], []),
+            (False, [], []),
+            (False, [], [1]),
+        ]
+        assert [event.data["eta_s"] for event in heard if event.kind == "progress"] == [None, None, 60.0, 60.0, 60.0]
+
+    run_virtual(main)
+
+
+def test_who_missed_looks_is_told_of_all_that_changed_meanwhile() -> None:
+    def look(before: Progress | None, *samples: int) -> Progress:
+        jobs = tuple(JOB.model_copy(update={"id": n, "samples": count}) for n, count in enumerate(samples))
+        return Progress(STATUS.model_copy(update={"jobs": jobs}), before)
+
+    def told(text: bytes) -> list[int]:
+        return [job["id"] for event in EventReader().feed(text) for job in event.data["jobs"]]
+
+    first = look(None, 0, 0, 0)
+    second = look(first, 0, 1, 0)
+    third = look(look(second, 0, 1, 5), 0, 1, 5)
+    assert told(third.event(None)) == [0, 1, 2]
+    assert told(third.event(first)) == [1, 2]
+    assert told(third.event(second)) == [2]
+    assert third.event(third) == b""
+
+
 def test_a_stream_without_news_gives_a_sign_of_life_and_no_event() -> None:
     async def main() -> None:
         world, reader = World(), EventReader()
-        heard = await during(world.feed().events(0, None), 10 * HEARTBEAT_S + 1, reader)
+        heard = await during(world.feed().events(Place(), None), 10 * HEARTBEAT_S + 1, reader)
         assert (len(heard), reader.comments) == (1, 10)
 
     run_virtual(main)
@@ -170,7 +254,7 @@ def test_one_look_serves_all_streams() -> None:
         feed, heard = world.feed(), list[list[Event]]()
 
         async def listen() -> None:
-            heard.append(await during(feed.events(0, None), 4.5))
+            heard.append(await during(feed.events(Place(), None), 4.5))
 
         async with anyio.create_task_group() as group:
             for _ in range(20):
@@ -190,9 +274,9 @@ def test_an_unreadable_database_ends_only_the_stream() -> None:
         world.record(3)
         feed, reader = world.feed(), EventReader()
         world.broken = True
-        assert await during(feed.events(1, None), 100.0, reader) == []
+        assert await during(feed.events(Place(1), None), 100.0, reader) == []
         world.broken = False
-        assert ids(await during(feed.events(int(reader.last_id), None), 2.0)) == [2, 3]
+        assert ids(await during(feed.events(place_of(reader.last_id), None), 2.0)) == [2, 3]
 
     run_virtual(main)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from imgdiffd.bundles.bundle import BUILT_IN, SHIPPED, load_bundle
@@ -79,6 +80,23 @@ def test_a_wrong_bundle_file_is_named_with_its_key(tmp_path: Path, text: str, ke
     assert key in str(caught.value)
     assert str(path) in str(caught.value)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["paper", "small"])
+def test_vicunas_template_is_its_conversation(name: str) -> None:
+    """FastChat's and LLaVA's vicuna_v1: the system text, a space, USER and ASSISTANT; a given one takes its place."""
+    template = load_bundle(name).rewriter.chat_template
+    assert template is not None
+    rendered = jinja2.Environment().from_string(template)
+    question = {"role": "user", "content": "Hello!"}
+    vicuna = (
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions."
+    )
+    given = {"bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True}
+    assert rendered.render(messages=[question], **given) == f"<s>{vicuna} USER: Hello! ASSISTANT:"
+    own = rendered.render(messages=[{"role": "system", "content": "Be brief."}, question], **given)
+    assert own == "<s>Be brief. USER: Hello! ASSISTANT:"
 
 
 def test_an_unknown_bundle_is_refused_with_the_known_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError
 from imgdiffd.method.profile import load_profile
 from imgdiffd.method.profile_files import BUILT_IN
 from imgdiffd.pipeline import OPTIONAL_STAGES, Role, Stage
-from tests.fakes.answers import VETTED
+from tests.fakes.answers import SCREENED, VETTED
 
 
 @pytest.fixture
@@ -26,14 +26,15 @@ def judged(tmp_path: Path) -> Bundle:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_profiles_need_no_optional_stage_or_role(name: str) -> None:
     profile = load_profile(name)
-    assert profile.skipped_stages == OPTIONAL_STAGES == {Stage.VET}
+    assert profile.skipped_stages == OPTIONAL_STAGES == {Stage.VET, Stage.SCREEN}
     assert not optional_roles(profile)
     check_agreement(profile, load_bundle("mini"), held=())
 
 
 def test_the_filter_needs_the_judge_and_only_that() -> None:
-    assert not VETTED.skipped_stages
-    assert optional_roles(VETTED) == {Role.JUDGE}
+    assert VETTED.skipped_stages == {Stage.SCREEN}
+    assert SCREENED.skipped_stages == {Stage.VET}
+    assert optional_roles(VETTED) == optional_roles(SCREENED) == {Role.JUDGE}
 
 
 def test_a_bundle_without_a_needed_judge_is_refused_with_advice() -> None:

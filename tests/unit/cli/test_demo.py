@@ -1,11 +1,13 @@
 """When the demo is over, and when it never will be."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from imgdiffd.cli.demo import _over
+from imgdiffd.cli.demo import _over, next_commands, write_settings
 from imgdiffd.errors import DaemonError
+from imgdiffd.settings import load_settings
 from imgdiffd.status import DeviceView, JobView, RemovalView, Status
 
 
@@ -49,3 +51,51 @@ def test_a_refused_file_ends_the_demo_with_its_reason(tmp_path: Path) -> None:
 def test_devices_that_cannot_start_end_the_demo(tmp_path: Path) -> None:
     with pytest.raises(DaemonError, match="no device can start: no models"):
         _over(_status("active", "parked"), "a.txt", tmp_path)
+
+
+def test_the_demo_leaves_settings_for_what_comes_after_it(tmp_path: Path) -> None:
+    for removal in (False, True):  # the second run finds the first one's
+        settings = load_settings(write_settings(tmp_path, removal=removal), {})
+        assert (settings.state_folder, settings.inbox_folder) == (tmp_path, tmp_path / "inbox")
+        assert settings.removal == removal
+        assert (settings.bundle, settings.devices) == ("mini", ("cpu", "cpu"))
+
+
+def test_a_long_folder_has_its_socket_elsewhere_and_in_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / ("long-" * 20)
+    folder.mkdir()
+    paths = {load_settings(write_settings(folder, removal=False), {}).socket_path for _ in range(2)}
+    assert len(paths) == 1
+    assert folder not in paths.pop().parents
+
+
+def test_settings_that_are_not_the_demos_stay(tmp_path: Path) -> None:
+    (tmp_path / "imgdiffd.toml").write_text("poll_s = 3\n")
+    with pytest.raises(DaemonError, match=r"imgdiffd\.toml is not a demo's"):
+        write_settings(tmp_path, removal=False)
+    assert (tmp_path / "imgdiffd.toml").read_text() == "poll_s = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("called", "program"),
+    [
+        ("/there/.venv/bin/imgdiffd", ".venv/bin/imgdiffd"),
+        ("/usr/bin/imgdiffd", "imgdiffd"),
+        ("/opt/own one/imgdiffd", "'/opt/own one/imgdiffd'"),
+        ("/opt/lib/imgdiffd/__main__.py", "bin/python -m imgdiffd"),
+    ],
+)
+def test_commands_are_named_as_one_types_them_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str, program: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [called.replace("/there", str(tmp_path))])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    (tmp_path / "my demo").mkdir()
+    commands = next_commands(tmp_path / "my demo" / "imgdiffd.toml", 7)
+    assert commands == (
+        f"{program} explain 7 --config 'my demo/imgdiffd.toml'",
+        f"{program} export 'my demo/export' --config 'my demo/imgdiffd.toml'",
+        f"{program} serve --config 'my demo/imgdiffd.toml'",
+    )

@@ -46,13 +46,34 @@ def _run(*arguments: str) -> int:
         (("status", "one"), 2, "JOB: 'one' is not a whole number"),
         (("submit", "a.txt", "--priority", "high"), 2, "--priority: 'high' is not a whole number; give one such as 7"),
         (("simulate", "--placement", "odd"), 2, "--placement: 'odd' is not one of 'equal', 'mixed'"),
-        (("simulate", "--slow-card", "half"), 2, "--slow-card: 'half' is not a number; give a share such as 0.5"),
+        (
+            ("simulate", "--slow-card", "half"),
+            2,
+            "--slow-card: 'half' is not a number; give a share of the others' speed",
+        ),
+        (
+            ("simulate", "--slow-card", "2"),
+            2,
+            "--slow-card: 2 is out of range; give a share of the others' speed above 0",
+        ),
+        (
+            ("simulate", "--failure-rate", "-0.1"),
+            2,
+            "--failure-rate: -0.1 is out of range; give a share of the batches",
+        ),
+        (("simulate", "--failure-rate", "nan"), 2, "--failure-rate: 'nan' is not a number"),
+        (("simulate", "--out", "/dev/null/out"), 78, "/dev/null/out: the charts cannot be written there"),
+        (("status", "1_0"), 2, "JOB: '1_0' is not a whole number"),
+        (("status", "٣"), 2, "JOB: '٣' is not a whole number"),
+        (("cancel", " 1"), 2, "JOB: ' 1' is not a whole number"),
+        (("models", "plan", "--cards", "8_0"), 2, "--cards: '8_0' is not a number"),
         (("submit",), 2, "FILE is missing (see `imgdiffd submit --help`)"),
         (("status", "--config"), 2, "--config requires an argument"),
+        (("status", "--config", ""), 2, "the name of a file is needed, not of a folder or nothing"),
         (("status", "--json=yes"), 2, "--json does not take a value"),
         (("explain", "1", "2"), 2, "extra argument(s) (2)"),
-        (("retry",), 2, "either a job's number or --failed"),
-        (("retry", "1", "--failed"), 2, "either a job's number or --failed"),
+        (("retry",), 2, "either numbers of jobs or --all"),
+        (("retry", "1", "--failed"), 2, "either numbers of jobs or --all"),
         (("demo", "--foldr", "x"), 2, "there is no option '--foldr'; did you mean '--folder'?"),
         (("--json", "status"), 2, "there is no option '--json' (see `imgdiffd --help`)"),
         (("statsu",), 2, "there is no command 'statsu'; did you mean 'status'? (see `imgdiffd --help`)"),
@@ -61,7 +82,11 @@ def _run(*arguments: str) -> int:
         (("models", "plann"), 2, "there is no command 'models plann'; did you mean 'models plan'?"),
         (("models", "papr"), 78, "use one of mini, paper, small"),
         (("models", "plan", "small", "--cards", "24"), 78, "To use: cuda:0 21.5 GB"),
-        (("models", "plan", "--cards", "small"), 2, "--cards: 'small' is not a card size in GB"),
+        (
+            ("models", "plan", "--cards", "small"),
+            2,
+            "--cards: 'small' is not a number; give a card's size in GB, such as 80",
+        ),
     ],
 )
 def test_an_error_is_one_line_with_its_cause_and_what_to_do(
@@ -136,7 +161,9 @@ def test_settings_file_is_named_before_or_after_the_command(
     file = tmp_path / "own.toml"
     file.write_text("poll_s = 7.5\n")
     main(order.format(file).split())
-    assert "poll_s = 7.5\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"# read from {file}\n")
+    assert "poll_s = 7.5\n" in printed
 
 
 def test_every_command_takes_the_settings_file_once() -> None:

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from imgdiffd.cli.screen import Rates, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
-from imgdiffd.status import DeviceView, JobView, LoadView, RemovalView, SchedulerView, Status
+from imgdiffd.job import JobState
+from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, RemovalView, SchedulerView, Status
 
 JOB = JobView(
     id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64, duplicates=0,
@@ -102,16 +103,20 @@ def test_three_thousand_jobs_are_one_screen_with_the_first_ones() -> None:
     active = JOB.model_copy(update={"state": "active", "finished_at": None, "stages": stages_of({}, {})})
     jobs = tuple(active.model_copy(update={"id": number, "eta_s": 60.0 * number}) for number in range(1, 3001))
     devices = tuple(nasty_device(name=f"cuda:{number}", state="ready", counters={}, notes=()) for number in range(8))
-    lines = _shown(STATUS.model_copy(update={"jobs": jobs, "devices": devices, "eta_s": 180_000.0})).splitlines()
+    work = OpenJobs(captions=192_000, done=1, samples=2, eta_s=180_000.0)
+    many = {"job_counts": {JobState.ACTIVE: 3000}, "open": work}
+    lines = _shown(STATUS.model_copy(update={"jobs": jobs, "devices": devices, **many})).splitlines()
     assert len(lines) <= 40
-    assert "open jobs: 3000, captions: 192000 of 192000, samples: 123000; about 2 days left" in " ".join(lines[:3])
+    assert "open jobs: 3000, captions: 1 of 192000, samples: 2; about 2 days left" in " ".join(lines[:3])
     assert any(line.split()[:3] == ["11", "a.txt", "active"] for line in lines)
     assert lines[-1] == "… and 2,989 more that are open; `imgdiffd jobs` lists them"
 
 
 def test_paused_is_said_first_and_why_a_job_failed_with_it() -> None:
     failed = JOB.model_copy(update={"state": "failed", "error": "it is empty", "captions": 0, "sampled": 0})
-    status = STATUS.model_copy(update={"paused": True, "problems": ("disk: full",), "jobs": (failed,), "eta_s": 60.0})
+    status = STATUS.model_copy(
+        update={"paused": True, "problems": ("disk: full",), "jobs": (failed,), "open": OpenJobs(eta_s=60.0)}
+    )
     lines = _shown(status).splitlines()
     assert lines[0].startswith("paused: ")
     assert "left" not in lines[1]

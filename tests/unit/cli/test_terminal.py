@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from imgdiffd.bundles.bundle import Model
-from imgdiffd.cli.terminal import duration, funnel_table, models_table, plain, plan_table, visible
+from imgdiffd.cli.terminal import duration, funnel_table, models_table, plain, plan_table
+from imgdiffd.errors import visible
 from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Placement, Plan
 from imgdiffd.schedulers.reasons import PlacementCode, Reason

@@ -19,11 +19,19 @@ from imgdiffd.daemon import checks, places
 from imgdiffd.daemon.checks import Finding, Ground, findings
 from imgdiffd.daemon.serve import serve
 from imgdiffd.errors import ImgdiffdError
+from imgdiffd.fleet import memory
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import locked
+from imgdiffd.store.migration import SCHEMA_VERSION
 
 pytestmark = pytest.mark.anyio
 Setup = Callable[[Path], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _steady_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory that a refusal names does not change while other processes come and go."""
+    monkeypatch.setattr(memory, "_host_bytes", lambda _root: (32_000_000_000, 24_000_000_000))
 
 
 def _mini(folder: Path, change: Callable[[str], str]) -> dict[str, Any]:
@@ -85,6 +93,20 @@ def _sql(*orders: str) -> Callable[[Path], None]:
     return write
 
 
+def _damaged(path: Path) -> None:
+    ours = ("PRAGMA application_id = 0x496D4469", f"PRAGMA user_version = {SCHEMA_VERSION}")
+    _sql(*ours, "CREATE TABLE t (x)", "INSERT INTO t VALUES (zeroblob(20000))")(path)
+    with path.open("r+b") as file:
+        file.seek(1 * 4096)
+        file.write(b"\xff" * 4096)
+
+
+def _images_alone(folder: Path) -> dict[str, Any]:
+    (folder / "state" / "pictures" / "000000").mkdir(parents=True)
+    (folder / "state" / "pictures" / "000000" / "1.png").touch()
+    return {}
+
+
 BROKEN: dict[str, tuple[Setup, str]] = {
     "an unknown bundle": (lambda _: {"bundle": "nope"}, "bundle"),
     "models that are missing": (_without_weights, "models"),
@@ -105,6 +127,8 @@ BROKEN: dict[str, tuple[Setup, str]] = {
         _database(_sql("CREATE TABLE t (x)", "PRAGMA application_id = 0x496D4469", "PRAGMA user_version = 99")),
         "database",
     ),
+    "a damaged database": (_database(_damaged), "database"),
+    "images without their database": (_images_alone, "database"),
     "a socket in a file": (_file("socket_path", "s"), "folders"),
     "a file in the socket's place": (_file("socket_path"), "socket"),
 }

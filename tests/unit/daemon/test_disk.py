@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from imgdiffd.daemon.disk import BALLAST_NAME, CHECK_S, DiskGuard
+from imgdiffd.daemon.disk import BALLAST_NAME, CHECK_S, RECORD_BYTES, DiskGuard
 from imgdiffd.errors import StoreError, StoreFullError
 from imgdiffd.images.files import write_whole
 from imgdiffd.schedulers.virtual_time import run_virtual
@@ -37,12 +37,13 @@ class Disk:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.free = 100 * GIB
+        self.total = 200 * GIB
         self.ballast = folder / BALLAST_NAME
         self.dispatch = Dispatch()
         monkeypatch.setattr(shutil, "disk_usage", self._usage)
 
     def _usage(self, _path: Path) -> SimpleNamespace:
-        return SimpleNamespace(free=self.free - (BALLAST if self.ballast.exists() else 0))
+        return SimpleNamespace(free=self.free - (BALLAST if self.ballast.exists() else 0), total=self.total)
 
 
 @pytest.fixture
@@ -86,14 +87,41 @@ def test_the_room_that_the_ballast_gave_is_not_taken_for_room(disk: Disk) -> Non
     guard.check()
     assert disk.dispatch.reasons == ["disk"]
     assert not disk.ballast.exists()
-    disk.free = 4 * BALLAST
+    disk.free = RECORD_BYTES + 2 * BALLAST
     guard.check()
     assert disk.dispatch.reasons == []
     assert disk.ballast.exists()
 
 
+def test_after_a_full_write_what_a_batch_needs_is_enough(disk: Disk) -> None:
+    guard = guard_of(disk, min_free_gb=0)
+    disk.free = 0
+    guard.note_full(50 << 20)
+    disk.free = 40 << 20
+    guard.check()
+    assert "and the next needs 55 MiB" in guard.problem
+    assert disk.dispatch.reasons == ["disk"]
+    disk.free = 56 << 20
+    guard.check()
+    assert (guard.problem, disk.dispatch.reasons) == ("", [])
+
+
+def test_a_disk_of_60_mb_is_worked_on_and_recovers(disk: Disk) -> None:
+    disk.total = disk.free = 60 << 20
+    guard = guard_of(disk)
+    assert guard.problem == "", "2 GiB can never be free there"
+    disk.free = 5 << 20
+    guard.check()
+    assert "below a tenth of the disk, which is smaller than min_free_gb = 2" in guard.problem
+    disk.free = 0
+    guard.note_full(1 << 30)
+    disk.free = 30 << 20
+    guard.check()
+    assert (guard.problem, disk.dispatch.reasons) == ("", [])
+
+
 def test_no_ballast_is_taken_where_that_would_leave_too_little(disk: Disk) -> None:
-    disk.free = 2 * GIB + BALLAST // 2
+    disk.free = 2 * GIB + RECORD_BYTES + BALLAST // 2
     guard_of(disk)
     assert not disk.ballast.exists()
     assert disk.dispatch.reasons == []

@@ -16,7 +16,7 @@ from imgdiffd.daemon.notify import JournalFormatter, Notifier, in_journal, tell_
 from imgdiffd.errors import StoreError
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
-from imgdiffd.status import DeviceView, JobView, Status, headline
+from imgdiffd.status import DeviceView, JobView, OpenJobs, Status, headline
 from tests.fakes.work import FakeWork
 
 STATUS = Status(
@@ -171,7 +171,8 @@ def test_the_headline_says_what_is_wrong_first_then_progress() -> None:
     ended = JOB.model_copy(update={"state": "done", "captions": 1000})
     status = STATUS.model_copy(
         update={
-            "problems": ("disk: full",), "jobs": (JOB, ended), "eta_s": 150.0,
+            "problems": ("disk: full",), "jobs": (JOB, ended), "job_counts": {"active": 1, "done": 1},
+            "open": OpenJobs(captions=64, done=34, samples=41, eta_s=150.0),
             "devices": (DEVICE, DEVICE.model_copy(update={"state": "parked"})),
         }
     )  # fmt: skip

@@ -1,12 +1,20 @@
 """Progress arithmetic: what each stage has seen and will see, how long the rest takes, and when each job ends."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
-from imgdiffd.daemon.progress import ends_of, stages_of, work_of
+from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import ItemState
-from imgdiffd.pipeline import CAPTION_STAGES, Stage
+from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
+from imgdiffd.status import StageView
 
 GUESS_S = dict.fromkeys(Stage, 1.0)
+
+
+def work_of(stages: Sequence[StageView], guess_s: Mapping[Stage, float]) -> float | None:
+    left = seconds_left(stages, guess_s)
+    return sum(view.waiting * left[view.stage] for view in stages) if left else None
 
 
 def test_every_item_is_counted_once_at_each_stage_it_reached() -> None:
@@ -30,11 +38,11 @@ def test_expected_work_is_reduced_by_earlier_pass_rates() -> None:
 
 def test_a_skipped_stage_is_not_shown_and_costs_no_time() -> None:
     counts = {Stage.COMPARE: {ItemState.READY: 4}, Stage.RENDER: {ItemState.SAMPLED: 4}}
-    costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0}
-    views = stages_of(counts, costs, {Stage.VET})
-    assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage is not Stage.VET]
+    costs = {**dict.fromkeys(Stage, 1.0), Stage.VET: 100.0, Stage.SCREEN: 100.0}
+    views = stages_of(counts, costs, OPTIONAL_STAGES)
+    assert [view.stage for view in views] == [stage for stage in CAPTION_STAGES if stage not in OPTIONAL_STAGES]
     assert work_of(views, GUESS_S) == 4 * 5  # compare, locate, describe, contrast, render
-    assert work_of(stages_of(counts, costs), GUESS_S) == 4 * 5 + 4 * 100
+    assert work_of(stages_of(counts, costs), GUESS_S) == 4 * 5 + 4 * 200
 
 
 def test_a_finished_job_needs_no_more_time() -> None:

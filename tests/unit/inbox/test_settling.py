@@ -167,7 +167,7 @@ async def test_a_small_file_costs_one_transaction(folder: Path, inbox: Inbox, jo
         "b.jsonl": JobState.ACTIVE,
         "c.json": JobState.FAILED,
     }
-    assert [problem.code for problem in jobs.problems] == ["empty"]
+    assert [problem.code for problems in jobs.unread.values() for problem in problems] == ["empty"]
     assert names(folder / "failed") == ["c.json", "c.json.reason.txt"]
 
 

@@ -61,7 +61,20 @@ async def test_bad_records_do_not_fail_the_file(folder: Path, inbox: Inbox, jobs
     drop(folder / "a.jsonl", '"a dog"\n{"caption": ""}\n"a cat"\n')
     await scan_once(inbox)
     assert jobs.captions[1] == ["a dog", "a cat"]
-    assert [(problem.line, problem.code) for problem in jobs.problems] == [(2, "empty")]
+    assert [(problem.line, problem.code) for problem in jobs.unread[1]] == [(2, "empty")]
+    table = (folder / "done" / "a.jsonl.problems.tsv").read_text()
+    assert table == "line\treason\tmessage\n2\tempty\tthe caption has no text\n"
+
+
+async def test_very_many_problems_are_listed_in_part(
+    folder: Path, inbox: Inbox, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgdiffd.inbox.inbox.LISTED_PROBLEMS", 2)
+    drop(folder / "a.jsonl", '"a dog"\n' + "1\n" * 5)
+    await scan_once(inbox)
+    lines = (folder / "done" / "a.jsonl.problems.tsv").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[-1].endswith("and 3 more: `imgdiffd problems 1`")
 
 
 async def test_the_same_content_twice_is_one_set_of_work(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
@@ -99,11 +112,18 @@ async def test_unfinished_and_hidden_names_are_ignored(name: str, folder: Path, 
     assert not jobs.rows
 
 
-async def test_folders_are_not_looked_into(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
+async def test_a_folder_goes_to_failed_with_its_reason(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     (folder / "more").mkdir()
+    (folder / "lost+found").mkdir()
     drop(folder / "more" / "a.txt")
     await scan_once(inbox)
+    assert names(folder) == ["done", "failed", "lost+found", "more"]  # somebody may still be copying into it
+    os.utime(folder / "more", (1, 1))
+    await scan_once(inbox)
     assert not jobs.rows
+    assert "imgdiffd submit FOLDER" in reason_of(folder, "more")
+    assert names(folder / "failed" / "more") == ["a.txt"]
+    assert inbox.degraded is None
 
 
 async def test_links_pipes_and_sockets_are_refused_unread(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:

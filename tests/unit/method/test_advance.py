@@ -24,13 +24,17 @@ from imgdiffd.method.messages import (
     RenderRegion,
     RewriteInput,
     RewriteOutput,
+    Screened,
+    ScreenInput,
+    ScreenOutput,
     StageInput,
     StageOutput,
     VetInput,
     VetOutput,
 )
+from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, Stage, stage_after
-from tests.fakes.answers import BOXES, PROFILE, VETTED, answer
+from tests.fakes.answers import BOXES, PROFILE, SCREENED, VETTED, answer
 
 CAPTION = "a cat on a mat"
 INPUTS: dict[Stage, StageInput] = {
@@ -41,6 +45,7 @@ INPUTS: dict[Stage, StageInput] = {
     Stage.LOCATE: LocateInput(1, "a.png", "b.png", ("cat",), ("dog",)),
     Stage.DESCRIBE: DescribeInput(1, "a.png", "b.png", (RegionInput(0, BOXES[0]), RegionInput(1, BOXES[1]))),
     Stage.CONTRAST: ContrastInput(1, "a.png", "b.png", ()),
+    Stage.SCREEN: ScreenInput(1, "a.png", "b.png", (RenderRegion(0, BOXES[0], 1), RenderRegion(1, BOXES[1], 2))),
     Stage.RENDER: RenderInput(1, "a.png", "b.png", (RenderRegion(0, BOXES[0], 1), RenderRegion(1, BOXES[1], 2))),
 }
 SCORED = {"clip_text_cosine": 0.3, "blip_itc_cosine.description1": 0.9, "blip_itc_cosine.description2": 0.9}
@@ -50,7 +55,7 @@ def subject(stage: Stage, attempt: int = 1) -> Subject:
     return Subject(1, stage, attempt, CAPTION, 100, 100, (0, 1) if stage in INPUTS_WITH_REGIONS else ())
 
 
-INPUTS_WITH_REGIONS = {Stage.DESCRIBE, Stage.CONTRAST, Stage.RENDER}
+INPUTS_WITH_REGIONS = {Stage.DESCRIBE, Stage.CONTRAST, Stage.SCREEN, Stage.RENDER}
 
 
 def passing(stage: Stage) -> StageOutput:
@@ -59,10 +64,11 @@ def passing(stage: Stage) -> StageOutput:
     return answer(INPUTS[stage])
 
 
+@pytest.mark.parametrize("profile", [PROFILE, VETTED, SCREENED], ids=["neither", "vetted", "screened"])
 @pytest.mark.parametrize("stage", CAPTION_STAGES)
-def test_what_passes_a_stage_waits_in_the_next(stage: Stage) -> None:
-    step = advance(subject(stage), passing(stage), VETTED)
-    following = stage_after(stage)
+def test_what_passes_a_stage_waits_in_the_next(stage: Stage, profile: Profile) -> None:
+    step = advance(subject(stage), passing(stage), profile)
+    following = stage_after(stage, profile.skipped_stages)
     assert step.verdict.passed
     if following is None:
         assert (step.stage, step.state) == (stage, ItemState.SAMPLED)
@@ -70,7 +76,7 @@ def test_what_passes_a_stage_waits_in_the_next(stage: Stage) -> None:
         assert (step.stage, step.state) == (following, ItemState.READY)
 
 
-@pytest.mark.parametrize("stage", [Stage.COMPARE, Stage.VET, Stage.LOCATE, Stage.DESCRIBE])
+@pytest.mark.parametrize("stage", [Stage.COMPARE, Stage.VET, Stage.LOCATE, Stage.DESCRIBE, Stage.SCREEN])
 def test_what_a_filter_rejects_ends_in_its_stage_with_a_reason(stage: Stage) -> None:
     step = advance(subject(stage), answer(INPUTS[stage], passes=False), PROFILE)
     assert (step.stage, step.state) == (stage, ItemState.REJECTED)
@@ -86,6 +92,16 @@ def test_without_the_filter_a_pair_goes_from_compare_to_locate() -> None:
 def test_a_yes_without_its_probability_is_not_kept(scores: dict[str, float]) -> None:
     step = advance(subject(Stage.VET), VetOutput(1, "yes", scores), VETTED)
     assert (step.state, step.verdict.reason) == (ItemState.REJECTED, "score_missing")
+
+
+def test_only_samples_that_look_natural_are_drawn() -> None:
+    said = (Screened(0, "no", {"yes_probability": 0.3}), Screened(1, "Yes.", {"yes_probability": 0.8}))
+    step = advance(subject(Stage.SCREEN), ScreenOutput(1, said), SCREENED)
+    assert (step.stage, step.state) == (Stage.RENDER, ItemState.READY)
+    assert [verdict.reason for verdict in step.parts] == ["unnatural", None]
+    step = advance(subject(Stage.SCREEN), ScreenOutput(1, said[:1]), SCREENED)
+    assert (step.stage, step.state) == (Stage.SCREEN, ItemState.REJECTED)
+    assert [verdict.reason for verdict in step.parts] == ["unnatural", "answer_missing"]
 
 
 def test_a_rejected_rewrite_is_retried_while_attempts_remain() -> None:

@@ -35,17 +35,20 @@ def test_built_in_profile_loads_under_its_own_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "temperature", "top_p", "tokens"),
+    ("name", "temperature", "top_p", "top_k", "penalty", "tokens"),
     [
-        ("default", 0.8, 0.95, 128),
-        ("paper", 0.8, 0.95, 128),
-        ("scripts", 0.8, 0.6, 128),
-        ("data-juicer", 0.9, 0.95, 512),
+        ("default", 0.8, 0.95, 0, 1.0, 128),
+        ("paper", 0.8, 0.95, 0, 1.0, 128),
+        ("scripts", 0.8, 0.6, 50, 1.0, 128),
+        ("data-juicer", 0.9, 0.95, 20, 1.05, 512),
     ],
 )
-def test_rewriting_samples_as_in_the_table(name: str, temperature: float, top_p: float, tokens: int) -> None:
+def test_rewriting_samples_as_in_the_table(
+    name: str, temperature: float, top_p: float, top_k: int, penalty: float, tokens: int
+) -> None:
     rewrite = load_profile(name).rewrite
-    assert (rewrite.temperature, rewrite.top_p, rewrite.max_new_tokens) == (temperature, top_p, tokens)
+    assert (rewrite.temperature, rewrite.top_p, rewrite.top_k) == (temperature, top_p, top_k)
+    assert (rewrite.repetition_penalty, rewrite.max_new_tokens) == (penalty, tokens)
     assert rewrite.max_caption_tokens == 77
 
 
@@ -58,8 +61,36 @@ def test_rewriting_asks_with_the_table_s_words() -> None:
         "Here is a sentence: '{caption}'. Please only replace one of the objects in this sentence with another object."
     )
     assert load_profile("default").rewrite.prompt == load_profile("scripts").rewrite.prompt == scripts
+    data_juicer = (
+        'Here is a sentence: "{caption}". Please replace one entity in this sentence with another entity, such as an '
+        "animal, a vehicle, a piece of furniture or other physically consistent object. Ensure the replaced sentence "
+        "adheres to physical plausibility. Please only answer with the replaced sentence."
+    )
     assert load_profile("paper").rewrite.prompt == paper
-    assert "physically plausible" in load_profile("data-juicer").rewrite.prompt
+    assert load_profile("data-juicer").rewrite.prompt == data_juicer
+
+
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
+)
+
+
+def test_system_prompts_are_those_of_the_sources() -> None:
+    """Data-Juicer's is a Python string over three lines, and their indentation is part of it."""
+    data_juicer = (
+        "A chat between a curious user and an artificial     intelligence assistant. The assistant gives helpful, "
+        "detailed, and         polite answers to the user's questions."
+    )
+    for name, rewriter, captioner in (
+        ("default", "", ""),
+        ("paper", "", ""),
+        ("scripts", VICUNA, VICUNA),
+        ("data-juicer", data_juicer, ""),
+    ):
+        profile = load_profile(name)
+        assert profile.rewrite.system_prompt == rewriter
+        assert profile.describe.system_prompt == profile.contrast.system_prompt == captioner
 
 
 @LARGE
@@ -89,7 +120,23 @@ def test_segmenter_is_asked_as_in_the_table(name: str) -> None:
     locate = load_profile(name).locate
     assert (locate.segment_px, locate.segment_confidence, locate.segment_iou) == (1024, 0.05, 0.5)
     assert locate.overlap_iou == opened(0.5)
-    assert locate.regions == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "corners", "area_test", "keeps", "after_overlap", "regions"),
+    [
+        ("default", "rounded", "first", "most_different", 0, 5),
+        ("paper", "rounded", "first", "most_different", 0, 5),
+        ("scripts", "truncated", "last", "most_different", 10, 5),
+        ("data-juicer", "truncated", "last", "first_found", 0, 0),
+    ],
+)
+def test_boxes_are_compared_as_in_the_table(
+    name: str, corners: str, area_test: str, keeps: str, after_overlap: int, regions: int
+) -> None:
+    locate = load_profile(name).locate
+    assert (locate.corners, locate.area_test, locate.overlap_keeps) == (corners, area_test, keeps)
+    assert (locate.overlap_limit, locate.regions) == (after_overlap, regions)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +158,20 @@ def test_boxes_pass_as_in_the_table(
 
 
 @pytest.mark.parametrize(
-    ("name", "match", "text", "tokens"),
+    ("name", "kind", "match", "grow_px", "text", "tokens"),
     [
-        ("default", opened(0.4), opened(0.85), 64),
-        ("paper", opened(0.4), opened(0.85), 64),
-        ("scripts", opened(0.35), opened(0.85), 64),
-        ("data-juicer", closed(0.4), closed(0.8), 1024),
+        ("default", "blip_itc_cosine", opened(0.4), 5, opened(0.85), 64),
+        ("paper", "blip_itc_cosine", opened(0.4), 5, opened(0.85), 64),
+        ("scripts", "blip_itc_cosine", opened(0.35), 5, opened(0.85), 64),
+        ("data-juicer", "blip_itm_probability", closed(0.4), 0, closed(0.8), 1024),
     ],
 )
-def test_region_captions_pass_as_in_the_table(name: str, match: Bound, text: Bound, tokens: int) -> None:
+def test_region_captions_pass_as_in_the_table(
+    name: str, kind: str, match: Bound, grow_px: int, text: Bound, tokens: int
+) -> None:
     describe = load_profile(name).describe
     assert (describe.match_above, describe.text_cosine_below, describe.max_new_tokens) == (match, text, tokens)
-    assert (describe.match_kind, describe.match_grow_px) == ("blip_itc_cosine", 5)
+    assert (describe.match_kind, describe.match_grow_px) == (kind, grow_px)
     assert describe.prompt == "Please provide a clear description for this region: {box}."
 
 
@@ -131,9 +180,13 @@ def test_difference_caption_and_red_boxes_are_as_in_the_table(name: str) -> None
     profile = load_profile(name)
     assert profile.contrast.max_new_tokens == (1024 if name == "data-juicer" else 128)
     assert profile.contrast.bar_px == 20
-    doubled = profile.contrast.prompt.count("the the ")
-    assert doubled == (1 if name == "scripts" else 0)
-    assert profile.contrast.prompt.replace("the the ", "the ") == load_profile("default").contrast.prompt
+    the = "the the" if name == "scripts" else "the"
+    joint = "the" if name == "data-juicer" else "while the"
+    assert profile.contrast.prompt == (
+        f"Analyse {the} left image and the right image (separated by the black vertical bar). The detail within the "
+        f"red bounding box in the left image is: {{left}}, {joint} detail within the red bounding box in the right "
+        "image is: {right}. What is their difference? Answer with a few concise sentences."
+    )
     assert (profile.render.grow_px, profile.render.line_px) == (5, 3)
 
 
@@ -144,6 +197,28 @@ def test_only_the_default_draws_sides_and_widens_lines() -> None:
     for name in ("paper", "scripts", "data-juicer"):
         assert load_profile(name).contrast.sides == "original_left"
         assert load_profile(name).render.view_px == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dilate_px", "feather_px", "corners", "original", "erased"),
+    [
+        ("default", 12, 8, "rounded", opened(0.35), opened(0.2)),
+        ("scripts", 0, 0, "truncated", closed(0.35), closed(0.2)),
+    ],
+)
+def test_objects_are_erased_as_in_the_table(
+    name: str, dilate_px: int, feather_px: int, corners: str, original: Bound, erased: Bound
+) -> None:
+    removal = load_profile(name).removal
+    assert (removal.dilate_px, removal.feather_px, removal.corners) == (dilate_px, feather_px, corners)
+    assert (removal.original_above, removal.erased_below) == (original, erased)
+    assert (removal.picture_px, removal.segment_px) == (512, 1024)
+
+
+def test_natural_samples_are_judged_where_the_table_says() -> None:
+    assert load_profile("default").natural.shown == "pairs"
+    assert load_profile("scripts").natural.shown == "samples"
+    assert not load_profile("scripts").natural.enabled
 
 
 def test_small_profile_fits_small_images() -> None:
@@ -235,29 +310,49 @@ def test_profile_is_frozen_and_survives_a_round_trip(name: str) -> None:
         profile.pair.above.value = 0.1
 
 
-def test_profiles_of_older_databases_keep_their_filter() -> None:
+OLDER = Path(__file__).with_name("older_profile.json")
+
+
+def test_a_profile_that_a_database_holds_from_before_still_loads() -> None:
+    older = Profile.model_validate_json(OLDER.read_text("utf-8"))
     default = load_profile("default")
-    assert Natural() == default.natural
-    assert not default.natural.enabled
-    older = default.model_dump_json(exclude={"natural"})
-    assert Profile.model_validate_json(older) == default
+    assert older.removal.segment_px == 512
+    now = default.model_copy(update={"removal": older.removal})
+    assert older == now
+    assert hashlib.sha256(older.stored().encode()).hexdigest() == (
+        "730f4dbea8e398e56cb55b0a6daaafbfc48a086bf4515b25023179cdf55e5896"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "sha256"),
     [
-        ("default", "730f4dbea8e398e56cb55b0a6daaafbfc48a086bf4515b25023179cdf55e5896"),
-        ("paper", "621c0dd595f6b7acb1c033135d6675d4891c9bfac09ed210d8009e00f4a12057"),
-        ("scripts", "47324211e25235b876a0660ca27bd98dbf7c07b12cc4bbd3f1b795892c50a3d0"),
-        ("data-juicer", "fa09c500f20e66a6180b0f193ba8b89956e67304419959a868c6693e43eb9947"),
+        ("default", "a4d36f65170221ddf7612c151a194a5f1d8b3ae53ab9930649d0552aed0e6d11"),
+        ("paper", "a5ca2ef49e862076dcfa567eba610725436e6b4a4a6a0c137e2895ef8c3d6527"),
+        ("scripts", "82b4227a127f30b5e32d480196d1c87605bb3b9ca596a3e8a38263f07a7d9729"),
+        ("data-juicer", "47fa40a6d95d4d3ce93bf585f398deb418beb2acf1d1027def11d94fbb8749a6"),
         ("mini", "8115e116d017bb88d05371e49bc6c1ff52a921c12535a6a8fb77aae31f1e5c32"),
     ],
 )
 def test_json_of_a_built_in_profile_stays_byte_for_byte(name: str, sha256: str) -> None:
     """The store knows a profile by this hash: where it changes, captions that were taken before count as new."""
-    assert hashlib.sha256(load_profile(name).model_dump_json(exclude={"natural"}).encode()).hexdigest() == sha256
+    assert hashlib.sha256(load_profile(name).stored().encode()).hexdigest() == sha256
 
 
 def test_json_of_a_profile_with_the_filter_stays_byte_for_byte() -> None:
-    sha256 = "287986c965085d99a53418442d71b3c0dfd0fdb40fdf4442241fa6de0253aba4"
-    assert hashlib.sha256(load_profile("default").model_dump_json().encode()).hexdigest() == sha256
+    older = Profile.model_validate_json(OLDER.read_text("utf-8"))
+    vetted = older.model_copy(update={"natural": Natural(enabled=True)})
+    text = vetted.stored().replace('"enabled":true', '"enabled":false')
+    assert hashlib.sha256(text.encode()).hexdigest() == (
+        "287986c965085d99a53418442d71b3c0dfd0fdb40fdf4442241fa6de0253aba4"
+    )
+
+
+@ALL
+def test_a_stored_profile_is_read_back_as_it_was(name: str) -> None:
+    enabled = Natural.model_validate({**load_profile(name).natural.model_dump(), "enabled": True})
+    profile = load_profile(name).model_copy(update={"natural": enabled})
+    assert Profile.model_validate_json(profile.stored()) == profile
+    looser = profile.model_copy(update={"scores": "needed"})
+    assert looser.stored() != profile.stored()
+    assert Profile.model_validate_json(looser.stored()) == looser

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from imgdiffd.method.filters import PASSED, Verdict, choose_regions
 from imgdiffd.method.messages import Candidate
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Locate, load_profile
 
 DEFAULT = load_profile("default")
 
@@ -79,6 +79,54 @@ def test_weak_box_cannot_push_out_a_good_one() -> None:
     good = Candidate(2, (0, 0, 20, 20), GOOD)
     choice = choose_regions([weak, good], DEFAULT.locate, SIZE, SIZE)
     assert [region.candidate for region in choice.regions] == [1]
+
+
+SCRIPTS, DATA_JUICER = load_profile("scripts").locate, load_profile("data-juicer").locate
+
+
+def reasons(candidates: list[Candidate], locate: Locate) -> list[str | None]:
+    return [verdict.reason for verdict in choose_regions(candidates, locate, SIZE, SIZE).verdicts]
+
+
+def test_the_scripts_compare_then_keep_ten_then_judge_sizes_then_five() -> None:
+    """Twelve boxes that pass; the most different are a tiny one over a good one, and then four more tiny ones."""
+    tiny = [Candidate(1, (n * 8, 90, n * 8 + 4, 91), GOOD | {IMAGE: 0.11 + n / 100}) for n in range(4)]
+    under, over = (
+        Candidate(1, (40, 80, 45, 85), GOOD | {IMAGE: 0.3}),
+        Candidate(2, (40, 80, 44, 84), GOOD | {IMAGE: 0.1}),
+    )
+    large = [Candidate(2, (n * 12, 0, n * 12 + 8, 8), GOOD | {IMAGE: 0.4 + n / 100}) for n in range(7)]
+    locate = SCRIPTS.model_copy(update={"min_area": 0.002})
+    assert reasons([under, over, *tiny, *large], locate) == [
+        "overlaps_more_different_box",
+        "box_too_small",
+        *["box_too_small"] * 4,
+        *[None] * 5,
+        *["beyond_overlap_limit"] * 2,
+    ]
+    choice = choose_regions([*tiny, *large], locate.model_copy(update={"regions": 3}), SIZE, SIZE)
+    assert [region.candidate for region in choice.regions] == [4, 5, 6]
+    assert [verdict.reason for verdict in choice.verdicts][7:9] == ["beyond_region_limit"] * 2
+    default = locate.model_copy(update={"area_test": "first", "overlap_limit": 0})
+    assert reasons([under, over], default) == [None, "box_too_small"]
+
+
+ITM = {IMAGE: 0.5, "blip_itm_probability.noun1": 0.9, "blip_itm_probability.noun2": 0.4}
+
+
+def test_data_juicer_keeps_the_box_found_first_and_all_that_are_left() -> None:
+    first = Candidate(1, (0, 0, 20, 20), ITM | {IMAGE: 0.8})
+    second = Candidate(2, (0, 0, 20, 21), ITM | {IMAGE: 0.1})
+    apart = [Candidate(2, (n * 10, 30, n * 10 + 8, 38), ITM | {IMAGE: 0.7 - n / 100}) for n in range(8)]
+    choice = choose_regions([first, second, *apart], DATA_JUICER, SIZE, SIZE)
+    assert [region.candidate for region in choice.regions] == [0, *range(2, 10)]
+    assert choice.verdicts[1].reason == "overlaps_earlier_box"
+
+
+def test_in_data_juicer_a_box_too_large_still_pushes_others_out() -> None:
+    large = Candidate(1, (0, 0, 40, 40), ITM)
+    inside = Candidate(1, (0, 0, 31, 31), ITM)
+    assert reasons([large, inside], DATA_JUICER) == ["box_too_large", "overlaps_earlier_box"]
 
 
 @given(st.permutations(range(6)))

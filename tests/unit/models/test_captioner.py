@@ -173,6 +173,38 @@ def test_a_model_that_cannot_share_is_asked_whole_and_says_so(folders: dict[str,
         whole.answer(images[:1], [["a " * 250]], NEW_TOKENS)
 
 
+def test_a_checkpoints_chat_settings_change_nothing(folders: dict[str, Path], images: list[Tensor]) -> None:
+    """Neither where an image is shared, which never asked for them, nor where it is not."""
+    for attention in ("sdpa", "eager"):
+        model, processor = parts_in(folders["llava_next"])
+        model.set_attn_implementation(attention)
+        captioner = Captioner(model, processor, 3)
+        plain = captioner.answer(images, QUESTIONS, NEW_TOKENS)
+        model.generation_config.repetition_penalty = 9.0
+        model.generation_config.min_new_tokens = 5
+        assert captioner.answer(images, QUESTIONS, NEW_TOKENS) == plain
+
+
+VICUNA = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}USER: {% endif %}{% for part in m['content'] %}"
+    "{{ '<image>\n' if part['type'] == 'image' else part['text'] + ' ' }}{% endfor %}{% endfor %}ASSISTANT:"
+)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_system_prompt_comes_before_the_image(folders: dict[str, Path], images: list[Tensor], attention: str) -> None:
+    model, processor = parts_in(folders["llava_next"])
+    model.set_attn_implementation(attention)
+    processor.chat_template = VICUNA
+    captioner = Captioner(model, processor, 3)
+    told = captioner.answer(images[:1], [["what is this ?"]], NEW_TOKENS, "a cat is a dog")
+    asked = "a cat is a dog USER: <image>\nwhat is this ? ASSISTANT:"
+    inputs = processor(images=[images[0]], text=[asked], return_tensors="pt")
+    made = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
+    said = processor.tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert told == [[said.strip()]]
+
+
 def _shifted(read: Callable[..., None]) -> Callable[..., None]:
     def shifting(shared: Any, row: int, inputs: Any) -> None:
         read(shared, row, inputs)

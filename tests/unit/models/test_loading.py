@@ -1,5 +1,6 @@
 """Loading a bundle: the right classes from plain folders, and every fault named with role, file and what to do."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,6 +42,19 @@ def test_every_role_is_loaded_and_said_and_its_source_recorded(tiny_bundle: Path
     assert len(held) == len(NEEDED)
     assert said == [f"{role}: {role}" for role in NEEDED]
     assert models.sources == {role.value: role.value for role in NEEDED}
+
+
+def test_what_a_checkpoint_suggests_in_vain_is_noted(copied: Path) -> None:
+    file = copied.parent / "rewriter" / "generation_config.json"
+    config = {**json.loads(file.read_text("utf-8")), "do_sample": True, "temperature": 0.7, "top_p": 0.8}
+    notes: list[str] = []
+    for added in ({}, {"repetition_penalty": 1.05, "top_k": 20}):
+        file.write_text(json.dumps({**config, **added}))
+        load_models(load_bundle(copied), [Role.REWRITER], CPU, lambda _: None, compile=False, note=notes.append)
+    assert notes == [
+        "the rewriter's checkpoint suggests repetition_penalty 1.05, top_k 20: not used, only the profile says how "
+        "tokens are chosen"
+    ]
 
 
 def test_roles_not_asked_for_are_not_loaded_but_the_tokenizer_is(tiny_bundle: Path) -> None:

@@ -1,13 +1,15 @@
 """The rewriter's answers: chat template, sampling of its own, and nothing that depends on batch mates."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 
+from imgdiffd.errors import StageError
 from imgdiffd.method.profile import Rewrite
 from imgdiffd.models.rewriter import Answer, Rewriter
-from imgdiffd.models.sampling import draw
+from imgdiffd.models.sampling import draw, suggestions
 from tests.tiny import models as tiny_models
 
 CAPTIONS = ("a red ball on the grass", "a cat", "the dog and the blue cube in the sea", "a ball", "a dog")
@@ -111,6 +113,67 @@ def test_temperature_0_is_the_models_own_greedy_generation(rewriter: Rewriter, p
         ids = torch.tensor([rewriter.prompt_tokens(caption, GREEDY)])
         made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
         assert answer.text == tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_a_repetition_penalty_is_the_librarys_own(rewriter: Rewriter, parts: Any) -> None:
+    model, tokenizer = parts
+    penalised = GREEDY.model_copy(update={"repetition_penalty": 1.7})
+    together = rewriter.rewrite(CAPTIONS, range(5), penalised)
+    assert together != rewriter.rewrite(CAPTIONS, range(5), GREEDY)
+    for answer, caption in zip(together, CAPTIONS, strict=True):
+        ids = torch.tensor([rewriter.prompt_tokens(caption, GREEDY)])
+        told = {"max_new_tokens": 12, "do_sample": False, "repetition_penalty": 1.7}
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), **told)
+        assert answer.text == tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_nothing_of_the_checkpoints_own_sampling_is_used(
+    rewriter: Rewriter, parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = rewriter.rewrite(CAPTIONS, range(5), SAMPLED)
+    for key, value in {"temperature": 5.0, "top_p": 0.1, "top_k": 1, "repetition_penalty": 9.0}.items():
+        monkeypatch.setattr(parts[0].generation_config, key, value)
+    assert rewriter.rewrite(CAPTIONS, range(5), SAMPLED) == plain
+    assert suggestions(parts[0]) == {"repetition_penalty": 9.0, "top_k": 1}
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(1, 0.9), (4, 1.0), (4, 0.8), (5, 0.3), (0, 0.8), (99, 0.8)])
+def test_top_k_and_top_p_leave_what_the_library_leaves(top_k: int, top_p: float) -> None:
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(1, 12, generator=torch.Generator().manual_seed(1)).double()
+    left = TopKLogitsWarper(min(top_k, 12))(None, logits) if top_k else logits
+    left = TopPLogitsWarper(top_p)(None, left) if top_p < 1 else left
+    shares = left.softmax(-1)[0]
+    steps = 4000
+    drawn = draw(logits.expand(steps, -1), (torch.arange(steps) + 0.5) / steps, 1.0, top_p, top_k)
+    found = torch.bincount(drawn, minlength=12) / steps
+    assert torch.allclose(found.double(), shares, atol=2 / steps)
+
+
+def test_a_system_prompt_stands_where_the_template_puts_it(parts: Any) -> None:
+    told = SAMPLED.model_copy(update={"system_prompt": "a cat is a dog"})
+    tokenizer = copy.copy(parts[1])
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m['content'] if m['role'] == 'system' else 'USER: ' + m['content'] }}"
+        " {% endfor %}ASSISTANT:"
+    )
+    asked = Rewriter(parts[0], tokenizer, 3).prompt_tokens("a cat", told)
+    assert tokenizer.decode(asked) == '<s> a cat is a dog USER : is a sentence : " a cat " . replace ASSISTANT :'
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [("{% for m in messages if m['role'] == 'user' %}USER: {{ m['content'] }}{% endfor %}", "it is left out"),
+     ("{{ raise_exception('System role not supported') }}", "System role not supported")],
+)  # fmt: skip
+def test_a_template_without_a_system_prompt_refuses_one(parts: Any, template: str, why: str) -> None:
+    tokenizer = copy.copy(parts[1])
+    tokenizer.chat_template = template
+    told = SAMPLED.model_copy(update={"system_prompt": "a cat is a dog"})
+    with pytest.raises(StageError, match=f"the rewriter's chat template does not take .*: {why}") as caught:
+        Rewriter(parts[0], tokenizer, 3).prompt_tokens("a cat", told)
+    assert "chat_template in the bundle" in str(caught.value.hint)
 
 
 def test_only_an_answer_without_an_end_is_truncated(rewriter: Rewriter) -> None:

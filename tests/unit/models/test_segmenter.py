@@ -97,6 +97,18 @@ def test_boxes_are_those_of_fastsam_itself(folder: Path, locate: Locate, images:
         assert len(boxes) > 3
 
 
+def test_corners_are_rounded_or_cut_off_as_the_profile_says(
+    folder: Path, locate: Locate, images: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident = segmenter(folder)
+    fractions = torch.tensor([[10.6, 10.4, 30.5001, 31.9], [12.2, 50.1, 12.9, 60.0]])
+    found = type("Found", (), {"boxes": type("Boxes", (), {"xyxy": fractions})})
+    monkeypatch.setattr(resident, "_found", lambda image: found)
+    truncated = locate.model_copy(update={"corners": "truncated"})
+    assert resident.boxes(images[:1], locate) == [[(11, 10, 31, 32), (12, 50, 13, 60)]]
+    assert resident.boxes(images[:1], truncated) == [[(10, 10, 30, 31)]]  # the other has no width left
+
+
 def test_boxes_do_not_depend_on_batch_mates(folder: Path, locate: Locate, images: list[Tensor]) -> None:
     resident = segmenter(folder)
     together = resident.boxes(images, locate)

@@ -45,6 +45,14 @@ def test_images_and_descriptions_stand_on_the_same_side(images: Images, left: in
     assert f"right image is: {names[1]}. " in asked
 
 
+def test_the_captioner_is_told_the_profiles_system_prompt(images: Images) -> None:
+    captioner = FakeCaptioner(lambda *_: "They differ.")
+    told = PROFILE.contrast.model_copy(update={"system_prompt": "Be brief."})
+    entry = ContrastInput(7, "7-0-1.png", "7-0-2.png", (region(1),))
+    contrast(fake_models(captioner=captioner), PROFILE.model_copy(update={"contrast": told}), [entry], images)
+    assert captioner.told == ["Be brief."]
+
+
 def test_description_with_braces_is_not_taken_for_a_placeholder() -> None:
     asked = question(PROFILE.contrast, ContrastRegion(0, BOX, "a {right} sign", "a cat", 1))
     assert "is: a {right} sign," in asked

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from imgdiffd.method.filters import judge_description
 from imgdiffd.method.messages import DescribeInput, DescribeOutput, RegionInput
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.stages.describe import describe, question
 from imgdiffd.stages.images import Images
 from imgdiffd.testing.models import FakeBlip, FakeCaptioner, FakeClip, canvas, fake_models
@@ -30,9 +31,9 @@ class Scene:
         self.blip = FakeBlip()
         self.models = fake_models(captioner=self.captioner, clip=FakeClip(), blip=self.blip)
 
-    def describe(self, *boxes: tuple[int, int, int, int]) -> DescribeOutput:
+    def describe(self, *boxes: tuple[int, int, int, int], profile: Profile = PROFILE) -> DescribeOutput:
         regions = tuple(RegionInput(index, box) for index, box in enumerate(boxes))
-        return describe(self.models, PROFILE, [DescribeInput(1, "1.png", "2.png", regions)], self.images)[0]
+        return describe(self.models, profile, [DescribeInput(1, "1.png", "2.png", regions)], self.images)[0]
 
 
 @pytest.mark.parametrize(
@@ -64,25 +65,63 @@ def test_each_description_is_matched_with_its_own_crop(tmp_path: Path) -> None:
     assert scene.blip.asked == [("red", grown, "a red ball"), ("blue", grown, "a blue ball")]
 
 
+def test_the_captioner_is_told_the_profiles_system_prompt(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ("red", "blue"))
+    told = PROFILE.describe.model_copy(update={"system_prompt": "Be brief."})
+    scene.describe(OBJECT, profile=PROFILE.model_copy(update={"describe": told}))
+    assert scene.captioner.told == ["Be brief."]
+
+
 def test_grown_crop_ends_at_the_canvas(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("red", "blue"))
     scene.describe(CORNER)
     assert {box for _, box, _ in scene.blip.asked} == {(CORNER[0] - GROW, CORNER[1] - GROW, W, H)}
 
 
-def test_blip_is_not_asked_about_texts_too_similar(tmp_path: Path) -> None:
+NEEDED = PROFILE.model_copy(update={"scores": "needed"})
+
+
+def test_texts_too_similar_have_match_scores_all_the_same(tmp_path: Path) -> None:
     scene = Scene(tmp_path, ("a red ball", "one red ball"))
     (region,) = scene.describe(OBJECT).regions
+    assert region.scores == {TEXTS: pytest.approx(1.0), MATCH1: 0.9, MATCH2: 0.1}
+    assert judge_description(region, PROFILE.describe).reason == "descriptions_too_similar"
+
+
+def test_only_needed_scores_leave_out_texts_too_similar(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ("a red ball", "one red ball"))
+    (region,) = scene.describe(OBJECT, profile=NEEDED).regions
     assert region.scores == {TEXTS: pytest.approx(1.0)}
     assert scene.blip.asked == []
 
 
-@pytest.mark.parametrize("texts", [("", "blue"), ("red", "  ")])
-def test_empty_description_has_no_scores(tmp_path: Path, texts: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("texts", "scores"),
+    [(("", "blue"), {MATCH2: 0.9}), (("red", "  "), {MATCH1: 0.9}), (("", ""), {})],
+)
+def test_an_empty_description_has_no_score_of_its_own(
+    tmp_path: Path, texts: tuple[str, str], scores: dict[str, float]
+) -> None:
     scene = Scene(tmp_path, texts)
     (region,) = scene.describe(OBJECT).regions
-    assert region.scores == {}
+    assert region.scores == scores
     assert (region.text1, region.text2) == texts
+    assert judge_description(region, PROFILE.describe).reason == "description_empty"
+    (region,) = scene.describe(OBJECT, profile=NEEDED).regions
+    assert region.scores == {}
+
+
+def test_rejected_texts_share_no_pass_with_others(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, ("a red ball", "a blue ball"))
+    image1 = scene.images.read("1.png")
+    same = question(PROFILE.describe, CORNER, W, H)
+    scene.captioner = FakeCaptioner(
+        lambda image, asked: "a red ball" if asked == same or torch.equal(image, image1) else "a blue ball"
+    )
+    scene.models = fake_models(captioner=scene.captioner, clip=FakeClip(), blip=scene.blip)
+    scene.describe(CORNER, OBJECT)
+    assert [len(boxes) for boxes in scene.blip.calls] == [1, 1, 1, 1]
+    assert [text for _, _, text in scene.blip.asked] == ["a red ball", "a blue ball", "a red ball", "a red ball"]
 
 
 def test_descriptions_stay_with_their_item_in_a_batch(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The laws of erase: which boxes of which image are taken out, with which seed; nothing found is no fault."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box
 from imgdiffd.method.profile import load_profile
-from imgdiffd.method.removal import erase_seed
+from imgdiffd.method.removal import erase_seed, judge_erased
 from imgdiffd.method.removal_messages import EraseInput, EraseOutput, FoundBox
 from imgdiffd.stages.erase import at_removal_size, erase
 from imgdiffd.stages.images import Images
@@ -65,6 +66,18 @@ def test_an_image_without_masks_yields_nothing_and_stops_nobody(tmp_path: Path) 
     empty, full = scene.erase(ENTRY, mate)
     assert empty == EraseOutput(5, ())
     assert [each.item for each in full.erasures] == [6]
+
+
+def test_the_scripts_take_pairs_with_a_changed_noun_in_both_captions(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, [OBJECT], [])
+    both = PROFILE.removal.model_copy(update={"noun_rule": load_profile("scripts").removal.noun_rule})
+    profile = PROFILE.model_copy(update={"removal": both})
+    one, other = replace(ENTRY, nouns2=("dog",)), replace(ENTRY, item=6, nouns1=("cat",), nouns2=("dog",))
+    refused, taken = erase(scene.models, profile, [one, other], scene.images)
+    assert refused == EraseOutput(5, (), nouns=False)
+    assert judge_erased(refused, both)[0].reason == "no_noun_changed"
+    assert [each.box for each in taken.erasures] == [OBJECT]
+    assert len(scene.segmenter.shown) == 2
 
 
 def test_a_batch_without_any_object_erases_nothing(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def erasure(box: Box = OBJECT, index: int = 0) -> Erasure:
     return Erasure(5, 2, index, box, PX, 0.3, SOURCE, erased_path(SOURCE, index), seed=index)
 
 
+def test_the_captioner_is_told_the_profiles_system_prompt(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, lambda *_: "a red box")
+    told = PROFILE.describe.model_copy(update={"system_prompt": "Be brief."})
+    inspect(scene.models, PROFILE.model_copy(update={"describe": told}), [erasure()], scene.images)
+    assert scene.captioner.told == ["Be brief."]
+
+
 class Scene:
     """OBJECT and CORNER red on green in the original, nothing but green in every erased image."""
 

@@ -7,7 +7,7 @@ import torch
 from imgdiffd.errors import StageError
 from imgdiffd.method.filters import choose_regions
 from imgdiffd.method.messages import Box, LocateInput, LocateOutput
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.images import Images
 from imgdiffd.stages.locate import locate
@@ -39,9 +39,10 @@ class Scene:
         boxes2: Sequence[Box],
         nouns1: tuple[str, ...] = ("red",),
         nouns2: tuple[str, ...] = ("blue",),
+        profile: Profile = PROFILE,
     ) -> LocateOutput:
         entry = LocateInput(1, "1.png", "2.png", nouns1, nouns2)
-        return locate(self.models(boxes1, boxes2), PROFILE, [entry], self.images)[0]
+        return locate(self.models(boxes1, boxes2), profile, [entry], self.images)[0]
 
 
 @pytest.fixture
@@ -80,11 +81,42 @@ def test_side_without_nouns_has_no_score(scene: Scene) -> None:
     assert candidate.scores == {CROPS: 0.0, NOUN2: 0.9}
 
 
-def test_blip_never_sees_a_box_that_clip_already_refused(scene: Scene) -> None:
+NEEDED = PROFILE.model_copy(update={"scores": "needed"})
+
+
+def test_a_box_that_clip_refused_has_noun_scores_all_the_same(scene: Scene) -> None:
     changed, unchanged = scene.locate([OBJECT, SAME], []).candidates
+    assert unchanged.scores == {CROPS: pytest.approx(1.0), NOUN1: 0.1, NOUN2: 0.1}
+    assert changed.scores == {CROPS: 0.0, NOUN1: 0.9, NOUN2: 0.9}
+
+
+def test_only_needed_scores_leave_out_what_clip_refused(scene: Scene) -> None:
+    changed, unchanged = scene.locate([OBJECT, SAME], [], profile=NEEDED).candidates
     assert unchanged.scores == {CROPS: pytest.approx(1.0)}
     assert {box for _, box, _ in scene.blip.asked} == {OBJECT}
     assert NOUN1 in changed.scores
+
+
+def test_what_is_rejected_shares_no_pass_with_what_is_not(scene: Scene) -> None:
+    """The last digit of a score depends on its pass: rejects must not change the scores of what is kept."""
+    tiny = (0, 0, 2, 2)
+    scene.locate([tiny, SAME, OBJECT], [])
+    assert scene.clip.calls == [[SAME, OBJECT], [SAME, OBJECT], [tiny], [tiny]]
+    assert scene.blip.calls == [[OBJECT], [OBJECT], [tiny, SAME], [tiny, SAME]]
+
+
+@pytest.mark.parametrize("profile", [PROFILE, NEEDED])
+def test_all_scores_change_no_verdict(scene: Scene, profile: Profile) -> None:
+    boxes = [(0, 0, 2, 2), SAME, OBJECT, (5, 5, 5, 20), (11, 10, 30, 30)]
+    choice = choose_regions(scene.locate(boxes, [OBJECT], profile=profile).candidates, profile.locate, W, H)
+    assert [verdict.reason for verdict in choice.verdicts] == [
+        "box_too_small",
+        "crops_too_similar",
+        None,
+        "box_degenerate",
+        "overlaps_more_different_box",
+        "overlaps_more_different_box",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +137,13 @@ def test_image_without_boxes_is_no_error(scene: Scene) -> None:
     assert scene.clip.crops == []
 
 
-def test_box_below_the_size_limit_costs_no_model_call(scene: Scene) -> None:
+def test_only_needed_scores_leave_out_boxes_of_a_wrong_size(scene: Scene) -> None:
     tiny = (0, 0, 2, 2)  # 4 of 2,400 pixels: under 1/400
-    (candidate,) = scene.locate([tiny], []).candidates
+    (candidate,) = scene.locate([tiny], [], profile=NEEDED).candidates
     assert (candidate.box, candidate.scores, scene.clip.crops) == (tiny, {}, [])
+    later = NEEDED.locate.model_copy(update={"area_test": "last"})
+    (candidate,) = scene.locate([tiny], [], profile=NEEDED.model_copy(update={"locate": later})).candidates
+    assert candidate.scores == {CROPS: pytest.approx(1.0)}  # until its size is judged, it needs them
 
 
 def test_boxes_are_clamped_to_the_canvas(scene: Scene) -> None:

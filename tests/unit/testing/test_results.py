@@ -13,7 +13,9 @@ from imgdiffd.method.messages import (
     GenerateOutput,
     LocateInput,
     RegionInput,
+    RenderRegion,
     RewriteInput,
+    ScreenInput,
     StageInput,
     VetInput,
 )
@@ -33,6 +35,7 @@ INPUTS: dict[Stage, StageInput] = {
     Stage.VET: VetInput(1, *PAIR),
     Stage.LOCATE: LocateInput(1, *PAIR, ("cat",), ("dog",)),
     Stage.DESCRIBE: DescribeInput(1, *PAIR, (RegionInput(0, BOXES[0]),)),
+    Stage.SCREEN: ScreenInput(1, *PAIR, (RenderRegion(0, BOXES[0], 1),)),
 }
 
 

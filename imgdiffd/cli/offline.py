@@ -1,0 +1,129 @@
+"""What the commands that only read are told where no daemon answers: the same, from the database itself."""
+
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from imgdiffd import __version__
+from imgdiffd.cli.parameters import client_of, settings_of
+from imgdiffd.cli.usage import PROGRAM
+from imgdiffd.daemon.views import (
+    RECENT,
+    Pace,
+    cursor_of,
+    funnel_view,
+    job_views,
+    removal_view,
+    seconds_per_item,
+    story_view,
+)
+from imgdiffd.errors import unknown_job
+from imgdiffd.images.retention import named, why_gone
+from imgdiffd.images.sweep import missing
+from imgdiffd.job import JobChoice, chosen_states
+from imgdiffd.settings import Settings
+from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.store import JobRow, Reader
+
+if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
+
+
+class Offline:
+    """The methods of `api.client.Client` that only read, over the database. They raise InputError for the unknown."""
+
+    def __init__(self, reader: Reader, settings: Settings) -> None:
+        self._reader = reader
+        self._settings = settings
+
+    def status(self, job: int | None = None) -> Status:
+        """Jobs and their progress, and that nothing works on them."""
+        rows = {row.id: row for row in sorted(self._reader.jobs("open"), key=lambda row: (-row.priority, row.id))}
+        rows |= {row.id: row for row in self._reader.jobs("ended", RECENT)}
+        if job is not None:
+            rows = {job: rows.get(job) or self._known(job)}
+        return Status(
+            version=__version__,
+            pid=0,
+            uptime_s=0.0,
+            ready=False,
+            paused=self._reader.paused(),
+            problems=("no daemon answers: nothing is worked on",),
+            bundle=self._settings.bundle,
+            inbox=str(self._settings.inbox_folder),
+            open_tasks=0,
+            steals=0,
+            devices=(),
+            jobs=self._views(list(rows.values())),
+            job_counts=self._reader.job_counts(),
+            removal=removal_view(self._reader.removal_backlog()),
+        )
+
+    def jobs(self, state: JobChoice = "all", *, limit: int = 100, after: int | None = None) -> JobPage:
+        """As the daemon lists them, but that nothing has an ETA."""
+        rows = self._reader.jobs(state, limit + 1, after)
+        counts = self._reader.job_counts()
+        return JobPage(
+            jobs=self._views(rows[:limit]),
+            total=sum(counts.get(each, 0) for each in chosen_states(state)),
+            next=cursor_of(rows[limit - 1]) if len(rows) > limit else None,
+        )
+
+    def job(self, job: int) -> JobView:
+        """One job."""
+        return self._views([self._known(job)])[0]
+
+    def funnel(self, job: int | None = None) -> Funnel:
+        """How captions narrowed to samples, with reasons; of all jobs where none is named."""
+        if job is not None:
+            self._known(job)
+        return funnel_view(self._reader.funnel(job))
+
+    def explain(self, item: int) -> dict[str, Any]:
+        """Everything known of one caption: attempts, scores, regions, samples."""
+        story = self._reader.item_story(item)
+        rows = self._reader.images(range(story.item, story.item + 1))[story.item]
+        absent = missing(self._settings.state_folder / "pictures", named(rows))
+        return story_view(story, {name: why_gone(rows, name, self._settings.keep_pictures) for name in absent})
+
+    def _known(self, job: int) -> JobRow:
+        row = self._reader.job(job)
+        if row is None:
+            raise unknown_job(job)
+        return row
+
+    def _views(self, rows: Sequence[JobRow]) -> tuple[JobView, ...]:
+        progress = self._reader.progress_of([row.id for row in rows])
+        profiles = {group: self._reader.profile_of(group) for group in {row.group for row in rows}}
+        return job_views(rows, progress, profiles, Pace(seconds_per_item(self._reader.timings())))
+
+
+@contextmanager
+def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
+    """Whoever answers questions: the daemon or, where none listens, the database, which stderr is told in a line."""
+    settings = settings_of(context)
+    database = settings.state_folder / "state.db"
+    if _listens(settings.socket_path) or not database.exists():
+        with client_of(context) as client:
+            yield client
+        return
+    print(f"{PROGRAM}: no daemon answers; read from {database}", file=sys.stderr)
+    with Reader.open(database) as reader:
+        yield Offline(reader, settings)
+
+
+def _listens(path: Path) -> bool:
+    """Whether there is a daemon, also one that may not be asked."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True

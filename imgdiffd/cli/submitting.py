@@ -1,0 +1,133 @@
+"""The commands that send caption files to a running daemon and show what it could not read of them."""
+
+import json
+import os
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imgdiffd.cli.parameters import Job, client_of, profile_names, whole
+from imgdiffd.cli.usage import PROGRAM, UsageError
+from imgdiffd.errors import DaemonError
+
+if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
+
+
+def submit(
+    context: typer.Context,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Caption files, folders of them, pipes, or - for the standard input."),
+    ],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            autocompletion=profile_names,
+            help="A profile's name or .toml file; the daemon's own where none is given.",
+        ),
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(metavar="N", parser=whole, help="Higher goes first; below 0 is background work.")
+    ] = 0,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The key or column with the captions, such as title or meta.en; or a column's number.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What the file is to be called; its ending tells the format, as in a.jsonl."),
+    ] = None,
+) -> None:
+    """Send caption files to the daemon; each becomes a job.
+
+    A file that is refused is named; the others are sent all the same, and the exit status is 1.
+    """
+    if profile is not None and ("/" in profile or profile.endswith(".toml")):
+        profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
+    if name is not None and (len(files) > 1 or os.path.isdir(files[0])):
+        raise UsageError("--name is for one file alone", context)
+    options: dict[str, Any] = {"profile": profile, "priority": priority, "field": field, "name": name}
+    with client_of(context) as client:
+        sent = [_send(client, given, options) for given in files]
+    if not all(sent):
+        raise typer.Exit(1)
+
+
+def _send(client: "Client", given: str, options: dict[str, Any]) -> bool:
+    """Send what an argument stands for, one file or those of a folder; returns whether all of it was taken."""
+    try:
+        paths = _files_at(given)
+    except DaemonError as error:
+        return _refused(given, error)
+    return all([_send_file(client, path, options) for path in paths])
+
+
+def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
+    try:
+        job = client.submit(path, **options)
+    except DaemonError as error:
+        if not client.alive():
+            raise
+        return _refused(str(path), error)
+    if job.duplicate_of is not None:
+        print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
+    else:
+        counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
+        print(f"{path}: job {job.id}, {counts}{f' (`{PROGRAM} problems {job.id}`)' if job.problems else ''}")
+    return True
+
+
+def _refused(given: str, error: DaemonError) -> bool:
+    print(f"{PROGRAM}: {error if given and given in str(error) else f'{given}: {error}'}", file=sys.stderr)
+    return False
+
+
+def _files_at(given: str) -> list[Path]:
+    """The file that an argument names, or the caption files in the folder. Raises DaemonError where there is none."""
+    from imgdiffd.captions import ENDINGS, is_caption_name
+
+    if not given:
+        raise DaemonError("'' names no file", hint="name a caption file, a folder, or - for the standard input")
+    path = Path(given)
+    if not path.is_dir():
+        return [path]
+    try:
+        visible = sorted(each for each in path.iterdir() if not each.name.startswith(".") and each.is_file())
+    except OSError as error:
+        raise DaemonError(f"{path}: {error.strerror}", hint="name a folder that you may read") from error
+    wanted = [each for each in visible if is_caption_name(each.name)]
+    if not wanted:
+        hint = f"caption files end in {', '.join(ENDINGS)}; name a file with another ending itself"
+        raise DaemonError(f"the folder {path} has no caption file in it", hint=hint)
+    if left_out := len(visible) - len(wanted):
+        print(
+            f"{PROGRAM}: {path}: files left out, since they do not end like caption files: {left_out}", file=sys.stderr
+        )
+    return wanted
+
+
+def problems(
+    context: typer.Context,
+    job: Job,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show the records of a job's file that have no usable caption, each with the reason."""
+    with client_of(context) as client:
+        found = client.every_problem(job)
+        if as_json:
+            print(json.dumps([problem.model_dump() for problem in found], indent=2, ensure_ascii=False))
+            return
+        first = next(found, None)
+        for problem in () if first is None else chain([first], found):
+            print(f"line {problem.line}: {problem.message} ({problem.reason})")
+        if first is None:
+            error = client.job(job).error
+            print(f"job {job} failed: {error}" if error else f"every record of job {job} that was read has a caption")
