@@ -44,8 +44,9 @@ def unaccounted_mb(state: Path) -> float:
     """
     with closing(sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True)) as connection:
         named = {name for (name,) in connection.execute(_WANTED)}
-        unused = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        unused *= connection.execute("PRAGMA page_size").fetchone()[0]
+        pages, page_bytes = (
+            int(connection.execute(f"PRAGMA {what}").fetchone()[0]) for what in ("freelist_count", "page_size")
+        )
     others = 0
     for folder, _, files in os.walk(state):
         for file in files:
@@ -54,4 +55,4 @@ def unaccounted_mb(state: Path) -> float:
             whole = kept.parts[0] in ("inbox", "state.db", "state.db-wal")
             if not whole and str(Path(*kept.parts[1:])) not in named:
                 others += _size(path)
-    return (unused + others) / MB
+    return (pages * page_bytes + others) / MB
