@@ -8,10 +8,11 @@ from pathlib import Path
 MB = 1e6
 _WANTED = """
     SELECT left_image FROM samples UNION SELECT right_image FROM samples
-    UNION SELECT image1 FROM pairs UNION SELECT image2 FROM pairs
-    UNION SELECT source FROM erasures UNION SELECT erased FROM erasures
+    UNION SELECT image1 FROM pairs WHERE item_id IN (SELECT item_id FROM samples)
+    UNION SELECT image2 FROM pairs WHERE item_id IN (SELECT item_id FROM samples)
+    UNION SELECT source FROM erasures WHERE with_image <> '' UNION SELECT erased FROM erasures WHERE with_image <> ''
     UNION SELECT with_image FROM erasures UNION SELECT without_image FROM erasures
-"""
+"""  # of samples: those of pairs and objects under way come and go
 
 
 def resident_mb(pid: int) -> float:
@@ -38,9 +39,9 @@ def wal_mb(state: Path) -> float:
 
 
 def unaccounted_mb(state: Path) -> float:
-    """The disk in MB that holds neither rows, nor images that rows name, nor the caption files themselves.
+    """The disk in MB that holds neither rows, nor images of samples, nor the caption files themselves.
 
-    That is unused pages of the database, images that nothing names and whatever else was left in the state folder.
+    That is unused pages of the database, images that should have been deleted and whatever else was left in the state folder.
     """
     with closing(sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True)) as connection:
         named = {name for (name,) in connection.execute(_WANTED)}
