@@ -41,7 +41,7 @@ def wal_mb(state: Path) -> float:
 def unaccounted_mb(state: Path) -> float:
     """The disk in MB that holds neither rows, nor images of samples, nor the caption files themselves.
 
-    That is unused pages of the database, images that should have been deleted and whatever else was left in the state folder.
+    That is unused pages of the database, images that should have been deleted, and whatever else was left behind.
     """
     with closing(sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True)) as connection:
         named = {name for (name,) in connection.execute(_WANTED)}
