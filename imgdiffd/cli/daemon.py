@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION
+from imgdiffd.errors import EXIT_CONFIGURATION, visible
 
 if TYPE_CHECKING:
-    from imgdiffd.daemon.checks import Finding
+    from imgdiffd.daemon.ground import Finding
 
 
 def serve(context: typer.Context) -> None:
@@ -51,7 +51,8 @@ def check(
     _refuse_limited_address_space()
     import anyio
 
-    from imgdiffd.daemon.checks import Ground, findings
+    from imgdiffd.daemon.checks import findings
+    from imgdiffd.daemon.ground import Ground
 
     found = anyio.run(findings, Ground(settings, settings_file_of(context)))
     refused = any(each.state == "refused" for each in found)
@@ -69,15 +70,17 @@ def _print_findings(found: "list[Finding]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
-    for each in found:
-        text = f"{each.text} ({each.hint})" if each.hint else each.text
-        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
     console = Console()
-    if not console.is_terminal:
-        console.width = 10_000  # a line each, for grep
-    console.print(table)
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for each in found:
+        text = visible(f"{each.text} ({each.hint})" if each.hint else each.text)
+        if console.is_terminal:
+            table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+        else:
+            print(f"{each.check:<14}{each.state:<13}{text}")
+    if console.is_terminal:
+        console.print(table)
 
 
 def settings(context: typer.Context) -> None:

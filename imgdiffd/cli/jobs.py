@@ -8,7 +8,7 @@ import typer
 
 from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import ImgdiffdError, RefusedError
+from imgdiffd.errors import ImgdiffdError, RefusedError, visible
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
         try:
             print(do(job))
         except RefusedError as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(visible(f"{PROGRAM}: {error}"), file=sys.stderr)
             refused = True
     if refused:
         raise typer.Exit(1)

@@ -35,7 +35,7 @@ def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[
 
 
 def refuse_limited_address_space() -> None:
-    """Raises SettingsError under a `ulimit -v` with which libraries and threads fail, each in a way of its own."""
+    """Raise SettingsError under a `ulimit -v` with which libraries and threads fail one by one, each in its own way."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE_BYTES:
         raise SettingsError(

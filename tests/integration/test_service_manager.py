@@ -198,6 +198,25 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path, how: str
             assert manager.recv(4096)
 
 
+def test_a_daemon_started_with_closed_streams_has_its_workers(tmp_path: Path) -> None:
+    environ = {
+        "IMGDIFFD_CONFIG": os.devnull,
+        "IMGDIFFD_STATE_FOLDER": str(tmp_path),
+        "IMGDIFFD_DEVICES": "cpu",
+        "IMGDIFFD_MIN_FREE_GB": "0",
+    }
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$0" -P -c "$1" <&- >&- 2>&-', sys.executable, _SERVE], env={**os.environ, **environ}
+    )
+    try:
+        with Client(tmp_path / "imgdiffd.sock") as client:
+            until(lambda: client.alive() and client.status().ready, "a worker")
+            assert [device.restarts for device in client.status().devices] == [0]
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_wrong_settings_exit_78_quickly_naming_file_line_and_key(tmp_path: Path, command: str) -> None:
     settings = tmp_path / "wrong.toml"
