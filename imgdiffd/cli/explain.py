@@ -76,7 +76,8 @@ def _ending(part: _Part, otherwise: str) -> str:
 def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
     if story["rewrites"]:
         attempts = [(each["attempt"], _answer(each), _verdict(each)) for each in story["rewrites"]]
-        yield _table("rewriting", ("attempt", "answer", "verdict"), attempts)
+        sampled = ", ".join(f"{name} {value:g}" for name, value in story["sampling"]["rewrite"].items())
+        yield _table(f"rewriting: {sampled}", ("attempt", "answer", "verdict"), attempts)
     if pair.get("image1"):
         judge = f"the judge: {pair['answer']}" if pair["answer"] else ""
         scores = "\n".join(filter(None, (_scores(pair["scores"]), judge)))

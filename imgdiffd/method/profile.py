@@ -374,17 +374,22 @@ class Profile(_Frozen):
 
     @property
     def sampling(self) -> dict[str, dict[str, float]]:
-        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else."""
-        greedy = {"temperature": 0.0, "repetition_penalty": 1.0}
+        """How the models that write choose their tokens, by what they write: all that is in force, and nothing else.
+
+        A temperature of 0 takes the likeliest token.
+        """
         rewrite = self.rewrite
-        sampled = {"temperature": rewrite.temperature, "repetition_penalty": rewrite.repetition_penalty}
+        asked: dict[str, float] = {"temperature": rewrite.temperature}
         if rewrite.temperature:
-            sampled |= {"top_p": rewrite.top_p, "top_k": rewrite.top_k}
+            asked |= {"top_p": rewrite.top_p, **({"top_k": rewrite.top_k} if rewrite.top_k else {})}
+        if rewrite.repetition_penalty != 1:
+            asked["repetition_penalty"] = rewrite.repetition_penalty
+        tokens = {"describe": self.describe.max_new_tokens, "contrast": self.contrast.max_new_tokens}
+        if self.natural.enabled:
+            tokens["natural"] = self.natural.max_new_tokens
         return {
-            "rewrite": {**sampled, "max_new_tokens": rewrite.max_new_tokens},
-            "describe": {**greedy, "max_new_tokens": self.describe.max_new_tokens},
-            "contrast": {**greedy, "max_new_tokens": self.contrast.max_new_tokens},
-            **({"natural": {**greedy, "max_new_tokens": self.natural.max_new_tokens}} if self.natural.enabled else {}),
+            "rewrite": {**asked, "max_new_tokens": rewrite.max_new_tokens},
+            **{key: {"temperature": 0.0, "max_new_tokens": most} for key, most in tokens.items()},
         }
 
     @property
