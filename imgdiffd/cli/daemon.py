@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION
+from imgdiffd.errors import EXIT_CONFIGURATION, visible
 
 if TYPE_CHECKING:
-    from imgdiffd.daemon.checks import Finding
+    from imgdiffd.daemon.ground import Finding
 
 
 def serve(context: typer.Context) -> None:
@@ -22,6 +22,7 @@ def serve(context: typer.Context) -> None:
     from imgdiffd.daemon.logs import log_to_stderr
 
     log_to_stderr(settings)
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -29,6 +30,12 @@ def serve(context: typer.Context) -> None:
     anyio.run(
         lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
     )
+
+
+def _refuse_limited_address_space() -> None:
+    from imgdiffd.fleet.memory import refuse_limited_address_space
+
+    refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
 
 
 def check(
@@ -41,9 +48,11 @@ def check(
     `serve` would refuse, with the same words.
     """
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    _refuse_limited_address_space()
     import anyio
 
-    from imgdiffd.daemon.checks import Ground, findings
+    from imgdiffd.daemon.checks import findings
+    from imgdiffd.daemon.ground import Ground
 
     found = anyio.run(findings, Ground(settings, settings_file_of(context)))
     refused = any(each.state == "refused" for each in found)
@@ -61,15 +70,17 @@ def _print_findings(found: "list[Finding]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
-    for each in found:
-        text = f"{each.text} ({each.hint})" if each.hint else each.text
-        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
     console = Console()
-    if not console.is_terminal:
-        console.width = 10_000  # a line each, for grep
-    console.print(table)
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for each in found:
+        text = visible(f"{each.text} ({each.hint})" if each.hint else each.text)
+        if console.is_terminal:
+            table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+        else:
+            print(f"{each.check:<14}{each.state:<13}{text}")
+    if console.is_terminal:
+        console.print(table)
 
 
 def settings(context: typer.Context) -> None:

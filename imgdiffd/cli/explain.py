@@ -57,6 +57,8 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
         f"profile {story['profile']['name']}",
         "dim",
     )
+    for role, chosen in story["sampling"].items():
+        yield plain(f"{role}: {', '.join(f'{name} {value:g}' for name, value in chosen.items())}", "dim")
     yield from _tables(story, pair)
     if removal:
         yield plain("")
@@ -76,8 +78,7 @@ def _ending(part: _Part, otherwise: str) -> str:
 def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
     if story["rewrites"]:
         attempts = [(each["attempt"], _answer(each), _verdict(each)) for each in story["rewrites"]]
-        sampled = ", ".join(f"{name} {value:g}" for name, value in story["sampling"]["rewrite"].items())
-        yield _table(f"rewriting: {sampled}", ("attempt", "answer", "verdict"), attempts)
+        yield _table("rewriting", ("attempt", "answer", "verdict"), attempts)
     if pair.get("image1"):
         judge = f"the judge: {pair['answer']}" if pair["answer"] else ""
         scores = "\n".join(filter(None, (_scores(pair["scores"]), judge)))

@@ -8,7 +8,7 @@ import typer
 
 from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import ImgdiffdError, RefusedError
+from imgdiffd.errors import ImgdiffdError, RefusedError, visible
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
 
 def _change_all(client: "Client", order: str) -> int:
     """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.status().jobs if job.state in _ORDERS[order][1]]
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
     changed = 0
-    for job in chosen:
+    for job in dict.fromkeys(chosen):
         try:
             client.change(job, order)
             changed += 1
@@ -93,7 +93,7 @@ def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
         try:
             print(do(job))
         except RefusedError as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(visible(f"{PROGRAM}: {error}"), file=sys.stderr)
             refused = True
     if refused:
         raise typer.Exit(1)

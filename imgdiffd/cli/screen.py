@@ -47,9 +47,11 @@ def status_view(status: Status, rates: Rates, job: int | None = None) -> Rendera
     if status.paused:
         parts.append(Text("paused: nothing is started until `imgdiffd resume`", style="bold yellow"))
     parts += [plain(summary(status), "bold"), _devices(status)]
-    parts += [plain(f"! {problem}", "yellow") for problem in status.problems[:_PROBLEMS]]
-    if more := len(status.problems) - _PROBLEMS:
-        parts += [plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow")] if more > 0 else []
+    shown = {f"{device.name} {device.state}: {device.detail}" for device in status.devices[:_DEVICES]}
+    problems = [problem for problem in status.problems if problem not in shown]
+    parts += [plain(f"! {problem}", "yellow") for problem in problems[:_PROBLEMS]]
+    if (more := len(problems) - _PROBLEMS) > 0:
+        parts.append(plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow"))
     parts += [] if job is not None else [plain(_totals(status))]
     parts += _jobs(status, rates) if job is None else [part for view in status.jobs for part in job_view(view, rates)]
     if status.no_removal:

@@ -17,7 +17,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 def age(text: str) -> float:
     """Seconds, from an age such as 30d, 12h or 2w. Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not an age; give a number and s, m, h, d or w, such as 30d")
     return int(match[1]) * _UNITS_S[match[2]]
@@ -34,11 +34,11 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
-    from imgdiffd.daemon.checks import PICTURES, STATE_DB
+    from imgdiffd.daemon.ground import DATABASE, PICTURES
     from imgdiffd.store.backup import back_up
 
     state = settings_of(context).state_folder
-    back_up(state / STATE_DB, file)
+    back_up(state / DATABASE, file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / PICTURES} are not part of it")
 
 
@@ -50,10 +50,10 @@ def restore(
 
     The database that was there is kept beside it.
     """
-    from imgdiffd.daemon.checks import STATE_DB
+    from imgdiffd.daemon.ground import DATABASE
     from imgdiffd.store.restore import restore as put_back
 
-    database = settings_of(context).state_folder / STATE_DB
+    database = settings_of(context).state_folder / DATABASE
     kept = put_back(file, database)
     print(f"{database} is {file} now{f'; the old one is {kept}' if kept else ''}")
 

@@ -19,11 +19,12 @@ from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import Bundle
-from imgdiffd.daemon.checks import Ground, refuse_first
+from imgdiffd.daemon.checks import refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.ending import Ending
+from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
 from imgdiffd.daemon.metrics import Metrics
@@ -35,6 +36,7 @@ from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
+from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -193,6 +195,9 @@ async def serve(
             store = await stack.enter_async_context(_opened(plan, disk, bell, ending))
         durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
+        again = await disk.retry_while_full(partial(store.repaint_missing, partial(missing, plan.images)))
+        if again:
+            _log.warning("images: %d waiting pairs have lost their images and are painted again", again)
         listener = stack.enter_context(listening(settings.socket_path))
         parts = _Parts(plan, store, disk, notifier, bell, listener)
         if await store.paused():

@@ -45,18 +45,20 @@ def shown(told: dict[str, Any], width: int = 100) -> list[str]:
 
 def test_the_caption_comes_first_then_the_edited_one_and_the_verdict() -> None:
     lines = shown(story())
-    assert lines[:4] == [
+    assert lines[:7] == [
         "a cat on a mat",
         "→ a dog on a mat",
         "sampled in render: 1 sample",
         "caption 12, line 5 (coco-9) of job 3 c.txt, profile default",
+        "rewrite: temperature 0.8, top_p 0.95, max_new_tokens 128",
+        "describe: temperature 0, max_new_tokens 64",
+        "contrast: temperature 0, max_new_tokens 128",
     ]
 
 
 @pytest.mark.parametrize(
     "said",
-    ["rewriting: temperature 0.8, top_p 0.95, max_new_tokens 128",
-     "unchanged", "a dog on a mat …", "cat → dog", "clip 0.9500", "the judge: Yes", "boxes: 2, kept 1", "1 2 30 40",
+    ["unchanged", "a dog on a mat …", "cat → dog", "clip 0.9500", "the judge: Yes", "boxes: 2, kept 1", "1 2 30 40",
      "box_too_small: 0.001", "a grey cat", "a brown dog", "It barks.", "match 0.4000", "12-1-1.png: not kept"],
 )  # fmt: skip
 def test_every_part_of_the_story_is_told(said: str) -> None:
