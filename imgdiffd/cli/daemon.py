@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION, SettingsError, visible
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, visible
 
 if TYPE_CHECKING:
     from imgdiffd.daemon.ground import Finding
@@ -22,6 +22,7 @@ def serve(context: typer.Context) -> None:
     from imgdiffd.daemon.logs import log_to_stderr
 
     log_to_stderr(settings)
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -29,6 +30,12 @@ def serve(context: typer.Context) -> None:
     anyio.run(
         lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
     )
+
+
+def _refuse_limited_address_space() -> None:
+    from imgdiffd.fleet.memory import refuse_limited_address_space
+
+    refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
 
 
 def check(
@@ -42,7 +49,8 @@ def check(
     """
     try:  # first: what is wrong with the settings is reported within a second
         settings, file = settings_of(context), settings_file_of(context)
-    except SettingsError as error:
+        _refuse_limited_address_space()
+    except ConfigurationError as error:
         if as_json:
             _print_json([("settings", "refused", error.message, error.hint or "")])
             raise typer.Exit(EXIT_CONFIGURATION) from error

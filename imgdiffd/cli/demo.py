@@ -149,6 +149,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     continued: what is done stays done. Raises DaemonError and ExportError.
     """
     from imgdiffd.export.dataset import export_dataset
+    from imgdiffd.export.folder import ExportFolder
     from imgdiffd.store import Reader
 
     if captions is not None and not captions.is_file():
@@ -157,6 +158,8 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     settings = write_settings(folder, removal=removal)
+    with ExportFolder.claimed(folder / "dataset"):  # refused now rather than after the work
+        pass
     started = time.monotonic()
     funnel = _run(folder, settings, captions, console)
     with Reader.open(folder / "state.db") as reader:

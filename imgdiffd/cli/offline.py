@@ -13,11 +13,14 @@ from imgdiffd import __version__
 from imgdiffd.cli.parameters import client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM
 from imgdiffd.daemon.views import (
+    OPEN,
     RECENT,
     Pace,
     cursor_of,
     funnel_view,
     job_views,
+    open_jobs,
+    problem_page,
     removal_view,
     seconds_per_item,
     story_view,
@@ -27,11 +30,14 @@ from imgdiffd.images.retention import named, why_gone
 from imgdiffd.images.sweep import missing
 from imgdiffd.job import JobChoice, chosen_states
 from imgdiffd.settings import Settings
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import Funnel, JobPage, JobView, ProblemView, Status
 from imgdiffd.store import JobRow, Reader
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
+
+
+_CONNECT_S = 10.0  # the backlog of a daemon that hangs is full at some time
 
 
 class Offline:
@@ -43,10 +49,10 @@ class Offline:
 
     def status(self, job: int | None = None) -> Status:
         """Jobs and their progress, and that nothing works on them."""
-        rows = {row.id: row for row in sorted(self._reader.jobs("open"), key=lambda row: (-row.priority, row.id))}
-        rows |= {row.id: row for row in self._reader.jobs("ended", RECENT)}
         if job is not None:
-            rows = {job: rows.get(job) or self._known(job)}
+            rows = [self._known(job)]
+        else:
+            rows = [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)]
         return Status(
             version=__version__,
             pid=0,
@@ -59,8 +65,9 @@ class Offline:
             open_tasks=0,
             steals=0,
             devices=(),
-            jobs=self._views(list(rows.values())),
+            jobs=self._views(rows),
             job_counts=self._reader.job_counts(),
+            open=open_jobs(self._reader.queue(), {}),
             removal=removal_view(self._reader.removal_backlog()),
         )
 
@@ -77,6 +84,11 @@ class Offline:
     def job(self, job: int) -> JobView:
         """One job."""
         return self._views([self._known(job)])[0]
+
+    def every_problem(self, job: int) -> Iterator[ProblemView]:
+        """All records of the job's file that have no usable caption."""
+        row = self._known(job)
+        yield from problem_page(row, self._reader.problems(job, row.problems, 0), 0).problems
 
     def funnel(self, job: int | None = None) -> Funnel:
         """How captions narrowed to samples, with reasons; of all jobs where none is named."""
@@ -120,6 +132,7 @@ def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
 def _listens(path: Path) -> bool:
     """Whether there is a daemon, also one that may not be asked."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):

@@ -17,7 +17,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 def age(text: str) -> float:
     """Seconds, from an age such as 30d, 12h or 2w. Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not an age; give a number and s, m, h, d or w, such as 30d")
     return int(match[1]) * _UNITS_S[match[2]]

@@ -36,6 +36,7 @@ from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
+from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -194,6 +195,9 @@ async def serve(
             store = await stack.enter_async_context(_opened(plan, disk, bell, ending))
         durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
+        again = await disk.retry_while_full(partial(store.repaint_missing, partial(missing, plan.images)))
+        if again:
+            _log.warning("images: %d waiting pairs have lost their images and are painted again", again)
         listener = stack.enter_context(listening(settings.socket_path))
         parts = _Parts(plan, store, disk, notifier, bell, listener)
         if await store.paused():

@@ -356,7 +356,7 @@ class Profile(_Frozen):
     is `needed`, which leaves out what an earlier filter has already rejected. It changes no verdict and no sample.
     """
 
-    name: Annotated[str, Field(description="the profile's name, which jobs and samples are listed under")]
+    name: Annotated[str, Field(description="what jobs and samples are listed under: a changed profile needs its own")]
     seed: Annotated[int, Field(description="another seed changes every random draw at once")] = 0
     scores: Annotated[
         Literal["all", "needed"], Field(description="all: rejects too are scored by every filter that costs little")

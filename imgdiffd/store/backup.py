@@ -46,7 +46,7 @@ def back_up(database: Path, target: Path) -> None:
         raise StoreError(f"{database}: no such database", hint="start the daemon once, or name other settings")
     if target.exists():
         raise StoreError(f"{target} exists already", hint="name another file: a backup replaces nothing")
-    skip = f"UPDATE sqlite_sequence SET seq = seq + {SAMPLES_SKIPPED} WHERE name = 'samples'"
+    skip = f"UPDATE sqlite_sequence SET seq = seq + {SAMPLES_SKIPPED} WHERE name IN ('samples', 'removal_samples')"
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             write_copy(connection, target, skip)

@@ -17,6 +17,7 @@ from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError, reaso
 from imgdiffd.store.backup import APPLICATION_ID
 from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
+from imgdiffd.store.prune import let_shrink
 
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
@@ -194,6 +195,7 @@ def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) ->
     if writer:
         refuse_damaged(connection, database)
         bring_up_to_date(connection, database)
+        let_shrink(connection, database)
     configure(connection, writer=writer)
 
 

@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import erasures, images, items, jobs, meta, prune, reports, results, samples
+from imgdiffd.store import erasures, images, items, jobs, meta, prune, repainting, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors, refuse_lost
 from imgdiffd.store.read_pool import ReadPool
@@ -296,6 +296,20 @@ class Store:
             await self._write(partial(items.derive, pipeline=Pipeline.REMOVAL, origins=there, now=now))
             after = pairs[-1][0]
         await self._write(lambda c: meta.put(c, meta.BACKFILLED, "yes"))
+
+    async def repaint_missing(self, missing: Missing) -> int:
+        """Have every waiting caption whose images are gone painted again; returns how many. Call it before any work.
+
+        `missing`, called in a thread, names the images that are gone.
+        """
+        now, after, count = self._clock(), 0, 0
+        while pairs := await self._read(partial(repainting.waiting_pairs, after=after, limit=BACKFILL_CHUNK)):
+            gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
+            lost = [item for item, *pair in pairs if gone.intersection(pair)]
+            if lost:
+                count += await self._write(partial(repainting.repaint, items=lost, now=now))
+            after = pairs[-1][0]
+        return count
 
     async def paused(self) -> bool:
         """Whether dispatch as a whole is paused; survives a restart."""

@@ -1,9 +1,10 @@
 """Jobs deleted by hand and by age: their rows, their images, the room; nothing else, and wherever it is killed."""
 
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ async def test_a_deleted_job_leaves_no_row_and_the_file_shrinks(tmp_path: Path) 
     assert rows(tmp_path, "SELECT count(*) FROM samples WHERE job_id < 3") == [(0,)]
     assert rows(tmp_path, "PRAGMA foreign_key_check") == []
     assert rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.anyio
+async def test_an_older_database_is_rewritten_once_and_shrinks(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.db"
+    async with two_done(path) as store:
+        before = [row.id for row in await store.samples()]
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.execute("PRAGMA auto_vacuum = NONE")
+        old.execute("VACUUM")
+    async with Store.open(path, removal=True) as store:
+        assert [row.id for row in await store.samples()] == before
+        await delete(store, 1)
+        while await store.shrink_some():
+            pass
+    assert rows(tmp_path, "PRAGMA auto_vacuum") == [(2,)]
+    assert rows(tmp_path, "PRAGMA freelist_count") == [(0,)]
+    assert rows(tmp_path, "PRAGMA foreign_key_check") == []
 
 
 @pytest.mark.anyio

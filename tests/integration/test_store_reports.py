@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.daemon.views import funnel_view
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
@@ -71,7 +72,7 @@ async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
             ItemState.FAILED: 1,
             ItemState.CANCELLED: 0,
         }
-        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2]
+        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2, 2]
         waiting = {
             stage: states[ItemState.READY] for stage, states in progress.stages.items() if ItemState.READY in states
         }
@@ -145,3 +146,27 @@ async def test_a_story_says_how_tokens_were_chosen(tmp_path: Path) -> None:
         greedy = {"temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 1024}
         rewrite = {"temperature": 0.9, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05, "max_new_tokens": 512}
         assert sampling == {"rewrite": rewrite, "describe": greedy, "contrast": greedy}
+
+
+async def test_failed_cancelled_and_waiting_captions_are_in_the_funnel(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "s.db", removal=True) as store:
+        await _mixed(store)
+        more = await submit(store, captions(5, start=70), name="more")
+        tasks = [task for task in await advance_to(store, Stage.LOCATE) if task.stage is Stage.LOCATE]
+        await store.quarantine(tasks[0].item, "broke_locate", "signal 11")
+        await record(store, tasks[1:2])
+        await store.cancel(more.id)
+        await submit(store, captions(3, start=90), name="waiting")
+        funnel = funnel_view(await store.funnel())
+        steps = {step.name: step for step in funnel.steps}
+        assert steps["pairs with a region"].lost == {"cancelled": 3, "no_region": 1, "broke_locate": 1}
+        assert steps["pairs with a sample"].lost == {"cancelled": 1}
+        assert (steps["rewritten"].base, steps["rewritten"].waiting) == (14, 3)
+        ends = {step.name: step.count for step in funnel.ends if step.counts == "captions"}
+        assert ends == {
+            "captions with a sample": 2,
+            "captions rejected": 3,
+            "captions failed": 2,
+            "captions cancelled": 4,
+            "captions waiting": 3,
+        }
