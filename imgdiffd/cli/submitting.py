@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +85,7 @@ def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
 
 
 def _refused(given: str, error: DaemonError) -> bool:
-    print(f"{PROGRAM}: {error if given and given in str(error) else f'{given}: {error}'}", file=sys.stderr)
+    print(f"{PROGRAM}: {error if given in str(error) else f'{given}: {error}'}", file=sys.stderr)
     return False
 
 
@@ -120,6 +119,7 @@ def problems(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show the records of a job's file that have no usable caption, each with the reason."""
+    from imgdiffd.captions import has_lines
     from imgdiffd.cli.offline import answers_of
 
     with answers_of(context) as answers:
@@ -127,9 +127,11 @@ def problems(
         if as_json:
             print(json.dumps([problem.model_dump() for problem in found], indent=2, ensure_ascii=False))
             return
-        first = next(found, None)
-        for problem in () if first is None else chain([first], found):
-            print(f"line {problem.line}: {problem.message} ({problem.reason})")
-        if first is None:
-            error = answers.job(job).error
-            print(f"job {job} failed: {error}" if error else f"every record of job {job} that was read has a caption")
+        about = answers.job(job)
+        unit = "line" if has_lines(about.name) else "record"
+        for problem in found:
+            print(f"{unit} {problem.line}: {problem.message} ({problem.reason})")
+        if about.error:
+            print(f"job {job} failed: {about.error}")
+        elif not about.problems:
+            print(f"every record of job {job} that was read has a caption")
