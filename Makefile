@@ -11,7 +11,7 @@ help:
 	@echo "make test   the unit tests, then the integration tests, on all cores: about $(TEST_MINUTES) here"
 	@echo "make test-long  what shows one thing slowly: real compilation, large data; and every property with 1,000 examples"
 	@echo "make test-schedules  10,000 random schedules of the scheduler, each of which replays by its seed"
-	@echo "make test-chaos  kill -9 at 200 points, and every write of the database refused in turn"
+	@echo "make test-chaos  kill -9 at 200 points, every write of the database refused, 2,000 hostile clients and calls"
 	@echo "make test-soak  half an hour of small jobs: does memory, a descriptor, the log or the disk grow? SOAK_MINUTES=30"
 	@echo "make check  format, lint, types"
 	@echo "make reference  the man page and the pages of docs/reference: commands, settings and HTTP"
@@ -55,9 +55,9 @@ test-schedules: .venv/ready
 
 KILL_POINTS := 200
 test-chaos: .venv/ready
-	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 EVENT_CUTS=20 $(RUN) pytest -q tests/integration/test_kill.py \
+	@KILL_POINTS=$(KILL_POINTS) FAULT_STRIDE=1 EVENT_CUTS=20 API_CALLS=2000 HOSTILE_CLIENTS=2000 $(RUN) pytest -q tests/integration/test_kill.py \
 		tests/integration/test_kill_removal.py tests/integration/test_store_faults.py tests/integration/test_event_stream.py \
-		tests/integration/test_store_migration.py
+		tests/integration/test_store_migration.py tests/integration/test_api_schema.py tests/integration/test_hostile_clients.py
 
 SOAK_MINUTES := 30
 .PHONY: test-soak

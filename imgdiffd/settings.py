@@ -21,6 +21,7 @@ _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:\d+")
 KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 CompileChoice = bool | Literal["auto"]
 
@@ -126,6 +127,9 @@ class Settings(BaseModel):
         ),
     ] = 10.0
     log_level: Annotated[LogLevel, Field(description=f"one of {', '.join(get_args(LogLevel))}")] = "info"
+    log_format: Annotated[
+        LogFormat, Field(description="text: lines for people; json: an object a line, for programs that collect logs")
+    ] = "text"
 
     @field_validator("devices", mode="before")
     @classmethod

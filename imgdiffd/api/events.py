@@ -12,7 +12,7 @@ from typing import Annotated, Protocol
 import anyio
 from anyio import CancelScope
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
@@ -238,11 +238,14 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
                 await self._feed.keep(lambda: respond(scope, receive, send), unread_s)
 
 
+_STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+
 def routes(feed: Feed) -> APIRouter:
     """The route `/events`, to be included in the API."""
     router = APIRouter()
 
-    @router.get("/events", status_code=200, response_class=_Stream, responses=refusals(404, 503))
+    @router.get("/events", status_code=200, response_class=Response, responses={200: _STREAM, **refusals(404)})
     async def events(
         since: Annotated[
             str | None, Query(pattern=f"^{PLACE}$", description="samples behind this id, such as 12.3; 0 for all")

@@ -7,14 +7,14 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from imgdiffd.job import JobState
-from imgdiffd.status import JobView, RemovalView, Status
+from imgdiffd.status import JobView, OpenJobs, RemovalView, Status
 
 
 class ProgressEvent(BaseModel):
     """The daemon, and the jobs that changed since the last such event; the first of a stream (`whole`) has all of them.
 
     `jobs` replace what was said of them before. `gone` are no longer listed: they were deleted, or ended among many.
-    Times alone (`eta_s`, `seconds_per_item`) are no change, and neither is the whole's `eta_s`. Every sample that is
+    Times alone (`eta_s`, `seconds_per_item`) are no change. Every sample that is
     counted was sent before.
     """
 
@@ -23,7 +23,7 @@ class ProgressEvent(BaseModel):
     paused: bool
     problems: tuple[str, ...]
     job_counts: dict[JobState, int]
-    eta_s: float | None
+    open: OpenJobs
     removal: RemovalView
     jobs: tuple[JobView, ...]
     gone: tuple[int, ...] = ()
@@ -33,7 +33,8 @@ _Facts = tuple[Any, ...] | dict[str, Any]  # what counts as a change where it di
 
 
 def _facts_of(status: Status) -> _Facts:
-    return status.ready, status.paused, status.problems, status.job_counts, status.removal
+    opened = status.open.model_copy(update={"eta_s": None})
+    return status.ready, status.paused, status.problems, status.job_counts, opened, status.removal
 
 
 def _facts_of_job(view: JobView) -> _Facts:
@@ -46,7 +47,7 @@ def _written(status: Status, jobs: tuple[JobView, ...], gone: tuple[int, ...], w
     return format_sse_event(event="progress", data_str=event.model_dump_json())
 
 
-_OF_STATUS = ("ready", "paused", "problems", "job_counts", "eta_s", "removal")
+_OF_STATUS = ("ready", "paused", "problems", "job_counts", "open", "removal")
 
 
 class Progress:

@@ -1,10 +1,12 @@
-"""The routes that delete jobs."""
+"""The routes for those who look after the daemon: deleting jobs, and metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from fastapi import APIRouter, Query
 from fastapi import Path as PathParameter
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from imgdiffd.api.refusals import refusals
 from imgdiffd.status import DeletedJob
@@ -38,5 +40,17 @@ def routes(upkeep: Upkeep) -> APIRouter:
     ) -> tuple[DeletedJob, ...]:
         """Delete every job that ended longer ago and of which nothing waits; answers once their rows are gone."""
         return await upkeep.prune(older_than_s, dry_run=dry_run)
+
+    return router
+
+
+def metrics_route(text: Callable[[], Awaitable[bytes]]) -> APIRouter:
+    """The metrics that `text` makes."""
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Everything that can be counted or measured, for Prometheus."""
+        return Response(await text(), media_type=CONTENT_TYPE_LATEST)
 
     return router

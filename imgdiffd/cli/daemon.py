@@ -1,18 +1,15 @@
 """The commands about the daemon itself: run it, and look at what it would run with."""
 
 import json
-import logging
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION
+from imgdiffd.errors import EXIT_CONFIGURATION, visible
 
 if TYPE_CHECKING:
-    from imgdiffd.daemon.checks import Finding
-    from imgdiffd.settings import Settings
+    from imgdiffd.daemon.ground import Finding
 
 
 def serve(context: typer.Context) -> None:
@@ -22,7 +19,10 @@ def serve(context: typer.Context) -> None:
     its settings again.
     """
     settings, file = settings_of(context), settings_file_of(context)  # first: wrong ones are reported within a second
-    _log_to_stderr(settings)
+    from imgdiffd.daemon.logs import log_to_stderr
+
+    log_to_stderr(settings)
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -32,14 +32,10 @@ def serve(context: typer.Context) -> None:
     )
 
 
-def _log_to_stderr(settings: "Settings") -> None:
-    from imgdiffd.daemon.log_lines import LineFormatter
-    from imgdiffd.daemon.notify import JournalFormatter, in_journal
+def _refuse_limited_address_space() -> None:
+    from imgdiffd.fleet.memory import refuse_limited_address_space
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JournalFormatter() if in_journal(sys.stderr) else LineFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
 
 
 def check(
@@ -52,9 +48,11 @@ def check(
     `serve` would refuse, with the same words.
     """
     settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    _refuse_limited_address_space()
     import anyio
 
-    from imgdiffd.daemon.checks import Ground, findings
+    from imgdiffd.daemon.checks import findings
+    from imgdiffd.daemon.ground import Ground
 
     found = anyio.run(findings, Ground(settings, settings_file_of(context)))
     refused = any(each.state == "refused" for each in found)
@@ -72,15 +70,17 @@ def _print_findings(found: "list[Finding]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
-    for each in found:
-        text = f"{each.text} ({each.hint})" if each.hint else each.text
-        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
     console = Console()
-    if not console.is_terminal:
-        console.width = 10_000  # a line each, for grep
-    console.print(table)
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for each in found:
+        text = visible(f"{each.text} ({each.hint})" if each.hint else each.text)
+        if console.is_terminal:
+            table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+        else:
+            print(f"{each.check:<14}{each.state:<13}{text}")
+    if console.is_terminal:
+        console.print(table)
 
 
 def settings(context: typer.Context) -> None:

@@ -64,15 +64,15 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
         print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
     elif jobs:
         with client_of(context) as client:
-            _each(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
+            each_job(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
     return every or bool(jobs)
 
 
 def _change_all(client: "Client", order: str) -> int:
     """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.status().jobs if job.state in _ORDERS[order][1]]
+    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
     changed = 0
-    for job in chosen:
+    for job in dict.fromkeys(chosen):
         try:
             client.change(job, order)
             changed += 1
@@ -83,7 +83,7 @@ def _change_all(client: "Client", order: str) -> int:
     return changed
 
 
-def _each(jobs: list[int], do: Callable[[int], str]) -> None:
+def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
     """`do` something about each job and print what that says.
 
     A job that is refused is named and costs the others nothing; at the end, typer.Exit is raised with 1.
@@ -137,7 +137,7 @@ def retry(
         if every:
             print(f"{_tried(client.retry(None, reason))} again")
         else:
-            _each(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
+            each_job(jobs or [], lambda job: f"job {job}: {_tried(client.retry(job, reason))} again")
 
 
 def _tried(count: int) -> str:

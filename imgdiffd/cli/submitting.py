@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgdiffd.cli.parameters import Job, client_of, profile_names, whole
+from imgdiffd.cli.parameters import client_of, positive, profile_names, whole
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import DaemonError, visible
 
@@ -120,12 +120,14 @@ def _files_at(given: str) -> list[Path]:
 
 def problems(
     context: typer.Context,
-    job: Job,
+    job: Annotated[int, typer.Argument(metavar="JOB", parser=positive, help="The job's number.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show the records of a job's file that have no usable caption, each with the reason."""
-    with client_of(context) as client:
-        found = client.every_problem(job)
+    from imgdiffd.cli.offline import answers_of
+
+    with answers_of(context) as answers:
+        found = answers.every_problem(job)
         if as_json:
             print(json.dumps([problem.model_dump() for problem in found], indent=2, ensure_ascii=False))
             return
@@ -133,9 +135,6 @@ def problems(
         for problem in () if first is None else chain([first], found):
             print(visible(f"line {problem.line}: {problem.message} ({problem.reason})"))
         if first is None:
-            error = client.job(job).error
-            print(
-                visible(f"job {job} failed: {error}")
-                if error
-                else f"every record of job {job} that was read has a caption"
-            )
+            error = answers.job(job).error
+            every = f"every record of job {job} that was read has a caption"
+            print(visible(f"job {job} failed: {error}") if error else every)

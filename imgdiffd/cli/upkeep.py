@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgdiffd.cli.jobs import each_job
 from imgdiffd.cli.parameters import positive, settings_of
 
 if TYPE_CHECKING:
     from imgdiffd.status import DeletedJob
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-DATABASE = "state.db"
 
 
 def age(text: str) -> float:
     """Seconds, from an age such as 30d, 12h or 2w. Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not an age; give a number and s, m, h, d or w, such as 30d")
     return int(match[1]) * _UNITS_S[match[2]]
@@ -34,11 +34,12 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
+    from imgdiffd.daemon.ground import DATABASE, PICTURES
     from imgdiffd.store.backup import back_up
 
     state = settings_of(context).state_folder
     back_up(state / DATABASE, file)
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / 'pictures'} are not part of it")
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / PICTURES} are not part of it")
 
 
 def restore(
@@ -49,6 +50,7 @@ def restore(
 
     The database that was there is kept beside it.
     """
+    from imgdiffd.daemon.ground import DATABASE
     from imgdiffd.store.restore import restore as put_back
 
     database = settings_of(context).state_folder / DATABASE
@@ -68,8 +70,7 @@ def delete(
     from imgdiffd.api.client import Client
 
     with Client(settings_of(context).socket_path) as client:
-        for job in dict.fromkeys(jobs):
-            _tell(client.delete(job, dry_run=dry_run), dry_run)
+        each_job(jobs, lambda job: _told(client.delete(job, dry_run=dry_run), dry_run))
 
 
 def prune(
@@ -88,11 +89,11 @@ def prune(
     with Client(settings_of(context).socket_path) as client:
         jobs = client.prune(older_than, dry_run=dry_run)
     for job in jobs:
-        _tell(job, dry_run)
+        print(_told(job, dry_run))
     if not jobs:
         print("no job ended that long ago")
 
 
-def _tell(job: "DeletedJob", dry_run: bool) -> None:
+def _told(job: "DeletedJob", dry_run: bool) -> str:
     would = "would be deleted" if dry_run else "is deleted"
-    print(f"job {job.id} ({job.name!r}, {job.captions} captions, {job.samples} samples) {would}")
+    return f"job {job.id} ({job.name!r}, {job.captions} captions, {job.samples} samples) {would}"

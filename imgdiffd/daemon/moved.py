@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from imgdiffd.api.listening import bind
-from imgdiffd.errors import DaemonError, StoreDamagedError
+from imgdiffd.errors import ImgdiffdError, StoreDamagedError
 
 _log = logging.getLogger(__name__)
 
@@ -18,10 +18,10 @@ Identity = tuple[int, int]
 
 
 def _identity(path: Path) -> Identity | None:
-    """Which file or folder has that path now; None if there is none, or it cannot be asked."""
+    """Which file or folder has that path now; None if there is none. Raises OSError if the file system fails."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 
@@ -39,7 +39,11 @@ class StateWatch:
     def check(self) -> None:
         """Raise StoreDamagedError unless all are where they were; takes some microseconds."""
         for place, known in self._known.items():
-            if _identity(place) != known:
+            try:
+                here = _identity(place) == known
+            except OSError:  # a file system that does not answer, which the disk guard reports, is not another one
+                continue
+            if not here:
                 what = "was replaced" if place.exists() else "was moved away or removed"
                 raise StoreDamagedError(
                     f"{place} {what} while the daemon worked with it",
@@ -80,20 +84,26 @@ class SocketKeeper:
                 group.start_soon(self._answer, self._listener)
                 while True:
                     await anyio.sleep(CHECK_S)
-                    if _identity(self._path) == self._known:
+                    if self._in_place():
                         self._say("")
                     elif (fresh := self._bind_again()) is not None:
                         rebound = True
                         group.start_soon(self._answer, fresh)
         finally:
-            if rebound and _identity(self._path) == self._known:
+            if rebound and self._in_place():
                 self._path.unlink(missing_ok=True)
+
+    def _in_place(self) -> bool:
+        try:
+            return _identity(self._path) == self._known
+        except OSError:  # nothing can be done about it here
+            return True
 
     def _bind_again(self) -> socket.socket | None:
         self._state.check()  # `bind` makes the folders of the path, which must not hide that they were moved
         try:
             fresh = bind(self._path)
-        except (DaemonError, OSError) as error:
+        except (ImgdiffdError, OSError) as error:
             self._say(f"socket: {self._path} was removed or replaced, and cannot be made again: {error}")
             return None
         self._known = _identity(self._path)

@@ -113,6 +113,11 @@ async def tell_progress(notifier: Notifier, status: Callable[[], Awaitable[Statu
         await anyio.sleep(STATUS_EVERY_S)
 
 
+def syslog_priority(level: int) -> int:
+    """The priority of syslog(3) for a level of `logging`."""
+    return next((priority for least, priority in _PRIORITIES if level >= least), 7)
+
+
 class JournalFormatter(LineFormatter):
     """Puts a priority before each line for journald (sd-daemon(3)), and no time, which journald adds itself."""
 
@@ -121,7 +126,7 @@ class JournalFormatter(LineFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines, including a traceback."""
-        priority = next((priority for level, priority in _PRIORITIES if record.levelno >= level), 7)
+        priority = syslog_priority(record.levelno)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 

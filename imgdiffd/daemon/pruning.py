@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
-from imgdiffd.errors import InputError
+from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.inbox.outbox import Outbox
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -79,7 +79,7 @@ class Pruning:
     async def _ended(self, job: int) -> JobRow:
         row = await self._store.job(job)
         if row is None:
-            raise InputError(f"job {job}: unknown", code="unknown_job", hint="`imgdiffd status` lists the jobs")
+            raise unknown_job(job)
         if row.state not in TERMINAL_JOB_STATES:
             raise InputError(
                 f"job {job}: cannot be deleted, it is {row.state}",

@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,15 @@ from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
 from imgdiffd.bundles.bundle import Bundle
-from imgdiffd.daemon.checks import Ground, refuse_first
+from imgdiffd.daemon.checks import refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
 from imgdiffd.daemon.ending import Ending
+from imgdiffd.daemon.ground import Ground
+from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
+from imgdiffd.daemon.metrics import Metrics
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
@@ -33,6 +36,7 @@ from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
+from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -44,7 +48,6 @@ _log = logging.getLogger(__name__)
 WORKER_GRACE_S = 10.0
 CLOSE_S = 20.0  # time for the store to close after the workers
 SCHEDULER_POLL_S = 5.0
-DATABASE = "state.db"
 
 
 async def _scoped(
@@ -76,8 +79,10 @@ class _Plan:
     settings: Settings
     bundle: Bundle
     profile: Profile
+    database: Path
     images: Path
     fleet: Fleet
+    devices: Mapping[str, str]
     no_removal: str
 
 
@@ -108,7 +113,7 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    return _Plan(settings, bundle, ground.profile, ground.images, fleet, no_removal)
+    return _Plan(settings, bundle, ground.profile, ground.database, ground.images, fleet, ground.devices, no_removal)
 
 
 class _Parts:
@@ -119,7 +124,7 @@ class _Parts:
     ) -> None:
         settings = plan.settings
         self.fleet, self.disk, self.notifier = plan.fleet, disk, notifier
-        self.state = StateWatch(settings.state_folder, plan.images, settings.state_folder / DATABASE)
+        self.state = StateWatch(settings.state_folder, plan.images, plan.database)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
             StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
@@ -130,6 +135,7 @@ class _Parts:
             on_turn=notifier.feed,
         )
         disk.guard(self.scheduler)
+        self.job_log = JobLog(store, bell)
         self.pruning = Pruning(store, disk, self.cleanup, self.scheduler, settings)
         self.learnt = LearntFile(settings.state_folder, str(plan.bundle.path))
         self.learnt.give(self.scheduler)
@@ -142,6 +148,7 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
+        app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
@@ -159,6 +166,7 @@ class _Parts:
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
         yield "fleet", partial(self.fleet.run, self.scheduler.device_up, self.scheduler.device_down)
+        yield "job log", self.job_log.run
         yield "progress", partial(tell_progress, self.notifier, self.control.status)
         if reread is not None:
             yield "reload", partial(self.live.run, reread)
@@ -187,6 +195,9 @@ async def serve(
             store = await stack.enter_async_context(_opened(plan, disk, bell, ending))
         durable.remove_unfinished(settings.state_folder)
         await store.drop_unread_jobs()
+        again = await disk.retry_while_full(partial(store.repaint_missing, partial(missing, plan.images)))
+        if again:
+            _log.warning("images: %d waiting pairs have lost their images and are painted again", again)
         listener = stack.enter_context(listening(settings.socket_path))
         parts = _Parts(plan, store, disk, notifier, bell, listener)
         if await store.paused():
@@ -210,7 +221,7 @@ async def serve(
 
 def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> AbstractAsyncContextManager[Store]:
     return Store.open(
-        plan.settings.state_folder / DATABASE,
+        plan.database,
         on_full=disk.note_full,
         removal=not plan.no_removal,
         on_commit=bell.ring,

@@ -7,16 +7,26 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
-from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, ItemState
+from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState, JobChoice, chosen_states
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
-from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, RemovalView, StageView
-from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
+from imgdiffd.status import (
+    Funnel,
+    FunnelStep,
+    JobPage,
+    JobView,
+    OpenJobs,
+    ProblemPage,
+    ProblemView,
+    RemovalView,
+    StageView,
+)
+from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Overview, Progress, ProgressOf, Queue, Timing
 
+OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
-OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -93,7 +103,16 @@ def job_views(
     return tuple(views)
 
 
-def cursor_of(row: JobRow) -> int:
+def page_view(seen: Overview, choice: JobChoice, limit: int, views: tuple[JobView, ...]) -> JobPage:
+    """A page of `limit` of the jobs of `choice`, of which `seen` has one more if there is one more."""
+    return JobPage(
+        jobs=views[:limit],
+        total=sum(seen.counts.get(state, 0) for state in chosen_states(choice)),
+        next=_cursor_of(seen.rows[limit - 1]) if len(seen.rows) > limit else None,
+    )
+
+
+def _cursor_of(row: JobRow) -> int:
     """Where a list of jobs goes on after this one; negative among those that have ended."""
     return -row.id if row.state in TERMINAL_JOB_STATES else row.id
 
@@ -220,6 +239,13 @@ def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
         for state, name in names.items()
         if (count := progress.in_state(state)) or state is ItemState.SAMPLED
     )
+
+
+def problem_page(row: JobRow, found: Sequence[CaptionProblem], after: int) -> ProblemPage:
+    """The records `found` behind the first `after` of the job's file that have no usable caption."""
+    views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
+    end = after + len(views)
+    return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
 
 
 def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""How much memory each configured device has, and how much of it is free, as the driver and the kernel say."""
+"""What the driver and the kernel say of each configured device: its memory, and how busy a card is."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import resource
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from imgdiffd.errors import SettingsError
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
 
 CPU_RESERVE_BYTES = 1_000_000_000  # for a worker process without its models: the libraries and recent images
+ADDRESS_SPACE_BYTES = 8_000_000_000  # a worker's libraries alone map 6 GB, hardly any of which is ever in memory
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -29,6 +32,17 @@ def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[
             else _card(nvml, name, device, environ)
             for name, device in devices.items()
         ]
+
+
+def refuse_limited_address_space() -> None:
+    """Raise SettingsError under a `ulimit -v` with which libraries and threads fail one by one, each in its own way."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE_BYTES:
+        raise SettingsError(
+            f"the address space of each process is limited to {limit / 1e9:.1f} GB, and a worker needs "
+            f"{ADDRESS_SPACE_BYTES / 1e9:.0f} GB of it, whatever its memory",
+            hint="`ulimit -v unlimited`; MemoryMax= in the service's unit limits the memory itself",
+        )
 
 
 def imagined(sizes_gb: Sequence[float]) -> list[Space]:
@@ -61,7 +75,8 @@ def _nvml(cards: Sequence[str]) -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Space:
+def _handle(nvml: Any, device: str, environ: Mapping[str, str]) -> Any:
+    """The driver's handle of "cuda:N". Raises SettingsError if there is no such card."""
     index = int(device.removeprefix("cuda:"))
     visible = visible_cards(environ)
     known = nvml.nvmlDeviceGetCount() if visible is None else len(visible)
@@ -71,15 +86,57 @@ def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Spac
     chosen = str(index) if visible is None else visible[index]
     try:
         if chosen.isdigit():
-            handle = nvml.nvmlDeviceGetHandleByIndex(int(chosen))
-        else:
-            handle = nvml.nvmlDeviceGetHandleByUUID(chosen)
+            return nvml.nvmlDeviceGetHandleByIndex(int(chosen))
+        return nvml.nvmlDeviceGetHandleByUUID(chosen)
+    except nvml.NVMLError as error:
+        raise _unknown(device, chosen, error) from error
+
+
+def _unknown(device: str, chosen: str, error: Exception) -> SettingsError:
+    return SettingsError(f"{device} ({chosen}): {error}", hint="see `nvidia-smi` for what the driver finds")
+
+
+def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Space:
+    handle = _handle(nvml, device, environ)
+    try:
         seen = nvml.nvmlDeviceGetMemoryInfo(handle)
     except nvml.NVMLError as error:
-        raise SettingsError(
-            f"{device} ({chosen}): {error}", hint="see `nvidia-smi` for what the driver finds"
-        ) from error
+        raise _unknown(device, str(handle), error) from error
     return Space(name, seen.total, seen.free, CUDA_RESERVE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class CardReading:
+    """A card at this moment; None for what its driver does not tell. `busy` is a share of the last second or less."""
+
+    used_bytes: int | None
+    total_bytes: int | None
+    busy: float | None
+    watts: float | None
+
+
+def readings(devices: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, CardReading]:
+    """What each card among `devices` (name to "cpu" or "cuda:N") is doing. Raises SettingsError as `spaces` does."""
+    cards = {name: device for name, device in devices.items() if device != "cpu"}
+    with _nvml(list(cards.values())) as nvml:
+        return {name: _reading(nvml, _handle(nvml, device, environ)) for name, device in cards.items()}
+
+
+def _reading(nvml: Any, handle: Any) -> CardReading:
+    def ask(question: Callable[[Any], Any]) -> Any:
+        try:
+            return question(handle)
+        except nvml.NVMLError:  # this card does not tell
+            return None
+
+    memory = ask(nvml.nvmlDeviceGetMemoryInfo)
+    rates, milliwatts = ask(nvml.nvmlDeviceGetUtilizationRates), ask(nvml.nvmlDeviceGetPowerUsage)
+    return CardReading(
+        used_bytes=None if memory is None else memory.total - memory.free,
+        total_bytes=None if memory is None else memory.total,
+        busy=None if rates is None else rates.gpu / 100,
+        watts=None if milliwatts is None else milliwatts / 1000,
+    )
 
 
 def _host_bytes(root: Path) -> tuple[int, int]:

@@ -74,9 +74,9 @@ def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     Writing the same again is harmless. Raises OSError, also where `root` is gone, which is never made here: where the
     daemon's folder was moved away, nothing may be written in its place. Raises ValueError for a path out of `root`.
     """
+    targets = {inside(root, relative): data for relative, data in files.items()}
     if not root.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the image folder is gone", str(root))
-    targets = {inside(root, relative): data for relative, data in files.items()}
     for folder in {target.parent for target in targets}:
         durable.make_folder(folder)
     durable.write(targets)

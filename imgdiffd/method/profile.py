@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.method.profile_files import read_profile
+from imgdiffd.method.profile_files import is_number, read_profile
 from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 
 ImageTextKind = Literal["blip_itc_cosine", "blip_itm_probability"]
@@ -20,10 +20,22 @@ class _Frozen(BaseModel):
 
 
 class Bound(_Frozen):
-    """A threshold; `closed` says whether the value itself passes. A score that is missing or NaN never passes."""
+    """A threshold; `closed` says whether the value itself passes. A score that is missing or NaN never passes.
+
+    A profile may give the value alone, as a plain number.
+    """
 
     value: float
     closed: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_is_value(cls, data: object) -> object:
+        if is_number(data):
+            return {"value": data}
+        if not isinstance(data, dict | Bound):
+            raise ValueError("must be a number such as 0.9, or { value = 0.9, closed = true } to let 0.9 itself pass")
+        return data
 
     def below(self, score: float | None) -> bool:
         """Whether `score` lies on the low side."""
@@ -344,7 +356,7 @@ class Profile(_Frozen):
     is `needed`, which leaves out what an earlier filter has already rejected. It changes no verdict and no sample.
     """
 
-    name: Annotated[str, Field(description="the profile's name, which jobs and samples are listed under")]
+    name: Annotated[str, Field(description="what jobs and samples are listed under: a changed profile needs its own")]
     seed: Annotated[int, Field(description="another seed changes every random draw at once")] = 0
     scores: Annotated[
         Literal["all", "needed"], Field(description="all: rejects too are scored by every filter that costs little")
@@ -413,5 +425,6 @@ def load_profile(name: str) -> Profile:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
         raise ProfileError(
-            f"profile {name}: {key}: {first['msg']}", hint="`imgdiffd profile default` prints every key"
+            f"profile {name}: {key}: {first['msg'].removeprefix('Value error, ')}",
+            hint="`imgdiffd profile default` prints every key",
         ) from error

@@ -36,7 +36,7 @@ def _table(model: BaseModel, heading: str) -> Iterator[str]:
 
 def _value(value: object) -> str:
     if isinstance(value, Bound):
-        return f"{{ value = {value.value}{', closed = true' if value.closed else ''} }}"
+        return f"{{ value = {value.value}, closed = true }}" if value.closed else repr(value.value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

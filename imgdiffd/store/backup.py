@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from imgdiffd import durable
-from imgdiffd.errors import StoreError
+from imgdiffd.errors import StoreError, reason_of
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this package and for `file`
 FOLDER = "backups"  # beside the database: the place where a backup is found without being named
@@ -46,13 +46,13 @@ def back_up(database: Path, target: Path) -> None:
         raise StoreError(f"{database}: no such database", hint="start the daemon once, or name other settings")
     if target.exists():
         raise StoreError(f"{target} exists already", hint="name another file: a backup replaces nothing")
-    skip = f"UPDATE sqlite_sequence SET seq = seq + {SAMPLES_SKIPPED} WHERE name = 'samples'"
+    skip = f"UPDATE sqlite_sequence SET seq = seq + {SAMPLES_SKIPPED} WHERE name IN ('samples', 'removal_samples')"
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as connection:
             write_copy(connection, target, skip)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(
-            f"{database}: cannot be backed up to {target}: {error}",
+            f"{database}: cannot be backed up to {target}: {reason_of(error)}",
             hint=f"the backup takes {(database.stat().st_size >> 20) + 1} MiB, in a folder that you may write to",
         ) from error
 

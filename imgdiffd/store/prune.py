@@ -1,7 +1,9 @@
 """Deletes jobs with all their rows, in chunks, and gives the room back to the file system."""
 
+import logging
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
@@ -9,10 +11,13 @@ from imgdiffd.store import meta
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.moves import move_job
 
+_log = logging.getLogger(__name__)
+
 ITEMS_AT_ONCE = 100  # captions per operation, each with up to hundreds of rows behind it
 PROBLEMS_AT_ONCE = 5000
 PAGES_AT_ONCE = 500  # given back to the file system per operation
 
+INCREMENTAL = 2  # of PRAGMA auto_vacuum
 _MARK = "delete "  # and the job's number: a meta key that survives a kill midway
 
 
@@ -74,12 +79,23 @@ def is_open(connection: sqlite3.Connection, sha256: str) -> bool:
     return bool(connection.execute(query, (sha256, *states)).fetchone()[0])
 
 
-def shrink_some(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system, at the next checkpoint. Returns whether any are left.
+def let_shrink(connection: sqlite3.Connection, database: Path) -> None:
+    """Rewrite a database from before incremental vacuum once, so that `shrink_some` works on it.
 
-    A database that was made without incremental vacuum keeps them for itself and uses them again.
+    Where there is no room for that, it stays as it is: free pages are then used again, but never given back.
     """
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL:
+        return
+    connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+    try:
+        connection.execute("VACUUM")  # all or nothing, wherever it is killed
+    except sqlite3.OperationalError as error:
+        _log.warning("%s: cannot be rewritten so that it shrinks when jobs are deleted: %s", database, error)
+
+
+def shrink_some(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the file system, at the next checkpoint. Returns whether any are left."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
         return False
     free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     for _ in range(min(free, PAGES_AT_ONCE)):

@@ -117,7 +117,8 @@ class RunningDaemon:
 
         def over(status: Status) -> bool:
             counts = status.job_counts
-            return sum(counts.values()) >= jobs and {*counts} <= TERMINAL_JOB_STATES
+            states = {*counts, *(job.state for job in status.jobs)}  # counted a moment after they were listed
+            return sum(counts.values()) >= jobs and states <= TERMINAL_JOB_STATES
 
         return self.wait(over, "the end of every job")
 

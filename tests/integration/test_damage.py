@@ -137,7 +137,7 @@ def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) 
     back_up(database, kept)
     with daemon(tmp_path) as running:
         running.wait(lambda status: status.ready, "readiness")
-        with pytest.raises(StoreError, match="in use by another daemon"):
+        with pytest.raises(StoreError, match="in use by"):
             restore(kept, database)
         assert running.stop() == 0
     before = database.read_bytes()
@@ -149,3 +149,19 @@ def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) 
     with pytest.raises(Exception, match="not an imgdiffd database"):
         restore(tmp_path / "foreign.db", database)
     assert database.read_bytes() == before
+
+
+def test_waiting_pairs_that_lost_their_images_are_painted_again(tmp_path: Path) -> None:
+    with daemon(tmp_path, FAKE_WORKER_DELAY_S="0.05") as running:
+        drop(tmp_path, "captions.txt", CAPTIONS)
+        running.wait(lambda status: any(job.stages[-1].waiting for job in status.jobs), "the last stage")
+        running.kill()
+    (job,) = rows(tmp_path, "SELECT count(*), sum(stage IN ('rewrite', 'generate')) FROM items WHERE state = 'ready'")
+    assert job[0] > (job[1] or 0)
+    for image in (tmp_path / "pictures").rglob("*.png"):
+        image.unlink()
+    with daemon(tmp_path) as running:
+        assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
+        assert running.stop() == 0
+    assert "have lost their images and are painted again" in (tmp_path / "daemon.log").read_text()
+    assert rows(tmp_path, "PRAGMA foreign_key_check") == []

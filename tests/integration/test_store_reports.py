@@ -72,7 +72,7 @@ async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
             ItemState.FAILED: 1,
             ItemState.CANCELLED: 0,
         }
-        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2]
+        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2, 2]
         waiting = {
             stage: states[ItemState.READY] for stage, states in progress.stages.items() if ItemState.READY in states
         }

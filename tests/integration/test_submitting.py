@@ -84,11 +84,12 @@ def test_hostile_files_cost_neither_the_daemon_nor_the_next(running: RunningDaem
 def test_several_files_are_sent_and_the_bad_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in (("a.txt", f"{DOG} a\n"), ("b.json", "{"), ("c.txt", f"{CAT} c\n")):
         (tmp_path / name).write_text(content)
-    bad: list[str | Path] = [tmp_path / "b.json", Path("/dev/null"), tmp_path, tmp_path / "empty", ""]
     (tmp_path / "empty").mkdir()
-    status, lines, said = run(capsys, "submit", tmp_path / "a.txt", *bad[:2], tmp_path / "c.txt", *bad[3:])
+    good = [tmp_path / "a.txt", tmp_path / "c.txt"]
+    bad: list[str | Path] = [tmp_path / "b.json", "/dev/null", tmp_path / "empty", ""]
+    status, lines, said = run(capsys, "submit", good[0], *bad, good[1])
     assert status == 1
-    assert [line.partition(":")[0] for line in lines] == [str(tmp_path / "a.txt"), str(tmp_path / "c.txt")]
+    assert [line.partition(":")[0] for line in lines] == [str(path) for path in good]
     words = ["b.json: broken or cut-off JSON", "/dev/null is a device", "empty has no caption file", "names no file"]
     assert [word for word in words if word not in said] == []
 

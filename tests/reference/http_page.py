@@ -20,7 +20,7 @@ _HEAD = f"""\
 
 Every route of the daemon's Unix socket and every record that it sends. [The guide to the API](../http-and-python.md)
 shows how to connect. The running daemon serves the same as a schema at `/openapi.json`. Every refusal is JSON of the
-form `{{"detail": "a sentence"}}`; for a parameter of the wrong form, `detail` is a list that names the parameter.
+form `{{"detail": "a sentence", "code": "for_programs"}}`. Where GET is answered, HEAD is too.
 """
 _Schema = Mapping[str, Any]
 
@@ -30,6 +30,7 @@ def schema() -> dict[str, Any]:
     app = build_app(cast(Any, None), "0")
     app.include_router(routes(cast(Any, None)))
     app.include_router(upkeep.routes(cast(Any, None)))
+    app.include_router(upkeep.metrics_route(cast(Any, None)))
     found = app.openapi()
     _, events = models_json_schema(
         [(each, "serialization") for each in (SampleEvent, RemovalSampleEvent, ProgressEvent)],
@@ -75,6 +76,9 @@ def _route(path: str, verb: str, route: _Schema) -> Iterator[str]:
         needed = " (required)" if each.get("required") and each["in"] != "path" else ""
         meaning = _cell(each.get("description", ""))
         yield f"| `{each['name']}`{needed} | {each['in']} | {kind(each['schema'])} | {meaning} |\n"
+    if body := route.get("requestBody"):
+        types = ", ".join(f"`{each}`" for each in body["content"])
+        yield f"\nBody: {_cell(body.get('description', ''))}, as one of {types}, or without a type.\n"
 
 
 def _record(name: str, record: _Schema) -> Iterator[str]:

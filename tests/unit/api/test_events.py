@@ -217,7 +217,13 @@ def test_progress_is_whole_once_and_then_of_jobs_that_changed() -> None:
             (False, [], []),
             (False, [], [1]),
         ]
-        assert [event.data["eta_s"] for event in heard if event.kind == "progress"] == [None, None, 60.0, 60.0, 60.0]
+        assert [event.data["open"]["eta_s"] for event in heard if event.kind == "progress"] == [
+            None,
+            None,
+            60.0,
+            60.0,
+            60.0,
+        ]
 
     run_virtual(main)
 

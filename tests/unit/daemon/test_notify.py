@@ -6,12 +6,14 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import anyio
 import pytest
 
+from imgdiffd.daemon import notify
 from imgdiffd.daemon.notify import JournalFormatter, Notifier, in_journal, tell_progress
 from imgdiffd.errors import StoreError
 from imgdiffd.schedulers.scheduler import Scheduler
@@ -199,6 +201,22 @@ def test_every_line_for_the_journal_has_a_priority_and_no_time() -> None:
 def test_levels_are_syslogs(level: int, priority: int) -> None:
     record = logging.LogRecord("a", level, "", 0, "b", None, None)
     assert JournalFormatter().format(record) == f"<{priority}>a: b"
+
+
+def test_a_long_opening_extends_the_start_until_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "DELAYED_EVERY_S", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        manager.settimeout(20)
+        with Notifier({"NOTIFY_SOCKET": str(tmp_path / "n")}).delaying("opening the database"):
+            for _ in range(3):  # while this thread, like SQLite, lets nothing else of the loop run
+                assert manager.recv(4096) == b"STATUS=opening the database\nEXTEND_TIMEOUT_USEC=60000"
+        manager.setblocking(False)
+        with suppress(BlockingIOError):
+            while manager.recv(4096):
+                pass
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
 
 
 def test_only_the_journals_own_stream_counts_as_the_journal(tmp_path: Path) -> None:

@@ -14,6 +14,12 @@ def test_folders_of_images_are_made_as_they_are_needed(tmp_path: Path) -> None:
     assert found == {"1-0-1.png": b"one", "1000-0-1.png": b"two"}
 
 
+def test_an_image_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="the image folder is gone"):
+        write_whole(tmp_path / "pictures", {"000000/1-0-1.png": b"one"})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_path_that_leads_out_of_the_folder_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside"):
         write_whole(tmp_path / "pictures", {"000000/1-0-1.png": b"one", "../2-0-1.png": b"two"})
