@@ -39,6 +39,7 @@ from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, S
 from imgdiffd.store import Overview, Store
 
 PAUSED = "paused by a person"
+_FEW = 500  # jobs and rows of the queue that take less time to count than a thread to wake
 
 
 class Watched(Protocol):
@@ -140,7 +141,9 @@ class DaemonControl:
             etas_s = etas_of(seen.queue, profiles, pace)
             return job_views(seen.rows, seen.progress, profiles, pace, etas_s), etas_s
 
-        return await to_thread.run_sync(view)  # of thousands of jobs it takes a while
+        if len(seen.rows) + len(seen.queue.waiting) < _FEW:
+            return view()
+        return await to_thread.run_sync(view)
 
     async def _profiles(self, groups: Iterable[str]) -> Mapping[str, Profile]:
         return {group: await self._store.profile_of(group) for group in groups}
