@@ -159,3 +159,13 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be used, without its path: the message around it names that."""
+    match error:
+        case UnicodeDecodeError():
+            return f"not UTF-8 at byte {error.start}"
+        case OSError(strerror=str() as words):
+            return words
+    return " ".join(str(error).split()) or type(error).__name__

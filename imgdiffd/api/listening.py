@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgdiffd.errors import ConfigurationError, DaemonError
+from imgdiffd.errors import ConfigurationError, DaemonError, reason_of
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ def bind(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         raise DaemonError(
-            f"cannot listen on {path}: {error}", hint="a socket's path has at most 107 bytes; set socket_path"
+            f"cannot listen on {path}: {reason_of(error)}",
+            hint="a socket's path has at most 107 bytes; set socket_path",
         ) from error
     finally:
         os.umask(old_mask)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import BundleError
+from imgdiffd.errors import BundleError, reason_of
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
 MINI = "mini"
@@ -187,16 +187,17 @@ def load_bundle(name: str | Path) -> Bundle:
     Only the bundle file is opened. Raises BundleError naming the file and the key that is wrong.
     """
     path = _path(str(name))
+    where = f"bundle {name if str(name) in BUILT_IN else path}"
     try:
         data: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         hint = f"use one of {', '.join(BUILT_IN)}, a folder with bundle.toml, or a .toml file"
-        raise BundleError(f"bundle {name}: cannot read {path}: {error}", hint=hint) from error
+        raise BundleError(f"{where}: cannot be read: {reason_of(error)}", hint=hint) from error
     except tomllib.TOMLDecodeError as error:
-        raise BundleError(f"bundle {name}: {path}: {error}", hint="correct the TOML") from error
+        raise BundleError(f"{where}: {error}", hint="correct the TOML") from error
     data.setdefault("name", path.stem if path.stem != "bundle" else path.parent.name)
     if "path" in data:
-        raise BundleError(f"bundle {name}: {path}: path: unknown key", hint="remove this key")
+        raise BundleError(f"{where}: path: unknown key", hint="remove this key")
     try:
         return Bundle.model_validate({**data, "path": path})
     except ValidationError as error:
@@ -204,7 +205,7 @@ def load_bundle(name: str | Path) -> Bundle:
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
         optional = " and ".join(sorted(OPTIONAL_ROLES))
         hint = f"every role except {optional} needs a table with source; the roles are {', '.join(Role)}"
-        raise BundleError(f"bundle {name}: {path}: {key}: {first['msg']}", hint=hint) from error
+        raise BundleError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=hint) from error
 
 
 def _path(name: str) -> Path:

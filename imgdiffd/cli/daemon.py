@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, visible
 
 if TYPE_CHECKING:
-    from imgdiffd.daemon.checks import Finding
+    from imgdiffd.daemon.ground import Finding
 
 
 def serve(context: typer.Context) -> None:
@@ -22,6 +22,7 @@ def serve(context: typer.Context) -> None:
     from imgdiffd.daemon.logs import log_to_stderr
 
     log_to_stderr(settings)
+    _refuse_limited_address_space()
     import anyio
 
     from imgdiffd.daemon.serve import serve as run
@@ -29,6 +30,12 @@ def serve(context: typer.Context) -> None:
     anyio.run(
         lambda: run(settings, file=file, reread=lambda: settings_of(context)), backend_options={"use_uvloop": True}
     )
+
+
+def _refuse_limited_address_space() -> None:
+    from imgdiffd.fleet.memory import refuse_limited_address_space
+
+    refuse_limited_address_space()  # before anything big is loaded, which would fail in a way of its own
 
 
 def check(
@@ -40,20 +47,32 @@ def check(
     That is settings, models, profile, devices, folders, room, compiler, database and socket. It exits with 78 where
     `serve` would refuse, with the same words.
     """
-    settings = settings_of(context)  # first: what is wrong with them is reported within a second
+    try:  # first: what is wrong with the settings is reported within a second
+        settings, file = settings_of(context), settings_file_of(context)
+        _refuse_limited_address_space()
+    except ConfigurationError as error:
+        if as_json:
+            _print_json([("settings", "refused", error.message, error.hint or "")])
+            raise typer.Exit(EXIT_CONFIGURATION) from error
+        raise
     import anyio
 
-    from imgdiffd.daemon.checks import Ground, findings
+    from imgdiffd.daemon.checks import findings
+    from imgdiffd.daemon.ground import Ground
 
-    found = anyio.run(findings, Ground(settings, settings_file_of(context)))
-    refused = any(each.state == "refused" for each in found)
+    found = anyio.run(findings, Ground(settings, file))
     if as_json:
-        rows = [{"check": each.check, "state": each.state, "text": each.text, "hint": each.hint} for each in found]
-        print(json.dumps({"ready": not refused, "checks": rows}, indent=2, ensure_ascii=False))
+        _print_json([(each.check, each.state, each.text, each.hint) for each in found])
     else:
         _print_findings(found)
-    if refused:
+    if any(each.state == "refused" for each in found):
         raise typer.Exit(EXIT_CONFIGURATION)
+
+
+def _print_json(rows: list[tuple[str, str, str, str]]) -> None:
+    checks = [dict(zip(("check", "state", "text", "hint"), row, strict=True)) for row in rows]
+    ready = all(row["state"] != "refused" for row in checks)
+    print(json.dumps({"ready": ready, "checks": checks}, indent=2, ensure_ascii=False))
 
 
 def _print_findings(found: "list[Finding]") -> None:
@@ -61,15 +80,17 @@ def _print_findings(found: "list[Finding]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
-    for each in found:
-        text = f"{each.text} ({each.hint})" if each.hint else each.text
-        table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
     console = Console()
-    if not console.is_terminal:
-        console.width = 10_000  # a line each, for grep
-    console.print(table)
+    colours = {"ok": "green", "warning": "yellow", "refused": "red"}
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for each in found:
+        text = visible(f"{each.text} ({each.hint})" if each.hint else each.text)
+        if console.is_terminal:
+            table.add_row(each.check, Text(each.state, colours.get(each.state, "dim")), Text(text))
+        else:
+            print(f"{each.check:<14}{each.state:<13}{text}")
+    if console.is_terminal:
+        console.print(table)
 
 
 def settings(context: typer.Context) -> None:

@@ -107,7 +107,8 @@ def _over(status: Status, name: str, inbox: Path) -> bool:
     """
     refusal = inbox / "failed" / f"{name}.reason.txt"
     if refusal.exists():
-        raise DaemonError(f"the daemon refused {name}: {' '.join(refusal.read_text('utf-8').split())}")
+        why = " ".join(refusal.read_text("utf-8").split())
+        raise DaemonError(f"the daemon refused {name}: {why}", hint="give another file with --captions")
     if status.devices and all(device.state == "parked" for device in status.devices):
         raise DaemonError(
             f"no device can start: {status.devices[0].detail}", hint="see daemon.log in the demo's folder"
@@ -148,6 +149,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     continued: what is done stays done. Raises DaemonError and ExportError.
     """
     from imgdiffd.export.dataset import export_dataset
+    from imgdiffd.export.folder import ExportFolder
     from imgdiffd.store import Reader
 
     if captions is not None and not captions.is_file():
@@ -156,6 +158,8 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     settings = write_settings(folder, removal=removal)
+    with ExportFolder.claimed(folder / "dataset"):  # refused now rather than after the work
+        pass
     started = time.monotonic()
     funnel = _run(folder, settings, captions, console)
     with Reader.open(folder / "state.db") as reader:
@@ -164,7 +168,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     also = f" and {made.removals} of object removal" if made.removals else ""
     console.print(funnel_table(funnel))
     console.print(
-        f"{made.samples} samples{also} in {time.monotonic() - started:.0f} s\n"
+        f"{made.samples} sample{'' if made.samples == 1 else 's'}{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}\n\n"

@@ -57,6 +57,8 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
         f"profile {story['profile']['name']}",
         "dim",
     )
+    for role, chosen in story["sampling"].items():
+        yield plain(f"{role}: {', '.join(f'{name} {value:g}' for name, value in chosen.items())}", "dim")
     yield from _tables(story, pair)
     if removal:
         yield plain("")

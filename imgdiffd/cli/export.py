@@ -95,11 +95,18 @@ def _progress(expected: int) -> Iterator[Callable[[int], object]]:
 
 
 def _report(written: "Written", products: Sequence[str], folder: Path) -> None:
-    said = [f"{written.samples} samples"] if "replacement" in products else []
+    from imgdiffd.errors import visible
+
+    said = [_count(written.samples, "sample")] if "replacement" in products else []
     if written.removals or "replacement" not in products:
-        said.append(f"{written.removals} removal samples")
-    older = f"; removed {written.removed} files of an older export" if written.removed else ""
-    print(f"{' and '.join(said)} in {folder}{older}")
+        said.append(_count(written.removals, "removal sample"))
+    left_out = f"; left out {_count(written.left_out, 'sample')} without images" if written.left_out else ""
+    older = f"; removed {_count(written.removed, 'file')} of an older export" if written.removed else ""
+    print(visible(f"{' and '.join(said)} in {folder}{left_out}{older}"))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _note(made: Sequence["MadeRow"], job: int | None) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import ImgdiffdError, RefusedError
+from imgdiffd.errors import ImgdiffdError, RefusedError, visible
 from imgdiffd.job import JobState
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ def resume(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) ->
     Without JOB, this ends a pause of all work; a job that was paused by its number stays paused, until it is resumed by
     its number or with --all.
     """
-    if not _change(context, "resume", jobs, every):
-        with client_of(context) as client:
+    changed = _change(context, "resume", jobs, every)
+    with client_of(context) as client:
+        if not changed:
             client.set_paused(False)
-        print("work goes on")
+            print("work goes on")
+        elif client.status().paused:
+            print("but all work is paused: `imgdiffd resume` alone ends that")
 
 
 def cancel(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
@@ -93,7 +96,7 @@ def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
         try:
             print(do(job))
         except RefusedError as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(visible(f"{PROGRAM}: {error}"), file=sys.stderr)
             refused = True
     if refused:
         raise typer.Exit(1)

@@ -59,8 +59,6 @@ def build() -> SomeCommand:
 
 def _run(argv: Sequence[str]) -> int:
     root = build()
-    if COMPLETION in os.environ:
-        root.main(prog_name=PROGRAM)
     try:
         with root.make_context(PROGRAM, list(argv)) as context:
             root.invoke(context)
@@ -83,12 +81,32 @@ def _run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _complete(root: SomeCommand) -> int:
+    """Answer the shell that asks for completions; what it asks with is in its environment variables."""
+    try:
+        root.main(prog_name=PROGRAM)
+    except (KeyError, ValueError) as error:  # as where COMP_WORDS is not set
+        lacking = f"${error.args[0]} is not set" if isinstance(error, KeyError) else str(error)
+        print(f"{PROGRAM}: ${COMPLETION} is for the shell's completion, but {lacking}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _open_standard_streams() -> None:
+    """Open on /dev/null what was closed before the start: files and pipes of ours must not take the place of these."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(opened, mode))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exits 0, 1 for failures, 2 for wrong arguments, 78 for wrong configuration, 130 after Ctrl-C."""
+    _open_standard_streams()
     try:
-        status = _run(sys.argv[1:] if argv is None else argv)
-        if sys.stdout is not None:  # closed before the start
-            sys.stdout.flush()
+        status = _complete(build()) if COMPLETION in os.environ else _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:  # whoever read the output has seen enough

@@ -24,7 +24,8 @@ def demo(
 ) -> None:
     """Run the whole pipeline on the miniature bundle.
 
-    It leaves a dataset in a folder, with the daemon's database and log. A second run continues where the first one was.
+    It leaves a dataset in a folder, with the daemon's database, settings and log. A second run continues where the
+    first one was.
     """
     from rich.console import Console
 

@@ -20,6 +20,7 @@ from imgdiffd.daemon.views import (
     funnel_view,
     job_views,
     open_jobs,
+    problem_page,
     removal_view,
     seconds_per_item,
     story_view,
@@ -29,11 +30,14 @@ from imgdiffd.images.retention import named, why_gone
 from imgdiffd.images.sweep import missing
 from imgdiffd.job import JobChoice, chosen_states
 from imgdiffd.settings import Settings
-from imgdiffd.status import Funnel, JobPage, JobView, Status
+from imgdiffd.status import Funnel, JobPage, JobView, ProblemView, Status
 from imgdiffd.store import JobRow, Reader
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
+
+
+_CONNECT_S = 10.0  # the backlog of a daemon that hangs is full at some time
 
 
 class Offline:
@@ -45,9 +49,10 @@ class Offline:
 
     def status(self, job: int | None = None) -> Status:
         """Jobs and their progress, and that nothing works on them."""
-        rows = (
-            [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)] if job is None else [self._known(job)]
-        )
+        if job is not None:
+            rows = [self._known(job)]
+        else:
+            rows = [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)]
         return Status(
             version=__version__,
             pid=0,
@@ -79,6 +84,11 @@ class Offline:
     def job(self, job: int) -> JobView:
         """One job."""
         return self._views([self._known(job)])[0]
+
+    def every_problem(self, job: int) -> Iterator[ProblemView]:
+        """All records of the job's file that have no usable caption."""
+        row = self._known(job)
+        yield from problem_page(row, self._reader.problems(job, row.problems, 0), 0).problems
 
     def funnel(self, job: int | None = None) -> Funnel:
         """How captions narrowed to samples, with reasons; of all jobs where none is named."""
@@ -122,6 +132,7 @@ def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
 def _listens(path: Path) -> bool:
     """Whether there is a daemon, also one that may not be asked."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):

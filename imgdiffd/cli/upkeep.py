@@ -34,7 +34,7 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
-    from imgdiffd.daemon.checks import DATABASE, PICTURES
+    from imgdiffd.daemon.ground import DATABASE, PICTURES
     from imgdiffd.store.backup import back_up
 
     state = settings_of(context).state_folder
@@ -50,7 +50,7 @@ def restore(
 
     The database that was there is kept beside it.
     """
-    from imgdiffd.daemon.checks import DATABASE
+    from imgdiffd.daemon.ground import DATABASE
     from imgdiffd.store.restore import restore as put_back
 
     database = settings_of(context).state_folder / DATABASE

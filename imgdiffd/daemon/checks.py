@@ -4,91 +4,36 @@ import logging
 import os
 import shutil
 import sysconfig
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from anyio import to_thread
 
-from imgdiffd.bundles.bundle import Bundle, load_bundle
+from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon import places
+from imgdiffd.daemon.ground import Caution, Finding, Ground
 from imgdiffd.errors import BundleError, ConfigurationError, ImgdiffdError
 from imgdiffd.fleet.footprints import Measurements
 from imgdiffd.fleet.planner import FREE_WAIT_S, Planner, why_no_removal
 from imgdiffd.fleet.supervisor import compiles, names_of, resolve_devices
 from imgdiffd.hub import problems
-from imgdiffd.method.profile import Profile, load_profile
-from imgdiffd.schedulers.placement import Plan
-from imgdiffd.settings import Settings
-from imgdiffd.store.connection import holder_of, refuse_held, version_in
+from imgdiffd.method.profile import load_profile
+from imgdiffd.store.connection import refuse_held, version_in
 from imgdiffd.store.damage import refuse_lost
+from imgdiffd.store.migration import SCHEMA_VERSION
 
 _log = logging.getLogger(__name__)
-
-State = Literal["ok", "warning", "refused", "not checked"]
-DATABASE = "state.db"
-PICTURES = "pictures"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check says. `error` is what `serve` raises; only the state "refused" has one."""
-
-    check: str
-    state: State
-    text: str
-    hint: str = ""
-    error: ImgdiffdError | None = None
-
-
-@dataclass
-class Ground:
-    """The settings, and what the checks find out on their way, for the checks after them and for `serve`.
-
-    With `starting`, a daemon is about to start: it waits a while for memory, and a daemon that runs already is in its
-    way. Without `models`, fake workers load none.
-    """
-
-    settings: Settings
-    file: Path | None = None
-    starting: bool = False
-    models: bool = True
-    bundle: Bundle | None = None
-    profile: Profile | None = None
-    devices: Mapping[str, str] = field(default_factory=dict)
-    planner: Planner | None = None
-    plan: Plan | None = None
-
-    @property
-    def database(self) -> Path:
-        """Where the database is, or will be."""
-        return self.settings.state_folder / DATABASE
-
-    @property
-    def images(self) -> Path:
-        """Where the images go."""
-        return self.settings.state_folder / PICTURES
-
-    def beside_a_daemon(self) -> bool:
-        """Whether a daemon runs on this state folder and this only looks at what the next one would find."""
-        return not self.starting and holder_of(self.database) is not None
-
-
-class _Caution(Exception):
-    """Something that the daemon can work with, but that somebody should know."""
-
-    def __init__(self, text: str, hint: str) -> None:
-        super().__init__(text, hint)
 
 
 async def _settings_file(ground: Ground) -> str:
     if ground.file is None:
         return "none: defaults and the environment"
     if why := places.open_to_others(ground.file):
-        raise _Caution(why, f"chmod o-w {ground.file}")
+        raise Caution(why, f"chmod o-w {ground.file}")
     return str(ground.file)
 
 
@@ -134,7 +79,7 @@ async def _folders(ground: Ground) -> str:
         places.refuse_unusable(name, folder)
     places.refuse_nested(settings, ground.images)
     if kind := places.network_file_system(settings.state_folder):
-        raise _Caution(
+        raise Caution(
             f"state_folder {settings.state_folder} is on a network file system ({kind}), on which SQLite can lose data",
             "put state_folder on a local disk",
         )
@@ -166,7 +111,7 @@ async def _compiler(ground: Ground) -> str:
         return "not needed: nothing is compiled on these devices"
     found = {"cpu" if device == "cpu" else "cuda": _c_compiler(device) for device in compiled}
     if lacking := [f"a compiler for {kind}" for kind, compiler in found.items() if not compiler] + _lacking_headers():
-        raise _Caution(
+        raise Caution(
             f"torch.compile lacks {' and '.join(lacking)}: models run uncompiled, which is slower",
             "apt install g++ python3-dev, or set compile = false",
         )
@@ -189,7 +134,7 @@ async def _room(ground: Ground) -> str:
     free_gib, least = shutil.disk_usage(folder).free / (1 << 30), ground.settings.min_free_gb
     if free_gib < least:
         text = f"{free_gib:.1f} GiB free at {folder}, below min_free_gb = {least:g}"
-        raise _Caution(text, "nothing is started until there is room: free some, or set min_free_gb lower")
+        raise Caution(text, "nothing is started until there is room: free some, or set min_free_gb lower")
     return f"{free_gib:.1f} GiB free at {folder}"
 
 
@@ -197,9 +142,9 @@ async def _lock(ground: Ground) -> str:
     try:
         refuse_held(ground.database)
     except ImgdiffdError as error:
-        if ground.starting:
+        if not ground.beside_a_daemon():
             raise
-        raise _Caution(f"{error.message}; this is what the next daemon would find", error.hint or "") from error
+        raise Caution(error.message, "the next one can start once that one has stopped") from error
     return "none runs on this state folder"
 
 
@@ -209,7 +154,10 @@ async def _database(ground: Ground) -> str:
     # The daemon reads all of it when it opens it, and notices damage while it runs.
     whole = not ground.starting and not ground.beside_a_daemon()
     version = await to_thread.run_sync(partial(version_in, ground.database, whole=whole))
-    return f"{ground.database}: {'new' if version is None else f'schema version {version}'}"
+    if version is None:
+        return f"{ground.database}: new"
+    upgrade = "" if version == SCHEMA_VERSION else f", which the next start upgrades to {SCHEMA_VERSION}"
+    return f"{ground.database}: schema version {version}{upgrade}"
 
 
 async def _socket(ground: Ground) -> str:
@@ -259,7 +207,7 @@ async def _finding(check: _Check, ground: Ground) -> Finding:
         return Finding(check.name, "not checked", f"this needs the {lacking[0]}")
     try:
         return Finding(check.name, "ok", await check.look(ground))
-    except _Caution as caution:
+    except Caution as caution:
         return Finding(check.name, "warning", *caution.args)
     except OSError as error:
         refusal = ConfigurationError(f"{error.filename or check.name}: {error.strerror}", hint="check who may use it")

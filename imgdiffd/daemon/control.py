@@ -24,6 +24,7 @@ from imgdiffd.daemon.views import (
     funnel_view,
     job_views,
     open_jobs,
+    problem_page,
     removal_view,
     seconds_per_item,
     story_view,
@@ -34,7 +35,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice, JobState, chosen_states
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, ProblemView, SchedulerView, Status
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, SchedulerView, Status
 from imgdiffd.store import JobRow, Queue, Store
 
 PAUSED = "paused by a person"
@@ -188,10 +189,7 @@ class DaemonControl:
         row = await self._store.job(job)
         if row is None:
             return None
-        found = await self._store.problems(job, limit, after)
-        views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
-        end = after + len(views)
-        return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
+        return problem_page(row, await self._store.problems(job, limit, after), after)
 
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""

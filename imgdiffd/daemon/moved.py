@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from imgdiffd.api.listening import bind
-from imgdiffd.errors import DaemonError, StoreDamagedError
+from imgdiffd.errors import ImgdiffdError, StoreDamagedError
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class SocketKeeper:
         self._state.check()  # `bind` makes the folders of the path, which must not hide that they were moved
         try:
             fresh = bind(self._path)
-        except (DaemonError, OSError) as error:
+        except (ImgdiffdError, OSError) as error:
             self._say(f"socket: {self._path} was removed or replaced, and cannot be made again: {error}")
             return None
         self._known = _identity(self._path)

@@ -1,5 +1,6 @@
 """Whether folders, files and the socket are where the daemon can use them; looks only, makes nothing."""
 
+import grp
 import os
 import pwd
 import stat
@@ -40,6 +41,16 @@ def _user() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # as in a container without a line for it
         return str(os.geteuid())
+
+
+def _group(folder: Path) -> str:
+    """The group that new files in `folder` belong to, now or once it is made."""
+    found = nearest(folder).stat()
+    number = found.st_gid if found.st_mode & stat.S_ISGID else os.getegid()
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def _grant(folder: Path) -> str:
@@ -93,7 +104,19 @@ def socket_state(path: Path, *, answered: bool, ours: bool) -> str:
     if not ours and _is_listened_on(path) and _belongs_to_unit(path):
         return f"{path}, handed over by systemd ({SOCKET_UNIT})"
     refuse_taken(path)
-    return str(path)
+    _refuse_left_behind(path)
+    return f"{path}, for user {_user()} and group {_group(path.parent)}"
+
+
+def _refuse_left_behind(path: Path) -> None:
+    """Raise ConfigurationError where a dead daemon's socket cannot be removed: it is another user's, in /tmp or so."""
+    folder = nearest(path.parent).stat()
+    may_remove = {0, folder.st_uid, path.lstat().st_uid if os.path.lexists(path) else os.geteuid()}
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in may_remove:
+        raise ConfigurationError(
+            f"{path}: the socket of another user's daemon, which has ended",
+            hint="remove it, or set another socket_path",
+        )
 
 
 def _is_listened_on(path: Path) -> bool:

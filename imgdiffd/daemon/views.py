@@ -7,16 +7,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
-from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, ItemState
+from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
-from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, RemovalView, StageView
+from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, ProblemPage, ProblemView, RemovalView, StageView
 from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
 
+OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
-OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -220,6 +220,13 @@ def _ends(counts: _Counts, progress: Progress) -> tuple[FunnelStep, ...]:
         for state, name in names.items()
         if (count := progress.in_state(state)) or state is ItemState.SAMPLED
     )
+
+
+def problem_page(row: JobRow, found: Sequence[CaptionProblem], after: int) -> ProblemPage:
+    """The records `found` behind the first `after` of the job's file that have no usable caption."""
+    views = tuple(ProblemView(line=each.line, reason=each.code, message=each.message) for each in found)
+    end = after + len(views)
+    return ProblemPage(problems=views, total=row.problems, next=end if views and end < row.problems else None)
 
 
 def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:

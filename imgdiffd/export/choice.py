@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from imgdiffd.errors import ExportError
+from imgdiffd.errors import ExportError, unknown_job
 from imgdiffd.store import MadeRow
 
 BOTH = ("replacement", "removal")
@@ -23,8 +23,9 @@ def choose_jobs(
 ) -> tuple[MadeRow, ...]:
     """Those of the jobs `made` that an export takes, in order.
 
-    `profile` is a profile's name or, where two profiles have that name, its number. Raises ExportError for what is
-    unknown, for a job that only repeats another, and for samples of several profiles where none was chosen.
+    `profile` is a profile's name or, where two profiles have that name, its number. Raises InputError for an
+    unknown job, ExportError for an unknown profile, for a job that only repeats another, and for samples of several
+    profiles where none was chosen.
     """
     chosen = list(made) if job is None else [_job(made, job)]
     if profile is not None:
@@ -33,7 +34,7 @@ def choose_jobs(
         if not chosen:
             known = ", ".join(_profiles(made, made)) or "none yet"
             whose = "no job has" if job is None else f"job {job} does not have"
-            raise ExportError(f"{whose} the profile {profile}", hint=f"the jobs' profiles are: {known}")
+            raise ExportError(f"{whose} the profile {profile!r}", hint=f"the jobs' profiles are: {known}")
     having = [row for row in chosen if count_of(row, products)]
     if not all_profiles and len(called := _profiles(having, made)) > 1:
         listed = ", ".join(
@@ -49,7 +50,7 @@ def choose_jobs(
 def _job(made: Iterable[MadeRow], job: int) -> MadeRow:
     row = next((row for row in made if row.job == job), None)
     if row is None:
-        raise ExportError(f"there is no job {job}", hint="`imgdiffd status` lists the jobs")
+        raise unknown_job(job)
     if row.duplicate_of is not None:
         raise ExportError(
             f"job {job} is a duplicate of job {row.duplicate_of}, which has the samples",

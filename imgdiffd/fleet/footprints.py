@@ -31,7 +31,7 @@ class Measured:
 class Measurements:
     """Measured footprints, kept in a JSON file of the state folder so that the next start plans with them.
 
-    A file that is missing or damaged is written anew; until then the figures of the bundle are used.
+    A file that is missing, unreadable or damaged is written anew; until then the figures of the bundle are used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, Measured]:
     try:
         entries = json.loads(path.read_text("utf-8"))
         return {str(key): Measured(int(e["weights_bytes"]), int(e["peak_bytes"])) for key, e in entries.items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

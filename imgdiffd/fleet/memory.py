@@ -1,6 +1,7 @@
 """What the driver and the kernel say of each configured device: its memory, and how busy a card is."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from imgdiffd.errors import SettingsError
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
 
 CPU_RESERVE_BYTES = 1_000_000_000  # for a worker process without its models: the libraries and recent images
+ADDRESS_SPACE_BYTES = 8_000_000_000  # a worker's libraries alone map 6 GB, hardly any of which is ever in memory
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -30,6 +32,17 @@ def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[
             else _card(nvml, name, device, environ)
             for name, device in devices.items()
         ]
+
+
+def refuse_limited_address_space() -> None:
+    """Raise SettingsError under a `ulimit -v` with which libraries and threads fail one by one, each in its own way."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE_BYTES:
+        raise SettingsError(
+            f"the address space of each process is limited to {limit / 1e9:.1f} GB, and a worker needs "
+            f"{ADDRESS_SPACE_BYTES / 1e9:.0f} GB of it, whatever its memory",
+            hint="`ulimit -v unlimited`; MemoryMax= in the service's unit limits the memory itself",
+        )
 
 
 def imagined(sizes_gb: Sequence[float]) -> list[Space]:

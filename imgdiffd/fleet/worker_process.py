@@ -88,6 +88,8 @@ class WorkerProcess:
             how = f"was killed because {self._killed_because}"
         elif status is not None and status < 0:
             how = f"was killed by {signal.Signals(-status).name}"
+            if status == -signal.SIGKILL:
+                how += ", as the kernel does when memory runs out"
         elif status == EXIT_POISONED:
             how = "ended because its device faulted"
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
+from imgdiffd.errors import reason_of
 
 _NO_WEIGHTS = (
     "Tokenizer",
@@ -54,7 +55,7 @@ def _of_pipeline(folder: Path) -> Iterator[str]:
     try:
         parts = components(json.loads((folder / "model_index.json").read_text("utf-8")))
     except (OSError, *_UNREADABLE) as error:
-        yield f"{folder / 'model_index.json'}: {error}"
+        yield f"{folder / 'model_index.json'}: {reason_of(error)}"
         return
     for name, kind in parts.items():
         if not (folder / name).is_dir():

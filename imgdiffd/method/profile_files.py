@@ -5,8 +5,9 @@ import stat
 import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import TypeGuard
 
-from imgdiffd.errors import ProfileError
+from imgdiffd.errors import ProfileError, reason_of
 
 BUILT_IN = ("default", "paper", "scripts", "data-juicer", "mini")
 MAX_BYTES = 1 << 20  # a request may name any path: neither a pipe nor a huge file may hold up the daemon
@@ -45,7 +46,7 @@ def _load(name: str) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ProfileError(f"profile {name}: {error}", hint="correct the TOML") from error
     except (OSError, ValueError) as error:  # not UTF-8, or a path with a NUL byte
-        raise ProfileError(f"profile {name}: {error}", hint="give a readable UTF-8 .toml file") from error
+        raise ProfileError(f"profile {name}: {reason_of(error)}", hint="give a readable UTF-8 .toml file") from error
 
 
 def _text(path: str) -> str:
@@ -59,9 +60,23 @@ def _text(path: str) -> str:
     return data.decode("utf-8")
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value of TOML is a number, as a threshold may be."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
     merged = dict(base)
     for key, value in over.items():
-        old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old, new = _as_tables(merged.get(key), value)
+        merged[key] = _merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else value
     return merged
+
+
+def _as_tables(old: object, new: object) -> tuple[object, object]:
+    """A threshold that one profile gives as a number and the other as a table, as tables that can be merged."""
+    if is_number(new) and isinstance(old, dict) and "value" in old:
+        return old, {"value": new}
+    if is_number(old) and isinstance(new, dict) and new.keys() <= {"value", "closed"}:
+        return {"value": old}, new
+    return old, new

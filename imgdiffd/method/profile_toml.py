@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from imgdiffd.method.profile import Bound, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Bound
 
 _COMMENT_WIDTH = 100
 
@@ -36,7 +37,7 @@ def _table(model: BaseModel, heading: str) -> Iterator[str]:
 
 def _value(value: object) -> str:
     if isinstance(value, Bound):
-        return f"{{ value = {value.value}{', closed = true' if value.closed else ''} }}"
+        return f"{{ value = {value.value}, closed = true }}" if value.closed else repr(value.value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imgdiffd.errors import StageError
+from imgdiffd.errors import StageError, reason_of
 from imgdiffd.images.files import inside, write_whole
 
 KEPT_IMAGES = 256
@@ -70,7 +70,7 @@ class Images:
             with Image.open(inside(self._root, path)) as image:
                 array = np.array(image.convert("RGB"))
         except (OSError, ValueError) as error:
-            raise StageError(f"image {path}: {error}", hint="retry the item from its beginning") from error
+            raise StageError(f"image {path}: {reason_of(error)}", hint="retry the item from its beginning") from error
         return torch.from_numpy(array).permute(2, 0, 1).contiguous().to(self._device)
 
     def _keep(self, path: str, image: Tensor) -> None:

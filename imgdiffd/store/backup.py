@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from imgdiffd import durable
-from imgdiffd.errors import StoreError
+from imgdiffd.errors import StoreError, reason_of
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this package and for `file`
 FOLDER = "backups"  # beside the database: the place where a backup is found without being named
@@ -52,7 +52,7 @@ def back_up(database: Path, target: Path) -> None:
             write_copy(connection, target, skip)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(
-            f"{database}: cannot be backed up to {target}: {error}",
+            f"{database}: cannot be backed up to {target}: {reason_of(error)}",
             hint=f"the backup takes {(database.stat().st_size >> 20) + 1} MiB, in a folder that you may write to",
         ) from error
 

@@ -1,5 +1,6 @@
 """Opens the database: locks it against a second daemon, configures the connection, checks the schema version."""
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -12,7 +13,7 @@ from typing import TypeVar
 import aiosqlite
 from anyio import CancelScope
 
-from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError
+from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError, reason_of
 from imgdiffd.store.backup import APPLICATION_ID
 from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
@@ -37,7 +38,7 @@ def locked(database: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be opened: {error.strerror}", hint="check the folder's owner") from error
+        raise _closed(path, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,10 +52,10 @@ def locked(database: Path) -> Iterator[None]:
 
 
 def holder_of(database: Path) -> str | None:
-    """The number of the process that holds the lock of `database`; None where none does. Makes no file."""
+    """The number of the process that holds the lock of `database`; None where none does that this user may see."""
     try:
         descriptor = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -66,13 +67,22 @@ def holder_of(database: Path) -> str | None:
 
 
 def refuse_held(database: Path) -> None:
-    """Raise StoreError, as `locked` does, where another process holds the lock of `database`."""
+    """Raise StoreError, as `locked` does, where another process holds the lock of `database`, or this may not."""
+    lock = _lock_of(database)
+    if lock.exists() and not os.access(lock, os.R_OK | os.W_OK, effective_ids=True):
+        raise _closed(lock, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     if (holder := holder_of(database)) is not None:
         raise _in_use(database, holder)
 
 
 def _lock_of(database: Path) -> Path:
     return database.with_name(database.name + ".lock")
+
+
+def _closed(lock: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{lock}: cannot be opened: {reason_of(error)}", hint="check the owner of this file and its folder"
+    )
 
 
 def _written_in(lock: int) -> str:
@@ -118,10 +128,11 @@ def version_in(database: Path, *, whole: bool) -> int | None:
     """
     if not database.exists():
         return None
-    if not os.access(database, os.R_OK | os.W_OK):
-        raise ConfigurationError(
-            f"{database}: this user may not read and write it", hint="run imgdiffd as the user that it belongs to"
-        )
+    for file in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            raise ConfigurationError(
+                f"{file}: this user may not read and write it", hint="run imgdiffd as the user that it belongs to"
+            )
     # Without a log there is nothing but the file, and reading it as one that never changes makes none.
     how = "mode=ro" if database.with_name(database.name + "-wal").exists() else "immutable=1"
     try:

@@ -1,20 +1,21 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import JobChoice, JobState
+from imgdiffd.job import CaptionProblem, JobChoice, JobState
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import images, jobs, meta, reports, samples
 from imgdiffd.store.connection import check, configure
+from imgdiffd.store.damage import damaged, is_damage
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
@@ -34,7 +35,8 @@ class Reader:
     def open(cls, path: Path) -> Iterator["Reader"]:
         """Open the database at `path` and change nothing about it, not even the log that a killed daemon left.
 
-        Raises StoreError if it does not exist or cannot be read, ConfigurationError if it is not ours.
+        Raises StoreError if it does not exist or cannot be read, StoreDamagedError if it is damaged, ConfigurationError
+        if it is not ours.
         """
         try:
             path.stat()
@@ -49,8 +51,10 @@ class Reader:
                     configure(current, writer=False)
                     yield cls(current)
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(path, error) from error
             raise StoreError(
-                f"{path}: cannot be read: {error}", hint="start the daemon, or read it as its owner"
+                f"{path}: cannot be read: {error}", hint="read it as its owner, or with a daemon that runs"
             ) from error
 
     def samples(self, jobs: Collection[int] | None = None) -> Iterator[SampleRow]:
@@ -81,9 +85,21 @@ class Reader:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
 
+    def next_jobs(self, limit: int) -> list[JobRow]:
+        """As `Store.next_jobs`."""
+        return snapshot(self._connection, lambda c: jobs.next_jobs(c, limit))
+
+    def queue(self) -> Queue:
+        """As `Store.queue`."""
+        return snapshot(self._connection, reports.queue)
+
     def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
         return snapshot(self._connection, lambda c: jobs.find_job(c, job))
+
+    def problems(self, job: int, limit: int, after: int) -> list[CaptionProblem]:
+        """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
+        return snapshot(self._connection, lambda c: jobs.list_problems(c, job, limit, after))
 
     def job_counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
@@ -113,14 +129,6 @@ class Reader:
         """The images that rows of the items `of` name, by item, and whether they are still wanted."""
         return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
 
-    def next_jobs(self, limit: int) -> list[JobRow]:
-        """As `Store.next_jobs`."""
-        return snapshot(self._connection, lambda c: jobs.next_jobs(c, limit))
-
-    def queue(self) -> Queue:
-        """As `Store.queue`."""
-        return snapshot(self._connection, reports.queue)
-
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
@@ -133,20 +141,40 @@ class Reader:
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection that cannot write: closing a writable one, if it is the last, would fold the log into the database.
 
-    SQLite needs `-shm` beside the database even so. Who may not make that file may read a database without a log, which
-    nobody has open, as a file that does not change.
+    Where nobody has the database open, this makes `-wal` and `-shm` beside it. They would be in the daemon's way if
+    they belonged to someone else, so others than the owner and root get a copy.
     """
-    name = f"file:{quote(str(path.absolute()))}?mode=ro"
-    connection = sqlite3.connect(name, uri=True, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema")
-    except sqlite3.OperationalError:
-        connection.close()
-        log = path.with_name(f"{path.name}-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        connection = sqlite3.connect(f"{name}&immutable=1", uri=True, isolation_level=None)
-    return connection
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() or os.geteuid() in (0, path.stat().st_uid):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema")
+            return connection
+        except sqlite3.Error as error:
+            connection.close()
+            if is_damage(error) or any(_state(log)):
+                raise
+    return _copy(path, log)
+
+
+def _copy(path: Path, log: Path) -> sqlite3.Connection:
+    """A copy of a database that nobody has open, which SQLite deletes when it is closed."""
+    copy = sqlite3.connect("", isolation_level=None)
+    before = _state(path)
+    # Immutable: SQLite needs no file beside the database, and takes no lock that a daemon that starts now would heed.
+    name = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(name, uri=True, isolation_level=None)) as connection:
+        connection.backup(copy)
+    if _state(path) != before or any(_state(log)):
+        copy.close()
+        raise StoreError(f"{path}: changed while it was copied", hint="try again: a daemon has started")
+    return copy
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What tells whether a file was written to: nothing while it is empty or not there."""
+    found = file.stat() if file.exists() else None
+    return (found.st_size, found.st_mtime_ns) if found and found.st_size else ()
 
 
 def _up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from imgdiffd.errors import StoreError
+from imgdiffd.errors import StoreError, reason_of
 from imgdiffd.store.backup import REPLACED, write_copy
 from imgdiffd.store.connection import check, locked
 from imgdiffd.store.damage import refuse_damaged
@@ -37,6 +37,6 @@ def restore(backup: Path, database: Path) -> Path | None:
             fresh.rename(database)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
-                f"{backup}: cannot be restored to {database}: {error}", hint="check the folder and its owner"
+                f"{backup}: cannot be restored to {database}: {reason_of(error)}", hint="check the folder and its owner"
             ) from error
     return aside if replaced else None

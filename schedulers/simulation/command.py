@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imgdiffd.errors import ConfigurationError
+from imgdiffd.errors import ConfigurationError, reason_of
 from imgdiffd.schedulers.cost_table import A100, CAPTIONS, CostTable
 from imgdiffd.schedulers.simulation.chart import planning_chart, utilisation_chart
 from imgdiffd.schedulers.simulation.comparators import run_comparators
@@ -56,7 +56,9 @@ def read_costs(path: Path | None) -> CostTable:
     try:
         return CostTable.from_json(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}", hint="name a cost table's JSON file") from error
+        raise ConfigurationError(
+            f"{path}: cannot be read: {reason_of(error)}", hint="name a cost table's JSON file"
+        ) from error
 
 
 def scenario_of(options: Options, *, devices: int | None = None, captions: int | None = None) -> Scenario:
@@ -112,7 +114,7 @@ def _make_folder(out: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise ConfigurationError(
-            f"{out}: the charts cannot be written there: {error.strerror}", hint="give another folder with --out"
+            f"{out}: the charts cannot be written there: {reason_of(error)}", hint="give another folder with --out"
         ) from error
 
 

@@ -10,7 +10,7 @@ from imgdiffd.api.events import Bell, Feed
 from imgdiffd.errors import StoreError, unknown_job
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.method.removal_messages import Erasure
-from imgdiffd.status import JobView, RemovalView, Status
+from imgdiffd.status import JobView, OpenJobs, RemovalView, Status
 from imgdiffd.store import JobRow, RemovalSampleRow, SampleRow
 from tests.fakes.event_stream import Event
 
@@ -76,7 +76,7 @@ class World:
                 "paused": self.paused,
                 "jobs": tuple(self._job(number) for number in self.jobs if job in (None, number)),
                 "uptime_s": anyio.current_time(),
-                "eta_s": self.eta_s,
+                "open": OpenJobs(eta_s=self.eta_s),
             }
         )
         if job is not None and not status.jobs:

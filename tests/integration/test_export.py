@@ -121,15 +121,15 @@ def test_the_log_of_a_killed_daemon_is_read_and_left(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.parametrize("dies", [False, True])
-def test_a_database_is_read_by_who_may_write_nothing(dies: bool) -> None:
+@pytest.mark.parametrize(("dies", "mode"), [(False, 0o555), (True, 0o555), (False, 0o777)])
+def test_another_user_reads_a_database_and_leaves_nothing(dies: bool, mode: int) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # which another user may be let into
         folder = Path(name)
         anyio.run(four_samples, folder / "s.db")
         if dies:
             ran(DIES, folder / "s.db")
         before = contents(folder)
-        folder.chmod(0o555)
+        folder.chmod(mode)
         assert ran(READS, folder / "s.db") == "4\n"
         folder.chmod(0o755)
         assert contents(folder) == before
@@ -164,8 +164,8 @@ def test_exports_as_a_user_types_them(
     for words, said in (
         ([], "there are samples of 2 profiles (default: "),
         (["--job", "2"], "job 2 is a duplicate of job 1, which has the samples (use --job 1)"),
-        (["--job", "9"], "there is no job 9 (`imgdiffd status` lists the jobs)"),
-        (["--profile", "papr"], "no job has the profile papr (the jobs' profiles are: default, paper)"),
+        (["--job", "9"], "there is no job 9 (`imgdiffd jobs` lists them)"),
+        (["--profile", "papr"], "no job has the profile 'papr' (the jobs' profiles are: default, paper)"),
     ):
         status, printed, error = typed(capsys, "export", str(out), *words)
         assert (status, printed) == (1, "")

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ FLOOR_S = 1.0
 LOW_FLOOR = f"""
 from imgdiffd.schedulers.costs import Costs
 Costs.__init__.__kwdefaults__["deadline_floor_s"] = {FLOOR_S}
+"""
+SHORT_PATIENCE = """
+from imgdiffd.fleet.device import DeviceProcess
+DeviceProcess.__init__.__kwdefaults__["pulse_timeout_s"] = 3.0
 """
 EAGER_STARTS = """
 from imgdiffd.fleet import member
@@ -171,3 +176,20 @@ def test_rare_start_failures_do_not_park_a_device(tmp_path: Path) -> None:
     with faulty(tmp_path, before=far_apart, IMGDIFFD_DEVICES="cpu", FAULTY_START="1") as running:
         until(lambda: len(workers_started(tmp_path)) > PARK_AFTER_FAILURES + 1, "another start")
         assert running.client.status().devices[0].state == "restarting"
+
+
+@pytest.mark.parametrize(("who", "restarts"), [("daemon", 0), ("worker", 1)])
+def test_a_stopped_process_goes_on_or_is_replaced(tmp_path: Path, who: str, restarts: int) -> None:
+    with faulty(tmp_path, before=SHORT_PATIENCE, IMGDIFFD_DEVICES="cpu", FAKE_WORKER_DELAY_S="0.05") as running:
+        worker = ready(running)["cpu"]
+        assert worker is not None
+        submitted(running, CAPTIONS)
+        running.wait(lambda status: status.devices[0].running > 0, "a running batch")
+        stopped = running.process.pid if who == "daemon" else worker
+        os.kill(stopped, signal.SIGSTOP)
+        if who == "daemon":
+            time.sleep(5)  # longer than it waits for a worker's sign of life
+            os.kill(stopped, signal.SIGCONT)
+        status = running.wait_done()
+        assert (status.jobs[0].failed, status.devices[0].restarts) == (0, restarts)
+        assert status.problems == ()

@@ -25,8 +25,9 @@ def test_what_the_daemon_said_is_read_from_its_database(
         return capsys.readouterr().out
 
     asked = [["explain", "1", "--json"], ["explain", "1"], ["explain", "4"], ["funnel"], ["funnel", "1"], ["jobs"]]
+    asked += [["problems", "1"], ["problems", "1", "--json"]]
     with daemon(tmp_path) as running:
-        drop(tmp_path, "captions.txt", CAPTIONS)
+        drop(tmp_path, "captions.csv", ["id,caption", *(f"{n},{each}" for n, each in enumerate(CAPTIONS)), "9,"])
         running.wait_done()
         running.client.set_paused(True)
         told = [typed(*words) for words in asked]
@@ -37,10 +38,10 @@ def test_what_the_daemon_said_is_read_from_its_database(
     printed = capsys.readouterr()
     assert printed.err == f"imgdiffd: no daemon answers; read from {tmp_path / 'state.db'}\n"
     offline: dict[str, Any] = json.loads(printed.out)
-    same = ("jobs", "job_counts", "paused", "removal")
+    same = ("jobs", "job_counts", "paused", "removal", "open")
     assert {key: offline[key] for key in same} == {key: online[key] for key in same}
     assert (offline["ready"], offline["problems"]) == (False, ["no daemon answers: nothing is worked on"])
-    for words in (["status", "9"], ["funnel", "9"], ["explain", "99"]):
+    for words in (["status", "9"], ["funnel", "9"], ["problems", "9"], ["explain", "99"]):
         with pytest.raises(SystemExit) as ended:
             main(words)
         assert ended.value.code == 1

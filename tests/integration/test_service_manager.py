@@ -198,6 +198,25 @@ def test_a_daemon_that_is_held_up_gives_no_sign_of_life(tmp_path: Path, how: str
             assert manager.recv(4096)
 
 
+def test_a_daemon_started_with_closed_streams_has_its_workers(tmp_path: Path) -> None:
+    environ = {
+        "IMGDIFFD_CONFIG": os.devnull,
+        "IMGDIFFD_STATE_FOLDER": str(tmp_path),
+        "IMGDIFFD_DEVICES": "cpu",
+        "IMGDIFFD_MIN_FREE_GB": "0",
+    }
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$0" -P -c "$1" <&- >&- 2>&-', sys.executable, _SERVE], env={**os.environ, **environ}
+    )
+    try:
+        with Client(tmp_path / "imgdiffd.sock") as client:
+            until(lambda: client.alive() and client.status().ready, "a worker")
+            assert [device.restarts for device in client.status().devices] == [0]
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_wrong_settings_exit_78_quickly_naming_file_line_and_key(tmp_path: Path, command: str) -> None:
     settings = tmp_path / "wrong.toml"
@@ -214,3 +233,20 @@ def test_wrong_settings_exit_78_quickly_naming_file_line_and_key(tmp_path: Path,
     loaded = set(re.findall(r"\| +([\w.]+)$", ended.stderr, re.MULTILINE))
     assert "imgdiffd.settings" in loaded
     assert not loaded & {"aiosqlite", "fastapi", "numpy", "pyarrow", "torch"}  # which take seconds on a cold disk
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize("megabytes", [100, 300, 2000])
+def test_a_limited_address_space_is_refused_in_one_line(tmp_path: Path, command: str, megabytes: int) -> None:
+    ended = subprocess.run(
+        ["prlimit", f"--as={megabytes * 10**6}", sys.executable, "-P", "-m", "imgdiffd", command],
+        env={**os.environ, "IMGDIFFD_STATE_FOLDER": str(tmp_path), "IMGDIFFD_DEVICES": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert ended.returncode == EXIT_CONFIGURATION
+    (line,) = ended.stderr.splitlines()
+    assert f"limited to {megabytes / 1000:.1f} GB" in line
+    assert "ulimit -v unlimited" in line

@@ -72,7 +72,7 @@ async def test_progress_adds_up_at_every_stage(tmp_path: Path) -> None:
             ItemState.FAILED: 1,
             ItemState.CANCELLED: 0,
         }
-        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2]
+        assert [progress.passed(stage) for stage in CAPTION_STAGES] == [6, 5, 3, 3, 2, 2, 2, 2, 2]
         waiting = {
             stage: states[ItemState.READY] for stage, states in progress.stages.items() if ItemState.READY in states
         }
@@ -143,7 +143,7 @@ async def test_a_story_says_how_tokens_were_chosen(tmp_path: Path) -> None:
         await submit(store, 1, profile=load_profile("data-juicer"))
         [task] = await ready(store)
         sampling = (await store.item_story(task.item)).sampling
-        greedy = {"temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 1024}
+        greedy = {"temperature": 0.0, "max_new_tokens": 1024}
         rewrite = {"temperature": 0.9, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05, "max_new_tokens": 512}
         assert sampling == {"rewrite": rewrite, "describe": greedy, "contrast": greedy}
 

@@ -83,3 +83,17 @@ def test_no_handler_swallows_everything() -> None:
                 )
                 names = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}
                 assert not (empty and names & {"Exception", "BaseException"}), f"{path}, line {node.lineno}: swallowed"
+
+
+# Errors of batches go to the scheduler, which knows what to do; the daemon's refusals bring their advice with them.
+WITHOUT_ADVICE = {"WorkError", "OutOfMemoryError", "StageError", "NoRoomError", "WorkerDiedError", "RefusedError"}
+
+
+def test_every_error_that_people_see_says_what_to_do_next() -> None:
+    names = {error.__name__ for error in TREE} - WITHOUT_ADVICE
+    package = Path(errors.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+                given = {keyword.arg for keyword in node.keywords}
+                assert given & {"hint", None}, f"{path}, line {node.lineno}: {node.func.id} without a hint"

@@ -62,4 +62,4 @@ def test_check_refuses_a_profile_whose_judge_the_bundle_lacks(
     with pytest.raises(SystemExit) as caught:
         main(["--config", str(settings), "check"])
     assert caught.value.code == EXIT_CONFIGURATION
-    assert "profile vetted needs a judge, bundle mini has none" in capsys.readouterr().err
+    assert "profile vetted needs a judge, bundle mini has none" in capsys.readouterr().out

@@ -87,3 +87,22 @@ def test_bash_completes_with_the_script_that_is_shown(tmp_path: Path) -> None:
         ["bash", "--norc", "-c", pressed], env=environment, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("mixed\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [({}, "but $COMP_WORDS is not set"), ({"COMP_WORDS": "imgdiffd st", "COMP_CWORD": "x"}, "invalid literal")],
+)
+def test_completion_without_its_variables_is_one_line(
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(COMPLETION, "complete_bash")
+    monkeypatch.delenv("COMP_WORDS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert len(message.splitlines()) == 1

@@ -101,6 +101,30 @@ def test_an_error_is_one_line_with_its_cause_and_what_to_do(
         assert re.search(r" \(see `imgdiffd( \w+)* --help`\)$", message)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ("models /nowhere/own.toml", "/nowhere/own.toml"),
+        ("models ./nowhere", "nowhere"),
+        ("profile /nowhere/own.toml", "/nowhere/own.toml"),
+        ("profile {0}/latin.toml", "latin.toml"),
+        ("models {0}/latin.toml", "latin.toml"),
+        ("models {0}/odd.toml", "odd.toml"),
+        ("simulate --costs /nowhere.json", "/nowhere.json"),
+    ],
+)
+def test_an_error_names_a_path_once_and_no_errno(
+    arguments: str, path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xff"\n')
+    (tmp_path / "odd.toml").write_text("painter = 3\n")
+    assert _run(*arguments.format(tmp_path).split()) == 78
+    message = capsys.readouterr().err
+    assert message.count(path) == 1
+    assert "Errno" not in message
+    assert "codec" not in message
+
+
 def test_a_wrong_setting_ends_serve_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "imgdiffd.toml"
     settings.write_text('state_folder = "state"\ndevises = ["cpu"]\n')
@@ -244,6 +268,8 @@ def test_the_demo_has_48_captions_that_its_models_know() -> None:
     ("command", "status", "said"),
     [
         ("settings >&-", 0, ""),
+        ("settings <&- >&- 2>&-", 0, ""),
+        ("nonsense >&-", 2, "there is no command 'nonsense'"),
         ("--help >/dev/full", 1, "imgdiffd: No space left on device\n"),
         ("explain 9223372036854775808", 2, "give one from 1 to 9223372036854775807"),
     ],
@@ -272,3 +298,13 @@ def test_an_argument_that_is_not_utf8_is_named(
         main(("retry", "--failed", "--reason", "\udcff"))
     assert ended.value.code == 2
     assert capsys.readouterr().err == "imgdiffd: '\\udcff' is not UTF-8; give a name or a text that is\n"
+
+
+def test_check_answers_programs_even_where_the_settings_are_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text("devises = 3\n")
+    assert _run("check", "--json", "--config", str(tmp_path / "own.toml")) == 78
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ready"], told["checks"][0]["check"], told["checks"][0]["state"]) == (False, "settings", "refused")
+    assert "line 1: devises: no such setting" in told["checks"][0]["text"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imgdiffd.errors import ExportError
+from imgdiffd.errors import ExportError, ImgdiffdError
 from imgdiffd.export.choice import choose_jobs
 from imgdiffd.job import JobState
 from imgdiffd.store import MadeRow
@@ -61,12 +61,12 @@ def test_profiles_of_one_name_are_chosen_by_number() -> None:
     ("asked", "words"),
     [
         ({"job": 9}, "there is no job 9"),
-        ({"profile": "papr"}, "no job has the profile papr .*default, paper"),
-        ({"job": 3, "profile": "default"}, "job 3 does not have the profile default"),
+        ({"profile": "papr"}, "no job has the profile 'papr' .*default, paper"),
+        ({"job": 3, "profile": "default"}, "job 3 does not have the profile 'default'"),
     ],
 )
 def test_what_is_unknown_is_refused(asked: dict[str, object], words: str) -> None:
-    with pytest.raises(ExportError, match=words):
+    with pytest.raises(ImgdiffdError, match=words):
         chosen(TWO, **asked)
 
 

@@ -144,7 +144,7 @@ async def test_death_fails_both_batches_but_blames_only_the_one_begun(device: De
     errors: dict[str, WorkerDiedError] = {}
 
     async def ask(caption: str) -> None:
-        with pytest.raises(WorkerDiedError, match="SIGKILL") as caught:
+        with pytest.raises(WorkerDiedError, match="SIGKILL, as the kernel does when memory runs out") as caught:
             await rewrite(device, caption)
         errors[caption] = caught.value
 

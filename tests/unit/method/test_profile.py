@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.method.profile import Bound, Natural, Profile, load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.method.profile_files import BUILT_IN
+from imgdiffd.method.profile_sections import Bound, Natural
 
 FULL_SIZE = ("default", "paper", "scripts", "data-juicer")
 ALL = pytest.mark.parametrize("name", BUILT_IN)
@@ -267,8 +268,30 @@ def test_file_may_extend_its_neighbour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("extended", "given", "expected"),
+    [
+        ("default", "0.95", opened(0.95)),
+        ("default", "1", opened(1.0)),
+        ("data-juicer", "0.95", closed(0.95)),  # as { value = 0.95 } would
+        ("data-juicer", "{ value = 0.95, closed = false }", opened(0.95)),
+        ("number.toml", "{ closed = true }", closed(0.93)),
+        ("number.toml", "{ value = 0.95 }", opened(0.95)),
+    ],
+)
+def test_a_plain_number_is_a_threshold(extended: str, given: str, expected: Bound, tmp_path: Path) -> None:
+    (tmp_path / "number.toml").write_text('extends = "default"\n[pair]\nabove = 0.93\n')
+    file = tmp_path / "own.toml"
+    file.write_text(f'extends = "{extended}"\n[pair]\nabove = {given}\n')
+    assert load_profile(str(file)).pair.above == expected
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
+        ('extends = "default"\n[pair]\nabove = "0.9"\n', "pair.above: must be a number such as 0.9, or { value = 0.9"),
+        ('extends = "default"\n[pair]\nabove = true\n', "pair.above: must be a number"),
+        ('extends = "default"\n[pair]\nabove = nan\n', "pair.above.value"),
+        ('extends = "default"\npair = 0.9\n', "pair"),
         ('extends = "default"\n[pair]\nabov = { value = 1 }\n', "pair.abov"),
         ('extends = "default"\n[pair]\nabove = { value = "high" }\n', "pair.above.value"),
         ('extends = "default"\n[pair]\nabove = { value = nan }\n', "pair.above.value"),
