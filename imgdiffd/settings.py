@@ -52,7 +52,7 @@ class Settings(BaseModel):
         tuple[str, ...],
         Field(
             min_length=1,
-            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every NVIDIA GPU',
+            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every visible NVIDIA GPU',
         ),
     ] = ("auto",)
     threads_per_device: Annotated[

@@ -1,7 +1,7 @@
 """`GET /events`, a stream of Server-Sent Events: every sample once and in order, between them the jobs' progress.
 
 Samples carry an id, so that a client can go on where it was cut off, after a restart too. Nothing is kept for a client
-but its place and the look that it was last told of: each reads on in the database after what it was sent.
+but its position and the look that it was last told of: each reads on in the database after what it was sent.
 """
 
 import logging
@@ -16,9 +16,9 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from imgdiffd.api.progress import Progress
+from imgdiffd.api.progress import SeenProgress
 from imgdiffd.api.refusals import refusal, refusals
-from imgdiffd.api.sample_events import PLACE, Place, place_of, written_removals, written_samples
+from imgdiffd.api.sample_events import POSITION, Position, position_of, written_removals, written_samples
 from imgdiffd.errors import ImgdiffdError, unknown_job
 from imgdiffd.status import Status
 from imgdiffd.store import JobRow, RemovalSampleRow, SampleRow
@@ -78,9 +78,9 @@ class Bell:
 
 
 class _Look:
-    """One look at the daemon: `newest` is no lower than the place of any sample that `progress` counts."""
+    """One look at the daemon: `newest` is no lower than the position of any sample that `progress` counts."""
 
-    def __init__(self, progress: Progress, newest: Place, rings: int, taken_s: float) -> None:
+    def __init__(self, progress: SeenProgress, newest: Position, rings: int, taken_s: float) -> None:
         self.progress = progress
         self.newest = newest
         self.rings = rings
@@ -141,23 +141,23 @@ class Feed:
                 self._open.pop(scope, None)
                 self._left.ring()
 
-    async def start(self, since: Place | None, job: int | None) -> Place:
-        """The place behind which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
+    async def start(self, since: Position | None, job: int | None) -> Position:
+        """The position behind which a stream begins: `since`, or the newest. Raises InputError for an unknown job."""
         if job is not None and await self._store.job(job) is None:
             raise unknown_job(job)
         newest = await self._newest()
         return newest if since is None else since.at_most(newest)
 
-    async def _newest(self) -> Place:
-        return Place(await self._store.newest_sample(), await self._store.newest_removal_sample())
+    async def _newest(self) -> Position:
+        return Position(await self._store.newest_sample(), await self._store.newest_removal_sample())
 
-    async def events(self, after: Place, job: int | None) -> AsyncGenerator[bytes]:
+    async def events(self, after: Position, job: int | None) -> AsyncGenerator[bytes]:
         """The stream behind `after`, of `job` where given, until the feed is closed."""
         try:
             # An id without data: a client cut off before the first sample goes on from here, not from a later "now".
             yield format_sse_event(id=str(after), retry=RETRY_MS)
             sent_s = anyio.current_time()
-            told: Progress | None = None
+            told: SeenProgress | None = None
             look: _Look | None = None
             while (look := await self._newer(look)) is not None:
                 while not after.reached(look.newest) and not self._closed.is_set():
@@ -177,11 +177,11 @@ class Feed:
         except ImgdiffdError as error:
             _log.warning("a stream of events ended: %s", error)  # its client connects again and misses nothing
 
-    async def _seen_of(self, job: int, look: _Look, told: Progress | None) -> Progress:
-        return Progress(look.progress.of_job(job) or await self._status(job), told)
+    async def _seen_of(self, job: int, look: _Look, told: SeenProgress | None) -> SeenProgress:
+        return SeenProgress(look.progress.of_job(job) or await self._status(job), told)
 
-    async def _page(self, after: Place, newest: Place, job: int | None) -> tuple[Place, bytes]:
-        """The next samples behind `after` as events, and the place behind them."""
+    async def _page(self, after: Position, newest: Position, job: int | None) -> tuple[Position, bytes]:
+        """The next samples behind `after` as events, and the position behind them."""
         if after.sample < newest.sample:
             page = await self._store.samples(job, after.sample, PAGE)
             last = page[-1].id if page else 0
@@ -213,7 +213,7 @@ class Feed:
 
     async def _look(self) -> _Look:
         rings, now_s = self._bell.rings, anyio.current_time()
-        progress = Progress(await self._status(None), None if self._last is None else self._last.progress)
+        progress = SeenProgress(await self._status(None), None if self._last is None else self._last.progress)
         return _Look(progress, await self._newest(), rings, now_s)  # in this order: see _Look
 
 
@@ -222,7 +222,7 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, after: Place, job: int | None) -> None:
+    def __init__(self, feed: Feed, after: Position, job: int | None) -> None:
         self._feed = feed
         self._events = feed.events(after, job)
         super().__init__(self._events, headers={"Cache-Control": "no-store"})
@@ -248,13 +248,13 @@ def routes(feed: Feed) -> APIRouter:
     @router.get("/events", status_code=200, response_class=Response, responses={200: _STREAM, **refusals(404)})
     async def events(
         since: Annotated[
-            str | None, Query(pattern=f"^{PLACE}$", description="samples behind this id, such as 12.3; 0 for all")
+            str | None, Query(pattern=f"^{POSITION}$", description="samples behind this id, such as 12.3; 0 for all")
         ] = None,
         job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of this job")] = None,
         last_event_id: Annotated[str | None, Header(description="the last id that came; overrides `since`")] = None,
     ) -> _Stream:
         """Samples as they are recorded, each with its id, and the jobs' progress; from now on where no id is given."""
         last = since if last_event_id is None else last_event_id
-        return _Stream(feed, await feed.start(None if last is None else place_of(last), job), job)
+        return _Stream(feed, await feed.start(None if last is None else position_of(last), job), job)
 
     return router

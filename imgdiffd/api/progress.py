@@ -7,15 +7,15 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from imgdiffd.job import JobState
-from imgdiffd.status import JobView, RemovalView, Status
+from imgdiffd.status import JobView, OpenJobs, RemovalView, Status
 
 
 class ProgressEvent(BaseModel):
-    """The daemon, and the jobs that changed since the last such event; the first of a stream (`whole`) has all of them.
+    """The daemon, and the jobs that changed since the last such event.
 
-    `jobs` replace what was said of them before. `gone` are no longer listed: they were deleted, or ended among many.
-    Times alone (`eta_s`, `seconds_per_item`) are no change, and neither is the whole's `eta_s`. Every sample that is
-    counted was sent before.
+    The first one of a stream is `whole`: it has every job that a Status lists. `jobs` replace what was said of them
+    before; `gone` are no longer listed, since they were deleted or ended among many. Times alone (`eta_s`,
+    `seconds_per_item`) are no change. Every sample that is counted was sent before.
     """
 
     whole: bool
@@ -23,7 +23,7 @@ class ProgressEvent(BaseModel):
     paused: bool
     problems: tuple[str, ...]
     job_counts: dict[JobState, int]
-    eta_s: float | None
+    open: OpenJobs
     removal: RemovalView
     jobs: tuple[JobView, ...]
     gone: tuple[int, ...] = ()
@@ -32,28 +32,38 @@ class ProgressEvent(BaseModel):
 _Facts = tuple[Any, ...] | dict[str, Any]  # what counts as a change where it differs
 
 
+def _timeless(record: OpenJobs | JobView) -> dict[str, Any]:
+    return {**vars(record), "eta_s": None}
+
+
 def _facts_of(status: Status) -> _Facts:
-    return status.ready, status.paused, status.problems, status.job_counts, status.removal
+    return status.ready, status.paused, status.problems, status.job_counts, status.removal, _timeless(status.open)
 
 
 def _facts_of_job(view: JobView) -> _Facts:
     stages = tuple((each.stage, each.waiting, each.passed, each.stopped, each.upstream) for each in view.stages)
-    return {**vars(view), "eta_s": None, "stages": stages}
+    return {**_timeless(view), "stages": stages}
 
 
 def _written(status: Status, jobs: tuple[JobView, ...], gone: tuple[int, ...], whole: bool) -> bytes:
-    facts = {name: getattr(status, name) for name in _OF_STATUS}
-    event = ProgressEvent(whole=whole, jobs=jobs, gone=gone, eta_s=status.open.eta_s, **facts)
+    event = ProgressEvent(
+        whole=whole,
+        ready=status.ready,
+        paused=status.paused,
+        problems=status.problems,
+        job_counts=status.job_counts,
+        open=status.open,
+        removal=status.removal,
+        jobs=jobs,
+        gone=gone,
+    )
     return format_sse_event(event="progress", data_str=event.model_dump_json())
 
 
-_OF_STATUS = ("ready", "paused", "problems", "job_counts", "removal")
-
-
-class Progress:
+class SeenProgress:
     """What one look at the daemon saw, numbered, with the number of the look that last saw each job change."""
 
-    def __init__(self, status: Status, before: "Progress | None") -> None:
+    def __init__(self, status: Status, before: "SeenProgress | None") -> None:
         """`before` is the look before this one, from which this one is told apart."""
         self._status = status
         self._number: int = 1 if before is None else before._number + 1
@@ -74,7 +84,7 @@ class Progress:
         view = next((view for view in self._status.jobs if view.id == job), None)
         return None if view is None else self._status.model_copy(update={"jobs": (view,)})
 
-    def event(self, last: "Progress | None") -> bytes:
+    def event(self, last: "SeenProgress | None") -> bytes:
         """The event for whoever was told of `last`, or of nothing yet; empty where nothing changed since."""
         since = 0 if last is None else last._number
         if since not in self._since:  # once for all who were told of the same

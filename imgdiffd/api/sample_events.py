@@ -1,4 +1,4 @@
-"""Samples of both kinds as events, and the place in a stream behind each of them."""
+"""Samples of both kinds as events, and the position in a stream behind each of them."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from imgdiffd.errors import InputError
 from imgdiffd.store import RemovalSampleRow, SampleRow
 
-PLACE = r"[0-9]{1,19}(\.[0-9]{1,19})?"
+POSITION = r"[0-9]{1,19}(\.[0-9]{1,19})?"
 
 
 class SampleEvent(BaseModel):
@@ -49,7 +49,7 @@ class RemovalSampleEvent(BaseModel):
     created_at: float
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """The numbers of the last sample and of the last removal sample that were sent, written as `12.3`."""
 
     sample: int = 0
@@ -58,42 +58,44 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.sample}.{self.removal}"
 
-    def at_most(self, newest: "Place") -> "Place":
-        """The place, or the newest where it is beyond that: it then came from another database."""
-        return Place(min(self.sample, newest.sample), min(self.removal, newest.removal))
+    def at_most(self, newest: "Position") -> "Position":
+        """The position, or the newest where it is beyond that: it then came from another database."""
+        return Position(min(self.sample, newest.sample), min(self.removal, newest.removal))
 
-    def reached(self, newest: "Place") -> bool:
+    def reached(self, newest: "Position") -> bool:
         """Whether everything up to `newest` was sent."""
         return self.sample >= newest.sample and self.removal >= newest.removal
 
 
-def place_of(text: str) -> Place:
-    """The place that a client sends back. A number alone, as earlier versions sent it, has no removal sample yet.
+def position_of(text: str) -> Position:
+    """The position that a client sends back. A number alone, as earlier versions sent it, has no removal sample yet.
 
     Raises InputError for anything else.
     """
-    if not re.fullmatch(PLACE, text, re.ASCII):
+    if not re.fullmatch(POSITION, text, re.ASCII):
         raise InputError(
             f"{text[:40]!r} is not the id of an event",
             code="bad_event_id",
             hint="send the id of the last event that came, such as 12.3, or none",
         )
-    return Place(*map(int, text.split(".")))
+    return Position(*map(int, text.split(".")))
 
 
-def written_samples(page: Sequence[SampleRow], place: Place) -> bytes:
-    """The events of `page`, which follows `place`."""
+def written_samples(page: Sequence[SampleRow], position: Position) -> bytes:
+    """The events of `page`, which follows `position`."""
     return b"".join(
-        format_sse_event(event="sample", id=str(place._replace(sample=row.id)), data_str=_sample(row).model_dump_json())
+        format_sse_event(
+            event="sample", id=str(position._replace(sample=row.id)), data_str=_sample(row).model_dump_json()
+        )
         for row in page
     )
 
 
-def written_removals(page: Sequence[RemovalSampleRow], place: Place) -> bytes:
-    """The events of `page`, which follows `place`."""
+def written_removals(page: Sequence[RemovalSampleRow], position: Position) -> bytes:
+    """The events of `page`, which follows `position`."""
     return b"".join(
         format_sse_event(
-            event="removal_sample", id=str(place._replace(removal=row.id)), data_str=_removal(row).model_dump_json()
+            event="removal_sample", id=str(position._replace(removal=row.id)), data_str=_removal(row).model_dump_json()
         )
         for row in page
     )

@@ -36,7 +36,7 @@ def _forbidden(path: Path) -> DaemonError:
     except OSError:
         return DaemonError(f"{path}: permission denied", hint="ask whoever runs the daemon for access to this folder")
     user, owner = _user_name(os.geteuid()), _user_name(found.st_uid)
-    if (found.st_mode >> 3) & needed != needed:
+    if (found.st_mode >> 3) & needed != needed or found.st_gid == 0:  # nobody is told to join the group of root
         return DaemonError(f"only user {owner} may use {place}", hint=f"run this as that user: sudo -u {owner} …")
     group = _group_name(found.st_gid)
     if user in _members(found.st_gid):

@@ -15,7 +15,7 @@ from imgdiffd.captions.tables import read_lines_or_table, read_table
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
 
-__all__ = ["DEMO_CAPTIONS", "ENDINGS", "Entry", "is_caption_name", "read_open"]
+__all__ = ["DEMO_CAPTIONS", "ENDINGS", "Entry", "has_lines", "is_caption_name", "read_open"]
 
 DEMO_CAPTIONS = "demo_captions.txt"  # beside this module: the demo runs on it, the miniature models are judged by it
 
@@ -57,6 +57,11 @@ def _plain_name(name: str) -> str:
 def is_caption_name(name: str) -> bool:
     """Whether the name's ending is that of a caption file, compressed or not."""
     return PurePath(_plain_name(name)).suffix.lower() in _BY_ENDING
+
+
+def has_lines(name: str) -> bool:
+    """Whether records of a file of this name are counted in lines; in a JSON document and Parquet they are not."""
+    return PurePath(_plain_name(name)).suffix.lower() not in (".json", ".parquet")
 
 
 def _reader_of(name: str, start: bytes) -> Reader:

@@ -9,18 +9,19 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem
 
 BOM = b"\xef\xbb\xbf"
+MAX_JSON_BYTES = 1 << 20  # of a line: records often hold more than their caption
 MAX_BLANK_LINES = 1_000_000
 _SKIP_BYTES = 1 << 20
 
 
-def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
-    """Numbered lines with their line ends; None for one longer than MAX_CAPTION_BYTES, which is skipped.
+def read_lines(file: BinaryIO, limit_bytes: int = MAX_CAPTION_BYTES) -> Iterator[tuple[int, str | None]]:
+    """Numbered lines with their line ends; None for one longer than `limit_bytes`, which is skipped.
 
     Raises InputError at the first line that is not UTF-8 or holds a NUL byte, and after MAX_BLANK_LINES: a thread that
     reads on without a caption cannot be stopped.
     """
     number = blank = 0
-    while line := file.readline(MAX_CAPTION_BYTES + 1):
+    while line := file.readline(limit_bytes + 1):
         number += 1
         if number == 1:
             line = line.removeprefix(BOM)
@@ -30,7 +31,7 @@ def read_lines(file: BinaryIO) -> Iterator[tuple[int, str | None]]:
         if b"\0" in line:
             reason = f"line {number}: a NUL byte, which text does not have"
             raise InputError(reason, code="nul_bytes", hint=f"save it as text in UTF-8: {EXAMPLE}")
-        if len(line) > MAX_CAPTION_BYTES and not line.endswith(b"\n"):
+        if len(line) > limit_bytes and not line.endswith(b"\n"):
             while (rest := file.readline(_SKIP_BYTES)) and not rest.endswith(b"\n"):
                 pass
             yield number, None
@@ -55,9 +56,9 @@ def read_text(file: BinaryIO) -> Iterator[Entry]:
 
 def read_json_lines(file: BinaryIO, field: str) -> Iterator[Entry]:
     """One JSON string or object per line; a line that is neither becomes a problem."""
-    for number, line in read_lines(file):
+    for number, line in read_lines(file, MAX_JSON_BYTES):
         if line is None:
-            yield too_long(number)
+            yield too_long(number, MAX_JSON_BYTES)
         elif line.strip():
             try:
                 value = json.loads(line)

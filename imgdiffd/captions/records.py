@@ -30,9 +30,9 @@ def caption_keys(field: str) -> tuple[str, ...]:
     return (field,) if field else CAPTION_KEYS
 
 
-def too_long(line: int) -> CaptionProblem:
-    """The problem of a line or caption longer than MAX_CAPTION_BYTES."""
-    return CaptionProblem(line, "too_long", f"longer than {MAX_CAPTION_BYTES // 1024} KiB")
+def too_long(line: int, limit_bytes: int = MAX_CAPTION_BYTES) -> CaptionProblem:
+    """The problem of a line or caption that is longer than `limit_bytes`."""
+    return CaptionProblem(line, "too_long", f"longer than {limit_bytes // 1024} KiB")
 
 
 def printable(text: str, characters: int = 200) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgdiffd.cli.parameters import profile_names, settings_file_of, settings_of
-from imgdiffd.errors import EXIT_CONFIGURATION, visible
+from imgdiffd.errors import EXIT_CONFIGURATION, ConfigurationError, visible
 
 if TYPE_CHECKING:
     from imgdiffd.daemon.ground import Finding
@@ -47,22 +47,32 @@ def check(
     That is settings, models, profile, devices, folders, room, compiler, database and socket. It exits with 78 where
     `serve` would refuse, with the same words.
     """
-    settings = settings_of(context)  # first: what is wrong with them is reported within a second
-    _refuse_limited_address_space()
+    try:  # first: what is wrong with the settings is reported within a second
+        settings, file = settings_of(context), settings_file_of(context)
+        _refuse_limited_address_space()
+    except ConfigurationError as error:
+        if as_json:
+            _print_json([("settings", "refused", error.message, error.hint or "")])
+            raise typer.Exit(EXIT_CONFIGURATION) from error
+        raise
     import anyio
 
     from imgdiffd.daemon.checks import findings
     from imgdiffd.daemon.ground import Ground
 
-    found = anyio.run(findings, Ground(settings, settings_file_of(context)))
-    refused = any(each.state == "refused" for each in found)
+    found = anyio.run(findings, Ground(settings, file))
     if as_json:
-        rows = [{"check": each.check, "state": each.state, "text": each.text, "hint": each.hint} for each in found]
-        print(json.dumps({"ready": not refused, "checks": rows}, indent=2, ensure_ascii=False))
+        _print_json([(each.check, each.state, each.text, each.hint) for each in found])
     else:
         _print_findings(found)
-    if refused:
+    if any(each.state == "refused" for each in found):
         raise typer.Exit(EXIT_CONFIGURATION)
+
+
+def _print_json(rows: list[tuple[str, str, str, str]]) -> None:
+    checks = [dict(zip(("check", "state", "text", "hint"), row, strict=True)) for row in rows]
+    ready = all(row["state"] != "refused" for row in checks)
+    print(json.dumps({"ready": ready, "checks": checks}, indent=2, ensure_ascii=False))
 
 
 def _print_findings(found: "list[Finding]") -> None:

@@ -32,10 +32,13 @@ def resume(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) ->
     Without JOB, this ends a pause of all work; a job that was paused by its number stays paused, until it is resumed by
     its number or with --all.
     """
-    if not _change(context, "resume", jobs, every):
-        with client_of(context) as client:
+    changed = _change(context, "resume", jobs, every)
+    with client_of(context) as client:
+        if not changed:
             client.set_paused(False)
-        print("work goes on")
+            print("work goes on")
+        elif client.status().paused:
+            print("but all work is paused: `imgdiffd resume` alone ends that")
 
 
 def cancel(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:

@@ -144,7 +144,7 @@ async def _lock(ground: Ground) -> str:
     except ImgdiffdError as error:
         if not ground.beside_a_daemon():
             raise
-        raise Caution(f"{error.message}; this is what the next daemon would find", error.hint or "") from error
+        raise Caution(error.message, "the next one can start once that one has stopped") from error
     return "none runs on this state folder"
 
 

@@ -237,7 +237,6 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         removal=not plan.no_removal,
         on_commit=bell.ring,
         on_damage=ending.because,
-        images=plan.images,
     )
 
 

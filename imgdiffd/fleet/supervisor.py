@@ -12,6 +12,7 @@ import anyio
 from imgdiffd.errors import ConfigurationError, DeviceStartError, SettingsError
 from imgdiffd.fleet.device import DeviceProcess
 from imgdiffd.fleet.member import Member
+from imgdiffd.fleet.memory import VISIBLE, visible_cards
 from imgdiffd.fleet.wire import Done, Ready, Start
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.settings import AttentionChoice, CompileChoice
@@ -34,14 +35,24 @@ class Observer(Protocol):
         """A batch was answered."""
 
 
-def resolve_devices(devices: Sequence[str], gpus: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+def resolve_devices(
+    devices: Sequence[str],
+    gpus: Path = Path("/proc/driver/nvidia/gpus"),
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[str, ...]:
     """`devices` as configured, with "auto" replaced by one entry for each NVIDIA GPU that the driver lists.
 
-    Raises SettingsError if "auto" finds none: a CPU is far too slow to be used without being named.
+    $CUDA_VISIBLE_DEVICES may leave only some of them. Raises SettingsError if "auto" finds none: a CPU is far too slow
+    to be used without being named.
     """
     if tuple(devices) != ("auto",):
         return tuple(devices)
     count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
+    visible = visible_cards(environ)
+    if visible == []:
+        raise SettingsError(f'devices = "auto": ${VISIBLE} hides every GPU', hint="unset it, or name the cards in it")
+    if visible is not None:
+        count = min(count, len(visible))
     if not count:
         raise SettingsError(
             f'devices = "auto": no NVIDIA GPU in {gpus}', hint='load the driver, or set devices = ["cpu"] to try it out'

@@ -124,6 +124,8 @@ class Inbox:
         if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
             hint = "give a visible, printable name without folders"
             raise InputError(f"{name!r} cannot be a caption file's name", code="bad_name", hint=hint)
+        if not field.isprintable():
+            raise InputError(f"{field!r} cannot be a field's name", code="bad_field", hint="give a printable name")
         path = spool.new_path(self._folder)
         self._uploads.add(path)
         try:

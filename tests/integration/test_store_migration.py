@@ -14,6 +14,7 @@ import pytest
 
 from imgdiffd import durable
 from imgdiffd.errors import StoreError
+from imgdiffd.method.removal import RemovalSample
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.backup import APPLICATION_ID
@@ -92,6 +93,10 @@ async def story_without_times(store: Store, item: int) -> object:
     return replace(story, created_at=0.0, updated_at=0.0, job=job, samples=samples, removal=removal)
 
 
+def place(sample: RemovalSample) -> tuple[int, int, int]:
+    return sample.erasure.item, sample.erasure.image, sample.erasure.index
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -132,8 +137,10 @@ async def test_both_products_half_finished_end_as_if_undisturbed(tmp_path: Path)
             await finish(store)
             stories = [await story_without_times(store, item) for item in range(1, 11)]
             funnel, jobs = await store.funnel(), [job.state for job in await store.jobs()]
+            numbered = [row.sample for row in await store.removal_samples()]
         with Reader.open(tmp_path / name) as reader:
             samples = list(reader.removal_samples())
+        assert sorted(numbered, key=place) == sorted(samples, key=place)
         found.append((before, stories, funnel, jobs, samples))
     assert len(found[0][-1]) > 8
     assert found[0] == found[1]

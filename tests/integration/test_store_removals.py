@@ -307,3 +307,25 @@ async def test_a_database_without_removal_is_backfilled_once_opened(tmp_path: Pa
     async with Store.open(path, removal=True) as store:
         await finish(store)
         assert (await removal_of(store, 1)).in_state(ItemState.SAMPLED) == 3
+
+
+async def test_samples_are_numbered_as_they_are_recorded_and_never_anew(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "state.db", removal=True) as store:
+        first = await submit(store, 3, name="first")
+        second = await submit(store, captions(2, start=40), name="second")
+        tasks = (await captions_done(store))[::-1]
+        for task in tasks:
+            erased = await record(store, [task])
+            await record(store, erased.tasks)
+        rows = await store.removal_samples()
+        numbers = [row.id for row in rows]
+        assert numbers == sorted(set(numbers))
+        assert list(dict.fromkeys(row.sample.erasure.item for row in rows)) == origins(tmp_path / "state.db", tasks)
+        assert await store.newest_removal_sample() == numbers[-1]
+        assert {row.job for row in rows} == {first.id, second.id}
+        assert await store.removal_samples(second.id) == [row for row in rows if row.job == second.id]
+        assert await store.removal_samples(after=numbers[2], limit=2) == rows[3:5]
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+        connection.execute("DELETE FROM removal_samples")
+    async with Store.open(tmp_path / "state.db", removal=True) as store:
+        assert await store.newest_removal_sample() == numbers[-1]

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from imgdiffd.api.events import HEARTBEAT_S, PACE_S, PAGE, QUIET_S, RETRY_MS, Bell
-from imgdiffd.api.progress import Progress
-from imgdiffd.api.sample_events import Place, place_of
+from imgdiffd.api.progress import SeenProgress
+from imgdiffd.api.sample_events import Position, position_of
 from imgdiffd.schedulers.virtual_time import run_virtual
 from tests.fakes.event_stream import Event, EventReader
 from tests.fakes.event_world import JOB, STATUS, World, ids
@@ -32,7 +32,7 @@ def test_a_sample_tells_what_was_found_where_and_its_id() -> None:
     async def main() -> None:
         world = World()
         world.record()
-        [sample, _] = await during(world.feed().events(Place(), None), 0.5)
+        [sample, _] = await during(world.feed().events(Position(), None), 0.5)
         assert sample == Event(
             "sample",
             "1.0",
@@ -54,7 +54,7 @@ def test_a_resumed_stream_sends_missed_samples_then_live_ones() -> None:
         async with anyio.create_task_group() as group:
 
             async def listen() -> None:
-                heard.extend(await during(feed.events(Place(17), None), 10.0))
+                heard.extend(await during(feed.events(Position(17), None), 10.0))
 
             group.start_soon(listen)
             for count in (1, 2, PAGE, 1):
@@ -74,7 +74,7 @@ def test_a_cut_before_the_first_sample_misses_none() -> None:
         assert ids(await during(feed.events(await feed.start(None, None), None), 0.5, reader)) == []
         assert (reader.last_id, reader.retry_ms) == ("4.0", RETRY_MS)
         world.record(2)  # while nobody listens
-        since = await feed.start(place_of(reader.last_id), None)
+        since = await feed.start(position_of(reader.last_id), None)
         assert ids(await during(feed.events(since, None), 1.5)) == [5, 6]
 
     run_virtual(main)
@@ -99,7 +99,7 @@ def test_a_client_cut_off_at_any_moment_hears_every_sample_once(seed: int) -> No
                 len(world.rows),
                 len(world.removals),
             ):
-                stream = feed.events(await feed.start(place_of(reader.last_id), None), None)
+                stream = feed.events(await feed.start(position_of(reader.last_id), None), None)
                 heard += await during(stream, draw.choice((0.0, 0.05, 1.0, 3.0)), reader)
                 reader = EventReader(reader.last_id)
         assert ids(heard) == list(range(1, len(world.rows) + 1))
@@ -120,7 +120,7 @@ def test_a_sample_is_sent_before_the_progress_that_counts_it() -> None:
     async def main() -> None:
         world = World()
         world.while_looking = lambda: world.record() if len(world.rows) < 3 else None
-        heard = await during(world.feed().events(Place(), None), 5.0)
+        heard = await during(world.feed().events(Position(), None), 5.0)
         counts = [event.data["id"] if event.kind == "sample" else _samples(event) for event in heard]
         assert counts == [1, 0, 2, 1, 3, 2, 3]
 
@@ -135,7 +135,7 @@ def test_one_job_alone_can_be_followed() -> None:
         world = World()
         for job in (1, 2, 2, 1):
             world.record(PAGE, job)
-        heard = await during(world.feed().events(Place(), 2), 2.0)
+        heard = await during(world.feed().events(Position(), 2), 2.0)
         assert ids(heard) == list(range(PAGE + 1, 3 * PAGE + 1))
         assert [job["id"] for job in heard[-1].data["jobs"]] == [2]
 
@@ -150,7 +150,7 @@ def test_progress_comes_on_change_and_at_most_once_a_second() -> None:
 
             async def listen() -> None:
                 with anyio.move_on_after(60.0):
-                    async for chunk in feed.events(Place(), None):
+                    async for chunk in feed.events(Position(), None):
                         if any(event.kind == "progress" for event in EventReader().feed(chunk)):
                             times.append(anyio.current_time())
 
@@ -174,11 +174,14 @@ def test_a_removal_sample_asks_its_question_and_shares_the_ids() -> None:
         world = World()
         world.record()
         world.record_removal(2)
-        _, _, removal, _ = await during(world.feed().events(Place(), None), 0.5)
+        _, _, removal, _ = await during(world.feed().events(Position(), None), 0.5)
         assert (removal.kind, removal.id, removal.data["id"], removal.data["item"]) == (REMOVAL, "1.2", 2, 7)
         assert (removal.data["bbox"], removal.data["answer"]) == ([0.1, 0.2, 0.3, 0.4], "A")
         assert (removal.data["left_image"], removal.data["right_image"]) == ("with.png", "without.png")
-        assert ids(await during(world.feed().events(place_of("1"), None), 0.5), REMOVAL) == [1, 2]  # of an older daemon
+        assert ids(await during(world.feed().events(position_of("1"), None), 0.5), REMOVAL) == [
+            1,
+            2,
+        ]  # of an older daemon
 
     run_virtual(main)
 
@@ -191,7 +194,7 @@ def test_progress_is_whole_once_and_then_of_jobs_that_changed() -> None:
         async with anyio.create_task_group() as group:
 
             async def listen() -> None:
-                heard.extend(await during(feed.events(Place(), None), 20.0))
+                heard.extend(await during(feed.events(Position(), None), 20.0))
 
             group.start_soon(listen)
             await anyio.sleep(1.5)
@@ -217,15 +220,21 @@ def test_progress_is_whole_once_and_then_of_jobs_that_changed() -> None:
             (False, [], []),
             (False, [], [1]),
         ]
-        assert [event.data["eta_s"] for event in heard if event.kind == "progress"] == [None, None, 60.0, 60.0, 60.0]
+        assert [event.data["open"]["eta_s"] for event in heard if event.kind == "progress"] == [
+            None,
+            None,
+            60.0,
+            60.0,
+            60.0,
+        ]
 
     run_virtual(main)
 
 
 def test_who_missed_looks_is_told_of_all_that_changed_meanwhile() -> None:
-    def look(before: Progress | None, *samples: int) -> Progress:
+    def look(before: SeenProgress | None, *samples: int) -> SeenProgress:
         jobs = tuple(JOB.model_copy(update={"id": n, "samples": count}) for n, count in enumerate(samples))
-        return Progress(STATUS.model_copy(update={"jobs": jobs}), before)
+        return SeenProgress(STATUS.model_copy(update={"jobs": jobs}), before)
 
     def told(text: bytes) -> list[int]:
         return [job["id"] for event in EventReader().feed(text) for job in event.data["jobs"]]
@@ -242,7 +251,7 @@ def test_who_missed_looks_is_told_of_all_that_changed_meanwhile() -> None:
 def test_a_stream_without_news_gives_a_sign_of_life_and_no_event() -> None:
     async def main() -> None:
         world, reader = World(), EventReader()
-        heard = await during(world.feed().events(Place(), None), 10 * HEARTBEAT_S + 1, reader)
+        heard = await during(world.feed().events(Position(), None), 10 * HEARTBEAT_S + 1, reader)
         assert (len(heard), reader.comments) == (1, 10)
 
     run_virtual(main)
@@ -254,7 +263,7 @@ def test_one_look_serves_all_streams() -> None:
         feed, heard = world.feed(), list[list[Event]]()
 
         async def listen() -> None:
-            heard.append(await during(feed.events(Place(), None), 4.5))
+            heard.append(await during(feed.events(Position(), None), 4.5))
 
         async with anyio.create_task_group() as group:
             for _ in range(20):
@@ -274,9 +283,9 @@ def test_an_unreadable_database_ends_only_the_stream() -> None:
         world.record(3)
         feed, reader = world.feed(), EventReader()
         world.broken = True
-        assert await during(feed.events(Place(1), None), 100.0, reader) == []
+        assert await during(feed.events(Position(1), None), 100.0, reader) == []
         world.broken = False
-        assert ids(await during(feed.events(place_of(reader.last_id), None), 2.0)) == [2, 3]
+        assert ids(await during(feed.events(position_of(reader.last_id), None), 2.0)) == [2, 3]
 
     run_virtual(main)
 

@@ -16,6 +16,7 @@ from imgdiffd.api.client import Client
 from imgdiffd.errors import DaemonError
 
 NOBODY = 65534
+GROUP = 1  # daemon's, on every Linux
 
 
 @pytest.fixture
@@ -102,7 +103,8 @@ def test_who_is_not_in_the_group_is_told_which_to_join(
     folder.chmod(folder_mode)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "s"))
-        os.chown(folder / "s", 0, 0)
+        for path in (folder, folder / "s"):
+            os.chown(path, 0, GROUP)
         (folder / "s").chmod(socket_mode)
         listener.listen()
         os.seteuid(NOBODY)

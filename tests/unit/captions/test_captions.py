@@ -124,7 +124,7 @@ def test_captions_are_in_nfc_with_single_spaces() -> None:
         ("[" * 30_000, "bad_json"),
         ('{"caption": "a\\u0000b"}', "nul"),
         ('{"caption": "a \\ud800 b"}', "bad_unicode"),
-        ('{"caption": "' + "x" * MAX_CAPTION_BYTES + '"}', "too_long"),
+        ('{"caption": "' + "x" * (MAX_CAPTION_BYTES + 1) + '"}', "too_long"),
     ],
 )
 def test_bad_record_is_a_problem_and_the_rest_goes_on(record: str, code: str) -> None:

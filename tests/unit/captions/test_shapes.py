@@ -78,6 +78,11 @@ def test_objects_of_captions_are_read_with_their_ids(document: object) -> None:
     assert named(json.dumps(document), "a.json") == [("7", DOG), ("8", CAT)]
 
 
+def test_a_line_of_json_may_hold_far_more_than_its_caption() -> None:
+    content = json.dumps({"id": "7", "caption": DOG, "pixels": "x" * 500_000})
+    assert named(f"{content}\n{content}\n", "a.jsonl") == [("7", DOG), ("7", DOG)]
+
+
 def test_a_list_of_lists_and_one_record_alone_are_read() -> None:
     assert named(json.dumps([["1.jpg", DOG], [DOG, CAT]]), "a.json") == [("1.jpg", DOG), ("", DOG), ("", CAT)]
     assert named(json.dumps({"id": 7, "caption": DOG}, indent=1), "a.json") == [("7", DOG)]

@@ -298,3 +298,13 @@ def test_an_argument_that_is_not_utf8_is_named(
         main(("retry", "--failed", "--reason", "\udcff"))
     assert ended.value.code == 2
     assert capsys.readouterr().err == "imgdiffd: '\\udcff' is not UTF-8; give a name or a text that is\n"
+
+
+def test_check_answers_programs_even_where_the_settings_are_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text("devises = 3\n")
+    assert _run("check", "--json", "--config", str(tmp_path / "own.toml")) == 78
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ready"], told["checks"][0]["check"], told["checks"][0]["state"]) == (False, "settings", "refused")
+    assert "line 1: devises: no such setting" in told["checks"][0]["text"]

@@ -23,10 +23,18 @@ NEEDED = tuple(role for role in Role if role not in OPTIONAL_ROLES)
 def test_auto_is_every_gpu_and_never_silently_the_cpu(tmp_path: Path) -> None:
     for name in ("0000:01:00.0", "0000:41:00.0"):
         (tmp_path / name).mkdir()
-    assert resolve_devices(["auto"], tmp_path) == ("cuda:0", "cuda:1")
+    assert resolve_devices(["auto"], tmp_path, {}) == ("cuda:0", "cuda:1")
     assert resolve_devices(["cpu", "cpu"], tmp_path) == ("cpu", "cpu")
     with pytest.raises(SettingsError, match="no NVIDIA GPU"):
-        resolve_devices(["auto"], tmp_path / "none")
+        resolve_devices(["auto"], tmp_path / "none", {})
+
+
+def test_auto_takes_no_gpu_that_is_hidden(tmp_path: Path) -> None:
+    for name in ("0000:01:00.0", "0000:41:00.0", "0000:81:00.0"):
+        (tmp_path / name).mkdir()
+    assert resolve_devices(["auto"], tmp_path, {"CUDA_VISIBLE_DEVICES": "2,0"}) == ("cuda:0", "cuda:1")
+    with pytest.raises(SettingsError, match="hides every GPU"):
+        resolve_devices(["auto"], tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def test_cpu_workers_share_the_cores_gpu_workers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,12 +70,15 @@ async def test_what_the_store_refuses_costs_its_file(
     async def refuse(*_: object) -> object:
         raise OverflowError("Python int too large to convert to SQLite INTEGER")
 
+    async def refuse_too(*_: object) -> object:
+        raise UnicodeError("and its reason neither")
+
     monkeypatch.setattr(opened, "SMALL_BYTES", 0)
     monkeypatch.setattr(jobs, "add_captions", refuse)
-    monkeypatch.setattr(jobs, "fail_job", refuse)
+    monkeypatch.setattr(jobs, "fail_job", refuse_too)
     drop(folder / "bad.txt")
     await scan_once(inbox)
-    assert names(folder / "failed") == ["bad.txt", "bad.txt.reason.txt"]
+    assert "Python int too large" in reason_of(folder, "bad.txt")
     monkeypatch.undo()
     drop(folder / "good.txt", "a cat\n")
     await scan_once(inbox)

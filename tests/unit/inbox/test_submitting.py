@@ -75,6 +75,13 @@ async def test_submitted_name_with_a_folder_is_refused(name: str, folder: Path, 
     assert names(folder) == []
 
 
+async def test_a_field_that_no_column_can_have_is_refused(folder: Path, inbox: Inbox) -> None:
+    with pytest.raises(InputError) as caught:
+        await inbox.submit("a.parquet", body(b"PAR1"), None, 0, "a\0b")
+    assert caught.value.code == "bad_field"
+    assert names(folder) == []
+
+
 async def test_body_that_breaks_off_leaves_nothing(folder: Path, inbox: Inbox, jobs: FakeJobs) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"a dog\n"
