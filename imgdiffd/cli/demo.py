@@ -168,7 +168,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     also = f" and {made.removals} of object removal" if made.removals else ""
     console.print(funnel_table(funnel))
     console.print(
-        f"{made.samples} samples{also} in {time.monotonic() - started:.0f} s\n"
+        f"{made.samples} sample{'' if made.samples == 1 else 's'}{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}\n\n"

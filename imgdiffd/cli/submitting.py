@@ -10,7 +10,7 @@ import typer
 
 from imgdiffd.cli.parameters import client_of, positive, profile_names, whole
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import DaemonError
+from imgdiffd.errors import DaemonError, visible
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
@@ -77,15 +77,18 @@ def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
             raise
         return _refused(str(path), error)
     if job.duplicate_of is not None:
-        print(f"{path}: the same content as job {job.duplicate_of}; nothing to do")
+        print(f"{visible(str(path))}: the same content as job {job.duplicate_of}; nothing to do")
     else:
         counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
-        print(f"{path}: job {job.id}, {counts}{f' (`{PROGRAM} problems {job.id}`)' if job.problems else ''}")
+        print(
+            f"{visible(str(path))}: job {job.id}, {counts}{f' (`{PROGRAM} problems {job.id}`)' if job.problems else ''}"
+        )
     return True
 
 
 def _refused(given: str, error: DaemonError) -> bool:
-    print(f"{PROGRAM}: {error if given in str(error) else f'{given}: {error}'}", file=sys.stderr)
+    told = str(error) if given and given in str(error) else f"{given}: {error}"
+    print(visible(f"{PROGRAM}: {told}"), file=sys.stderr)
     return False
 
 
@@ -99,16 +102,17 @@ def _files_at(given: str) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        visible = sorted(each for each in path.iterdir() if not each.name.startswith(".") and each.is_file())
+        here = sorted(each for each in path.iterdir() if not each.name.startswith(".") and each.is_file())
     except OSError as error:
         raise DaemonError(f"{path}: {error.strerror}", hint="name a folder that you may read") from error
-    wanted = [each for each in visible if is_caption_name(each.name)]
+    wanted = [each for each in here if is_caption_name(each.name)]
     if not wanted:
         hint = f"caption files end in {', '.join(ENDINGS)}; name a file with another ending itself"
         raise DaemonError(f"the folder {path} has no caption file in it", hint=hint)
-    if left_out := len(visible) - len(wanted):
+    if left_out := len(here) - len(wanted):
         print(
-            f"{PROGRAM}: {path}: files left out, since they do not end like caption files: {left_out}", file=sys.stderr
+            f"{PROGRAM}: {visible(str(path))}: files left out, since they do not end like caption files: {left_out}",
+            file=sys.stderr,
         )
     return wanted
 
@@ -130,8 +134,8 @@ def problems(
         about = answers.job(job)
         unit = "line" if has_lines(about.name) else "record"
         for problem in found:
-            print(f"{unit} {problem.line}: {problem.message} ({problem.reason})")
+            print(visible(f"{unit} {problem.line}: {problem.message} ({problem.reason})"))
         if about.error:
-            print(f"job {job} failed: {about.error}")
+            print(visible(f"job {job} failed: {about.error}"))
         elif not about.problems:
             print(f"every record of job {job} that was read has a caption")

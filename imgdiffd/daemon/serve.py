@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, durable
@@ -38,6 +39,7 @@ from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
+from imgdiffd.inbox.intake import release_memory
 from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
@@ -48,6 +50,14 @@ _log = logging.getLogger(__name__)
 WORKER_GRACE_S = 10.0
 CLOSE_S = 20.0  # time for the store to close after the workers
 SCHEDULER_POLL_S = 5.0
+GIVE_BACK_S = 30.0
+
+
+async def _give_back_memory() -> None:
+    """Give the holes of the heap back to the system from time to time, until cancelled."""
+    while True:
+        await anyio.sleep(GIVE_BACK_S)
+        await to_thread.run_sync(release_memory)
 
 
 async def _scoped(
@@ -162,6 +172,7 @@ class _Parts:
             yield "backfill", self._backfill
         yield "api", self.socket.run
         yield "disk", self.disk.run
+        yield "memory", _give_back_memory
         yield "pruning", self.pruning.run
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)
@@ -226,7 +237,6 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         removal=not plan.no_removal,
         on_commit=bell.ring,
         on_damage=ending.because,
-        images=plan.images,
     )
 
 

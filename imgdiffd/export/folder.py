@@ -1,6 +1,7 @@
 """The folder that a dataset goes to: whether it may be written, and what an older export left there."""
 
 import fcntl
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class ExportFolder:
                 raise ExportError(f"{path}: another export is writing there", hint="wait until it has ended") from error
             if not held.tell():
                 held.write(_MARK_TEXT)
+                held.flush()
+                os.fsync(held.fileno())
             for folder in (path, *(path / name for name in _IMAGE_FOLDERS)):
                 durable.remove_unfinished(folder)
             yield cls(path)

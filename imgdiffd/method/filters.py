@@ -21,7 +21,8 @@ from imgdiffd.method.messages import (
     noun_key,
 )
 from imgdiffd.method.overlap import suppress_overlaps
-from imgdiffd.method.profile import Describe, Locate, Natural, Pair, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Describe, Locate, Natural, Pair
 from imgdiffd.pipeline import seed_of
 
 _YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)

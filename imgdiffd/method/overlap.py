@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import Bound
+from imgdiffd.method.profile_sections import Bound
 
 
 def intersection_over_union(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

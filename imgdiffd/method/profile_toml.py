@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from imgdiffd.method.profile import Bound, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Bound
 
 _COMMENT_WIDTH = 100
 

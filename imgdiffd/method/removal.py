@@ -8,7 +8,8 @@ from typing import Any, Literal
 from imgdiffd.method.filters import PASSED, Verdict, summarise
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.overlap import suppress_overlaps
-from imgdiffd.method.profile import Profile, Removal
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Removal
 from imgdiffd.method.removal_messages import EraseInput, EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import seed_of
 

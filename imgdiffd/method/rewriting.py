@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from imgdiffd.method.filters import PASSED, Verdict
 from imgdiffd.method.messages import RewriteOutput
 from imgdiffd.method.nouns import changed_nouns, split_words
-from imgdiffd.method.profile import Rewrite
+from imgdiffd.method.profile_sections import Rewrite
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
 _TRAILING_JUNK = re.compile(r"(?:\s|###|</s>|\\)+$")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from imgdiffd import durable
-from imgdiffd.method.profile import Bound, Generate, Profile, load_profile
+from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.method.profile_sections import Bound, Generate
 from imgdiffd.mini.evaluate import judged
 from imgdiffd.mini.fitting import fit_bound, fit_jointly, label_boxes, label_texts, pair_band, rounded
 from imgdiffd.mini.ground_truth import change, edit_of, edited, find, outside

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from imgdiffd.method.profile import Profile, Removal
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Removal
 from imgdiffd.method.removal import Inspection, judge_inspection
 from imgdiffd.method.removal_messages import EraseInput, Erasure
 from imgdiffd.mini.ground_truth import iou, outside

@@ -8,7 +8,8 @@ import numpy as np
 
 from imgdiffd.method.filters import choose_regions, judge_description, judge_pair
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, CLIP_TEXT_COSINE, Candidate, Description
-from imgdiffd.method.profile import Bound, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Bound
 from imgdiffd.mini.evaluate import Judged
 from imgdiffd.mini.ground_truth import edited, holds_replaced, names, overlap, seen
 

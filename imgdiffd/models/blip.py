@@ -10,7 +10,7 @@ from torch.nn import functional
 from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.kernels.crop import CropPlan, crop
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import ImageTextKind
+from imgdiffd.method.profile_sections import ImageTextKind
 
 _CROPS_PER_PASS = 32
 _TEXTS_PER_PASS = 64

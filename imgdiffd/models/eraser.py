@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imgdiffd.errors import BundleError, StageError
-from imgdiffd.method.profile import Removal
+from imgdiffd.method.profile_sections import Removal
 from imgdiffd.models.sdxl import Sdxl
 
 

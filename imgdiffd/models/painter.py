@@ -12,7 +12,7 @@ from imgdiffd.errors import BundleError, InputError, StageError
 from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.kernels.step_graph import StepGraph
-from imgdiffd.method.profile import Generate
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.models.sdxl import Prompt, Sdxl
 
 

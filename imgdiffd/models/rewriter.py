@@ -10,7 +10,7 @@ from transformers import StaticCache
 
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
-from imgdiffd.method.profile import Rewrite
+from imgdiffd.method.profile_sections import Rewrite
 from imgdiffd.models.chat import chat_text
 from imgdiffd.models.sampling import Said, draw, end_tokens, uniforms
 from imgdiffd.pipeline import Role

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import Corners, Locate, Removal
+from imgdiffd.method.profile_sections import Corners, Locate, Removal
 
 _FULL_IMAGE_IOU = 0.9  # FastSAM: a box that covers the image this well is the image
 _MOST_BOXES = 300  # ultralytics' own default

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from imgdiffd.method.messages import ContrastInput, ContrastOutput, ContrastRegion, Difference
-from imgdiffd.method.profile import Contrast, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Contrast
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import joined, sample_sides
 from imgdiffd.stages.images import Images

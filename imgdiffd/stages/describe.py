@@ -14,7 +14,8 @@ from imgdiffd.method.messages import (
     Scores,
     match_key,
 )
-from imgdiffd.method.profile import Describe, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Describe
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import grown
 from imgdiffd.stages.images import Images

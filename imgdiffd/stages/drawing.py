@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import Render
+from imgdiffd.method.profile_sections import Render
 
 RED = (255, 0, 0)
 

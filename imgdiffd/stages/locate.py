@@ -6,7 +6,8 @@ from torch import Tensor
 
 from imgdiffd.method.filters import judge_area, judge_crops
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Candidate, LocateInput, LocateOutput, Scores, noun_key
-from imgdiffd.method.profile import Locate, Profile
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Locate
 from imgdiffd.models.loading import Models
 from imgdiffd.stages.drawing import clamped
 from imgdiffd.stages.images import Images

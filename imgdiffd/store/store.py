@@ -17,7 +17,7 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
 from imgdiffd.store import erasures, images, items, jobs, meta, prune, repainting, reports, results, samples
 from imgdiffd.store.connection import connected, locked
-from imgdiffd.store.damage import SqliteErrors, refuse_lost
+from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
@@ -71,18 +71,14 @@ class Store:
         removal: bool = False,
         on_commit: Callable[[], None] = lambda: None,
         on_damage: Callable[[StoreDamagedError], None] = lambda error: None,
-        images: Path | None = None,
     ) -> AsyncIterator["Store"]:
         """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
         `on_commit` is called after every change, `on_damage` when the database turns out to be damaged while it is
         used; both must return at once and raise nothing. Raises StoreError if another daemon uses the database,
-        ConfigurationError if it is too new or not ours, StoreDamagedError if it is damaged, or missing or empty while
-        there are images in the folder `images`.
+        ConfigurationError if it is too new or not ours, StoreDamagedError if it is damaged.
         """
         with locked(path):
-            if images is not None:
-                await to_thread.run_sync(refuse_lost, path, images)
             refusal = SqliteErrors(path, on_damage)
             async with (
                 connected(path, writer=True) as connection,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.method.messages import Box
-from imgdiffd.method.profile import Generate, ImageTextKind, Locate, Removal, Rewrite
+from imgdiffd.method.profile_sections import Generate, ImageTextKind, Locate, Removal, Rewrite
 from imgdiffd.models.eraser import Hole
 from imgdiffd.models.judge import Judgement
 from imgdiffd.models.loading import Models

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from imgdiffd.kernels import attention
-from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.models.loading import compile_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.models.sdxl import Sdxl

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.models.loading import compile_models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.mini.ground_truth import change, find, outside
 from imgdiffd.mini.scene_judge import SceneJudge
 from imgdiffd.models.loading import load_models

@@ -155,7 +155,7 @@ async def test_a_delete_cut_off_anywhere_is_finished_later(tmp_path: Path) -> No
     while more:
         async with Store.open(path, removal=True) as store:  # what a restart finds after each step
             assert await store.marked_deleted() == [1]
-            assert await store.retry(1) == 0
+            assert await store.retry() == 0
             assert await store.ready_tasks(100, ()) == []
             more = await store.delete_some(1)
             steps += 1

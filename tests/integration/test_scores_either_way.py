@@ -19,7 +19,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.kernels.crop import Box, crop
-from imgdiffd.method.profile import ImageTextKind
+from imgdiffd.method.profile_sections import ImageTextKind
 from imgdiffd.mini.world import draw_pair
 from imgdiffd.models import blip as blip_module
 from imgdiffd.models import clip as clip_module

@@ -143,7 +143,7 @@ async def test_a_story_says_how_tokens_were_chosen(tmp_path: Path) -> None:
         await submit(store, 1, profile=load_profile("data-juicer"))
         [task] = await ready(store)
         sampling = (await store.item_story(task.item)).sampling
-        greedy = {"temperature": 0.0, "repetition_penalty": 1.0, "max_new_tokens": 1024}
+        greedy = {"temperature": 0.0, "max_new_tokens": 1024}
         rewrite = {"temperature": 0.9, "top_p": 0.95, "top_k": 20, "repetition_penalty": 1.05, "max_new_tokens": 512}
         assert sampling == {"rewrite": rewrite, "describe": greedy, "contrast": greedy}
 

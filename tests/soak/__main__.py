@@ -1,9 +1,11 @@
 """`make test-soak`: does a daemon that works for weeks stay as small as it is? Exits 1 where something grows.
 
-Small jobs with object removal are dropped for as long as the soak lasts. After its first third, a straight line is laid
-through each of: the memory of the daemon and of each worker, their descriptors, the write-ahead log, and the disk that
-no sample accounts for. A limit is missed where all of the slope's 95 % interval lies above it. Where the interval is
-wider than the growth that must be told apart, the soak was too short or the machine too busy to judge, and it says so.
+Small jobs with object removal are dropped, two files at a time. Whenever nothing is left to do, everything is read:
+what a batch under way takes for itself would hide a leak among tens of MB of noise. After the first third of the time,
+a straight line is laid through each of: the memory of the daemon and of each worker, their descriptors, the write-ahead
+log, and the disk that no sample accounts for. A limit is missed where all of the slope's 95 % interval lies above it.
+Where the interval reaches further above the limit than the growth that must be told apart, the soak was too short to
+judge: it says so and exits 2.
 """
 
 import argparse
@@ -28,10 +30,9 @@ from tests.soak.readings import descriptors, resident_mb, unaccounted_mb, wal_mb
 from tests.soak.slope import Slope, slope
 
 WARM_UP = 1 / 3
-READ_EACH_S = 5.0
+FILES = 2  # at a time
 LOOK_EACH_S = 0.5
-OPEN_JOBS = 2
-REMOVALS = 8  # that may wait before the next file: object removal runs only while no captions wait
+GIVE_BACK_S = 8.0  # in which an idle worker has given unused memory back, and finished jobs were cleaned up after
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ LIMITS = {
     "daemon memory": Limit("MB", 1.0, 1.0),
     "worker memory": Limit("MB", 5.0, 5.0),
     "descriptors": Limit("", 0.0, 1.0),
-    "write-ahead log": Limit("MB", 0.0, 1.0),
-    "other disk": Limit("MB", 0.0, 1.0),
+    "write-ahead log": Limit("MB", 0.1, 1.0),  # 0 but for what is learnt of the machine, some bytes a job
+    "other disk": Limit("MB", 0.1, 1.0),
 }
 Readings = dict[str, list[float]]  # by what is read; "time" has the seconds
 
@@ -99,16 +100,13 @@ def soak(state: Path, minutes: float, console: Console) -> Readings:
         listener.start()
         mill = Mill(state / "inbox")
         began = time.monotonic()
-        read_at = began
         try:
             while time.monotonic() < began + minutes * 60:
-                status = client.status()
-                if _wants_work(status):
+                for _ in range(FILES):
                     mill.drop()
-                if time.monotonic() >= read_at:
-                    _read(readings, time.monotonic() - began, pid, status, state)
-                    read_at += READ_EACH_S
-                time.sleep(LOOK_EACH_S)
+                _wait_idle(client, mill)
+                time.sleep(GIVE_BACK_S)
+                _read(readings, time.monotonic() - began, pid, client.status(), state)
             _refuse_idle(client, console)
         finally:
             stop.set()
@@ -116,9 +114,15 @@ def soak(state: Path, minutes: float, console: Console) -> Readings:
     return readings
 
 
-def _wants_work(status: Status) -> bool:
-    busy = sum(status.job_counts.get(state, 0) for state in (JobState.READING, JobState.ACTIVE))
-    return busy < OPEN_JOBS and status.removal.waiting < REMOVALS
+def _wait_idle(client: Client, mill: Mill) -> None:
+    """Until every file was taken and every job that is not paused has ended, object removal too."""
+    while True:
+        taken, status = mill.taken, client.status()
+        busy = sum(status.job_counts.get(state, 0) for state in (JobState.READING, JobState.ACTIVE))
+        if taken and not busy and not status.removal.waiting:
+            return
+        assert status.ready, f"the daemon is not well: {status.problems}"
+        time.sleep(LOOK_EACH_S)
 
 
 def _read(readings: Readings, time_s: float, pid: int, status: Status, state: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 MB = 1e6
 _WANTED = """
     SELECT left_image FROM samples UNION SELECT right_image FROM samples
-    UNION SELECT image1 FROM pairs UNION SELECT image2 FROM pairs
-    UNION SELECT source FROM erasures UNION SELECT erased FROM erasures
+    UNION SELECT image1 FROM pairs WHERE item_id IN (SELECT item_id FROM samples)
+    UNION SELECT image2 FROM pairs WHERE item_id IN (SELECT item_id FROM samples)
+    UNION SELECT source FROM erasures WHERE with_image <> '' UNION SELECT erased FROM erasures WHERE with_image <> ''
     UNION SELECT with_image FROM erasures UNION SELECT without_image FROM erasures
-"""
+"""  # of samples: those of pairs and objects under way come and go
 
 
 def resident_mb(pid: int) -> float:
@@ -38,14 +39,15 @@ def wal_mb(state: Path) -> float:
 
 
 def unaccounted_mb(state: Path) -> float:
-    """The disk in MB that holds neither rows, nor images that rows name, nor the caption files themselves.
+    """The disk in MB that holds neither rows, nor images of samples, nor the caption files themselves.
 
-    That is unused pages of the database, images that nothing names and whatever else was left in the state folder.
+    That is unused pages of the database, images that should have been deleted, and whatever else was left behind.
     """
     with closing(sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True)) as connection:
         named = {name for (name,) in connection.execute(_WANTED)}
-        unused = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        unused *= connection.execute("PRAGMA page_size").fetchone()[0]
+        pages, page_bytes = (
+            int(connection.execute(f"PRAGMA {what}").fetchone()[0]) for what in ("freelist_count", "page_size")
+        )
     others = 0
     for folder, _, files in os.walk(state):
         for file in files:
@@ -54,4 +56,4 @@ def unaccounted_mb(state: Path) -> float:
             whole = kept.parts[0] in ("inbox", "state.db", "state.db-wal")
             if not whole and str(Path(*kept.parts[1:])) not in named:
                 others += _size(path)
-    return (unused + others) / MB
+    return (pages * page_bytes + others) / MB

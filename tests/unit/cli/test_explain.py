@@ -9,6 +9,7 @@ from rich.console import Console
 
 from imgdiffd.cli.explain import story_parts
 from imgdiffd.job import ItemState
+from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import CandidateRow, ErasureRow, PairRow, RegionRow, RemovalStory, RewriteRow
 from tests.unit.export.test_export import SAMPLE
@@ -22,8 +23,8 @@ def story(**changed: Any) -> dict[str, Any]:
     boxes = [CandidateRow(1, BOX, {"clip": 0.1}, "", ""), CandidateRow(2, BOX, {}, "box_too_small", "0.001")]
     region = RegionRow(0, 0, 1, BOX, {"match": 0.4}, "a grey cat", "a brown dog", 1, "It barks.", "", "")
     return {
-        "item": 12, "job": {"id": 3, "name": "c.txt"}, "profile": {"name": "default"},
-        "sampling": {"rewriter": {"temperature": 0.8, "top_p": 0.95}}, "line": 5, "source_id": "coco-9",
+        "item": 12, "job": {"id": 3, "name": "c.txt"}, "profile": {"name": "default"}, "line": 5,
+        "sampling": load_profile("default").sampling, "source_id": "coco-9",
         "caption": "a cat on a mat", "stage": "render", "state": "sampled", "attempt": 2, "crashes": 0, "reason": "",
         "detail": "", "rewrites": [
             asdict(RewriteRow(1, "a cat on a mat", False, 7, 7, 1, "unchanged", "")),
@@ -44,12 +45,14 @@ def shown(told: dict[str, Any], width: int = 100) -> list[str]:
 
 def test_the_caption_comes_first_then_the_edited_one_and_the_verdict() -> None:
     lines = shown(story())
-    assert lines[:5] == [
+    assert lines[:7] == [
         "a cat on a mat",
         "→ a dog on a mat",
         "sampled in render: 1 sample",
         "caption 12, line 5 (coco-9) of job 3 c.txt, profile default",
-        "rewriter: temperature 0.8, top_p 0.95",
+        "rewrite: temperature 0.8, top_p 0.95, max_new_tokens 128",
+        "describe: temperature 0, max_new_tokens 64",
+        "contrast: temperature 0, max_new_tokens 128",
     ]
 
 

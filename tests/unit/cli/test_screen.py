@@ -1,14 +1,18 @@
 """What `status`, `watch` and `jobs` show of the daemon."""
 
 import io
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from imgdiffd.cli.main import main
 from imgdiffd.cli.screen import Rates, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
 from imgdiffd.job import JobState
-from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, RemovalView, SchedulerView, Status
+from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, ProblemView, RemovalView, SchedulerView, Status
 
 JOB = JobView(
     id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64, duplicates=0,
@@ -121,3 +125,15 @@ def test_paused_is_said_first_and_why_a_job_failed_with_it() -> None:
     assert lines[0].startswith("paused: ")
     assert "left" not in lines[1]
     assert "job 1 a.txt: failed: it is empty" in lines
+
+
+def test_what_a_file_says_does_nothing_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OneProblem:
+        def every_problem(self, job: int) -> Iterator[ProblemView]:
+            yield ProblemView(line=3, reason="no_caption", message=f"has no caption, only {NASTY}")
+
+    monkeypatch.setattr("imgdiffd.cli.submitting.client_of", lambda _: nullcontext(OneProblem()))
+    main(["problems", "1"])
+    assert capsys.readouterr().out == f"line 3: has no caption, only {SEEN} (no_caption)\n"

@@ -12,7 +12,8 @@ from torch._dynamo.utils import counters
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.kernels import compile as compiling
 from imgdiffd.kernels.compile import attending_layers, compilations_told, compile_blocks, parts_beside_attention
-from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role

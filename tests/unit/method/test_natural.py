@@ -5,7 +5,8 @@ import math
 import pytest
 
 from imgdiffd.method.filters import judge_natural, says_yes
-from imgdiffd.method.profile import Bound, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Bound
 
 NATURAL = load_profile("default").natural
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from imgdiffd.method.messages import Box
 from imgdiffd.method.overlap import intersection_over_union, suppress_overlaps
-from imgdiffd.method.profile import Bound, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Bound
 
 DEFAULT = load_profile("default")
 

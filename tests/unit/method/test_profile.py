@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from imgdiffd.errors import ProfileError
-from imgdiffd.method.profile import Bound, Natural, Profile, load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.method.profile_files import BUILT_IN
+from imgdiffd.method.profile_sections import Bound, Natural
 
 FULL_SIZE = ("default", "paper", "scripts", "data-juicer")
 ALL = pytest.mark.parametrize("name", BUILT_IN)

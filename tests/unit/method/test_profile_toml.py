@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from imgdiffd.method.profile import Bound, Profile, load_profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.method.profile_files import BUILT_IN
+from imgdiffd.method.profile_sections import Bound
 from imgdiffd.method.profile_toml import as_toml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

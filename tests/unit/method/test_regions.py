@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from imgdiffd.method.filters import PASSED, Verdict, choose_regions
 from imgdiffd.method.messages import Candidate
-from imgdiffd.method.profile import Locate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Locate
 
 DEFAULT = load_profile("default")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imgdiffd.kernels.crop import CropPlan
-from imgdiffd.method.profile import ImageTextKind
+from imgdiffd.method.profile_sections import ImageTextKind
 from imgdiffd.models.blip import Blip
 from tests.tiny import models as tiny_models
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from imgdiffd.bundles.bundle import Bundle, load_bundle
 from imgdiffd.errors import BundleError, InputError, ProfileError, StageError
-from imgdiffd.method.profile import Removal, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Removal
 from imgdiffd.models.eraser import Eraser, Hole, dilated, feathered
 from imgdiffd.models.loading import Models, load_models
 from imgdiffd.models.painter import Painter, PairPrompt

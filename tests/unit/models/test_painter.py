@@ -11,7 +11,8 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, HeunDiscre
 from torch import Tensor
 
 from imgdiffd.errors import BundleError, InputError, ProfileError, StageError
-from imgdiffd.method.profile import Generate, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Generate
 from imgdiffd.models.painter import Painter, PairPrompt
 from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from imgdiffd.errors import StageError
-from imgdiffd.method.profile import Rewrite
+from imgdiffd.method.profile_sections import Rewrite
 from imgdiffd.models.rewriter import Answer, Rewriter
 from imgdiffd.models.sampling import draw, suggestions
 from tests.tiny import models as tiny_models

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from imgdiffd.method.profile import Locate, Removal, load_profile
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Locate, Removal
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from tests.tiny import models as tiny_models
 

@@ -88,7 +88,7 @@ class Engine(FakeEngine):
         for block in blocks[:-1]:
             libc.free(block)
         return super().run(stage, profile, inputs)
-serve.GIVE_BACK_S = 0
+setattr(serve, sys.argv[1], 0)
 sys.exit(serve.serve(Engine))
 """
 
@@ -264,11 +264,12 @@ def test_talking_needs_no_heavy_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_memory_that_a_batch_left_unused_is_given_back(tmp_path: Path) -> None:
-    with spawned(tmp_path, (sys.executable, "-c", HOLES)) as pipe:
+@pytest.mark.parametrize("when", ["GIVE_BACK_S", "IDLE_S"])
+def test_memory_that_a_batch_left_unused_is_given_back(tmp_path: Path, when: str) -> None:
+    with spawned(tmp_path, (sys.executable, "-c", HOLES, when)) as pipe:
         assert isinstance(pipe.answer(), Ready)
         before_mb = anonymous_mb(pipe.process.pid)
-        for number in range(3):  # the memory of one is given back once it was answered, at the latest before the next
+        for number in range(3):
             pipe.send(batch(number, "a dog"))
             assert isinstance(pipe.answer(), Done)
         until = time.monotonic() + LIMIT_S
