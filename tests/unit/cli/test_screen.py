@@ -132,7 +132,7 @@ def test_what_a_file_says_does_nothing_to_the_terminal(
 ) -> None:
     class OneProblem:
         def job(self, job: int) -> JobView:
-            return JOB
+            return JOB.model_copy(update={"problems": 1})
 
         def every_problem(self, job: int) -> Iterator[ProblemView]:
             yield ProblemView(line=3, reason="no_caption", message=f"has no caption, only {NASTY}")
