@@ -131,6 +131,9 @@ def test_what_a_file_says_does_nothing_to_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class OneProblem:
+        def job(self, job: int) -> JobView:
+            return JOB.model_copy(update={"problems": 1})
+
         def every_problem(self, job: int) -> Iterator[ProblemView]:
             yield ProblemView(line=3, reason="no_caption", message=f"has no caption, only {NASTY}")
 
