@@ -92,6 +92,7 @@ class DaemonControl:
 
     async def status(self, job: int | None = None) -> Status:
         """Everything `imgdiffd status` shows; of all jobs only `job`, if given. Raises InputError if it is unknown."""
+        counts = await self._store.job_counts()  # first: whatever is counted as ended is not listed as open
         if job is not None:
             rows = [await self._known(job)]
         else:
@@ -118,7 +119,7 @@ class DaemonControl:
             steals=statistics.steals,
             devices=devices,
             jobs=await self._views(rows, etas_s),
-            job_counts=await self._store.job_counts(),
+            job_counts=counts,
             open=open_jobs(queue, etas_s),
             removal=removal_view(await self._store.removal_backlog()),
             scheduler=statistics,
