@@ -78,6 +78,7 @@ async def _folders(ground: Ground) -> str:
     for name, folder in folders.items():
         places.refuse_unusable(name, folder)
     places.refuse_nested(settings, ground.images)
+    ground.folders = list(folders.values())
     if kind := places.network_file_system(settings.state_folder):
         raise Caution(
             f"state_folder {settings.state_folder} is on a network file system ({kind}), on which SQLite can lose data",
@@ -168,7 +169,7 @@ async def _socket(ground: Ground) -> str:
 class _Check:
     name: str
     look: Callable[[Ground], Awaitable[str]]
-    needs: tuple[Literal["bundle", "profile", "devices"], ...] = ()
+    needs: tuple[Literal["bundle", "profile", "devices", "folders"], ...] = ()
 
 
 CHECKS = (  # the cheapest first, so that what is wrong with the settings is said at once
@@ -180,10 +181,10 @@ CHECKS = (  # the cheapest first, so that what is wrong with the settings is sai
     _Check("folders", _folders),
     _Check("placement", _placement, ("bundle", "profile", "devices")),
     _Check("compiler", _compiler, ("devices",)),
-    _Check("room", _room),
-    _Check("other daemon", _lock),
-    _Check("database", _database),
-    _Check("socket", _socket),
+    _Check("room", _room, ("folders",)),
+    _Check("other daemon", _lock, ("folders",)),
+    _Check("database", _database, ("folders",)),
+    _Check("socket", _socket, ("folders",)),
 )
 
 

@@ -1,6 +1,6 @@
 """What the checks before a start look at, what they find out, and how they say it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,6 +44,7 @@ class Ground:
     bundle: Bundle | None = None
     profile: Profile | None = None
     devices: Mapping[str, str] = field(default_factory=dict)
+    folders: Collection[Path] = ()
     planner: Planner | None = None
     plan: Plan | None = None
 

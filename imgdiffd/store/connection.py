@@ -55,7 +55,7 @@ def holder_of(database: Path) -> str | None:
     """The number of the process that holds the lock of `database`; None where none does that this user may see."""
     try:
         descriptor = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
