@@ -191,13 +191,14 @@ class Client:
         return JobView.model_validate(answer)
 
     def change(self, job: int, verb: str) -> JobView:
-        """`pause`, `resume`, `cancel` or `retry` a job."""
-        return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}"))
+        """`pause`, `resume`, `cancel` or `retry` a job, however long that takes: it may have a million captions."""
+        return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}", timeout=None))
 
     def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Try failed captions and removals again, of one job or reason where given; returns how many."""
         chosen = {"job": job, "reason": reason}
-        answer = self._call("POST", "/retry", params={key: value for key, value in chosen.items() if value is not None})
+        params = {key: value for key, value in chosen.items() if value is not None}
+        answer = self._call("POST", "/retry", params=params, timeout=None)
         return int(answer["retried"])
 
     def failures(self, job: int | None = None) -> dict[str, int]:

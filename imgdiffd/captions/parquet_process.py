@@ -165,7 +165,9 @@ def main() -> None:
     """Read the Parquet file on descriptor 0; the argument is the field."""
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve far more than they use
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MAX_DATA_BYTES if allowed == resource.RLIM_INFINITY else min(MAX_DATA_BYTES, allowed)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     with os.fdopen(0, "rb", closefd=False) as file:
         said = _last_words(file, sys.argv[1])
     sys.stdout.write(json.dumps(said) + "\n")

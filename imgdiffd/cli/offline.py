@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from imgdiffd.daemon.views import (
     OPEN,
     RECENT,
     Pace,
-    cursor_of,
     funnel_view,
     job_views,
     open_jobs,
+    page_view,
     problem_page,
     removal_view,
     seconds_per_item,
@@ -28,10 +28,10 @@ from imgdiffd.daemon.views import (
 from imgdiffd.errors import unknown_job
 from imgdiffd.images.retention import named, why_gone
 from imgdiffd.images.sweep import missing
-from imgdiffd.job import JobChoice, chosen_states
+from imgdiffd.job import JobChoice
 from imgdiffd.settings import Settings
 from imgdiffd.status import Funnel, JobPage, JobView, ProblemView, Status
-from imgdiffd.store import JobRow, Reader
+from imgdiffd.store import JobRow, Overview, Reader
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
@@ -49,41 +49,33 @@ class Offline:
 
     def status(self, job: int | None = None) -> Status:
         """Jobs and their progress, and that nothing works on them."""
-        if job is not None:
-            rows = [self._known(job)]
-        else:
-            rows = [*self._reader.next_jobs(OPEN), *self._reader.jobs("ended", RECENT)]
+        seen = self._reader.overview(OPEN, RECENT) if job is None else self._reader.overview_of(job)
         return Status(
             version=__version__,
             pid=0,
             uptime_s=0.0,
             ready=False,
-            paused=self._reader.paused(),
+            paused=seen.paused,
             problems=("no daemon answers: nothing is worked on",),
             bundle=self._settings.bundle,
             inbox=str(self._settings.inbox_folder),
             open_tasks=0,
             steals=0,
             devices=(),
-            jobs=self._views(rows),
-            job_counts=self._reader.job_counts(),
-            open=open_jobs(self._reader.queue(), {}),
-            removal=removal_view(self._reader.removal_backlog()),
+            jobs=self._views(seen),
+            job_counts=dict(seen.counts),
+            open=open_jobs(seen.queue, {}),
+            removal=removal_view(seen.removal),
         )
 
     def jobs(self, state: JobChoice = "all", *, limit: int = 100, after: int | None = None) -> JobPage:
         """As the daemon lists them, but that nothing has an ETA."""
-        rows = self._reader.jobs(state, limit + 1, after)
-        counts = self._reader.job_counts()
-        return JobPage(
-            jobs=self._views(rows[:limit]),
-            total=sum(counts.get(each, 0) for each in chosen_states(state)),
-            next=cursor_of(rows[limit - 1]) if len(rows) > limit else None,
-        )
+        seen = self._reader.page(state, limit + 1, after)
+        return page_view(seen, state, limit, self._views(seen))
 
     def job(self, job: int) -> JobView:
         """One job."""
-        return self._views([self._known(job)])[0]
+        return self._views(self._reader.overview_of(job))[0]
 
     def every_problem(self, job: int) -> Iterator[ProblemView]:
         """All records of the job's file that have no usable caption."""
@@ -109,10 +101,9 @@ class Offline:
             raise unknown_job(job)
         return row
 
-    def _views(self, rows: Sequence[JobRow]) -> tuple[JobView, ...]:
-        progress = self._reader.progress_of([row.id for row in rows])
-        profiles = {group: self._reader.profile_of(group) for group in {row.group for row in rows}}
-        return job_views(rows, progress, profiles, Pace(seconds_per_item(self._reader.timings())))
+    def _views(self, seen: Overview) -> tuple[JobView, ...]:
+        profiles = {group: self._reader.profile_of(group) for group in {row.group for row in seen.rows}}
+        return job_views(seen.rows, seen.progress, profiles, Pace(seconds_per_item(seen.timings)))
 
 
 @contextmanager

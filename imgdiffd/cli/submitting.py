@@ -87,8 +87,8 @@ def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
 
 
 def _refused(given: str, error: DaemonError) -> bool:
-    told = str(error) if given and given in str(error) else f"{given}: {error}"
-    print(visible(f"{PROGRAM}: {told}"), file=sys.stderr)
+    given = given.encode("utf-8", "backslashreplace").decode("utf-8")  # as errors quote it
+    print(visible(f"{PROGRAM}: {error if given in str(error) else f'{given}: {error}'}"), file=sys.stderr)
     return False
 
 

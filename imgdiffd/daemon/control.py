@@ -19,11 +19,11 @@ from imgdiffd.daemon.views import (
     OPEN,
     RECENT,
     Pace,
-    cursor_of,
     etas_of,
     funnel_view,
     job_views,
     open_jobs,
+    page_view,
     problem_page,
     removal_view,
     seconds_per_item,
@@ -32,13 +32,14 @@ from imgdiffd.daemon.views import (
 from imgdiffd.errors import InputError, unknown_job
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.inbox import Inbox
-from imgdiffd.job import JobChoice, JobState, chosen_states
+from imgdiffd.job import JobChoice
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, SchedulerView, Status
-from imgdiffd.store import JobRow, Queue, Store
+from imgdiffd.store import Overview, Store
 
 PAUSED = "paused by a person"
+_FEW = 500  # jobs and rows of the queue that take less time to count than a thread to wake
 
 
 class Watched(Protocol):
@@ -92,35 +93,30 @@ class DaemonControl:
 
     async def status(self, job: int | None = None) -> Status:
         """Everything `imgdiffd status` shows; of all jobs only `job`, if given. Raises InputError if it is unknown."""
-        if job is not None:
-            rows = [await self._known(job)]
-        else:
-            opened, ended = await self._store.next_jobs(OPEN), await self._store.jobs("ended", RECENT)
-            rows = list({row.id: row for row in (*opened, *ended)}.values())  # one may have ended in between
+        seen = await (self._store.overview(OPEN, RECENT) if job is None else self._store.overview_of(job))
+        jobs, etas_s = await self._views(seen)
         statistics = self._scheduler.statistics()
         devices = self._devices(statistics)
         problems = self._all_problems(devices)
-        queue = await self._store.queue()
-        etas_s = await self._etas(queue)
         return Status(
             version=__version__,
             pid=os.getpid(),
             uptime_s=time.monotonic() - self._started,
             ready=not problems,
-            paused=await self._store.paused(),
+            paused=seen.paused,
             problems=problems
             + self._live.problems
-            + stranded(queue, devices)
+            + stranded(seen.queue, devices)
             + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
             bundle=self._settings.bundle,
             inbox=str(self._settings.inbox_folder),
             open_tasks=statistics.open,
             steals=statistics.steals,
             devices=devices,
-            jobs=await self._views(rows, etas_s),
-            job_counts=await self._store.job_counts(),
-            open=open_jobs(queue, etas_s),
-            removal=removal_view(await self._store.removal_backlog()),
+            jobs=jobs,
+            job_counts=dict(seen.counts),
+            open=open_jobs(seen.queue, etas_s),
+            removal=removal_view(seen.removal),
             scheduler=statistics,
             no_removal=self._no_removal,
         )
@@ -133,52 +129,46 @@ class DaemonControl:
             }
         )
 
-    async def _known(self, job: int) -> JobRow:
-        row = await self._store.job(job)
-        if row is None:
-            raise unknown_job(job)
-        return row
-
-    async def _profiles(self, groups: Iterable[str]) -> Mapping[str, Profile]:
-        return {group: await self._store.profile_of(group) for group in set(groups)}
-
-    async def _pace(self) -> Pace:
+    async def _views(self, seen: Overview) -> tuple[tuple[JobView, ...], Mapping[int, float]]:
+        """The jobs of `seen`, in their order, and the ETAs of all."""
         statistics = self._scheduler.statistics()
         ready = sum(device.state == "ready" for device in self._devices(statistics))
         devices = 0 if statistics.held_back else ready
-        return Pace(seconds_per_item(await self._store.timings()), devices, self._settings.open_tasks)
+        pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks)
+        profiles = await self._profiles({*seen.queue.groups, *(row.group for row in seen.rows)})
 
-    async def _etas(self, queue: Queue) -> Mapping[int, float]:
-        profiles, pace = await self._profiles(queue.groups), await self._pace()
-        return await to_thread.run_sync(etas_of, queue, profiles, pace)  # takes a while, of thousands of jobs
+        def view() -> tuple[tuple[JobView, ...], Mapping[int, float]]:
+            etas_s = etas_of(seen.queue, profiles, pace)
+            return job_views(seen.rows, seen.progress, profiles, pace, etas_s), etas_s
 
-    async def _views(self, rows: Sequence[JobRow], etas_s: Mapping[int, float]) -> tuple[JobView, ...]:
-        progress = await self._store.progress_of([row.id for row in rows])
-        profiles, pace = await self._profiles(row.group for row in rows), await self._pace()
-        return await to_thread.run_sync(job_views, rows, progress, profiles, pace, etas_s)
+        if len(seen.rows) + len(seen.queue.waiting) < _FEW:
+            return view()
+        return await to_thread.run_sync(view)
 
-    async def _with_etas(self, rows: Sequence[JobRow]) -> tuple[JobView, ...]:
-        active = any(row.state is JobState.ACTIVE for row in rows)
-        return await self._views(rows, await self._etas(await self._store.queue()) if active else {})
+    async def _profiles(self, groups: Iterable[str]) -> Mapping[str, Profile]:
+        return {group: await self._store.profile_of(group) for group in groups}
 
     async def jobs(self, choice: JobChoice, limit: int, after: int | None) -> JobPage:
         """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first."""
-        rows = await self._store.jobs(choice, limit + 1, after)
-        counts = await self._store.job_counts()
-        return JobPage(
-            jobs=await self._with_etas(rows[:limit]),
-            total=sum(counts.get(state, 0) for state in chosen_states(choice)),
-            next=cursor_of(rows[limit - 1]) if len(rows) > limit else None,
-        )
+        seen = await self._store.page(choice, limit + 1, after)
+        return page_view(seen, choice, limit, (await self._views(seen))[0])
 
     async def job(self, job: int) -> JobView | None:
         """One job, or None if it is unknown."""
-        row = await self._store.job(job)
-        return None if row is None else (await self._with_etas([row]))[0]
+        try:
+            return (await self._views(await self._store.overview_of(job)))[0][0]
+        except InputError as error:
+            if error.code == "unknown_job":
+                return None
+            raise
 
     async def _ordered(self, job: int) -> JobView:
         """The job after an order: without an ETA, which takes a look at every open job."""
-        return (await self._views([await self._known(job)], {}))[0]
+        row = await self._store.job(job)
+        if row is None:
+            raise unknown_job(job)
+        pace = Pace(seconds_per_item(await self._store.timings()))
+        return job_views([row], await self._store.progress_of([job]), await self._profiles([row.group]), pace)[0]
 
     async def funnel(self, job: int | None) -> Funnel:
         """How captions narrowed to samples."""

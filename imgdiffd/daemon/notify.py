@@ -12,7 +12,7 @@ from typing import TextIO
 import anyio
 
 from imgdiffd.daemon.log_lines import LineFormatter
-from imgdiffd.errors import ImgdiffdError
+from imgdiffd.errors import ImgdiffdError, visible
 from imgdiffd.status import Status, headline
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Notifier:
 
     def delayed(self, reason: str, within_s: float) -> None:
         """Say that the start is delayed by `reason`; call again within `within_s`, or the manager gives up."""
-        self._send(f"STATUS={' '.join(reason.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+        self._send(f"STATUS={visible(' '.join(reason.split()))}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
 
     @contextmanager
     def delaying(self, reason: str) -> Iterator[None]:
@@ -64,7 +64,7 @@ class Notifier:
 
     def status(self, line: str) -> None:
         """Set the line that `systemctl status` shows for the daemon."""
-        self._send("STATUS=" + " ".join(line.split()))
+        self._send("STATUS=" + visible(" ".join(line.split())))
 
     def stopping(self, within_s: float) -> None:
         """Say that the orderly stop has begun and may take `within_s`."""

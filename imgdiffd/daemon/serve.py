@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import anyio
 from anyio import to_thread
-from anyio.abc import TaskGroup, TaskStatus
 
 from imgdiffd import __version__, durable
 from imgdiffd.api import events, upkeep
@@ -24,7 +23,7 @@ from imgdiffd.daemon.checks import refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
 from imgdiffd.daemon.disk import CHECK_S, DiskGuard
-from imgdiffd.daemon.ending import Ending
+from imgdiffd.daemon.ending import Ending, first_order, start
 from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
@@ -34,7 +33,6 @@ from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.store_work import StoreWork
-from imgdiffd.errors import ImgdiffdError
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
@@ -58,28 +56,6 @@ async def _give_back_memory() -> None:
     while True:
         await anyio.sleep(GIVE_BACK_S)
         await to_thread.run_sync(release_memory)
-
-
-async def _scoped(
-    function: Callable[[], Awaitable[None]],
-    ending: Ending,
-    *,
-    task_status: TaskStatus[anyio.CancelScope] = anyio.TASK_STATUS_IGNORED,
-) -> None:
-    with anyio.CancelScope() as scope:
-        task_status.started(scope)
-        try:
-            await function()
-        except* ImgdiffdError as group:
-            ending.because_of(group)
-
-
-async def _start(
-    group: TaskGroup, name: str, function: Callable[[], Awaitable[None]], ending: Ending
-) -> anyio.CancelScope:
-    """Run `function` in `group`; cancelling the returned scope stops it alone. An error of ours ends the daemon."""
-    scope: anyio.CancelScope = await group.start(partial(_scoped, function, ending), name=name)
-    return scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +190,8 @@ async def serve(
         if await store.paused():
             parts.scheduler.pause(PAUSED)
         async with anyio.create_task_group() as group:
-            running = {name: await _start(group, name, function, ending) for name, function in parts.tasks(reread)}
-            intake = await _start(group, "inbox", parts.inbox.run, ending)
+            running = {name: await start(group, name, function, ending) for name, function in parts.tasks(reread)}
+            intake = await start(group, "inbox", parts.inbox.run, ending)
             _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
             notifier.ready()
             await _until_stopped(intake, parts, ending)
@@ -240,28 +216,13 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
     )
 
 
-async def _first_order(signals: AsyncIterator[signal.Signals], ending: Ending) -> signal.Signals | None:
-    """The first signal; None if the daemon has to end without one."""
-    received: list[signal.Signals] = []
-    async with anyio.create_task_group() as waiting:
-
-        async def watch() -> None:
-            await ending.begun.wait()
-            waiting.cancel_scope.cancel()
-
-        waiting.start_soon(watch)
-        received.append(await anext(aiter(signals)))
-        waiting.cancel_scope.cancel()
-    return received[0] if received else None
-
-
 async def _until_stopped(intake: anyio.CancelScope, parts: _Parts, ending: Ending) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish.
 
     Running batches get no time if the daemon has to end without a signal.
     """
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        number = await _first_order(signals, ending)
+        number = await first_order(signals, ending)
         drain_s = 0.0 if number is None else parts.live.settings.drain_s
         if number is not None:
             _log.info("%s: stopping; running batches have %g s", number.name, drain_s)

@@ -7,12 +7,22 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
-from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState
+from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState, JobChoice, chosen_states
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
-from imgdiffd.status import Funnel, FunnelStep, JobView, OpenJobs, ProblemPage, ProblemView, RemovalView, StageView
-from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Progress, ProgressOf, Queue, Timing
+from imgdiffd.status import (
+    Funnel,
+    FunnelStep,
+    JobPage,
+    JobView,
+    OpenJobs,
+    ProblemPage,
+    ProblemView,
+    RemovalView,
+    StageView,
+)
+from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Overview, Progress, ProgressOf, Queue, Timing
 
 OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _Counts = Literal["captions", "regions", "pairs", "objects"]
@@ -93,7 +103,16 @@ def job_views(
     return tuple(views)
 
 
-def cursor_of(row: JobRow) -> int:
+def page_view(seen: Overview, choice: JobChoice, limit: int, views: tuple[JobView, ...]) -> JobPage:
+    """A page of `limit` of the jobs of `choice`, of which `seen` has one more if there is one more."""
+    return JobPage(
+        jobs=views[:limit],
+        total=sum(seen.counts.get(state, 0) for state in chosen_states(choice)),
+        next=_cursor_of(seen.rows[limit - 1]) if len(seen.rows) > limit else None,
+    )
+
+
+def _cursor_of(row: JobRow) -> int:
     """Where a list of jobs goes on after this one; negative among those that have ended."""
     return -row.id if row.state in TERMINAL_JOB_STATES else row.id
 

@@ -39,6 +39,10 @@ def _nothing() -> None:
     pass
 
 
+def _passing_reason(error: OSError) -> str:
+    return error.strerror or first_line(error)
+
+
 class Inbox:
     """Turns files that appear in the folder into jobs; `on_job` is called after each.
 
@@ -67,7 +71,7 @@ class Inbox:
         self.use(settings)
         self._folder_problem: str | None = None
         self._waiting: dict[str, str] = {}  # name -> why it cannot be taken yet
-        self._last_said = ""
+        self._said: set[str] = set()  # those reasons, each of which is logged once
         self._wall_ahead_s: float | None = None  # by how much the wall clock was ahead of our own at the last scan
         self._jumped_s = -math.inf  # when the wall clock jumped, by our own
         self._seen: dict[str, tuple[Fingerprint, float]] = {}  # name -> what it was, and since when
@@ -134,7 +138,7 @@ class Inbox:
                 job = await self._take(path, name, profile or self._profile, priority, None, field)
             return job
         except OSError as error:
-            reason = f"{name} cannot be taken now: {first_line(error)}"
+            reason = f"{name} cannot be taken now: {_passing_reason(error)}"
             raise StoreError(reason, hint="send it again in a while") from error
         finally:
             with contextlib.suppress(OSError):  # the next start removes it
@@ -179,6 +183,7 @@ class Inbox:
         self._report_folder(None)
         there = {file.name for file in files}
         self._waiting = {name: reason for name, reason in self._waiting.items() if name in there}
+        self._said &= set(self._waiting.values())
         pause_s = self._poll_s
         now_s, wall_s = self._clock(), time.time()
         self._note_jump(now_s, wall_s)
@@ -233,13 +238,13 @@ class Inbox:
         except InputError as error:
             _log.warning("inbox: %r refused: %s", file.name, error)
         except (StoreError, OSError) as error:  # the file stays where it is, and the next scan tries again
-            reason = str(error) if isinstance(error, StoreError) else first_line(error)
-            if reason != self._last_said:
+            reason = str(error) if isinstance(error, StoreError) else _passing_reason(error)
+            if reason not in self._said:
                 _log.warning("inbox: %r cannot be taken yet: %s", file.name, reason)
-            self._waiting[file.name] = self._last_said = reason
+            self._said.add(reason)
+            self._waiting[file.name] = reason
             return
         self._waiting.pop(file.name, None)
-        self._last_said = ""
 
     async def _take(
         self, path: Path, name: str, profile: Profile, priority: int, file: ScannedFile | None, field: str = ""

@@ -48,14 +48,14 @@ def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
     return row
 
 
-def next_jobs(connection: sqlite3.Connection, limit: int) -> list[JobRow]:
-    """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
+def first_jobs(connection: sqlite3.Connection, opened: int, ended: int) -> list[JobRow]:
+    """The first `opened` open jobs: the active ones in the order of work, then the others; the newest `ended` ones."""
     rows = connection.execute(
         f"{_JOB} WHERE jobs.state IN (SELECT value FROM json_each(?))"
         " ORDER BY jobs.state <> ?, jobs.priority DESC, jobs.id LIMIT ?",
-        (json.dumps(list(chosen_states("open"))), JobState.ACTIVE, limit),
+        (json.dumps(list(chosen_states("open"))), JobState.ACTIVE, opened),
     )
-    return [_job_row(row) for row in rows]
+    return [*map(_job_row, rows), *list_jobs(connection, "ended", ended, None)]
 
 
 def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import CaptionProblem, JobChoice, JobState
+from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
-from imgdiffd.pipeline import Pipeline
-from imgdiffd.store import images, jobs, meta, reports, samples
+from imgdiffd.store import images, jobs, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged, is_damage
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Progress, ProgressOf, Queue, SampleRow, Timing
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
 
 PAGE = 500  # samples per query
 
@@ -85,13 +84,17 @@ class Reader:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
 
-    def next_jobs(self, limit: int) -> list[JobRow]:
-        """As `Store.next_jobs`."""
-        return snapshot(self._connection, lambda c: jobs.next_jobs(c, limit))
+    def overview(self, opened: int, ended: int) -> Overview:
+        """As `Store.overview`."""
+        return snapshot(self._connection, lambda c: reports.overview(c, jobs.first_jobs(c, opened, ended)))
 
-    def queue(self) -> Queue:
-        """As `Store.queue`."""
-        return snapshot(self._connection, reports.queue)
+    def overview_of(self, job: int) -> Overview:
+        """As `Store.overview_of`."""
+        return snapshot(self._connection, lambda c: reports.overview(c, [jobs.known_job(c, job)]))
+
+    def page(self, choice: JobChoice, limit: int, after: int | None) -> Overview:
+        """As `Store.page`."""
+        return snapshot(self._connection, lambda c: reports.overview(c, jobs.list_jobs(c, choice, limit, after)))
 
     def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""
@@ -100,26 +103,6 @@ class Reader:
     def problems(self, job: int, limit: int, after: int) -> list[CaptionProblem]:
         """Up to `limit` records of the job's file that could not be read, behind the first `after`."""
         return snapshot(self._connection, lambda c: jobs.list_problems(c, job, limit, after))
-
-    def job_counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
-        return snapshot(self._connection, jobs.count_jobs)
-
-    def paused(self) -> bool:
-        """Whether dispatch as a whole is paused."""
-        return snapshot(self._connection, meta.paused)
-
-    def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
-        """The progress of each of these jobs that has captions."""
-        return snapshot(self._connection, lambda c: reports.progress_of_jobs(c, wanted))
-
-    def removal_backlog(self) -> Progress:
-        """How far object removal is in all jobs in which pairs wait for it."""
-        return snapshot(self._connection, lambda c: reports.backlog(c, Pipeline.REMOVAL))
-
-    def timings(self) -> list[Timing]:
-        """The cost per stage and device."""
-        return snapshot(self._connection, reports.timings)
 
     def profile_of(self, group: str) -> Profile:
         """The profile of a group."""

@@ -2,14 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState, chosen_states
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, STAGES, Pipeline, Stage
-from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import FunnelCounts, MadeRow, Progress, ProgressOf, Queue, Timing, Waiting
+from imgdiffd.store import meta
+from imgdiffd.store.jobs import count_jobs, known_job
+from imgdiffd.store.rows import FunnelCounts, JobRow, MadeRow, Overview, Progress, ProgressOf, Queue, Timing, Waiting
 from imgdiffd.store.values import of_row
 
 _STAGES = {stage.value: stage for stage in Stage}  # `Stage(name)` would take most of the time of a report
@@ -52,7 +53,20 @@ def progress_of_jobs(connection: sqlite3.Connection, jobs: Collection[int]) -> d
     }
 
 
-def queue(connection: sqlite3.Connection) -> Queue:
+def overview(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> Overview:
+    """These jobs with their progress, and all that is told of the others."""
+    return Overview(
+        rows,
+        progress_of_jobs(connection, [row.id for row in rows]),
+        count_jobs(connection),
+        _queue(connection),
+        _backlog(connection, Pipeline.REMOVAL),
+        timings(connection),
+        meta.paused(connection),
+    )
+
+
+def _queue(connection: sqlite3.Connection) -> Queue:
     """What waits in active jobs, and how far the captions of open jobs are."""
     stages = json.dumps(CAPTION_STAGES)
     waiting = connection.execute(
@@ -79,7 +93,7 @@ def queue(connection: sqlite3.Connection) -> Queue:
     return Queue(rows, groups, samples)
 
 
-def backlog(connection: sqlite3.Connection, pipeline: Pipeline) -> Progress:
+def _backlog(connection: sqlite3.Connection, pipeline: Pipeline) -> Progress:
     """The progress of `pipeline` in all jobs, open or not, that have READY items in it."""
     stages = PIPELINES[pipeline].stages
     among = (

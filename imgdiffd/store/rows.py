@@ -160,6 +160,22 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Overview:
+    """Some jobs with their progress, and all that is told of the others, as of one moment.
+
+    `counts` are of all jobs. `removal` is the progress of object removal in all jobs in which pairs wait for it.
+    """
+
+    rows: Sequence[JobRow]
+    progress: Mapping[int, ProgressOf]
+    counts: Mapping[JobState, int]
+    queue: Queue
+    removal: Progress
+    timings: Sequence[Timing]
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SampleRow:
     """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
 

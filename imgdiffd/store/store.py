@@ -11,7 +11,7 @@ from anyio import CancelScope, to_thread
 
 from imgdiffd.errors import StoreDamagedError
 from imgdiffd.images.retention import ItemImages
-from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice, JobState
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
@@ -23,9 +23,8 @@ from imgdiffd.store.rows import (
     FunnelCounts,
     ItemStory,
     JobRow,
-    Progress,
+    Overview,
     ProgressOf,
-    Queue,
     Recorded,
     RemovalSampleRow,
     SampleRow,
@@ -181,14 +180,6 @@ class Store:
         """
         return await self._read(lambda c: jobs.list_jobs(c, choice, limit, after))
 
-    async def next_jobs(self, limit: int) -> list[JobRow]:
-        """The first `limit` open jobs: the active ones in the order in which they are worked on, then the others."""
-        return await self._read(lambda c: jobs.next_jobs(c, limit))
-
-    async def job_counts(self) -> dict[JobState, int]:
-        """The number of all jobs by state."""
-        return await self._read(jobs.count_jobs)
-
     async def open_jobs(self) -> tuple[frozenset[int], int]:
         """The jobs that have not ended, and the highest number ever given."""
         return await self._read(jobs.open_jobs)
@@ -317,6 +308,18 @@ class Store:
 
     # Reports
 
+    async def overview(self, opened: int, ended: int) -> Overview:
+        """The first `opened` open jobs in the order of work, the newest `ended` ended ones, and the totals of all."""
+        return await self._read(lambda c: reports.overview(c, jobs.first_jobs(c, opened, ended)))
+
+    async def overview_of(self, job: int) -> Overview:
+        """The job, and the totals of all."""
+        return await self._read(lambda c: reports.overview(c, [jobs.known_job(c, job)]))
+
+    async def page(self, choice: JobChoice, limit: int, after: int | None) -> Overview:
+        """As `jobs`, with the totals of all."""
+        return await self._read(lambda c: reports.overview(c, jobs.list_jobs(c, choice, limit, after)))
+
     async def progress(self, job: int | None = None) -> ProgressOf:
         """Counts by pipeline, stage and state, of one job or all."""
         return await self._read(lambda c: reports.progress(c, job))
@@ -324,14 +327,6 @@ class Store:
     async def progress_of(self, wanted: Collection[int]) -> dict[int, ProgressOf]:
         """The progress of each of these jobs that has captions, in one query."""
         return await self._read(lambda c: reports.progress_of_jobs(c, wanted))
-
-    async def queue(self) -> Queue:
-        """What waits in active jobs, and how far the captions of open jobs are."""
-        return await self._read(reports.queue)
-
-    async def removal_backlog(self) -> Progress:
-        """How far object removal is in all jobs, open or not, in which pairs wait for it."""
-        return await self._read(lambda c: reports.backlog(c, Pipeline.REMOVAL))
 
     async def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""

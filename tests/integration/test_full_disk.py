@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,21 @@ def test_a_batch_without_room_for_its_images_is_redone_uncharged(
             assert rows(small_disk, "SELECT stage, state, attempt, crashes FROM items") == [("generate", "ready", 1, 0)]
         assert [(job.state, job.failed) for job in running.wait_done().jobs] == [("done", 0)]
         assert running.stop() == 0
+
+
+@pytest.mark.parametrize("small_disk", ["60m"], indirect=True)
+def test_a_job_can_be_deleted_on_a_full_disk(small_disk: Path) -> None:
+    with daemon(small_disk) as running:
+        drop(small_disk, "captions.txt", CAPTIONS)
+        running.wait_done()
+        with (small_disk / "somebodys.log").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        assert shutil.disk_usage(small_disk).free < 4096
+        assert running.client.delete(1).captions == len(CAPTIONS)
+        until(lambda: not list((small_disk / "pictures").rglob("1-*.png")), "the end of the images")
+        (small_disk / "somebodys.log").unlink()
+        running.wait(lambda status: status.ready, "readiness")
+        assert running.stop() == 0
+    assert rows(small_disk, "SELECT count(*) FROM items") == [(0,)]
+    assert rows(small_disk, "PRAGMA integrity_check") == [("ok",)]

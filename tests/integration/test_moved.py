@@ -18,7 +18,7 @@ CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for
 NOTICED_S = 10.0
 
 
-def test_a_state_folder_moved_away_stops_the_daemon_and_loses_none(tmp_path: Path) -> None:
+def test_a_state_folder_moved_away_stops_it_and_loses_none(tmp_path: Path) -> None:
     folder, moved = tmp_path / "state", tmp_path / "moved"
     with daemon(folder, FAKE_WORKER_DELAY_S="0.05") as running:
         drop(folder, "captions.txt", CAPTIONS)

@@ -133,7 +133,7 @@ async def test_captions_of_a_deleted_job_come_back_with_their_file(tmp_path: Pat
 
 
 @pytest.mark.anyio
-async def test_a_duplicate_of_a_deleted_job_stays_and_the_file_is_read_again(tmp_path: Path) -> None:
+async def test_a_duplicate_of_a_deleted_job_stays_and_is_read_again(tmp_path: Path) -> None:
     async with Store.open(tmp_path / "state.db") as store:
         await submit(store, captions(4), name="first")
         await finish(store)

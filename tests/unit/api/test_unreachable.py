@@ -4,8 +4,10 @@ import grp
 import os
 import pwd
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -70,6 +72,26 @@ def test_a_daemon_that_takes_no_connection_does_not_hang_its_client(tmp_path: Pa
         waiting.connect(str(tmp_path / "s"))
         with Client(tmp_path / "s", timeout_s=0.1) as client, pytest.raises(DaemonError, match="takes no connection"):
             client.status()
+
+
+def test_an_order_about_many_captions_is_waited_for(tmp_path: Path) -> None:
+    body = b'{"retried": 100000}'
+
+    def answer_slowly() -> None:
+        listener.accept()[0].close()  # the client looks first whether anybody listens
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            time.sleep(0.5)  # far longer than the client waits for other answers
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with socket.socket(socket.AF_UNIX) as listener, Client(tmp_path / "s", timeout_s=0.1) as client:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        daemon = Thread(target=answer_slowly)
+        daemon.start()
+        assert client.retry() == 100_000
+        daemon.join()
 
 
 @pytest.mark.parametrize(("folder_mode", "socket_mode"), [(0o750, 0o660), (0o755, 0o660)])

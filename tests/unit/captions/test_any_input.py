@@ -3,6 +3,7 @@
 import io
 import json
 import sqlite3
+import unicodedata
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -35,7 +36,7 @@ def check(read: list[Entry]) -> None:
                 assert entry.text == " ".join(entry.text.split())
                 row = (entry.line, entry.source_id, entry.text)
             else:
-                assert entry.message.isprintable()
+                assert not {unicodedata.category(letter) for letter in entry.message} & {"Cc", "Cs", "Zl", "Zp"}
                 row = (entry.line, entry.code, entry.message)
             store.execute("INSERT INTO records VALUES (?, ?, ?)", row)
             assert "\0" not in row[1] + row[2]

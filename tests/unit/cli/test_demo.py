@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from imgdiffd.cli.demo import _over, next_commands, write_settings
-from imgdiffd.errors import DaemonError
+from imgdiffd.cli.demo import _over, next_commands, run_demo, write_settings
+from imgdiffd.errors import DaemonError, ExportError
 from imgdiffd.settings import load_settings
 from imgdiffd.status import DeviceView, JobView, RemovalView, Status
 
@@ -99,3 +100,14 @@ def test_commands_are_named_as_one_types_them_here(
         f"{program} export 'my demo/export' --config 'my demo/imgdiffd.toml'",
         f"{program} serve --config 'my demo/imgdiffd.toml'",
     )
+
+
+def test_a_dataset_folder_of_other_files_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_given: None)
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "notes.txt").touch()
+    with pytest.raises(ExportError, match=r"holds notes\.txt"):
+        run_demo(tmp_path, None, Console(quiet=True))
+    assert not (tmp_path / "daemon.log").exists()

@@ -134,6 +134,6 @@ def test_what_a_file_says_does_nothing_to_the_terminal(
         def every_problem(self, job: int) -> Iterator[ProblemView]:
             yield ProblemView(line=3, reason="no_caption", message=f"has no caption, only {NASTY}")
 
-    monkeypatch.setattr("imgdiffd.cli.submitting.client_of", lambda _: nullcontext(OneProblem()))
+    monkeypatch.setattr("imgdiffd.cli.offline.answers_of", lambda _: nullcontext(OneProblem()))
     main(["problems", "1"])
     assert capsys.readouterr().out == f"line 3: has no caption, only {SEEN} (no_caption)\n"

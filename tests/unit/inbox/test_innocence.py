@@ -91,7 +91,13 @@ async def test_what_the_store_refuses_costs_its_file(
 )
 @pytest.mark.parametrize("size", ["small", "long"])
 async def test_a_passing_trouble_leaves_the_file_for_later(
-    error: Exception, size: str, folder: Path, inbox: Inbox, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    size: str,
+    folder: Path,
+    inbox: Inbox,
+    jobs: FakeJobs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with monkeypatch.context() as broken:
         raising(error, broken)
@@ -100,6 +106,8 @@ async def test_a_passing_trouble_leaves_the_file_for_later(
         drop(folder / "bad.txt")
         drop(folder / "good.txt", "a cat\n")
         await scan_once(inbox)
+        await scan_once(inbox)
+        assert len([record for record in caplog.records if "cannot be taken yet" in record.message]) == 1
         assert names(folder) == ["bad.txt", "done", "failed"]
         assert names(folder / "failed") == []
         assert "'bad.txt' cannot be taken yet" in (inbox.degraded or "")
