@@ -44,6 +44,14 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
         signal.alarm(0)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged or printed goes to another process as UTF-8, which has no halves of surrogate pairs."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The daemon runs on asyncio, and so do its tests."""
