@@ -44,7 +44,7 @@ def stages_of(
     return tuple(views)
 
 
-@lru_cache(maxsize=50_000)  # thousands of small jobs have few different stages
+@lru_cache(maxsize=512)  # small jobs have few different stages at any one time; the seconds in the key change for ever
 def _stage_view(
     stage: Stage, waiting: int, passed: int, stopped: int, upstream: int, cancelled: int, seconds: float
 ) -> StageView:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from imgdiffd.daemon import progress
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage
@@ -97,3 +98,8 @@ def test_a_long_queue_of_small_jobs_ends_one_after_another() -> None:
     ends = ends_of(queue, at_once=10)
     assert [ends[job] for job in (1, 10, 11, 100)] == [100.0, 100.0, 200.0, 1000.0]
     assert ends_of(queue, at_once=1) == {job: 10.0 * job for job in range(1, 101)}
+
+
+def test_stages_of_long_ago_are_not_kept_for_ever() -> None:
+    kept = [part.cache_info().maxsize for part in vars(progress).values() if hasattr(part, "cache_info")]
+    assert all(size is not None and size <= 1000 for size in kept), "their seconds never come again"
