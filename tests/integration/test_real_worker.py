@@ -19,6 +19,7 @@ from imgdiffd.method.messages import (
     RenderInput,
     RenderRegion,
     RewriteInput,
+    ScreenInput,
     StageInput,
     StageOutput,
     VetInput,
@@ -81,6 +82,7 @@ async def every_stage(device: DeviceProcess, captions: tuple[str, ...]) -> list[
     await run(Stage.DESCRIBE, *(DescribeInput(item, *pairs[item], (RegionInput(0, box),)) for item in items))
     region = ContrastRegion(0, box, "a red ball", "a cube", 2)
     await run(Stage.CONTRAST, *(ContrastInput(item, *pairs[item], (region,)) for item in items))
+    await run(Stage.SCREEN, *(ScreenInput(item, *pairs[item], (RenderRegion(0, box, 2),)) for item in items))
     await run(Stage.RENDER, *(RenderInput(item, *pairs[item], (RenderRegion(0, box, 2),)) for item in items))
     await run(Stage.ERASE, *(EraseInput(item, *pairs[item], CAPTIONS[item], 0) for item in items))
     erased = [output for output in outputs if isinstance(output, EraseOutput)]
@@ -93,6 +95,7 @@ async def test_results_do_not_depend_on_process_or_batch_mates(bundle: Path, tmp
     found = []
     for number, batches in enumerate(((CAPTIONS,), ((CAPTIONS[1],), (CAPTIONS[0],)))):
         roles = tuple(role.value for role in Role)
+        (tmp_path / str(number)).mkdir()
         device = DeviceProcess("cpu", Start(str(bundle), "cpu", roles, str(tmp_path / str(number)), threads=1))
         with anyio.fail_after(LIMIT_S):
             ready = await device.start()
