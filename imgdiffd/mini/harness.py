@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imgdiffd import stages
+from imgdiffd import durable, stages
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.job import CaptionRecord
 from imgdiffd.method.profile import Profile
@@ -41,6 +41,7 @@ class Harness:
         self.folder = folder
         self.models: Models = load_models(bundle, bundle.roles, torch.device("cpu"), lambda _: None, compile=False)
         self.judge = SceneJudge.load(bundle.path.parent / "judge")
+        durable.make_folder(folder / "pictures")
         self.images = Images(folder / "pictures", torch.device("cpu"))
 
     @asynccontextmanager

@@ -52,7 +52,7 @@ class Shell:
         return text.replace(f"{STATE}/imgdiffd.sock", str(self.state / "s")).replace(STATE, str(self.state))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     folder = tmp_path_factory.mktemp("docs")
     state = folder / "state"

@@ -56,7 +56,7 @@ def test_a_reload_changes_only_what_may_change_while_running() -> None:
     before = Settings()
     live = LiveSettings(before, (told.append,))
     changed = {"poll_s": 3.0, "settle_s": 4.0, "drain_s": 5.0, "min_free_gb": 6.0, "log_level": "debug"}
-    changed["keep_pictures"] = "all"
+    changed |= {"keep_pictures": "all", "keep_jobs_days": 7.0, "keep_done_gb": 8.0}
     assert set(changed) == set(RELOADABLE)
     live.apply(lambda: before.model_copy(update={**changed, "bundle": "paper", "devices": ("cpu",)}))
     assert told == [live.settings] == [before.model_copy(update=changed)]

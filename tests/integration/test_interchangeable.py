@@ -59,6 +59,7 @@ PAINTERS: dict[str, dict[str, Any]] = {
 
 
 def painted(bundle: Path, folder: Path, **generate: Any) -> list[Tensor]:
+    folder.mkdir(exist_ok=True)
     profile = changed("generate", picture_px=IMAGE_PX, steps=4, **generate)
     (made,) = ran(bundle, Stage.GENERATE, (Role.PAINTER,), profile, folder, GenerateInput(1, *CAPTIONS, 0))
     return [Images(folder, CPU).read(name).int() for name in (made.image1, made.image2)]

@@ -211,13 +211,13 @@ def test_old_jobs_go_by_age_and_a_killed_daemon_finishes(tmp_path: Path) -> None
         running.kill()
     for image in (tmp_path / "pictures").rglob("*.png"):
         os.utime(image, (1, 1))
-    with daemon(tmp_path, IMGDIFFD_KEEP_JOBS_DAYS="0.00001") as running:
+    with daemon(tmp_path, IMGDIFFD_KEEP_JOBS_DAYS="0.000001") as running:
         running.wait(lambda status: status.ready, "readiness")
         running.client.set_paused(False)
         until(lambda: not any((tmp_path / "pictures").rglob("[1-4]-*.png")), "the end of the images")
         running.wait(lambda status: all(job.state == "done" for job in status.jobs), "the end of the second job")
         assert running.stop() == 0
-    with daemon(tmp_path, IMGDIFFD_KEEP_JOBS_DAYS="0.00001") as running:
+    with daemon(tmp_path, IMGDIFFD_KEEP_JOBS_DAYS="0.000001") as running:
         running.wait(lambda status: status.ready and not status.jobs, "the second job's end by age")
 
 

@@ -187,7 +187,8 @@ async def test_failed_items_are_retried_by_reason_and_reopen_their_job(tmp_path:
         assert [(t.item, t.stage, t.attempt, t.crashes) for t in await ready(store)] == [
             (task.item, Stage.COMPARE, 1, 0) for task in tasks[:2]
         ]
-        assert await store.retry(job.id, "worker_died") == 0
+        with pytest.raises(InputError, match=r"what has failed, by reason: stage_error \(1\)"):
+            await store.retry(job.id, "worker_died")
         assert await store.retry(job.id) == 1
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from imgdiffd import durable
 from imgdiffd.errors import StoreError
+from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.backup import APPLICATION_ID
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, STEPS, backup_path, version_of
-from tests.fakes.answers import captions
+from tests.fakes.answers import PROFILE, captions
 from tests.fakes.store_driver import advance_to, finish, ready, record, submit
 
 pytestmark = pytest.mark.anyio
@@ -64,10 +65,10 @@ def both_products(path: Path) -> Path:
     return path
 
 
-async def half_done(store: Store) -> None:
+async def half_done(store: Store, profile: Profile) -> None:
     """Eight captions and six removals, each somewhere else, and two captions more."""
-    await submit(store, 8, name="first")
-    second = await submit(store, captions(2, start=40), name="second")
+    await submit(store, 8, name="first", profile=profile)
+    second = await submit(store, captions(2, start=40), name="second", profile=profile)
     await store.pause(second.id)
     tasks = await advance_to(store, Stage.COMPARE)
     await record(store, tasks[:1], passes=False)
@@ -126,11 +127,13 @@ async def test_a_migrated_database_equals_a_new_one_and_works_on(tmp_path: Path,
 
 async def test_both_products_half_finished_end_as_if_undisturbed(tmp_path: Path) -> None:
     found = []
+    profile = PROFILE
     both_products(tmp_path / "old.db")
     for name in ("old.db", "new.db"):
         async with Store.open(tmp_path / name, removal=True) as store:
             if name == "new.db":
-                await half_done(store)
+                await half_done(store, profile)
+            profile = await store.profile_of("1")  # the one of its day, which the new database has from the old one
             before = await store.progress()
             assert [task.stage for task in await ready(store) if task.item > 10] == [Stage.INSPECT, Stage.ERASE]
             assert await store.retry() == 1

@@ -92,13 +92,12 @@ async def test_memory_that_a_dying_worker_still_holds_is_waited_for(
 @pytest.mark.anyio
 async def test_memory_that_others_keep_is_a_refusal_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "_LOOK_S", 0.0)
-    monkeypatch.setattr(placing, "FREE_WAIT_S", 0.01)
 
     def look(devices: Mapping[str, str]) -> list[Space]:
         return [Space(name, 80 * GB, GB) for name in devices]
 
     with pytest.raises(PlacementError, match=r"To use: cuda:0 1\.0 GB"):
-        await _planner(tmp_path, look).plan()
+        await _planner(tmp_path, look).plan(0.01)
 
 
 @pytest.mark.anyio

@@ -77,7 +77,7 @@ def test_check_names_a_missing_hub_model(
     with pytest.raises(SystemExit) as stopped:
         main(["check"])
     assert stopped.value.code == 78
-    assert "blip: Salesforce/blip-itm-large-coco: not in the local cache" in capsys.readouterr().err
+    assert "rewriter: lmsys/vicuna-13b-v1.5: not in the local cache" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_daemon_names_a_missing_hub_model_before_it_starts(cache: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_cut_file_is_named(copied: Path) -> None:
 @pytest.mark.parametrize("file", ["tokenizer.json", "preprocessor_config.json"])
 def test_a_damaged_side_file_is_a_bundle_error_of_that_role(copied: Path, file: str) -> None:
     (copied.parent / "clip" / file).write_text("{", "utf-8")
-    with pytest.raises(BundleError, match="bundle tiny: clip: clip: "):
+    with pytest.raises(BundleError, match=f"bundle tiny: clip: {copied.parent}/clip/{file}: damaged: "):
         loaded(copied, Role.CLIP)
 
 
