@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 import anyio
 from anyio import CancelScope
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, HTTPException, Query
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
@@ -118,16 +118,20 @@ class Feed:
         while self._open:
             await self._left.after(self._left.rings)
 
-    def refusal(self) -> str:
-        """Why nobody more may listen; empty where there is room, or where a client that does not read makes room."""
+    def refusal(self, *, make_room: bool) -> str:
+        """Why nobody more may listen; empty where there is room, or a client that does not read.
+
+        That client is cut off if `make_room` says so.
+        """
         if self._closed.is_set():
             return "the daemon is stopping (connect again when it is back)"
         if len(self._open) < self._places:
             return ""
         stuck = max(self._open, key=lambda scope: self._open[scope]())
         if self._open[stuck]() >= RECLAIM_S:
-            stuck.cancel()
-            del self._open[stuck]
+            if make_room:
+                stuck.cancel()
+                del self._open[stuck]
             return ""
         return f"{self._places} streams of events are open, no more are served (close one, or poll /status)"
 
@@ -229,7 +233,7 @@ class _Stream(StreamingResponse):  # FastAPI's own has no limit of places, no en
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
-            if why := self._feed.refusal():
+            if why := self._feed.refusal(make_room=True):
                 await refusal(503, why, "busy")(scope, receive, send)
             else:
                 respond = super().__call__
@@ -254,6 +258,8 @@ def routes(feed: Feed) -> APIRouter:
         last_event_id: Annotated[str | None, Header(description="the last id that came; overrides `since`")] = None,
     ) -> _Stream:
         """Samples as they are recorded, each with its id, and the jobs' progress; from now on where no id is given."""
+        if why := feed.refusal(make_room=False):  # at once: a crowd that waited for the database would be at work
+            raise HTTPException(503, why)
         last = since if last_event_id is None else last_event_id
         return _Stream(feed, await feed.start(None if last is None else position_of(last), job), job)
 
