@@ -2,6 +2,7 @@
 
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, P
 
 _CHUNK_BYTES = 1 << 20
 _CONNECT_S = 10.0
+_AGAIN_S = 0.2  # between two tries while the daemon is busy
 PAGE = 1000  # jobs or problems asked for at once
 STDIN = "-"
 
@@ -37,6 +39,11 @@ def sendable_name(path: Path) -> str:
     if path.name != path.name.encode("utf-8", "replace").decode("utf-8"):
         raise DaemonError(f"the name of {path} is not UTF-8", hint="give it another with --name")
     return path.name
+
+
+def _is_busy(answer: httpx.Response) -> bool:
+    """Whether others take all of the daemon's attention at the moment."""
+    return answer.status_code == 503 and b'"busy"' in answer.content
 
 
 class Client:
@@ -74,6 +81,10 @@ class Client:
             self._refuse_unless_listening()
         try:
             answer = self._asked(method, path, **options)
+            until_s = time.monotonic() + _CONNECT_S
+            while method == "GET" and _is_busy(answer) and time.monotonic() < until_s:
+                time.sleep(_AGAIN_S)
+                answer = self._asked(method, path, **options)
             self._connected = True
         except httpx.TimeoutException as error:
             self._connected = False
