@@ -150,7 +150,7 @@ async def refuse_content_type(request: Request) -> None:
     """Refuse a body that is wrapped in something else than a caption file, such as a form. Raises InputError."""
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()
-    if kind and not kind.startswith("text/") and kind not in CONTENT_TYPES:
+    if given and not kind.startswith("text/") and kind not in CONTENT_TYPES:
         hint = f"send the file itself, as `{UPLOAD}` does"
         raise InputError(f"a body of type {given[:_SHOWN]!r} is not read", code="content_type", hint=hint)
     coding = request.headers.get("content-encoding", "identity")

@@ -124,7 +124,13 @@ def records_of(value: object, line: int, field: str = "", source_id: object = ""
     elif isinstance(value, Mapping):
         yield from _in_object(value, line, field, next((value[key] for key in ID_KEYS if key in value), source_id))
     else:
-        yield CaptionProblem(line, "no_caption", f"the record is {type(value).__name__}, not text or an object")
+        yield CaptionProblem(line, "no_caption", _unfit(value, field))
+
+
+def _unfit(value: object, field: str) -> str:
+    if field:
+        return f"the record is not an object, so it has no field {printable(field, 40)}"
+    return f"the record is {type(value).__name__}, not text or an object"
 
 
 def _in_object(value: Mapping[str, object], line: int, field: str, source_id: object) -> Iterator[Entry]:

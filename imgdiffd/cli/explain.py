@@ -87,9 +87,10 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
     if story["candidates"]:
         yield _boxes("boxes", story["candidates"])
     if story["regions"]:
+        left = {sample["region"]: f"\nleft: image {sample['left']}" for sample in story["samples"]}
         regions = [
             (
-                f"{each['number']}, image {each['image']}\n{_box(each)}",
+                f"{each['number']}, image {each['image']}\n{_box(each)}{left.get(each['number'], '')}",
                 *(each[key] for key in ("text1", "text2", "difference")),
                 _scores(each["scores"]),
                 _verdict(each),

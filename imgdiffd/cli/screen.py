@@ -152,21 +152,27 @@ def _removal_line(removal: RemovalView) -> str:
 
 
 def jobs_table(jobs: Sequence[JobView]) -> Table:
-    """One row a job."""
-    name = Column("name", overflow="ellipsis", no_wrap=True, max_width=40, ratio=2)
+    """One row a job; where the screen is narrow, names and notes are cut."""
     narrow = [Column(header, justify="right", no_wrap=True) for header in ("done", "of", "samples", "ETA")]
-    note = Column("", overflow="ellipsis", no_wrap=True, ratio=3)
-    table = Table(Column("job", justify="right", no_wrap=True), name, Column("state", no_wrap=True), *narrow, note)
+    number = Column("job", justify="right", no_wrap=True, min_width=max((len(str(job.id)) for job in jobs), default=0))
+    table = Table(number, Column("name", max_width=40), Column("state", no_wrap=True), *narrow, Column())
     table.box, table.pad_edge, table.show_edge = SIMPLE_HEAD, False, False
     for job in jobs:
         done = job.sampled + job.rejected + job.failed
         eta = duration(job.eta_s) if job.state == "active" else ""
         note_text = _note(job).lstrip(": ") if job.error or job.duplicate_of is not None else ""
         table.add_row(
-            str(job.id), plain(job.name), plain(job.state, _style(job)),
-            str(done), str(job.captions), str(job.samples), eta, plain(note_text),
+            str(job.id), _cut(job.name), plain(job.state, _style(job)),
+            str(done), str(job.captions), str(job.samples), eta, _cut(note_text),
         )  # fmt: skip
     return table
+
+
+def _cut(told: str) -> Text:
+    """Text on one line, whose column may be made narrower than it: of columns that do not wrap, Rich cuts all alike."""
+    text = plain(told)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def plain_line(job: JobView) -> str:

@@ -102,18 +102,16 @@ def _files_at(given: str) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        here = sorted(each for each in path.iterdir() if not each.name.startswith(".") and each.is_file())
+        here = sorted(each for each in path.iterdir() if not each.name.startswith("."))
     except OSError as error:
         raise DaemonError(f"{path}: {error.strerror}", hint="name a folder that you may read") from error
-    wanted = [each for each in here if is_caption_name(each.name)]
+    wanted = [each for each in here if each.is_file() and is_caption_name(each.name)]
     if not wanted:
         hint = f"caption files end in {', '.join(ENDINGS)}; name a file with another ending itself"
         raise DaemonError(f"the folder {path} has no caption file in it", hint=hint)
     if left_out := len(here) - len(wanted):
-        print(
-            f"{PROGRAM}: {visible(str(path))}: files left out, since they do not end like caption files: {left_out}",
-            file=sys.stderr,
-        )
+        why = "since they are no files or do not end like caption files"
+        print(f"{PROGRAM}: {visible(str(path))}: left out, {why}: {left_out}", file=sys.stderr)
     return wanted
 
 

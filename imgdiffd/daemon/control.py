@@ -217,6 +217,8 @@ class DaemonControl:
 
     async def failures(self, job: int | None) -> dict[str, int]:
         """How many items have failed and can be retried, by reason."""
+        if job is not None and await self._store.job(job) is None:
+            raise unknown_job(job)
         return await self._store.failures(job)
 
     async def retry(self, job: int | None, reason: str | None) -> int:

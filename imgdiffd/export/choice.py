@@ -42,7 +42,7 @@ def choose_jobs(
         )
         raise ExportError(
             f"there are samples of {len(called)} profiles ({listed})",
-            hint="choose one with --profile NAME, or mix them with --all-profiles",
+            hint=f"choose one with --profile {_typed(next(iter(called)))}, say, or mix them with --all-profiles",
         )
     return tuple(chosen)
 
@@ -64,6 +64,10 @@ def _profiles(rows: Iterable[MadeRow], made: Iterable[MadeRow]) -> dict[str, lis
     names = list({row.group: row.profile for row in made}.values())
     called: dict[str, list[MadeRow]] = {}
     for row in rows:
-        name = row.profile if names.count(row.profile) == 1 else f"{row.group} (called {row.profile})"
+        name = row.profile if names.count(row.profile) == 1 else f"{row.group}, one of those called {row.profile}"
         called.setdefault(name, []).append(row)
     return called
+
+
+def _typed(called: str) -> str:
+    return called.partition(",")[0]

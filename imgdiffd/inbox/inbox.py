@@ -125,7 +125,7 @@ class Inbox:
         Raises InputError where it is refused (it is in `failed` then) and StoreError where it cannot be kept or taken
         now.
         """
-        if not name or name != Path(name).name or name.startswith(".") or not name.isprintable():
+        if not name.strip() or name != Path(name).name or name.startswith(".") or not name.isprintable():
             hint = "give a visible, printable name without folders"
             raise InputError(f"{name!r} cannot be a caption file's name", code="bad_name", hint=hint)
         if not field.isprintable():

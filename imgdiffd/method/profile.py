@@ -113,7 +113,8 @@ def load_profile(name: str) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
-        raise ProfileError(
-            f"profile {name}: {key}: {first['msg'].removeprefix('Value error, ')}",
-            hint="`imgdiffd profile default` prints every key",
-        ) from error
+        said = {"missing": "is missing", "extra_forbidden": "no such key"}.get(first["type"], first["msg"])
+        hint = "`imgdiffd profile default` prints every key"
+        if first["type"] == "missing":
+            hint = f'begin the file with extends = "default", and give only what differs; {hint}'
+        raise ProfileError(f"profile {name}: {key}: {said.removeprefix('Value error, ')}", hint=hint) from error

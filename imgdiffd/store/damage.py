@@ -39,18 +39,24 @@ def refuse_damaged(connection: sqlite3.Connection, database: Path) -> None:
 
 
 def refuse_lost(database: Path, images: Path) -> None:
-    """Raise StoreDamagedError if the database is missing or empty although the folder `images` holds images.
+    """Raise StoreDamagedError if the database is missing or empty although its images or its log are there.
 
-    A new database would let the daemon delete them all: no row names them.
+    A new database would let the daemon delete all that the folder `images` holds, since no row names it, and SQLite
+    the log.
     """
     if database.exists() and database.stat().st_size:
         return
-    if not any(next(folder.iterdir(), None) for folder, _ in folders(images)):
+    log = database.with_name(database.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        left, what = log, "the last changes"
+    elif any(next(folder.iterdir(), None) for folder, _ in folders(images)):
+        left, what = images, "the images"
+    else:
         return
     state = "is empty" if database.exists() else "does not exist"
     raise StoreDamagedError(
-        f"{database} {state}, but {images} holds the images of a database",
-        hint=f"{_way_back(database)}; to begin with nothing, move {images} away",
+        f"{database} {state}, but {left} holds {what} of a database",
+        hint=f"{_way_back(database)}; to begin with nothing, move {left} away",
     )
 
 

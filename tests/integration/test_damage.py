@@ -76,6 +76,12 @@ def test_a_lost_database_beside_images_is_not_taken_for_new(tmp_path: Path, stat
         assert f"to begin with nothing, move {tmp_path / 'pictures'} away" in line
     assert sorted((tmp_path / "pictures").rglob("*.png")) == images
     (tmp_path / "pictures").rename(tmp_path / "away")
+    log = tmp_path / "state.db-wal"
+    log.write_bytes(b"7" * 5000)
+    with daemon(tmp_path) as running:
+        assert refusal(running).startswith(f"{database} {state}, but {log} holds the last changes of a database")
+    assert log.stat().st_size == 5000
+    log.unlink()
     with daemon(tmp_path) as running:
         assert running.wait(lambda status: status.ready, "readiness").jobs == ()
 

@@ -98,9 +98,10 @@ def test_a_folders_caption_files_are_sent(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "1.txt").write_text(f"{DOG} in a folder\n")
     (tmp_path / "2.jsonl.gz").write_bytes(gzip.compress(json.dumps(f"{CAT} in a folder").encode()))
     (tmp_path / "1.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "more").mkdir()
     status, lines, said = run(capsys, "submit", tmp_path)
     assert (status, len(lines)) == (0, 2)
-    assert "files left out, since they do not end like caption files: 1" in said
+    assert "left out, since they are no files or do not end like caption files: 2" in said
 
 
 def test_pipes_and_the_standard_input_are_read(tmp_path: Path) -> None:

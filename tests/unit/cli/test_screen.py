@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from imgdiffd.cli.main import main
-from imgdiffd.cli.screen import Rates, plain_line, status_view
+from imgdiffd.cli.screen import Rates, jobs_table, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
 from imgdiffd.job import JobState
 from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, ProblemView, RemovalView, SchedulerView, Status
@@ -114,6 +114,21 @@ def test_three_thousand_jobs_are_one_screen_with_the_first_ones() -> None:
     assert "open jobs: 3000, captions: 1 of 192000, samples: 2; about 2 days left" in " ".join(lines[:3])
     assert any(line.split()[:3] == ["11", "a.txt", "active"] for line in lines)
     assert lines[-1] == "… and 2,989 more that are open; `imgdiffd jobs` lists them"
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_a_long_reason_takes_no_room_from_a_jobs_number_or_state(width: int) -> None:
+    failed = JOB.model_copy(update={"id": 1234, "state": "failed", "error": "it is a PNG image " + "and so on " * 20})
+    console = Console(width=width, file=io.StringIO())
+    console.print(jobs_table([JOB.model_copy(update={"state": "cancelled", "name": "n" * 200}), failed]))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[2].split()[0] == "1"
+    assert " cancelled " in lines[2]
+    assert lines[3].split()[0] == "1234"
+    assert " failed " in lines[3]
+    assert "it is" in lines[3]
 
 
 def test_paused_is_said_first_and_why_a_job_failed_with_it() -> None:

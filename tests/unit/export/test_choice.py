@@ -29,7 +29,7 @@ def test_two_profiles_are_refused_with_their_counts() -> None:
     with pytest.raises(ExportError) as caught:
         chosen(TWO)
     assert "2 profiles (default: 10 samples, paper: 7 samples)" in str(caught.value)
-    assert "--profile NAME" in str(caught.value)
+    assert "choose one with --profile default, say" in str(caught.value)
     assert "--all-profiles" in str(caught.value)
 
 
@@ -50,7 +50,9 @@ def test_a_profile_without_samples_of_the_product_mixes_nothing() -> None:
 
 def test_profiles_of_one_name_are_chosen_by_number() -> None:
     changed = [made(1, "own", "1"), made(2, "own", "4")]
-    with pytest.raises(ExportError, match=r"1 \(called own\): 5 samples, 4 \(called own\): 5 samples"):
+    with pytest.raises(
+        ExportError, match=r"1, one of those called own: 5 samples, 4, one of those called own: 5 samples"
+    ):
         chosen(changed)
     with pytest.raises(ExportError, match="2 profiles"):
         chosen(changed, profile="own")
