@@ -108,12 +108,15 @@ def load_profile(name: str) -> Profile:
     naming the key that is wrong.
     """
     data = read_profile(name)
+    called = str(data.get("name"))
+    if not called.isprintable() or not called.strip():  # it is shown in lists, and typed to choose among them
+        raise ProfileError(f"profile {name}: name: {called!r} cannot be seen or typed", hint="give a printable name")
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
-        said = {"missing": "is missing", "extra_forbidden": "no such key"}.get(first["type"], first["msg"])
+        said = {"missing": "missing", "extra_forbidden": "no such key"}.get(first["type"], first["msg"])
         hint = "`imgdiffd profile default` prints every key"
         if first["type"] == "missing":
             hint = f'begin the file with extends = "default", and give only what differs; {hint}'

@@ -128,6 +128,8 @@ def version_in(database: Path, *, whole: bool) -> int | None:
     """
     if not database.exists():
         return None
+    if not database.is_file():
+        raise ConfigurationError(f"{database} is not a file", hint="move it away, or set another state_folder")
     for file in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
         if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
             raise ConfigurationError(
