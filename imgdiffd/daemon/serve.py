@@ -4,7 +4,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -190,11 +190,13 @@ async def serve(
         if await store.paused():
             parts.scheduler.pause(PAUSED)
         async with anyio.create_task_group() as group:
-            running = {name: await start(group, name, function, ending) for name, function in parts.tasks(reread)}
-            intake = await start(group, "inbox", parts.inbox.run, ending)
-            _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
-            notifier.ready()
-            await _until_stopped(intake, parts, ending)
+            # Before anybody is answered: whoever sees the daemon answer may stop it in order.
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                running = {name: await start(group, name, function, ending) for name, function in parts.tasks(reread)}
+                intake = await start(group, "inbox", parts.inbox.run, ending)
+                _log.info("imgdiffd %s serves %s; inbox %s", __version__, settings.socket_path, settings.inbox_folder)
+                notifier.ready()
+                await _until_stopped(signals, intake, parts, ending)
             if ending.error is not None:
                 running["scheduler"].cancel()  # what still comes is not recorded
             await plan.fleet.stop(WORKER_GRACE_S)
@@ -216,31 +218,32 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
     )
 
 
-async def _until_stopped(intake: anyio.CancelScope, parts: _Parts, ending: Ending) -> None:
+async def _until_stopped(
+    signals: AsyncIterator[signal.Signals], intake: anyio.CancelScope, parts: _Parts, ending: Ending
+) -> None:
     """Wait for the first signal, then end intake and admission and let running batches finish.
 
     Running batches get no time if the daemon has to end without a signal.
     """
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        number = await first_order(signals, ending)
-        drain_s = 0.0 if number is None else parts.live.settings.drain_s
-        if number is not None:
-            _log.info("%s: stopping; running batches have %g s", number.name, drain_s)
-        parts.notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
-        intake.cancel()
-        parts.fleet.close()
-        if number is None:
-            return
-        with anyio.move_on_after(drain_s) as drain:
+    number = await first_order(signals, ending)
+    drain_s = 0.0 if number is None else parts.live.settings.drain_s
+    if number is not None:
+        _log.info("%s: stopping; running batches have %g s", number.name, drain_s)
+    parts.notifier.stopping(drain_s + WORKER_GRACE_S + CLOSE_S)
+    intake.cancel()
+    parts.fleet.close()
+    if number is None:
+        return
+    with anyio.move_on_after(drain_s) as drain:
 
-            async def hurry() -> None:
-                async for number in signals:
-                    _log.info("%s again: not waiting for running batches", signal.Signals(number).name)
-                    drain.cancel()
+        async def hurry() -> None:
+            async for number in signals:
+                _log.info("%s again: not waiting for running batches", signal.Signals(number).name)
+                drain.cancel()
 
-            async with anyio.create_task_group() as waiting:
-                waiting.start_soon(hurry)
-                await parts.scheduler.drain()
-                waiting.cancel_scope.cancel()
-        if drain.cancelled_caught:
-            _log.info("did not wait for running batches; they run again at the next start")
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(hurry)
+            await parts.scheduler.drain()
+            waiting.cancel_scope.cancel()
+    if drain.cancelled_caught:
+        _log.info("did not wait for running batches; they run again at the next start")

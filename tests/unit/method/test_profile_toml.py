@@ -38,7 +38,13 @@ def test_a_printed_profile_reads_back_as_the_same(name: str, tmp_path: Path) -> 
     assert read_back(as_toml(profile), tmp_path) == profile
 
 
-@given(name=TEXT, prompt=TEXT, word=TEXT, factor=st.floats(-100, 100), seed=st.integers(-(2**63), 2**63 - 1))
+@given(
+    name=TEXT.filter(lambda name: bool(name.strip()) and name.isprintable()),
+    prompt=TEXT,
+    word=TEXT,
+    factor=st.floats(-100, 100),
+    seed=st.integers(-(2**63), 2**63 - 1),
+)
 def test_any_text_and_number_survives_printing(
     tmp_path_factory: pytest.TempPathFactory, name: str, prompt: str, word: str, factor: float, seed: int
 ) -> None:
