@@ -184,6 +184,16 @@ class Settings(BaseModel):
             raise ValueError(f"inbox_folder {self.inbox_folder} holds state_folder; the database is no caption file")
         return self
 
+    @property
+    def database(self) -> Path:
+        """Where the database is, or will be."""
+        return self.state_folder / "state.db"
+
+    @property
+    def images(self) -> Path:
+        """The folder of the images."""
+        return self.state_folder / "pictures"
+
 
 PATHS = tuple(name for name, field in Settings.model_fields.items() if field.annotation is Path)
 

@@ -45,7 +45,7 @@ def export(
     settings = settings_of(context)
     refuse_place(folder, settings)
     products = (product,) if product else BOTH
-    with Reader.open(settings.state_folder / "state.db") as reader:
+    with Reader.open(settings.database) as reader:
         made = choose_jobs(reader.made(), job=job, profile=profile, all_profiles=all_profiles, products=products)
         written = _export(reader, settings, folder, made, products, skip_missing)
     _report(written, products, folder)
@@ -67,7 +67,7 @@ def _export(
         with _progress(sum(count_of(row, products) for row in made)) as progress:
             return export_dataset(
                 reader,
-                settings.state_folder / "pictures",
+                settings.images,
                 folder,
                 jobs=[row.job for row in made],
                 products=products,

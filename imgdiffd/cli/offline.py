@@ -92,7 +92,7 @@ class Offline:
         """Everything known of one caption: attempts, scores, regions, samples."""
         story = self._reader.item_story(item)
         rows = self._reader.images(range(story.item, story.item + 1))[story.item]
-        absent = missing(self._settings.state_folder / "pictures", named(rows))
+        absent = missing(self._settings.images, named(rows))
         return story_view(story, {name: why_gone(rows, name, self._settings.keep_pictures) for name in absent})
 
     def _known(self, job: int) -> JobRow:
@@ -110,7 +110,7 @@ class Offline:
 def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
     """Whoever answers questions: the daemon or, where none listens, the database, which stderr is told in a line."""
     settings = settings_of(context)
-    database = settings.state_folder / "state.db"
+    database = settings.database
     if _listens(settings.socket_path) or not database.exists():
         with client_of(context) as client:
             yield client

@@ -34,12 +34,11 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
-    from imgdiffd.daemon.ground import DATABASE, PICTURES
     from imgdiffd.store.backup import back_up
 
-    state = settings_of(context).state_folder
-    back_up(state / DATABASE, file)
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {state / PICTURES} are not part of it")
+    settings = settings_of(context)
+    back_up(settings.database, file)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {settings.images} are not part of it")
 
 
 def restore(
@@ -50,10 +49,9 @@ def restore(
 
     The database that was there is kept beside it.
     """
-    from imgdiffd.daemon.ground import DATABASE
     from imgdiffd.store.restore import restore as put_back
 
-    database = settings_of(context).state_folder / DATABASE
+    database = settings_of(context).database
     kept = put_back(file, database)
     print(f"{database} is {file} now{f'; the old one is {kept}' if kept else ''}")
 

@@ -70,14 +70,14 @@ async def _folders(ground: Ground) -> str:
     folders = {
         "state_folder": settings.state_folder,
         "inbox_folder": settings.inbox_folder,
-        "the folder of images": ground.images,
+        "the folder of images": ground.settings.images,
         "the folder of socket_path": settings.socket_path.parent,
     }
     if ground.devices and any(compiles(settings.compile, device) for device in ground.devices.values()):
         folders["compile_cache_folder"] = settings.compile_cache_folder
     for name, folder in folders.items():
         places.refuse_unusable(name, folder)
-    places.refuse_nested(settings, ground.images)
+    places.refuse_nested(settings, ground.settings.images)
     ground.folders = list(folders.values())
     if kind := places.network_file_system(settings.state_folder):
         raise Caution(
@@ -141,7 +141,7 @@ async def _room(ground: Ground) -> str:
 
 async def _lock(ground: Ground) -> str:
     try:
-        refuse_held(ground.database)
+        refuse_held(ground.settings.database)
     except ImgdiffdError as error:
         if not ground.beside_a_daemon():
             raise
@@ -151,14 +151,14 @@ async def _lock(ground: Ground) -> str:
 
 async def _database(ground: Ground) -> str:
     if not ground.beside_a_daemon():
-        refuse_lost(ground.database, ground.images)
+        refuse_lost(ground.settings.database, ground.settings.images)
     # The daemon reads all of it when it opens it, and notices damage while it runs.
     whole = not ground.starting and not ground.beside_a_daemon()
-    version = await to_thread.run_sync(partial(version_in, ground.database, whole=whole))
+    version = await to_thread.run_sync(partial(version_in, ground.settings.database, whole=whole))
     if version is None:
-        return f"{ground.database}: new"
+        return f"{ground.settings.database}: new"
     upgrade = "" if version == SCHEMA_VERSION else f", which the next start upgrades to {SCHEMA_VERSION}"
-    return f"{ground.database}: schema version {version}{upgrade}"
+    return f"{ground.settings.database}: schema version {version}{upgrade}"
 
 
 async def _socket(ground: Ground) -> str:

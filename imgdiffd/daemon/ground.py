@@ -14,8 +14,6 @@ from imgdiffd.settings import Settings
 from imgdiffd.store.connection import holder_of
 
 State = Literal["ok", "warning", "refused", "not checked"]
-DATABASE = "state.db"
-PICTURES = "pictures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +46,9 @@ class Ground:
     planner: Planner | None = None
     plan: Plan | None = None
 
-    @property
-    def database(self) -> Path:
-        """Where the database is, or will be."""
-        return self.settings.state_folder / DATABASE
-
-    @property
-    def images(self) -> Path:
-        """Where the images go."""
-        return self.settings.state_folder / PICTURES
-
     def beside_a_daemon(self) -> bool:
         """Whether a daemon runs on this state folder and this only looks at what the next one would find."""
-        return not self.starting and holder_of(self.database) is not None
+        return not self.starting and holder_of(self.settings.database) is not None
 
 
 class Caution(Exception):

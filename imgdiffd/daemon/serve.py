@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from imgdiffd import __version__, durable
+from imgdiffd import __version__, durable, heap
 from imgdiffd.api import events, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
@@ -37,7 +37,6 @@ from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
-from imgdiffd.inbox.intake import release_memory
 from imgdiffd.method.profile import Profile
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
@@ -55,7 +54,7 @@ async def _give_back_memory() -> None:
     """Give the holes of the heap back to the system from time to time, until cancelled."""
     while True:
         await anyio.sleep(GIVE_BACK_S)
-        await to_thread.run_sync(release_memory)
+        await to_thread.run_sync(heap.give_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
     assert ground.profile is not None
     assert planner is not None
     assert placed is not None
-    for folder in (settings.state_folder, settings.inbox_folder, ground.images):
+    for folder in (settings.state_folder, settings.inbox_folder, settings.images):
         folder.mkdir(parents=True, exist_ok=True)
     for line in placed.lines():
         _log.info("%s", line)
@@ -90,7 +89,7 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
         ground.devices,
         placed.roles,
         bundle=str(bundle.path),
-        images=ground.images,
+        images=settings.images,
         threads=settings.threads_per_device,
         compile=settings.compile,
         attention=settings.attention,
@@ -99,7 +98,9 @@ async def _plan(ground: Ground, command: Sequence[str] | None) -> _Plan:
         observer=planner,
         replan=lambda lost: planner.plan_empty(lost).roles,
     )
-    return _Plan(settings, bundle, ground.profile, ground.database, ground.images, fleet, ground.devices, no_removal)
+    return _Plan(
+        settings, bundle, ground.profile, settings.database, settings.images, fleet, ground.devices, no_removal
+    )
 
 
 class _Parts:

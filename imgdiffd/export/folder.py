@@ -29,7 +29,7 @@ def refuse_place(folder: Path, settings: Settings) -> None:
     place, state = folder.resolve(), settings.state_folder.resolve()
     own = {
         state: "the state folder",
-        state / "pictures": "the daemon's images",
+        settings.images.resolve(): "the daemon's images",
         settings.inbox_folder.resolve(): "the watch folder",
         settings.compile_cache_folder.resolve(): "the compile cache",
     }

@@ -1,17 +1,16 @@
 """Turns one caption file into one job: all of it, or none."""
 
-import ctypes
 import logging
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
+from imgdiffd import heap
 from imgdiffd.captions import read_open
 from imgdiffd.errors import ImgdiffdError, InputError, StoreError, first_line
 from imgdiffd.inbox.opened import Fingerprint, OpenedFile, costs_only_its_file, next_chunk, open_hashed
@@ -57,17 +56,6 @@ class Jobs(Protocol):
 
     async def problems(self, job: int, limit: int) -> Sequence[CaptionProblem]:
         """The first records of the job's file that could not be read."""
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
-
-
-def release_memory() -> None:
-    """Give back to the system what reading took: the allocator would keep it for the next long file."""
-    if hasattr(_libc(), "malloc_trim"):  # glibc's; others give back by themselves
-        _libc().malloc_trim(0)
 
 
 class Intake:
@@ -139,7 +127,7 @@ class Intake:
                 await self._fail_overdue()
             raise
         finally:
-            release_memory()
+            heap.give_back()
 
     async def _fail_overdue(self) -> None:
         # The same file, taken again, would count as a duplicate of a job that stays READING and has no captions.

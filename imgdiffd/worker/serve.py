@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, Protocol
 
+from imgdiffd import heap
 from imgdiffd.errors import ImgdiffdError, first_line
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
@@ -122,16 +123,6 @@ def _die_with_parent() -> None:
         os._exit(0)
 
 
-def _give_back_memory() -> None:
-    """Return the holes in the heap to the system.
-
-    The tensors of batches of changing shapes leave them between blocks that stay, and the C library itself gives back
-    only what lies behind the last block in use. On a CPU that is 60 MB after ten minutes.
-    """
-    if hasattr(_libc, "malloc_trim"):  # glibc's own
-        _libc.malloc_trim(0)
-
-
 def _end(status: int, why: str) -> NoReturn:
     print(why, file=sys.stderr, flush=True)
     os._exit(status)
@@ -172,7 +163,7 @@ class _Server:
             self._link.send(answer)
             del todo, batch, answer
             if time.monotonic() - gave_back_s >= GIVE_BACK_S:
-                _give_back_memory()
+                heap.give_back()
                 gave_back_s = time.monotonic()
         return 0
 
@@ -180,7 +171,7 @@ class _Server:
         """The next batch, or None at the end; memory is given back once none has come for IDLE_S."""
         with suppress(queue.Empty):
             return self._batches.get(timeout=IDLE_S)
-        _give_back_memory()
+        heap.give_back()
         return self._batches.get()
 
     def _read(self) -> None:

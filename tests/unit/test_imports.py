@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "imgdiffd"
 
 # The files beside the folders: records, enums and the one way to write a file, which everybody may know.
-VOCABULARY = frozenset({"__init__", "durable", "errors", "job", "pipeline", "settings", "status"})
+VOCABULARY = frozenset({"__init__", "durable", "errors", "heap", "job", "pipeline", "settings", "status"})
 
 # Folder -> the other folders that it may import.
 FOLDERS: dict[str, frozenset[str]] = {

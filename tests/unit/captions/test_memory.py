@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from imgdiffd import heap
 from imgdiffd.captions import read_open
 from imgdiffd.errors import InputError
-from imgdiffd.inbox.intake import release_memory
 
 MB = 1 << 20
 PEAK_MB, KEPT_MB = 200, 20
@@ -32,7 +32,7 @@ def measure(path: str) -> None:
                 pass
         except InputError as error:
             said = error.code
-    release_memory()
+    heap.give_back()
     print(resident_mb("VmHWM") - before, resident_mb("VmRSS") - before, said)
 
 
