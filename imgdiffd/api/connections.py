@@ -28,7 +28,7 @@ BODY_S = 60.0  # in which a request's body brings BODY_BYTES, or ends
 BODY_BYTES = 1024
 UNREAD_S = 30.0  # in which a client reads something of what it was sent
 SWEEP_S = 1.0
-HEAD_BYTES = 16 << 10  # of a request's line and headers
+HEAD_BYTES = 64 << 10  # of a request's line and headers; more than every parameter at its longest, percent-encoded
 IDLE = "no request"
 
 

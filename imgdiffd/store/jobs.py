@@ -69,8 +69,13 @@ def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:
 def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, after: int | None) -> list[JobRow]:
     """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended ones.
 
-    Both stand newest first. A cursor is the number of the last job seen, negative if that one had ended.
+    Both stand newest first. A cursor is the number of the last job seen, negative if that one had ended. Raises
+    InputError for 0, which is none.
     """
+    if after == 0:
+        raise InputError(
+            "no list of jobs ends at 0", code="bad_cursor", hint="give the `next` of the page before, or none"
+        )
     states, found = chosen_states(choice), list[int]()
     if after is None or after > 0:
         found += _newest(connection, states - TERMINAL_JOB_STATES, after or ALL, limit)
