@@ -114,7 +114,14 @@ class _Parts:
         self.state = StateWatch(settings.state_folder, plan.images, plan.database)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
-            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
+            StoreWork(
+                store,
+                plan.fleet.processes,
+                disk,
+                self.cleanup.mark,
+                lambda: self.scheduler.wake_background(),
+                self.state.check,
+            ),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
