@@ -119,7 +119,7 @@ class _Parts:
                 plan.fleet.processes,
                 disk,
                 self.cleanup.mark,
-                lambda: self.scheduler.wake_background(),
+                self._wake_background,
                 self.state.check,
             ),
             max_open=settings.open_tasks,
@@ -147,6 +147,9 @@ class _Parts:
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
         self._backfill = None if plan.no_removal else backfill
+
+    def _wake_background(self) -> None:
+        self.scheduler.wake_background()  # which does not exist yet when its work is made
 
     def tasks(self, reread: Callable[[], Settings] | None) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """The daemon's tasks by name, in starting order; only the inbox starts later."""
