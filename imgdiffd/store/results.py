@@ -30,7 +30,7 @@ from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import MAY_MOVE, move_items, pass_on
 from imgdiffd.store.rows import Recorded
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
-from imgdiffd.store.values import dump_boxes, dump_scores, dump_words, load_scores
+from imgdiffd.store.values import dump_boxes, dump_scores, dump_words
 
 
 def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject: Subject, step: Step) -> None:
@@ -59,16 +59,23 @@ def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject
 
 def _keep_images(connection: sqlite3.Connection, output: GenerateOutput) -> None:
     connection.execute(
-        "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ? WHERE item_id = ?",
-        (output.image1, output.image2, output.width, output.height, output.seed, output.item),
+        "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ?, scores = ? WHERE item_id = ?",
+        (
+            output.image1 or "",
+            output.image2 or "",
+            output.width,
+            output.height,
+            output.seed,
+            dump_scores(output.scores),
+            output.item,
+        ),
     )
 
 
 def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
-    row = connection.execute("SELECT scores FROM pairs WHERE item_id = ?", (output.item,)).fetchone()
-    scores = dump_scores({**load_scores(row["scores"]), **output.scores})
     connection.execute(
-        "UPDATE pairs SET answer = ?, scores = ? WHERE item_id = ?", (output.answer, scores, output.item)
+        "UPDATE pairs SET answer = ?, scores = json_patch(scores, ?) WHERE item_id = ?",
+        (output.answer, dump_scores(output.scores), output.item),
     )
 
 
@@ -137,7 +144,8 @@ def _keep(
             _keep_images(connection, output)
         case CompareOutput():
             connection.execute(
-                "UPDATE pairs SET scores = ? WHERE item_id = ?", (dump_scores(output.scores), output.item)
+                "UPDATE pairs SET scores = json_patch(scores, ?) WHERE item_id = ?",
+                (dump_scores(output.scores), output.item),
             )
         case VetOutput():
             _keep_judgement(connection, output)
