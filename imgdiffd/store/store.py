@@ -15,7 +15,7 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import erasures, images, items, jobs, meta, prune, repainting, reports, results, samples
+from imgdiffd.store import erasures, images, items, jobs, meta, orders, prune, repainting, reports, results, samples
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.read_pool import ReadPool
@@ -140,38 +140,38 @@ class Store:
     async def pause(self, job: int) -> JobRow:
         """Move the job from ACTIVE to PAUSED."""
         now = self._clock()
-        return await self._write(lambda c: jobs.pause(c, job, now))
+        return await self._write(lambda c: orders.pause(c, job, now))
 
     async def resume(self, job: int) -> JobRow:
         """Move the job from PAUSED to ACTIVE, or to DONE if nothing is left."""
         now = self._clock()
-        return await self._write(lambda c: jobs.resume(c, job, now))
+        return await self._write(lambda c: orders.resume(c, job, now))
 
     async def cancel(self, job: int) -> JobRow:
         """Cancel the job and its READY items; of a DONE job, only the items that it left behind."""
         now = self._clock()
         with CancelScope(shield=True):
             rest = 0
-            while count := await self._write(lambda c: jobs.cancel_rest(c, job, now)):
+            while count := await self._write(lambda c: orders.cancel_rest(c, job, now)):
                 rest += count
             if not rest:
-                await self._write(lambda c: jobs.cancel(c, job, now))
+                await self._write(lambda c: orders.cancel(c, job, now))
             await self._cancel_leftovers()
         return await self._read(lambda c: jobs.known_job(c, job))
 
     async def _cancel_leftovers(self) -> None:
         now = self._clock()
-        while await self._write(lambda c: jobs.cancel_leftovers(c, now)):
+        while await self._write(lambda c: orders.cancel_leftovers(c, now)):
             pass
 
     async def failures(self, job: int | None = None) -> dict[str, int]:
         """How many items `retry` would take, by reason, the most frequent first."""
-        return await self._read(lambda c: jobs.failures(c, job))
+        return await self._read(lambda c: orders.failures(c, job))
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Make FAILED items READY again, optionally of one job or reason; returns how many."""
         now = self._clock()
-        return await self._write(lambda c: jobs.retry(c, job, reason, now))
+        return await self._write(lambda c: orders.retry(c, job, reason, now))
 
     async def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended, newest first.
