@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
@@ -178,9 +178,16 @@ class _Server(uvicorn.Server):
             sweep(self.server_state.connections)
         return await super().on_tick(counter)
 
+    def let_go(self) -> None:
+        """Accept nobody any more, and end each connection behind the answer that is under way on it."""
+        for listening in getattr(self, "servers", ()):  # which it has once it has begun to listen
+            listening.close()
+        for each in list(self.server_state.connections):
+            each.shutdown()
 
-async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer on `listener` until cancelled."""
+
+async def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer on `listener`, which is closed afterwards, until cancelled."""
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -193,4 +200,8 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         lifespan="off",
     )
-    await _Server(config).serve(sockets=[listener])
+    server = _Server(config)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        server.let_go()

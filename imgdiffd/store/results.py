@@ -290,11 +290,10 @@ def record(
         elif row["job_state"] != JobState.PAUSED:
             tasks.append(_task(step, row, profile))
     _move(connection, stage, steps, now)
-    for pipeline in pipelines:
-        if PIPELINES[pipeline].starts_after is stage and (
-            passed := [step.item for step in steps if step.verdict.passed]
-        ):
-            derive(connection, pipeline, passed, now)
+    passed = [step.item for step in steps if step.verdict.passed]
+    begun = [pipeline for pipeline in pipelines if PIPELINES[pipeline].starts_after is stage] if passed else []
+    for pipeline in begun:
+        derive(connection, pipeline, passed, now)
     if stage is Stage.COMPARE:
         keep_previews(connection, profile, bundle, judged)
     count_verdicts(connection, stage, parts)
@@ -302,7 +301,8 @@ def record(
     done_jobs = complete_jobs(connection, ended_in, now)
     finished = tuple(step.item for step in steps if step.state is not ItemState.READY)
     settled |= _captions_of(connection, stale)
-    return Recorded(tuple(tasks), finished, len(outputs) - len(steps), tuple(done_jobs), tuple(sorted(settled)))
+    late = len(outputs) - len(steps)
+    return Recorded(tuple(tasks), finished, late, tuple(done_jobs), tuple(sorted(settled)), derived=bool(begun))
 
 
 def _task(step: Step, row: sqlite3.Row, profile: Profile) -> Task:
