@@ -232,6 +232,7 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         plan.database,
         on_full=disk.note_full,
         removal=not plan.no_removal,
+        bundle=plan.bundle.painting,
         on_commit=bell.ring,
         on_damage=ending.because,
     )

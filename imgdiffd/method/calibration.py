@@ -1,8 +1,14 @@
 """Thresholds for early abort: what previews may decide without losing more kept pairs than the profile allows."""
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from imgdiffd.method.filters import finishes_anyway
+from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile_sections import Abort
 
 CERTAINTY = 0.95  # that a threshold loses no more than `loss`
 WORTHWHILE = 0.01  # the share of pairs that a side must give up: one that gives up fewer only loses kept ones
@@ -49,6 +55,63 @@ class Calibration:
     def given_up(self) -> float:
         """The share of pairs that the thresholds in force give up."""
         return sum(side.given_up for side in (self.below, self.above) if side.threshold is not None)
+
+
+def fingerprint(profile: Profile, bundle: str) -> bytes:
+    """What previews depend on: profiles of one fingerprint share a calibration. 16 bytes.
+
+    These are the prompts, the painting and the gate of a pair, the step of the preview, and the models of `bundle`;
+    not the seed, nor what the thresholds are and whether they are in force. Keys that have their defaults are left out,
+    so that keys which a later version adds change nothing.
+    """
+    generate = profile.generate.model_dump(mode="json", exclude={"abort"}, exclude_defaults=True)
+    rewrite, pair = (each.model_dump(mode="json", exclude_defaults=True) for each in (profile.rewrite, profile.pair))
+    parts = [bundle, rewrite, generate, pair, preview_at(profile)]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).digest()
+
+
+def preview_at(profile: Profile) -> float:
+    """The share of the steps after which previews are made: by default where the self-attention's injection ends."""
+    at = profile.generate.abort.at
+    return profile.generate.self_injection if at is None else at
+
+
+def is_counted(profile: Profile, caption: str, attempt: int) -> bool:
+    """Whether a finished pair was finished whatever its preview said, so that `calibrate` may count it."""
+    abort = profile.generate.abort
+    in_force = abort.mode == "on" and (abort.below is not None or abort.above is not None)
+    return not in_force or finishes_anyway(profile, caption, attempt)
+
+
+def takes_thresholds(profile: Profile) -> bool:
+    """Whether a job's thresholds come from the calibration at its admission: none is written, and they are wanted."""
+    abort = profile.generate.abort
+    return abort.mode == "on" and abort.below is None and abort.above is None
+
+
+def with_thresholds(profile: Profile, found: Calibration) -> Profile:
+    """The profile to record with a job of `profile` that takes its thresholds from `found`.
+
+    Where no side has one it is in shadow mode, so that a repeat under the recorded profile gives nothing up either.
+    """
+    below, above = (_cosine(side.threshold) for side in (found.below, found.above))
+    if (below is None and above is None) or (below is not None and above is not None and below > above):
+        return without_thresholds(profile)
+    return _with_abort(profile, {"below": below, "above": above})
+
+
+def without_thresholds(profile: Profile) -> Profile:
+    """The profile in shadow mode and without thresholds: whatever thresholds one is admitted with, this is the same."""
+    return _with_abort(profile, {"mode": "shadow", "below": None, "above": None})
+
+
+def _with_abort(profile: Profile, update: dict[str, object]) -> Profile:
+    abort = Abort.model_validate({**profile.generate.abort.model_dump(), **update})
+    return profile.model_copy(update={"generate": profile.generate.model_copy(update={"abort": abort})})
+
+
+def _cosine(threshold: float | None) -> float | None:
+    return None if threshold is None else min(1.0, max(-1.0, threshold))  # rounding may carry a cosine beyond
 
 
 def least_kept(loss: float) -> int:

@@ -20,6 +20,7 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
 from imgdiffd.store import meta
 from imgdiffd.store.moves import move_job
+from imgdiffd.store.previews import alike
 from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
 
@@ -141,13 +142,16 @@ def add_job(
     if changed_at is not None and (taken := _taken_job(connection, source, sha256, changed_at)):
         return taken
     profile_id = keep_profile(connection, profile)
+    shared = json.dumps([profile_id, *alike(connection, profile_id)])
+    ended = JobState.CANCELLED, JobState.FAILED
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
         # Captions that it left to a job cancelled or deleted since then belong to no job now: read the file again.
-        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
-        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
-        " OR EXISTS (SELECT 1 FROM meta WHERE key = ? AND CAST(value AS REAL) >= jobs.created_at)))",
-        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED), f"{meta.DELETED}{profile_id}"),
+        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM json_each(?) AS one JOIN jobs AS gone"
+        " ON gone.profile_id = one.value WHERE gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
+        " OR EXISTS (SELECT 1 FROM json_each(?) AS one JOIN meta ON meta.key = ? || one.value"
+        " WHERE CAST(meta.value AS REAL) >= jobs.created_at)))",
+        (sha256, profile_id, *ended, shared, *ended, shared, meta.DELETED),
     ).fetchone()
     duplicate_of = None if original is None else original["id"]
     cursor = connection.execute(
@@ -197,12 +201,16 @@ def add_captions(
 ) -> tuple[int, int]:
     """Insert a chunk of captions into a READING job. Returns how many were accepted and how many were duplicates.
 
-    A caption is a duplicate if any job has an item for it with the same profile that is not cancelled.
+    A caption is a duplicate if any job has an item for it with the same profile that is not cancelled, or with one that
+    differs only in the thresholds of early abort.
     """
     profile_id = int(_in_state(connection, job, JobState.READING, "take captions").group)
+    others = json.dumps(alike(connection, profile_id))
     cursor = connection.executemany(
         "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " created_at, updated_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10 WHERE NOT EXISTS"
+        " (SELECT 1 FROM json_each(?11) AS other JOIN items ON items.profile_id = other.value"
+        " AND items.caption_sha = ?6 AND items.state <> 'cancelled' AND items.origin IS NULL)"
         " ON CONFLICT (profile_id, caption_sha) WHERE state <> 'cancelled' AND origin IS NULL DO NOTHING",
         (
             (
@@ -216,7 +224,7 @@ def add_captions(
                 ItemState.READY,
                 FIRST_ATTEMPT,
                 now,
-                now,
+                others,
             )
             for record in records
         ),

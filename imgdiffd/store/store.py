@@ -1,5 +1,6 @@
 """The database as the rest of the daemon sees it: questions and changes, each one call."""
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,9 +16,23 @@ from imgdiffd.job import CaptionProblem, CaptionRecord, JobChoice
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage, Task
-from imgdiffd.store import erasures, images, items, jobs, meta, orders, prune, repainting, reports, results, samples
+from imgdiffd.store import (
+    erasures,
+    images,
+    items,
+    jobs,
+    meta,
+    orders,
+    previews,
+    prune,
+    repainting,
+    reports,
+    results,
+    samples,
+)
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors
+from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
@@ -43,13 +58,13 @@ Missing = Callable[[Collection[str]], Collection[str]]  # returns which of these
 class Store:
     """One open database. Changes return once they are durable; cancelling the caller does not undo them.
 
-    Without `removal`, no items of object removal are made, and existing ones keep waiting. Every call may raise
-    StoreError. A change to a job that is unknown or in the wrong state raises InputError with code `unknown_job` or
-    `wrong_job_state` and changes nothing.
+    Without `removal`, no items of object removal are made, and existing ones keep waiting. Early abort is calibrated
+    for the models of `bundle`. Every call may raise StoreError. A change to a job that is unknown or in the wrong state
+    raises InputError with code `unknown_job` or `wrong_job_state` and changes nothing.
     """
 
     def __init__(
-        self, writer: Writer, readers: ReadPool, clock: Clock, instance: str, *, removal: bool = False
+        self, writer: Writer, readers: ReadPool, clock: Clock, instance: str, *, removal: bool = False, bundle: str = ""
     ) -> None:
         self._write = writer.submit
         self._read = readers.ask
@@ -57,6 +72,7 @@ class Store:
         self._clock = clock
         self._profiles: dict[str, Profile] = {}
         self._pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
+        self._bundle = bundle
         self.instance = instance  # identifies this database and never changes
 
     @classmethod
@@ -68,6 +84,7 @@ class Store:
         on_full: Callable[[], bool] = lambda: False,
         *,
         removal: bool = False,
+        bundle: str = "",
         on_commit: Callable[[], None] = lambda: None,
         on_damage: Callable[[StoreDamagedError], None] = lambda error: None,
     ) -> AsyncIterator["Store"]:
@@ -86,7 +103,8 @@ class Store:
             ):
                 if not removal:
                     await writer.submit(meta.need_backfill)
-                yield cls(writer, readers, clock, await writer.submit(meta.instance), removal=removal)
+                instance = await writer.submit(meta.instance)
+                yield cls(writer, readers, clock, instance, removal=removal, bundle=bundle)
 
     # Adding jobs
 
@@ -103,11 +121,16 @@ class Store:
         """Insert a job: READING, or DONE with `duplicate_of` set if another job has this content and profile.
 
         With `whole`, the entire content of its file, it is read to its end in the same transaction. If a job has taken
-        the file at `source` as it is since `changed_at`, that one is returned.
+        the file at `source` as it is since `changed_at`, that one is returned. The job's own profile has the thresholds
+        of early abort that are in force now, where `profile` leaves them open.
         """
-        now = self._clock()
-        file = (name, source, sha256, profile, priority)
-        return await self._write(lambda c: jobs.add_job(c, *file, now, whole, changed_at))
+        now, bundle = self._clock(), self._bundle
+
+        def add(connection: sqlite3.Connection) -> JobRow:
+            admitted = previews.admitted(connection, profile, bundle, sha256)
+            return jobs.add_job(connection, name, source, sha256, admitted, priority, now, whole, changed_at)
+
+        return await self._write(add)
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -256,7 +279,7 @@ class Store:
     ) -> Recorded:
         """Keep a batch's results and move its items in one transaction; stale results are dropped and counted."""
         now = self._clock()
-        batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines)
+        batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines, self._bundle)
         return await self._write(lambda c: results.record(c, *batch))
 
     async def record_crashes(self, crashed: Collection[int]) -> None:
@@ -331,6 +354,10 @@ class Store:
     async def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
         return await self._read(lambda c: reports.funnel(c, job))
+
+    async def previews(self) -> list[PreviewsRow]:
+        """What previews show: one row for each profile, bundle and step."""
+        return await self._read(previews.every)
 
     async def timings(self) -> list[Timing]:
         """The cost per stage and device."""
