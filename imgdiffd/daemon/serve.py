@@ -116,7 +116,14 @@ class _Parts:
         self.state = StateWatch(settings.state_folder, plan.images, plan.database)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
-            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
+            StoreWork(
+                store,
+                plan.fleet.processes,
+                disk,
+                self.cleanup.mark,
+                self._wake_background,
+                self.state.check,
+            ),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
@@ -142,6 +149,9 @@ class _Parts:
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
         self._backfill = None if plan.no_removal else backfill
+
+    def _wake_background(self) -> None:
+        self.scheduler.wake_background()  # which does not exist yet when its work is made
 
     def tasks(self, reread: Callable[[], Settings] | None) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """The daemon's tasks by name, in starting order; only the inbox starts later."""
@@ -222,6 +232,7 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         plan.database,
         on_full=disk.note_full,
         removal=not plan.no_removal,
+        bundle=plan.bundle.painting,
         on_commit=bell.ring,
         on_damage=ending.because,
     )

@@ -25,6 +25,7 @@ from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 # without them still, so that such a database knows the profile, and its captions, again.
 _YOUNGER: Mapping[str, frozenset[str]] = {
     "rewrite": frozenset({"system_prompt", "top_k", "repetition_penalty"}),
+    "generate": frozenset({"abort"}),
     "natural": frozenset({"shown"}),
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
