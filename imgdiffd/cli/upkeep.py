@@ -34,9 +34,11 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
+    from imgdiffd.export.folder import refuse_place
     from imgdiffd.store.backup import back_up
 
     settings = settings_of(context)
+    refuse_place(file, settings, hint="name a file elsewhere: the daemon would take it for one of its own")
     back_up(settings.database, file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {settings.images} are not part of it")
 
