@@ -52,7 +52,8 @@ class Settings(BaseModel):
         tuple[str, ...],
         Field(
             min_length=1,
-            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every visible NVIDIA GPU',
+            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every NVIDIA GPU or MIG '
+            "instance that CUDA_VISIBLE_DEVICES leaves",
         ),
     ] = ("auto",)
     threads_per_device: Annotated[
@@ -69,7 +70,10 @@ class Settings(BaseModel):
     ] = Path()
     attention: Annotated[
         AttentionChoice,
-        Field(description="auto: xformers in half precision on a GPU where it works, else torch's own (sdpa)"),
+        Field(
+            description="auto: on GPUs older than Hopper the faster of xformers and torch's own (sdpa), timed once; "
+            "elsewhere sdpa"
+        ),
     ] = "auto"
     removal: Annotated[
         bool,
