@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import BundleError, reason_of
+from imgdiffd.errors import BundleError, reason_of, wrong_value
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
 MINI = "mini"
@@ -215,7 +215,7 @@ def load_bundle(name: str | Path) -> Bundle:
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
         optional = " and ".join(sorted(OPTIONAL_ROLES))
         hint = f"every role except {optional} needs a table with source; the roles are {', '.join(Role)}"
-        raise BundleError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=hint) from error
+        raise BundleError(f"{where}: {key}: {wrong_value(first)}", hint=hint) from error
 
 
 def _path(name: str) -> Path:
