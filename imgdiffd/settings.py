@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import SettingsError
+from imgdiffd.errors import SettingsError, wrong_value
 
 NAME = "imgdiffd.toml"
 SYSTEM_FILE = Path("/etc/imgdiffd", NAME)
@@ -301,7 +301,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        reason = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        reason = "no such setting" if first["type"] == "extra_forbidden" else wrong_value(first)
         if key in from_environment:
             where = f"${variable_of(key)}={environ[variable_of(key)]}"
         elif key in from_file:

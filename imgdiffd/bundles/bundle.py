@@ -1,5 +1,6 @@
 """Bundles: which model plays which role, as frozen data read from a `bundle.toml`."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imgdiffd.bundles.sharing import sharing_roles, written_out
-from imgdiffd.errors import BundleError, reason_of
+from imgdiffd.errors import BundleError, reason_of, wrong_value
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
 MINI = "mini"
@@ -18,6 +19,8 @@ BUILT_IN = (MINI, *SHIPPED)
 _HERE = Path(__file__).parent
 _ADDRESS = re.compile(r"https://\S+/[^/\s]+")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_PAINTING = (Role.REWRITER, Role.PAINTER, Role.CLIP)
+_SAME_PAIRS = {"licence", "weights_gb", "peak_gb", "allow_pickle", "rows_per_pass", "pairs_per_pass"}
 Rows = Annotated[int, Field(ge=1, le=4096)]
 Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
@@ -181,6 +184,13 @@ class Bundle(_Frozen):
         """The roles for which this bundle has a model, in pipeline order."""
         return tuple(role for role in Role if getattr(self, role.value) is not None)
 
+    @property
+    def painting(self) -> str:
+        """The bundle's name, and a digest of the models that a pair and its similarity depend on."""
+        models = [self.model(role) for role in _PAINTING]
+        told = [f"{self.folder(each.source)} {each.model_dump_json(exclude=_SAME_PAIRS)}" for each in models]
+        return f"{self.name} {hashlib.blake2b(' '.join(told).encode(), digest_size=4).hexdigest()}"
+
     def model(self, role: Role) -> Model:
         """The model for `role`. Raises BundleError where the bundle lacks it, which only OPTIONAL_ROLES may."""
         found: Model | None = getattr(self, role.value)
@@ -233,7 +243,7 @@ def load_bundle(name: str | Path) -> Bundle:
             f"every role except {optional} needs a table with source, or the name of a role whose model it shares; "
             f"the roles are {', '.join(Role)}"
         )
-        raise BundleError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=hint) from error
+        raise BundleError(f"{where}: {key}: {wrong_value(first)}", hint=hint) from error
 
 
 def _path(name: str) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from imgdiffd.errors import ProfileError
+from imgdiffd.errors import ProfileError, wrong_value
 from imgdiffd.method.profile_files import read_profile
 from imgdiffd.method.profile_sections import (
     Contrast,
@@ -25,6 +25,7 @@ from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 # without them still, so that such a database knows the profile, and its captions, again.
 _YOUNGER: Mapping[str, frozenset[str]] = {
     "rewrite": frozenset({"system_prompt", "top_k", "repetition_penalty"}),
+    "generate": frozenset({"abort"}),
     "natural": frozenset({"shown"}),
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
@@ -116,8 +117,7 @@ def load_profile(name: str) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
-        said = {"missing": "missing", "extra_forbidden": "no such key"}.get(first["type"], first["msg"])
         hint = "`imgdiffd profile default` prints every key"
         if first["type"] == "missing":
             hint = f'begin the file with extends = "default", and give only what differs; {hint}'
-        raise ProfileError(f"profile {name}: {key}: {said.removeprefix('Value error, ')}", hint=hint) from error
+        raise ProfileError(f"profile {name}: {key}: {wrong_value(first)}", hint=hint) from error

@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import re
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,15 @@ def test_every_module_and_file_that_it_names_exists() -> None:
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
     assert [name for name in files if not (ROOT / name).exists()] == []
     assert importlib.util.find_spec("tests.gpu.probe") is not None
+
+
+def test_a_bare_checkout_needs_no_installed_metadata(tmp_path: Path) -> None:
+    (tmp_path / "imgdiffd").symlink_to(ROOT / "imgdiffd")
+    program = "import imgdiffd; print(imgdiffd.__version__)"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert (found.returncode, found.stdout.strip()) == (0, version("imgdiffd")), found.stderr
 
 
 def test_it_names_every_part_of_the_benchmark() -> None:

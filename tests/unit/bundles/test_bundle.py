@@ -111,3 +111,12 @@ def test_every_shipped_bundle_says_what_memory_each_role_takes(name: str) -> Non
         model = bundle.model(role)
         assert model.weights_gb, role
         assert model.peak_gb, role
+
+
+def test_painting_names_the_models_that_pairs_depend_on() -> None:
+    mini = load_bundle("mini")
+    same = mini.model_copy(update={"captioner": mini.captioner.model_copy(update={"source": "other"})})
+    faster = mini.model_copy(update={"painter": mini.painter.model_copy(update={"pairs_per_pass": 9})})
+    other = mini.model_copy(update={"clip": mini.clip.model_copy(update={"revision": "main"})})
+    assert mini.painting.startswith("mini ")
+    assert same.painting == faster.painting == mini.painting != other.painting

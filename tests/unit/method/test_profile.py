@@ -353,9 +353,9 @@ def test_a_profile_that_a_database_holds_from_before_still_loads() -> None:
     ("name", "sha256"),
     [
         ("default", "a4d36f65170221ddf7612c151a194a5f1d8b3ae53ab9930649d0552aed0e6d11"),
-        ("paper", "a5ca2ef49e862076dcfa567eba610725436e6b4a4a6a0c137e2895ef8c3d6527"),
-        ("scripts", "82b4227a127f30b5e32d480196d1c87605bb3b9ca596a3e8a38263f07a7d9729"),
-        ("data-juicer", "47fa40a6d95d4d3ce93bf585f398deb418beb2acf1d1027def11d94fbb8749a6"),
+        ("paper", "5149496d44187426baf27737388655f8c2c9d56e065cc154190b2a688c9a7cbd"),
+        ("scripts", "c6d5fec7cc1ab34e16daa6f90eaa502f04408898e166de5bf11b5e7c9574b7ac"),
+        ("data-juicer", "819b35602c3031363b4403f3b1dd548db6fcbb78244b623cedb22d10ef62d8b6"),
         ("mini", "8115e116d017bb88d05371e49bc6c1ff52a921c12535a6a8fb77aae31f1e5c32"),
     ],
 )
