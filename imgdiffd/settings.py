@@ -43,7 +43,10 @@ class Settings(BaseModel):
     socket_path: Annotated[Path, Field(description="the Unix socket of the HTTP endpoint, at most 107 bytes")] = Path()
     bundle: Annotated[
         str,
-        Field(min_length=1, description="the models: mini, small, paper, a folder with a bundle.toml, or a .toml file"),
+        Field(
+            min_length=1,
+            description="the models: mini, compact, small, paper, a folder with a bundle.toml, or a .toml file",
+        ),
     ] = "mini"
     profile: Annotated[
         str, Field(description="the profile of jobs that name none; empty: the one that the bundle asks for")
