@@ -205,6 +205,10 @@ class Client:
         """`pause`, `resume`, `cancel` or `retry` a job, however long that takes: it may have a million captions."""
         return JobView.model_validate(self._call("POST", f"/jobs/{job}/{verb}", timeout=None))
 
+    def change_all(self, verb: str) -> int:
+        """`pause`, `resume` or `cancel` every job of which that can be done; returns how many those were."""
+        return int(self._call("POST", f"/jobs/{verb}", timeout=None)["changed"])
+
     def retry(self, job: int | None = None, reason: str | None = None) -> int:
         """Try failed captions and removals again, of one job or reason where given; returns how many."""
         chosen = {"job": job, "reason": reason}

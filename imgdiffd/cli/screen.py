@@ -52,7 +52,8 @@ def status_view(status: Status, rates: Rates, job: int | None = None) -> Rendera
     parts += [plain(f"! {problem}", "yellow") for problem in problems[:_PROBLEMS]]
     if (more := len(problems) - _PROBLEMS) > 0:
         parts.append(plain(f"! … and {more} more; `imgdiffd status --json` has them all", "yellow"))
-    parts += [] if job is not None else [plain(_totals(status))]
+    if job is None and not status.starting:
+        parts.append(plain(_totals(status)))
     parts += _jobs(status, rates) if job is None else [part for view in status.jobs for part in job_view(view, rates)]
     if status.no_removal:
         parts.append(plain(f"no object removal: {status.no_removal}", "dim"))

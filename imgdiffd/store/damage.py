@@ -18,6 +18,13 @@ def is_damage(error: sqlite3.Error) -> bool:
     return code is not None and code & 0xFF in _DAMAGE
 
 
+def full(database: Path, error: sqlite3.Error) -> StoreFullError | None:
+    """The error for a disk without room for the database, if that is what SQLite says."""
+    if getattr(error, "sqlite_errorcode", None) not in _NO_ROOM:
+        return None
+    return StoreFullError(f"{database}: the disk is full: the database cannot grow", hint="free some disk space")
+
+
 def damaged(database: Path, found: object) -> StoreDamagedError:
     """The error for a damaged database: one line with what SQLite found and what to do."""
     return StoreDamagedError(f"{database}: the database is damaged: {found}", hint=_way_back(database))
@@ -73,11 +80,9 @@ class SqliteErrors:
             found = damaged(self._database, error)
             self._on_damage(found)
             return found
-        if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
-            return StoreFullError(
-                f"{self._database}: the disk is full: the database cannot grow", hint="free some disk space"
-            )
-        return StoreError(f"the database {what}: {error}", hint="check the disk's health")
+        return full(self._database, error) or StoreError(
+            f"the database {what}: {error}", hint="check the disk's health"
+        )
 
 
 def _way_back(database: Path) -> str:

@@ -12,11 +12,12 @@ from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import images, jobs, reports, samples
+from imgdiffd.store import images, jobs, previews, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged, is_damage
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
+from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
 
@@ -115,6 +116,10 @@ class Reader:
     def funnel(self, job: int | None = None) -> FunnelCounts:
         """How captions narrowed to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
+
+    def previews(self) -> list[PreviewsRow]:
+        """As `Store.previews`."""
+        return snapshot(self._connection, previews.every)
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
