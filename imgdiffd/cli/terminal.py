@@ -44,8 +44,11 @@ def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
     table = Table(
         "role", Column("model", overflow="fold"), "licence", "precision", "weights, GB", "here", box=SIMPLE_HEAD
     )
+    owners: dict[str, Role] = {}
     for role, model, is_here in rows:
+        owner = owners.setdefault(model.weights, role)
         size = "" if model.weights_gb is None else f"{model.weights_gb:.2f}"
+        size = size if owner is role else f"as {owner}"
         here = Text("yes", style="green") if is_here else Text("no", style="red")
         licence = plain(model.licence or "unknown")
         table.add_row(role, plain(model.label), licence, plain(model.precision), size, here)
@@ -57,9 +60,12 @@ def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
     narrow = [Column(name, no_wrap=True) for name in ("device", "role", "weights, GB", "peak, GB")]
     table = Table(*narrow, "why", box=SIMPLE_HEAD)
     for placement in plan.placements:
+        owners: dict[str, Role] = {}
         for number, (role, reason) in enumerate(zip(placement.roles, placement.reasons, strict=True)):
-            sizes = (f"{taken[role].weights_bytes / 1e9:.2f}", f"{taken[role].peak_bytes / 1e9:.2f}")
-            table.add_row(plain("" if number else placement.device), role, *sizes, plain(reason.text))
+            owner = owners.setdefault(taken[role].weights, role)
+            weights = f"{taken[role].weights_bytes / 1e9:.2f}" if owner is role else f"as {owner}"
+            peak = f"{taken[role].peak_bytes / 1e9:.2f}"
+            table.add_row(plain("" if number else placement.device), role, weights, peak, plain(reason.text))
         whole = placement.used_bytes + placement.left_bytes
         used = f"{placement.used_bytes / 1e9:.1f} of {whole / 1e9:.1f}"
         first = plain("" if placement.roles else placement.device)

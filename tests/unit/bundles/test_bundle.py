@@ -100,7 +100,7 @@ def test_vicunas_template_is_its_conversation(name: str) -> None:
 
 
 def test_an_unknown_bundle_is_refused_with_the_known_names(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="mini, paper, small"):
+    with pytest.raises(BundleError, match="mini, paper, small, compact"):
         load_bundle(tmp_path / "none")
 
 

@@ -80,7 +80,7 @@ def _run(*arguments: str) -> int:
         (("fly",), 2, "there is no command 'fly' (see `imgdiffd --help`)"),
         (("mini", "evaluat"), 2, "there is no command 'mini evaluat'; did you mean 'mini evaluate'?"),
         (("models", "plann"), 2, "there is no command 'models plann'; did you mean 'models plan'?"),
-        (("models", "papr"), 78, "use one of mini, paper, small"),
+        (("models", "papr"), 78, "use one of mini, paper, small, compact"),
         (("models", "plan", "small", "--cards", "24"), 78, "To use: cuda:0 21.5 GB"),
         (
             ("models", "plan", "--cards", "small"),
