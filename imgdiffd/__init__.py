@@ -1,5 +1,3 @@
 """imgdiffd: caption files in, an image-difference dataset out."""
 
-from importlib.metadata import version
-
-__version__ = version("imgdiffd")
+__version__ = "0.1.0"

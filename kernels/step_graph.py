@@ -1,23 +1,38 @@
 """CUDA graphs of steps that repeat: captured once, replayed for all further steps of the same kind."""
 
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 Step = Callable[..., tuple[Tensor, ...]]
-Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
+Capture = Callable[[Callable[[], tuple[Tensor, ...]], torch.device], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
-def capture_cuda(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
-    """Records what `compute` launches, without running it; returns the replay and the tensors that it overwrites."""
+def capture_cuda(
+    compute: Callable[[], tuple[Tensor, ...]], device: torch.device
+) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Records what `compute` launches on `device`, without running it.
+
+    Returns the replay and the tensors that it overwrites. The stream that was current is current again afterwards, even
+    where the capture fails.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    current = torch.cuda.stream(torch.cuda.current_stream(device))  # torch's own way back is left out by a failure
+    with current, torch.cuda.graph(graph, stream=_side_stream(device)):
         out = compute()
     return graph.replay, out
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures, since cuBLAS keeps a workspace for each stream that it sees."""
+    stream: Any = torch.cuda.Stream  # torch declares no types for it
+    return cast(torch.cuda.Stream, stream(device))
 
 
 def _one_kind() -> Hashable | None:
@@ -102,7 +117,7 @@ class StepGraph:
     def _capture_step(self, changing: tuple[Tensor, ...], constant: dict[str, Any]) -> _Captured | None:
         given = tuple(each.clone() for each in changing)
         try:
-            replay, out = self._capture(lambda: self._step(*given, **constant))
+            replay, out = self._capture(lambda: self._step(*given, **constant), given[0].device)
         except RuntimeError as error:  # CUDA's errors and running out of memory are of this type
             say, self._say = self._say, None
             self.forget()

@@ -172,17 +172,17 @@ def _fit(bundle: "Bundle", settings: "Settings") -> str:
 
 def _planner(bundle: "Bundle", settings: "Settings", cards: list[float] | None = None) -> "Planner":
     """The planner for empty cards of these sizes in GB, or for this machine's devices."""
+    from imgdiffd.fleet.cards import resolve_devices
     from imgdiffd.fleet.footprints import Measurements
     from imgdiffd.fleet.memory import imagined
     from imgdiffd.fleet.planner import Planner
-    from imgdiffd.fleet.supervisor import names_of, resolve_devices
 
     measured = Measurements.of_folder(settings.state_folder)
     if cards:
         empty = imagined(cards)
         names = {card.device: card.device for card in empty}
         return Planner(bundle, names, measured, lambda _: empty, removal=settings.removal)
-    return Planner(bundle, names_of(resolve_devices(settings.devices)), measured, removal=settings.removal)
+    return Planner(bundle, resolve_devices(settings.devices).places, measured, removal=settings.removal)
 
 
 def _refuse_lacking(bundle: "Bundle") -> None:

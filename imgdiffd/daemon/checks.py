@@ -17,9 +17,10 @@ from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon import places
 from imgdiffd.daemon.ground import Caution, Finding, Ground
 from imgdiffd.errors import BundleError, ConfigurationError, ImgdiffdError
+from imgdiffd.fleet.cards import resolve_devices
 from imgdiffd.fleet.footprints import Measurements
 from imgdiffd.fleet.planner import FREE_WAIT_S, Planner, why_no_removal
-from imgdiffd.fleet.supervisor import compiles, names_of, resolve_devices
+from imgdiffd.fleet.supervisor import compiles
 from imgdiffd.hub import problems
 from imgdiffd.method.profile import load_profile
 from imgdiffd.store.connection import refuse_held, version_in
@@ -61,8 +62,9 @@ async def _profile(ground: Ground) -> str:
 
 
 async def _devices(ground: Ground) -> str:
-    ground.devices = names_of(resolve_devices(ground.settings.devices))
-    return ", ".join(ground.devices)
+    found = resolve_devices(ground.settings.devices)
+    ground.devices = found.places
+    return found.text
 
 
 async def _folders(ground: Ground) -> str:

@@ -1,37 +1,37 @@
 """What the driver and the kernel say of each configured device: its memory, and how busy a card is."""
 
-import os
 import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imgdiffd.errors import SettingsError
+from imgdiffd.fleet.cards import CPU, driver
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES, Space
 
 CPU_RESERVE_BYTES = 1_000_000_000  # for a worker process without its models: the libraries and recent images
 ADDRESS_SPACE_BYTES = 8_000_000_000  # a worker's libraries alone map 6 GB, hardly any of which is ever in memory
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def spaces(devices: Mapping[str, str], root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> list[Space]:
-    """The memory of each of `devices` (name to "cpu" or "cuda:N"), in order.
+def spaces(devices: Mapping[str, str], root: Path = Path("/")) -> list[Space]:
+    """The memory of each of `devices` (name to "cpu" or a card's UUID), in order.
 
-    Workers on the CPU share its memory evenly. Cards are numbered as CUDA numbers them by bus, within
-    $CUDA_VISIBLE_DEVICES. Raises SettingsError if a card is not there or the driver does not answer.
+    Workers on the CPU share its memory evenly. Raises SettingsError if a card or the driver does not answer.
     """
-    cpus = sum(device == "cpu" for device in devices.values())
+    cpus = sum(place == CPU for place in devices.values())
     total, free = _host_bytes(root) if cpus else (0, 0)
-    cards = [device for device in devices.values() if device != "cpu"]
-    with _nvml(cards) as nvml:
+    cards = _only_cards(devices)
+    with driver(next(iter(cards))) if cards else nullcontext() as nvml:
         return [
-            Space(name, total // cpus, free // cpus, CPU_RESERVE_BYTES)
-            if device == "cpu"
-            else _card(nvml, name, device, environ)
-            for name, device in devices.items()
+            Space(name, total // cpus, free // cpus, CPU_RESERVE_BYTES) if place == CPU else _card(nvml, name, place)
+            for name, place in devices.items()
         ]
+
+
+def _only_cards(devices: Mapping[str, str]) -> dict[str, str]:
+    return {name: place for name, place in devices.items() if place != CPU}
 
 
 def refuse_limited_address_space() -> None:
@@ -51,57 +51,12 @@ def imagined(sizes_gb: Sequence[float]) -> list[Space]:
     return [Space(f"cuda:{index}", size, size, CUDA_RESERVE_BYTES) for index, size in enumerate(sizes)]
 
 
-def visible_cards(environ: Mapping[str, str] = os.environ) -> list[str] | None:
-    """The indices or UUIDs that $CUDA_VISIBLE_DEVICES names; None if it is not set and all cards are visible."""
-    named = environ.get(VISIBLE)
-    return None if named is None else [part.strip() for part in named.split(",") if part.strip() not in ("", "-1")]
-
-
-@contextmanager
-def _nvml(cards: Sequence[str]) -> Iterator[Any]:
-    if not cards:
-        yield None
-        return
-    import pynvml
-
+def _card(nvml: Any, name: str, uuid: str) -> Space:
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        hint = 'load the NVIDIA driver, or set devices = ["cpu"] to try it out'
-        raise SettingsError(f"{cards[0]}: the NVIDIA driver does not answer: {error}", hint=hint) from error
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _handle(nvml: Any, device: str, environ: Mapping[str, str]) -> Any:
-    """The driver's handle of "cuda:N". Raises SettingsError if there is no such card."""
-    index = int(device.removeprefix("cuda:"))
-    visible = visible_cards(environ)
-    known = nvml.nvmlDeviceGetCount() if visible is None else len(visible)
-    if index >= known:
-        within = "" if visible is None else f" in ${VISIBLE}={environ[VISIBLE]}"
-        raise SettingsError(f"{device}: there are {known} cards{within}", hint="correct devices, or set it to auto")
-    chosen = str(index) if visible is None else visible[index]
-    try:
-        if chosen.isdigit():
-            return nvml.nvmlDeviceGetHandleByIndex(int(chosen))
-        return nvml.nvmlDeviceGetHandleByUUID(chosen)
+        seen = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(uuid))
     except nvml.NVMLError as error:
-        raise _unknown(device, chosen, error) from error
-
-
-def _unknown(device: str, chosen: str, error: Exception) -> SettingsError:
-    return SettingsError(f"{device} ({chosen}): {error}", hint="see `nvidia-smi` for what the driver finds")
-
-
-def _card(nvml: Any, name: str, device: str, environ: Mapping[str, str]) -> Space:
-    handle = _handle(nvml, device, environ)
-    try:
-        seen = nvml.nvmlDeviceGetMemoryInfo(handle)
-    except nvml.NVMLError as error:
-        raise _unknown(device, str(handle), error) from error
+        hint = "see `nvidia-smi -L` for what the driver finds"
+        raise SettingsError(f"{name} ({uuid}) does not answer: {error}", hint=hint) from error
     return Space(name, seen.total, seen.free, CUDA_RESERVE_BYTES)
 
 
@@ -115,17 +70,22 @@ class CardReading:
     watts: float | None
 
 
-def readings(devices: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, CardReading]:
-    """What each card among `devices` (name to "cpu" or "cuda:N") is doing. Raises SettingsError as `spaces` does."""
-    cards = {name: device for name, device in devices.items() if device != "cpu"}
-    with _nvml(list(cards.values())) as nvml:
-        return {name: _reading(nvml, _handle(nvml, device, environ)) for name, device in cards.items()}
+def readings(devices: Mapping[str, str]) -> dict[str, CardReading]:
+    """What each card among `devices` (name to "cpu" or a card's UUID) is doing.
+
+    A card that is lost tells nothing and costs the others nothing. Raises SettingsError if the driver does not answer.
+    """
+    cards = _only_cards(devices)
+    if not cards:
+        return {}
+    with driver(next(iter(cards))) as nvml:
+        return {name: _reading(nvml, uuid) for name, uuid in cards.items()}
 
 
-def _reading(nvml: Any, handle: Any) -> CardReading:
+def _reading(nvml: Any, uuid: str) -> CardReading:
     def ask(question: Callable[[Any], Any]) -> Any:
         try:
-            return question(handle)
+            return question(nvml.nvmlDeviceGetHandleByUUID(uuid))
         except nvml.NVMLError:  # this card does not tell
             return None
 

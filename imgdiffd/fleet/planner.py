@@ -41,7 +41,7 @@ def why_no_removal(bundle: Bundle, plan: Plan, *, wanted: bool) -> str:
 
 
 class Planner:
-    """Plans for one bundle on one set of devices (name to "cpu" or "cuda:N").
+    """Plans for one bundle on one set of devices (name to "cpu" or a card's UUID).
 
     With `removal`, the eraser has a place too. `look` says how much memory there is.
     """

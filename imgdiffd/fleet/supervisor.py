@@ -9,10 +9,10 @@ from typing import Protocol
 
 import anyio
 
-from imgdiffd.errors import ConfigurationError, DeviceStartError, SettingsError
+from imgdiffd.errors import ConfigurationError, DeviceStartError
+from imgdiffd.fleet.cards import CPU, VISIBLE
 from imgdiffd.fleet.device import DeviceProcess
 from imgdiffd.fleet.member import Member
-from imgdiffd.fleet.memory import VISIBLE, visible_cards
 from imgdiffd.fleet.wire import Done, Ready, Start
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.settings import AttentionChoice, CompileChoice
@@ -35,53 +35,20 @@ class Observer(Protocol):
         """A batch was answered."""
 
 
-def resolve_devices(
-    devices: Sequence[str],
-    gpus: Path = Path("/proc/driver/nvidia/gpus"),
-    environ: Mapping[str, str] = os.environ,
-) -> tuple[str, ...]:
-    """`devices` as configured, with "auto" replaced by one entry for each NVIDIA GPU that the driver lists.
-
-    $CUDA_VISIBLE_DEVICES may leave only some of them. Raises SettingsError if "auto" finds none: a CPU is far too slow
-    to be used without being named.
-    """
-    if tuple(devices) != ("auto",):
-        return tuple(devices)
-    count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
-    visible = visible_cards(environ)
-    if visible == []:
-        raise SettingsError(f'devices = "auto": ${VISIBLE} hides every GPU', hint="unset it, or name the cards in it")
-    if visible is not None:
-        count = min(count, len(visible))
-    if not count:
-        raise SettingsError(
-            f'devices = "auto": no NVIDIA GPU in {gpus}', hint='load the driver, or set devices = ["cpu"] to try it out'
-        )
-    return tuple(f"cuda:{number}" for number in range(count))
+def compiles(choice: CompileChoice, place: str) -> bool:
+    """Whether the models of a device at `place` are compiled: "auto" means on GPUs."""
+    return place != CPU if choice == "auto" else choice
 
 
-def names_of(devices: Sequence[str]) -> dict[str, str]:
-    """The configured devices, each under a name of its own: "cpu#0" and "cpu#1" where one is named twice."""
-    repeated = {device for device in devices if devices.count(device) > 1}
-    return {f"{device}#{n}" if device in repeated else device: device for n, device in enumerate(devices)}
-
-
-def compiles(choice: CompileChoice, device: str) -> bool:
-    """Whether the models on `device` are compiled: "auto" means on GPUs."""
-    return device != "cpu" if choice == "auto" else choice
-
-
-def threads_for(devices: Sequence[str], configured: int) -> int:
-    """The threads of one worker: as configured, else the cores of this process shared evenly among CPU devices."""
-    if configured:
-        return configured
-    cpus = sum(name.startswith("cpu") for name in devices)
-    return max(1, len(os.sched_getaffinity(0)) // cpus) if cpus else 0
+def threads_for(workers: int, configured: int) -> int:
+    """The threads, and the compilers, of one worker: as configured, else its share of this process's cores."""
+    return configured or max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 class Fleet:
-    """All devices of the daemon. `run` supervises them until cancelled; the caller ends their workers with `stop`.
+    """All devices of the daemon (name to "cpu" or a card's UUID), each with a worker that sees this device alone.
 
+    `run` supervises them until cancelled; the caller ends their workers with `stop`.
     `roles` says what each holds. When parking a device leaves a stage that none can run, `replan` is asked what the
     others are to hold; it may raise ConfigurationError, and then `problems` says which stage cannot run.
     """
@@ -107,13 +74,15 @@ class Fleet:
         self._replan = replan
         self._unplaced = ""
         self._closing = False
-        cores = threads_for(list(devices.values()), threads)
-        for name, device in devices.items():
+        cores = threads_for(len(devices), threads)
+        for name, place in devices.items():
             held = tuple(role.value for role in roles[name])
-            compiled = compiles(compile, device)
+            compiled = compiles(compile, place)
             cache = str(compile_cache) if compiled and compile_cache is not None else ""
+            device, visible = (CPU, "") if place == CPU else ("cuda:0", place)  # a worker sees its own card only
             start = Start(bundle, device, held, str(images), cores, compiled, attention, cache)
-            member = Member(DeviceProcess(name, start, command=command), tuple(roles[name]))
+            process = DeviceProcess(name, start, command=command, environment={VISIBLE: visible})
+            member = Member(process, tuple(roles[name]))
             member.device.on_done = partial(self._note_done, member)
             member.device.on_loading = partial(setattr, member, "detail")
             self._members[name] = member

@@ -28,13 +28,15 @@ class StageEngine:
             torch.set_num_threads(start.threads)
         torch.backends.cudnn.benchmark = False  # an algorithm chosen by timing would differ from run to run
         torch.backends.cudnn.deterministic = True
+        device = torch.device(start.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # for every call that names none
+        self._notes: list[str] = []
         try:
-            attention.choose(start.attention)
+            attention.choose(start.attention, device, self._note)
         except RuntimeError as error:
             raise SettingsError(str(error), hint="see `imgdiffd settings` for what each choice means") from error
-        device = torch.device(start.device)
         bundle = load_bundle(start.bundle)
-        self._notes: list[str] = []
         self._models = load_models(
             bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._note
         )

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn, Protocol
 
-from imgdiffd import heap
+from imgdiffd import __version__, heap
 from imgdiffd.errors import ImgdiffdError, first_line
 from imgdiffd.fleet.wire import (
     EXIT_POISONED,
@@ -48,7 +48,7 @@ EXIT_PROTOCOL = 76  # EX_PROTOCOL: the daemon sent something that this process c
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
-_PACKAGES = ("imgdiffd", "torch", "diffusers", "transformers", "ultralytics")
+_PACKAGES = ("torch", "diffusers", "transformers", "ultralytics")
 
 
 class Engine(Protocol):
@@ -150,9 +150,8 @@ class _Server:
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         engine = open_engine(start, lambda what: self._link.send(Loading(what)))
         self._serving = True
-        self._link.send(
-            Ready(os.getpid(), engine.models, engine.weights_bytes, engine.report().notes, versions(_PACKAGES))
-        )
+        found = {"imgdiffd": __version__, **versions(_PACKAGES)}
+        self._link.send(Ready(os.getpid(), engine.models, engine.weights_bytes, engine.report().notes, found))
         gave_back_s = time.monotonic()
         while (todo := self._next_batch()) is not None and not self._closed:
             batch, profile = todo

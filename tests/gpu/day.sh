@@ -68,11 +68,6 @@ setup() {
         echo 'no OpenCV: the stand-in serves'
         cp tests/gpu/cv2_stand_in.py "$site/cv2.py"
     }
-    # imgdiffd asks for its own installed version, which a bare checkout does not have.
-    "$PY" -c 'import importlib.metadata as m; m.version("imgdiffd")' 2>/dev/null || {
-        mkdir -p "$site/imgdiffd-0.1.0.dist-info"
-        printf 'Metadata-Version: 2.1\nName: imgdiffd\nVersion: 0.1.0\n' >"$site/imgdiffd-0.1.0.dist-info/METADATA"
-    }
     touch "$venv/ready"
 }
 

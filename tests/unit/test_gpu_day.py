@@ -4,16 +4,21 @@ import ast
 import importlib.util
 import re
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from tests.gpu import cv2_stand_in, packages
+from tests.gpu import conftest, cv2_stand_in, packages
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "gpu" / "day.sh"
 TEXT = SCRIPT.read_text("utf-8")
+
+whole_precision = conftest.whole_precision  # a fixture that every test of a GPU has, and those here too
 
 
 def words(name: str) -> list[str]:
@@ -37,11 +42,24 @@ def test_every_module_and_file_that_it_names_exists() -> None:
     assert importlib.util.find_spec("tests.gpu.probe") is not None
 
 
+def test_a_bare_checkout_needs_no_installed_metadata(tmp_path: Path) -> None:
+    (tmp_path / "imgdiffd").symlink_to(ROOT / "imgdiffd")
+    program = "import imgdiffd; print(imgdiffd.__version__)"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert (found.returncode, found.stdout.strip()) == (0, version("imgdiffd")), found.stderr
+
+
 def test_it_names_every_part_of_the_benchmark() -> None:
     text = (SCRIPT.parent / "part.py").read_text("utf-8")  # to import it takes torch and diffusers
     parts = ast.literal_eval(re.findall(r"^PARTS = (.*)$", text, re.MULTILINE)[0])
     assert re.findall(r'^        case "(\w+)":', text, re.MULTILINE) == list(parts)
     assert f"one part alone: {', '.join(parts)}\n" in TEXT
+
+
+def test_gpu_tests_compare_convolutions_of_whole_precision() -> None:
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_what_it_brings_along_is_locked() -> None:

@@ -172,7 +172,7 @@ async def test_check_refuses_what_serve_refuses_in_its_words(what: str, tmp_path
 async def test_a_card_that_is_not_there_is_refused_by_both(tmp_path: Path) -> None:
     settings = _settings(tmp_path, devices="cuda:99")
     (first,) = (finding for finding in await findings(Ground(settings)) if finding.state == "refused")
-    assert first.check == "placement"
+    assert first.check == "devices"
     assert _words(first) == await _said_by_serve(settings)
 
 

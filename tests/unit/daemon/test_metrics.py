@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,10 +14,10 @@ from imgdiffd.pipeline import Stage
 from imgdiffd.status import Status
 from imgdiffd.store import Store, Timing
 from tests.fakes.answers import captions
+from tests.fakes.nvml import GIB, FakeCard, FakeDriver
 from tests.fakes.store_driver import finish, submit
 from tests.unit.daemon.test_notify import DEVICE, STATUS
 
-GIB = 1 << 30
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -35,37 +34,10 @@ def parsed(text: bytes) -> Samples:
     return found
 
 
-class Driver:
-    """NVML with a card that tells all and one that tells its memory alone."""
-
-    class NVMLError(Exception):
-        """What NVML raises."""
-
-    def nvmlInit(self) -> None: ...
-    def nvmlShutdown(self) -> None: ...
-    def nvmlDeviceGetCount(self) -> int:
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(total=80 * GIB, free=50 * GIB)
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
-        if handle:
-            raise self.NVMLError("Not Supported")
-        return SimpleNamespace(gpu=75, memory=20)
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
-        if handle:
-            raise self.NVMLError("Not Supported")
-        return 412_500
-
-
 def test_cards_tell_memory_load_and_power_where_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", Driver())
-    cards = readings({"cpu": "cpu", "cuda:0": "cuda:0", "cuda:1": "cuda:1"}, {})
+    told = FakeCard("GPU-a", free_gib=50, rates=SimpleNamespace(gpu=75, memory=20), milliwatts=412_500)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeDriver([told, FakeCard("GPU-b", free_gib=50)]))
+    cards = readings({"cpu": "cpu", "cuda:0": "GPU-a", "cuda:1": "GPU-b"})
     found = parsed(text_of(list(of_cards(cards))))
     assert found["imgdiffd_gpu_memory_used_bytes"] == {("cuda:0",): 30 * GIB, ("cuda:1",): 30 * GIB}
     assert found["imgdiffd_gpu_memory_total_bytes"] == {("cuda:0",): 80 * GIB, ("cuda:1",): 80 * GIB}

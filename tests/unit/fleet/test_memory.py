@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from imgdiffd.errors import SettingsError
-from imgdiffd.fleet.memory import CPU_RESERVE_BYTES, imagined, spaces
+from imgdiffd.fleet.memory import CPU_RESERVE_BYTES, CardReading, imagined, readings, spaces
 from imgdiffd.schedulers.placement import CUDA_RESERVE_BYTES
-
-GIB = 1 << 30
+from tests.fakes.nvml import GIB, FakeCard, FakeDriver
 
 
 def host(root: Path, *, total: int, free: int, limit: str = "max", used: int = 0) -> Path:
@@ -26,42 +23,11 @@ def host(root: Path, *, total: int, free: int, limit: str = "max", used: int = 0
     return root
 
 
-class Driver:
-    """NVML with cards of 80 and 40 GB, the second half in use."""
-
-    class NVMLError(Exception):
-        """What NVML raises."""
-
-    def __init__(self) -> None:
-        self.loaded = True
-        self.cards = {"0": (80, 80), "1": (40, 20), "GPU-b": (40, 20)}
-
-    def nvmlInit(self) -> None:
-        if not self.loaded:
-            raise self.NVMLError("Driver Not Loaded")
-
-    def nvmlShutdown(self) -> None:
-        pass
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
-        return str(index)
-
-    def nvmlDeviceGetHandleByUUID(self, name: str) -> str:
-        if name not in self.cards:
-            raise self.NVMLError("Not Found")
-        return name
-
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
-        total, free = self.cards[handle]
-        return SimpleNamespace(total=total * GIB, free=free * GIB)
-
-
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver()
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """Cards of 80 and 40 GB, half of the second one in use, and an instance of 20."""
+    instance = FakeCard("MIG-c", "A100 1g.20gb", 20, 5)
+    made = FakeDriver([FakeCard("GPU-a"), FakeCard("GPU-b", "A100", 40, 20), FakeCard("GPU-c", instances=[instance])])
     monkeypatch.setitem(sys.modules, "pynvml", made)
     return made
 
@@ -81,35 +47,33 @@ def test_a_control_groups_limit_bounds_the_cpu(tmp_path: Path) -> None:
     assert (found.total_bytes, found.free_bytes) == (16 * GIB, 10 * GIB)
 
 
-@pytest.mark.usefixtures("driver")
-def test_cards_are_numbered_within_what_is_visible() -> None:
-    devices = {"cuda:0": "cuda:0"}
-    (every,) = spaces(devices, environ={})
-    (second,) = spaces(devices, environ={"CUDA_VISIBLE_DEVICES": "1"})
-    (by_uuid,) = spaces(devices, environ={"CUDA_VISIBLE_DEVICES": "GPU-b"})
-    assert (every.total_bytes, every.reserve_bytes) == (80 * GIB, CUDA_RESERVE_BYTES)
-    assert (second.total_bytes, second.free_bytes) == (40 * GIB, 20 * GIB)
-    assert by_uuid == second
+CARDS = {"cuda:0": "GPU-a", "cuda:1": "GPU-b", "cuda:2": "MIG-c"}
 
 
-@pytest.mark.usefixtures("driver")
-@pytest.mark.parametrize(
-    ("device", "environ", "message"),
-    [
-        ("cuda:2", {}, "cuda:2: there are 2 cards"),
-        ("cuda:1", {"CUDA_VISIBLE_DEVICES": "0"}, r"there are 1 cards in \$CUDA_VISIBLE_DEVICES=0"),
-        ("cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-x"}, r"cuda:0 \(GPU-x\): Not Found"),
-    ],
-)
-def test_a_card_that_is_not_there_is_named(device: str, environ: dict[str, str], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        spaces({device: device}, environ=environ)
+def test_each_card_is_asked_for_its_own_memory(driver: FakeDriver) -> None:
+    found = spaces(CARDS)
+    assert [(s.device, s.total_bytes // GIB, s.free_bytes // GIB) for s in found] == [
+        ("cuda:0", 80, 80), ("cuda:1", 40, 20), ("cuda:2", 20, 5),
+    ]  # fmt: skip
+    assert found[0].reserve_bytes == CUDA_RESERVE_BYTES
+    assert driver.opened == 0
 
 
-def test_a_driver_that_does_not_answer_is_said(driver: Driver) -> None:
+def test_cards_keep_their_figures_when_another_is_lost(driver: FakeDriver) -> None:
+    before = readings(CARDS)
+    del driver.cards[0]  # from now on the driver counts the others from 0
+    after = readings(CARDS)
+    assert (after["cuda:1"], after["cuda:2"]) == (before["cuda:1"], before["cuda:2"])
+    assert after["cuda:0"] == CardReading(None, None, None, None)
+    assert [s.total_bytes // GIB for s in spaces({"cuda:1": "GPU-b", "cuda:2": "MIG-c"})] == [40, 20]
+    with pytest.raises(SettingsError, match=r"cuda:0 \(GPU-a\) does not answer: Not Found"):
+        spaces(CARDS)
+
+
+def test_a_driver_that_does_not_answer_is_said(driver: FakeDriver) -> None:
     driver.loaded = False
     with pytest.raises(SettingsError, match="cuda:0: the NVIDIA driver does not answer: Driver Not Loaded"):
-        spaces({"cuda:0": "cuda:0"}, environ={})
+        spaces(CARDS)
 
 
 def test_imagined_cards_are_empty() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from imgdiffd.errors import SettingsError
 from imgdiffd.fleet import member
+from imgdiffd.fleet.cards import resolve_devices
 from imgdiffd.fleet.member import PARK_AFTER_FAILURES
-from imgdiffd.fleet.supervisor import Fleet, compiles, names_of, resolve_devices, threads_for
+from imgdiffd.fleet.supervisor import Fleet, compiles, threads_for
 from imgdiffd.fleet.wire import Done
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role, Stage
 from imgdiffd.schedulers.placement import PlacementError
@@ -20,39 +20,35 @@ LIMIT_S = 60.0
 NEEDED = tuple(role for role in Role if role not in OPTIONAL_ROLES)
 
 
-def test_auto_is_every_gpu_and_never_silently_the_cpu(tmp_path: Path) -> None:
-    for name in ("0000:01:00.0", "0000:41:00.0"):
-        (tmp_path / name).mkdir()
-    assert resolve_devices(["auto"], tmp_path, {}) == ("cuda:0", "cuda:1")
-    assert resolve_devices(["cpu", "cpu"], tmp_path) == ("cpu", "cpu")
-    with pytest.raises(SettingsError, match="no NVIDIA GPU"):
-        resolve_devices(["auto"], tmp_path / "none", {})
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)))
+    assert [threads_for(workers, 0) for workers in (1, 4, 5, 99)] == [16, 4, 3, 1]
+    assert threads_for(2, 3) == 3
 
 
-def test_auto_takes_no_gpu_that_is_hidden(tmp_path: Path) -> None:
-    for name in ("0000:01:00.0", "0000:41:00.0", "0000:81:00.0"):
-        (tmp_path / name).mkdir()
-    assert resolve_devices(["auto"], tmp_path, {"CUDA_VISIBLE_DEVICES": "2,0"}) == ("cuda:0", "cuda:1")
-    with pytest.raises(SettingsError, match="hides every GPU"):
-        resolve_devices(["auto"], tmp_path, {"CUDA_VISIBLE_DEVICES": ""})
-
-
-def test_cpu_workers_share_the_cores_gpu_workers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(4)))
-    assert threads_for(["cpu", "cpu"], 0) == 2
-    assert threads_for(["cpu"] * 8, 0) == 1
-    assert threads_for(["cuda:0"], 0) == 0
-    assert threads_for(["cpu", "cpu"], 3) == 3
+def test_each_worker_sees_its_own_card_and_its_share_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(16)))
+    devices = {"cuda:0": "GPU-aa", "cuda:1": "MIG-12", "cpu#0": "cpu", "cpu#1": "cpu"}
+    fleet = Fleet(
+        devices, dict.fromkeys(devices, NEEDED), bundle="mini", images=tmp_path, threads=0, compile="auto",
+        command=COMMAND,
+    )  # fmt: skip
+    seen = {name: process._environment["CUDA_VISIBLE_DEVICES"] for name, process in fleet.processes.items()}
+    assert seen == {"cuda:0": "GPU-aa", "cuda:1": "MIG-12", "cpu#0": "", "cpu#1": ""}
+    starts = [process._start for process in fleet.processes.values()]
+    assert [start.device for start in starts] == ["cuda:0", "cuda:0", "cpu", "cpu"]
+    assert {start.threads for start in starts} == {4}
+    assert [start.compile for start in starts] == [True, True, False, False]
 
 
 def test_models_are_compiled_on_gpus_unless_told_otherwise() -> None:
-    assert [compiles("auto", device) for device in ("cpu", "cuda:0")] == [False, True]
-    assert [compiles(choice, "cuda:0") for choice in (False, True)] == [False, True]
+    assert [compiles("auto", place) for place in ("cpu", "GPU-aa")] == [False, True]
+    assert [compiles(choice, "GPU-aa") for choice in (False, True)] == [False, True]
     assert compiles(True, "cpu")
 
 
 def _fleet(tmp_path: Path) -> Fleet:
-    devices = names_of(["cpu", "cpu"])
+    devices = resolve_devices(["cpu", "cpu"]).places
     roles = dict.fromkeys(devices, NEEDED)
     return Fleet(devices, roles, bundle="mini", images=tmp_path, threads=1, compile=False, command=COMMAND)
 
@@ -151,7 +147,7 @@ async def test_a_worker_that_did_a_batch_is_replaced_at_once(tmp_path: Path, mon
 
 @pytest.mark.anyio
 async def test_what_only_a_parked_device_held_is_taken_over_by_another(tmp_path: Path) -> None:
-    devices = names_of(["cpu", "cpu"])
+    devices = resolve_devices(["cpu", "cpu"]).places
     lean = tuple(role for role in NEEDED if role is not Role.REWRITER)
     asked: list[list[str]] = []
 
@@ -179,7 +175,7 @@ async def test_what_only_a_parked_device_held_is_taken_over_by_another(tmp_path:
 
 @pytest.mark.anyio
 async def test_a_stage_that_no_device_can_run_is_reported_with_why(tmp_path: Path) -> None:
-    devices = names_of(["cpu", "cpu"])
+    devices = resolve_devices(["cpu", "cpu"]).places
 
     def replan(lost: Collection[str]) -> dict[str, tuple[Role, ...]]:
         raise PlacementError("the largest device has 1.0 GB to use")

@@ -219,7 +219,7 @@ PAIR_FLOP = 1302e12  # 1024 px, 50 steps, two decodings: counted by tests/benchm
 def flop_of(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         work()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def test_a_preview_costs_far_less_than_a_hundredth_of_a_pair() -> None:
