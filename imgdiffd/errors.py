@@ -20,7 +20,9 @@ ImgdiffdError                 what went wrong, why, and what to do next
     └── DeviceStartError      the worker process never became ready
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h; the unit file tells systemd not to restart on it
 
@@ -154,11 +156,31 @@ def first_line(error: BaseException) -> str:
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 caption`, `2 captions`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# Printable by the letter of Unicode, but blank: Hangul fillers, an empty Braille cell, and their like.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
 def visible(text: str) -> str:
     """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
-    if text.isprintable():
+    if text.isprintable() and _BLANK.isdisjoint(text):
         return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    shown = (each if each.isprintable() and each not in _BLANK else _escaped(each) for each in text)
+    return "".join(shown)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def is_visible(name: str) -> bool:
+    """Whether a name can be seen and typed: something of it is neither blank nor only added to another character."""
+    seen = any(not each.isspace() and not unicodedata.category(each).startswith("M") for each in name)
+    return seen and visible(name) == name
 
 
 def reason_of(error: Exception) -> str:
@@ -169,3 +191,35 @@ def reason_of(error: Exception) -> str:
         case OSError(strerror=str() as words):
             return words
     return " ".join(str(error).split()) or type(error).__name__
+
+
+_WRONG = {  # pydantic's types of errors, in our words; what its context has can stand in braces
+    "missing": "missing",
+    "extra_forbidden": "no such key",
+    "string_too_long": "must have at most {max_length} characters",
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "must be a whole number, not {given}"
+    ),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "must be a number, not {given}"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false, not {given}"),
+    "string_type": "must be text, not {given}",
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list, not {given}"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a table, not {given}"),
+    "greater_than_equal": "must be at least {ge}, not {given}",
+    "greater_than": "must be more than {gt}, not {given}",
+    "less_than_equal": "must be at most {le}, not {given}",
+    "less_than": "must be less than {lt}, not {given}",
+    "multiple_of": "must be a multiple of {multiple_of}, not {given}",
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}, not {given}"),
+}
+
+
+def wrong_value(error: Mapping[str, Any]) -> str:
+    """What pydantic holds against a value, in our words: `must be at least 1, not 0`. Takes one of its `errors()`."""
+    kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
+    if kind == "string_too_short" and context["min_length"] == 1:
+        return "is empty"
+    if kind not in _WRONG:
+        return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    shown = str(given).lower() if isinstance(given, bool) else repr(given)
+    return _WRONG[kind].format(**context, given=shown if len(shown) <= 100 else f"{shown[:100]}…")

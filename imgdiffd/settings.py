@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import SettingsError
+from imgdiffd.errors import SettingsError, wrong_value
 
 NAME = "imgdiffd.toml"
 SYSTEM_FILE = Path("/etc/imgdiffd", NAME)
@@ -43,7 +43,10 @@ class Settings(BaseModel):
     socket_path: Annotated[Path, Field(description="the Unix socket of the HTTP endpoint, at most 107 bytes")] = Path()
     bundle: Annotated[
         str,
-        Field(min_length=1, description="the models: mini, small, paper, a folder with a bundle.toml, or a .toml file"),
+        Field(
+            min_length=1,
+            description="the models: mini, compact, small, paper, a folder with a bundle.toml, or a .toml file",
+        ),
     ] = "mini"
     profile: Annotated[
         str, Field(description="the profile of jobs that name none; empty: the one that the bundle asks for")
@@ -302,7 +305,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        reason = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        reason = "no such setting" if first["type"] == "extra_forbidden" else wrong_value(first)
         if key in from_environment:
             where = f"${variable_of(key)}={environ[variable_of(key)]}"
         elif key in from_file:

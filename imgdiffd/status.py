@@ -220,7 +220,8 @@ class Status(_Record):
     `jobs` are the open ones, 1000 at most, in the order in which they are worked on, and then the newest few that have
     ended. `job_counts` counts all jobs by state, `open` sums up all open ones. `removal` sums up object removal from
     the jobs, open or not, with pairs that wait for it.
-    `no_removal` says why there is no object removal; it is empty where that runs.
+    `no_removal` says why there is no object removal; it is empty where that runs. While the daemon is `starting`, it
+    knows neither jobs nor devices, and `problems` say what it waits for.
     """
 
     version: str
@@ -240,6 +241,7 @@ class Status(_Record):
     removal: RemovalView = RemovalView()
     scheduler: SchedulerView | None = None
     no_removal: str = ""
+    starting: bool = False
 
 
 class FunnelStep(_Record):
@@ -269,20 +271,26 @@ class Funnel(_Record):
 
 
 def about(seconds: float) -> str:
-    """Roughly how long: `5 min`, `3 h`, `2 days`."""
+    """Roughly how long: `less than a minute`, `about 5 min`, `about 3 h`, `about 2 days`."""
     minutes = seconds / 60
+    if minutes < 1:
+        return "less than a minute"
     if minutes < 120:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / (24 * 60):.0f} days"
+        return f"about {minutes:.0f} min"
+    return f"about {minutes / 60:.0f} h" if minutes < 48 * 60 else f"about {minutes / (24 * 60):.0f} days"
 
 
 def headline(status: Status) -> str:
     """The daemon in one line: whether it is paused, what is wrong, which devices work, how far the open jobs are."""
+    if status.starting:
+        return "; ".join([summary(status), *status.problems])
     return "; ".join([*(["paused"] if status.paused else []), *status.problems, summary(status)])
 
 
 def summary(status: Status) -> str:
     """Which devices work, how far the open jobs are, and how long they take."""
+    if status.starting:
+        return "starting"
     ready = sum(device.state == "ready" for device in status.devices)
     parts = [f"{ready} of {len(status.devices)} devices ready"]
     if opened := sum(number for state, number in status.job_counts.items() if state not in TERMINAL_JOB_STATES):
@@ -291,7 +299,7 @@ def summary(status: Status) -> str:
     else:
         parts.append("no job is open")
     if status.open.eta_s is not None and not status.paused:
-        parts.append(f"about {about(status.open.eta_s)} left")
+        parts.append(f"{about(status.open.eta_s)} left")
     if status.removal.waiting and not status.no_removal:
         removal = status.removal
         parts.append(f"object removal: {removal.done} of {removal.total} pairs, samples: {removal.samples}")

@@ -59,6 +59,11 @@ class Refills:
         self._woken = True
         self._exhausted = self._background_exhausted = self._full = False
 
+    def wake_background(self) -> None:
+        """New background tasks may be ready; nothing is known of usual ones."""
+        self._woken = self._woken or self._asking
+        self._background_exhausted = False
+
     def room_made(self) -> None:
         """A batch came back, so that open work may take fewer bytes."""
         self._full = False

@@ -15,6 +15,7 @@ _NEEDED = Reason(PlacementCode.NEEDED, "every job needs it; balances the load")
 _PAINTER = Reason(PlacementCode.PAINTER, "heaviest stage: wherever it fits")
 _FILTERS = Reason(PlacementCode.FILTERS, "light: spares a pair's next stage a hop")
 _CAPTIONER = Reason(PlacementCode.CAPTIONER, "second heaviest: on half the devices")
+_SHARED = Reason(PlacementCode.SHARED, "its weights are there already, for another role")
 _OPTIONAL = Reason(PlacementCode.OPTIONAL, "optional: where most room was left")
 _LIGHT = Reason(PlacementCode.LIGHT, "light beside the room that is left")
 _IDLE_HOURS = Reason(PlacementCode.IDLE_HOURS, "for idle hours: wherever it fits")
@@ -104,6 +105,7 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
     _replicate(held, frozenset({Role.PAINTER}), len(held), _PAINTER, spaces, footprints)
     _replicate(held, STAGES[Stage.LOCATE].roles, len(held), _FILTERS, spaces, footprints)
     _replicate(held, STAGES[Stage.DESCRIBE].roles, max(1, len(held) // 2), _CAPTIONER, spaces, footprints)
+    _share(held, spaces, footprints)
     left_out: list[tuple[Role, Reason]] = []
     for role in (role for role in Role if role in OPTIONAL_ROLES & footprints.keys()):
         _replicate(held, _needing(role), 1, _OPTIONAL, spaces, footprints)
@@ -114,6 +116,7 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
         _replicate(held, unit, len(held), _LIGHT, spaces, footprints, spare=_LIGHT_SPARE)
     if Role.ERASER in footprints:
         _replicate(held, _needing(Role.ERASER), len(held), _IDLE_HOURS, spaces, footprints)
+    _share(held, spaces, footprints)
     placements = tuple(_placement(space, roles, footprints) for space, roles in zip(spaces, held, strict=True))
     return Plan(placements, tuple(left_out))
 
@@ -197,6 +200,18 @@ def _replicate(
             held[chosen].setdefault(role, reason)
 
 
+def _share(held: list[dict[Role, Reason]], spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> None:
+    """Add every unit to the devices that have its weights already, for other roles, and room for its passes."""
+    units = [*_units(), *(_needing(role) for role in sorted(OPTIONAL_ROLES & footprints.keys()))]
+    for roles, space in zip(held, spaces, strict=True):
+        there = {footprints[role].weights for role in roles}
+        for unit in units:
+            needed = needed_bytes(unit | roles.keys(), footprints)
+            if {footprints[role].weights for role in unit} <= there and needed <= space.usable_bytes:
+                for role in sorted(unit):
+                    roles.setdefault(role, _SHARED)
+
+
 def _placement(space: Space, roles: Mapping[Role, Reason], footprints: Mapping[Role, Footprint]) -> Placement:
     used = needed_bytes(frozenset(roles), footprints)
     ordered = tuple(role for role in Role if role in roles)
@@ -217,7 +232,7 @@ def _refusal(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> P
     rooms = ", ".join(f"{space.device} {_gb(space.usable_bytes)}" for space in spaces) or "none"
     message = f"no room: {', '.join(needs)}, each on one device; all on one take {total}. To use: {rooms}"
     return PlacementError(
-        message, hint="take smaller models (of the shipped bundles, small has the smallest) or passes, or more memory"
+        message, hint="take smaller models (of the shipped bundles, compact has the smallest) or passes, or more memory"
     )
 
 

@@ -78,6 +78,7 @@ class PlacementCode(StrEnum):
     PAINTER = "painter"  # the heaviest stage: wherever it fits
     FILTERS = "filters"  # light, and spare a pair a hop to another device
     CAPTIONER = "captioner"  # the second heaviest stage: on half the devices
+    SHARED = "shared"  # another role's model plays it, so it adds no weights
     OPTIONAL = "optional"  # where most room was left
     LIGHT = "light"  # beside the room that is left
     IDLE_HOURS = "idle_hours"  # object removal runs when nothing else does: wherever it fits

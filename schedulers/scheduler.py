@@ -93,6 +93,11 @@ class Scheduler:
             self._idle = anyio.Event()
         self._changed.set()
 
+    def wake_background(self) -> None:
+        """New background tasks may be ready, and no others: ask for them as soon as nothing else waits."""
+        self._refills.wake_background()
+        self._changed.set()
+
     def pause(self, reason: str = PAUSED) -> None:
         """Send nothing and let nothing in until every reason given has been resumed; what runs goes on."""
         self._pauses[reason] = None

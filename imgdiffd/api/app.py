@@ -23,6 +23,7 @@ from imgdiffd.status import Funnel, JobPage, JobView, ProblemPage, Status
 from imgdiffd.store import ItemStory
 
 JobVerb = Literal["pause", "resume", "cancel", "retry"]
+BulkVerb = Literal["pause", "resume", "cancel"]
 
 
 class Control(Protocol):
@@ -33,6 +34,7 @@ class Control(Protocol):
     async def job(self, job: int) -> JobView | None: ...
     async def funnel(self, job: int | None) -> Funnel: ...
     async def change_job(self, job: int, verb: JobVerb) -> JobView | None: ...
+    async def change_jobs(self, verb: BulkVerb) -> int: ...
     async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None: ...
     async def submit(
         self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str
@@ -63,6 +65,12 @@ class Paused(BaseModel):
     paused: bool
 
 
+class Changed(BaseModel):
+    """How many jobs were changed."""
+
+    changed: int
+
+
 class Retried(BaseModel):
     """How many captions and removals are tried again."""
 
@@ -70,6 +78,7 @@ class Retried(BaseModel):
 
 
 UPLOADS = 64  # received or read at once; each holds a connection and a file
+_AFTER = "the `next` of the page before, which is negative among the ended jobs"
 _JobNumber = PathParameter(ge=1, le=2**63 - 1)
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"description": "the caption file", "required": True, "content": dict.fromkeys(CONTENT_TYPES, _FILE)}
@@ -87,7 +96,7 @@ def build_app(control: Control, version: str) -> FastAPI:
         responses=refusals(422, 503),
     )
     install(app)
-    for routes in (_daemon_routes, _job_routes, _caption_routes):
+    for routes in (_daemon_routes, _job_routes, _order_routes, _caption_routes):
         app.include_router(routes(control))
     return app
 
@@ -170,7 +179,7 @@ def _job_routes(control: Control) -> APIRouter:
     async def jobs(
         state: Annotated[JobChoice, Query(description="`open`, `ended`, or one state")] = "all",
         limit: int = Query(100, ge=1, le=1000),
-        after: int | None = Query(None, ge=-(2**63) + 1, le=2**63 - 1, description="the `next` of the page before"),
+        after: int | None = Query(None, ge=-(2**63) + 1, le=2**63 - 1, description=_AFTER),
     ) -> Response:
         """A page of jobs: the open ones, then those that have ended, newest first."""
         return Response((await control.jobs(state, limit, after)).model_dump_json(), media_type="application/json")
@@ -186,9 +195,13 @@ def _job_routes(control: Control) -> APIRouter:
     async def submit(
         request: Request,
         name: str = Query(min_length=1, max_length=255, description="the file's name; its ending tells the format"),
-        profile: str | None = Query(None, max_length=4096, description="a built-in one, or a file's path"),
+        profile: str | None = Query(
+            None, min_length=1, max_length=4096, description="a built-in one, or a file's path"
+        ),
         priority: int = Query(0, ge=-100, le=100),
-        field: str = Query("", max_length=200, description="the key or column with the captions"),
+        field: str | None = Query(
+            None, min_length=1, max_length=200, description="the key or column with the captions"
+        ),
     ) -> JobView:
         """Take a caption file from the request's body, whatever of the listed types that is said to be."""
         nonlocal taking
@@ -196,7 +209,7 @@ def _job_routes(control: Control) -> APIRouter:
             raise HTTPException(503, f"{UPLOADS} files are being received (send this one again later)")
         taking += 1
         try:
-            return await control.submit(name, request.stream(), profile, priority, field)
+            return await control.submit(name, request.stream(), profile, priority, field or "")
         finally:
             taking -= 1
 
@@ -222,11 +235,40 @@ def _job_routes(control: Control) -> APIRouter:
             raise unknown_job(number)
         return page
 
-    @router.post("/jobs/{number}/{verb}", responses=refusals(404, 409))
-    async def change(verb: JobVerb, number: int = _JobNumber) -> JobView:
-        """Pause, resume or cancel a job, or retry its failed items."""
-        return _known_job(await control.change_job(number, verb), number)
+    return router
 
+
+_ORDERS: Mapping[JobVerb, str] = {
+    "pause": "Start nothing more of a job until it is resumed.",
+    "resume": "Go on with a paused job.",
+    "cancel": "End a job; what is done stays.",
+    "retry": "Try a job's failed captions and removals again.",
+}
+_ORDERS_TO_ALL: Mapping[BulkVerb, str] = {
+    "pause": "Pause every active job.",
+    "resume": "Resume every paused job.",
+    "cancel": "Cancel every job that has not ended.",
+}
+
+
+def _order_routes(control: Control) -> APIRouter:
+    """Orders about one job, or about every job that can take them: a route for each, so that others are unknown."""
+    router = APIRouter()
+
+    def order(verb: JobVerb, meaning: str) -> None:
+        @router.post(f"/jobs/{{number}}/{verb}", description=meaning, name=f"{verb} job", responses=refusals(404, 409))
+        async def change(number: int = _JobNumber) -> JobView:
+            return _known_job(await control.change_job(number, verb), number)
+
+    def order_to_all(verb: BulkVerb, meaning: str) -> None:
+        @router.post(f"/jobs/{verb}", description=meaning, name=f"{verb} all")
+        async def change_all() -> Changed:
+            return Changed(changed=await control.change_jobs(verb))
+
+    for verb, meaning in _ORDERS.items():
+        order(verb, meaning)
+    for bulk_verb, meaning in _ORDERS_TO_ALL.items():
+        order_to_all(bulk_verb, meaning)
     return router
 
 
@@ -249,7 +291,9 @@ def _caption_routes(control: Control) -> APIRouter:
     @router.post("/retry", responses=refusals(404, 409))
     async def retry(
         job: int | None = Query(None, ge=1, le=2**63 - 1, description="only captions of this job"),
-        reason: str | None = Query(None, max_length=200, description="only captions that failed for this reason"),
+        reason: str | None = Query(
+            None, min_length=1, max_length=200, description="only captions that failed for this reason"
+        ),
     ) -> Retried:
         """Try failed captions and removals again, of every job where none is named."""
         return Retried(retried=await control.retry(job, reason))

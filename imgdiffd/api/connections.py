@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import h11
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
@@ -28,6 +28,7 @@ BODY_S = 60.0  # in which a request's body brings BODY_BYTES, or ends
 BODY_BYTES = 1024
 UNREAD_S = 30.0  # in which a client reads something of what it was sent
 SWEEP_S = 1.0
+HEAD_BYTES = 64 << 10  # of a request's line and headers; more than every parameter at its longest, percent-encoded
 IDLE = "no request"
 
 
@@ -37,6 +38,21 @@ class Wait(NamedTuple):
     what: str
     seconds: float
     limit_s: float
+
+
+class _BoundedHeads(h11.Connection):
+    """The server's side of HTTP/1.1, whose clients send heads of at most HEAD_BYTES, whole or in parts."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """As h11's, which bounds a head only as long as it is not complete."""
+        before = len(self.trailing_data[0]) if self.their_state is h11.IDLE else 0
+        event = super().next_event()
+        if isinstance(event, h11.Request) and before - len(self.trailing_data[0]) > HEAD_BYTES:
+            raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
+        return event
 
 
 class Connection(H11Protocol):
@@ -50,6 +66,7 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
+        self.conn = _BoundedHeads()
         self._idle_since = self._body_since = self._read_at = self.loop.time()
         self._body_bytes = 0
         self._unread = 0  # bytes, as of the last look
@@ -92,7 +109,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP with a sentence, where no response has begun yet."""
-        hint = "send HTTP/1.1 with a head of at most 16 KiB, as curl --unix-socket does"
+        hint = f"send HTTP/1.1 with a head of at most {HEAD_BYTES >> 10} KiB, as curl --unix-socket does"
         self._refuse(400, f"{msg.rstrip('.')} ({hint})", "bad_request")
 
     def _refuse(self, status: int, detail: str, code: str) -> None:
@@ -178,9 +195,16 @@ class _Server(uvicorn.Server):
             sweep(self.server_state.connections)
         return await super().on_tick(counter)
 
+    def let_go(self) -> None:
+        """Accept nobody any more, and end each connection behind the answer that is under way on it."""
+        for listening in getattr(self, "servers", ()):  # which it has once it has begun to listen
+            listening.close()
+        for each in list(self.server_state.connections):
+            each.shutdown()
 
-async def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Answer on `listener` until cancelled."""
+
+async def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Answer on `listener`, which is closed afterwards, until cancelled."""
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -193,4 +217,8 @@ async def serve(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         lifespan="off",
     )
-    await _Server(config).serve(sockets=[listener])
+    server = _Server(config)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        server.let_go()

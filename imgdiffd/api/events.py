@@ -252,7 +252,11 @@ def routes(feed: Feed) -> APIRouter:
     @router.get("/events", status_code=200, response_class=Response, responses={200: _STREAM, **refusals(404)})
     async def events(
         since: Annotated[
-            str | None, Query(pattern=f"^{POSITION}$", description="samples behind this id, such as 12.3; 0 for all")
+            str | None,
+            Query(
+                description="samples behind this id, such as 12.3; 0 for all",
+                json_schema_extra={"pattern": f"^{POSITION}$"},  # `position_of` refuses others in its own words
+            ),
         ] = None,
         job: Annotated[int | None, Query(ge=1, le=_MOST, description="only of this job")] = None,
         last_event_id: Annotated[str | None, Header(description="the last id that came; overrides `since`")] = None,

@@ -51,7 +51,7 @@ def bind(path: Path) -> socket.socket:
         listener.close()
         raise DaemonError(
             f"cannot listen on {path}: {reason_of(error)}",
-            hint="a socket's path has at most 107 bytes; set socket_path",
+            hint="check its folder and who may write to it, or set another socket_path",
         ) from error
     finally:
         os.umask(old_mask)

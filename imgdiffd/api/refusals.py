@@ -1,7 +1,8 @@
 """How requests are refused: what no route takes, and every error as one sentence with a code."""
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 from fastapi import FastAPI, Request
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imgdiffd.errors import ConfigurationError, ImgdiffdError, InputError, StoreError
+from imgdiffd.errors import ConfigurationError, ImgdiffdError, InputError, StoreError, wrong_value
 
 SCHEMA = "GET /openapi.json describes every route"
 UPLOAD = "curl -T captions.json -X POST '…/jobs?name=captions.json'"
@@ -40,6 +41,8 @@ _STATUS_OF_CODE = {
     "content_type": 415,
 }
 _CODE_OF_STATUS = {404: "unknown_route", 405: "method_not_allowed", 503: "busy"}
+_WHOLE = re.compile("-?[0-9]+")
+_NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 _SHOWN = 100  # characters of what a client sent
 
 
@@ -95,13 +98,10 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    """What pydantic holds against one parameter: `query parameter priority should be …, not '1000'`."""
+    """What is wrong with one parameter: `query parameter priority must be at most 100, not '1000'`."""
     place, *name = error["loc"]
-    what = f"{place} parameter {'.'.join(map(str, name))}"
-    if error["type"] == "missing":
-        return f"{what} is missing"
-    said = str(error["msg"]).removeprefix("Input ").removeprefix("String ").removeprefix("Value error, ")
-    return f"{what} {said}, not {str(error['input'])[:_SHOWN]!r}"
+    said = "is missing" if error["type"] == "missing" else wrong_value(error)
+    return f"{place} parameter {'.'.join(map(str, name))} {said}"
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -135,8 +135,12 @@ async def _on_failure(_request: Request, error: Exception) -> Response:
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
-    """Refuse a parameter that the route does not have, and one that comes twice. Raises InputError."""
-    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    """Refuse a parameter that the route does not have, one that comes twice, and a number that only Python would take.
+
+    Raises InputError.
+    """
+    takes_in = request.scope["route"].dependant
+    known = {field.alias for field in takes_in.query_params}
     takes = f"this route takes {', '.join(sorted(known))}" if known else "this route takes none"
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
@@ -144,6 +148,22 @@ async def refuse_unknown_parameters(request: Request) -> None:
             raise InputError(f"query parameter {name[:_SHOWN]!r} is unknown", code="bad_parameter", hint=takes)
         if given.count(name) > 1:
             raise InputError(f"query parameter {name} came twice", code="bad_parameter", hint="give it once")
+    for place, fields, values in (
+        ("path", takes_in.path_params, request.path_params),
+        ("query", takes_in.query_params, request.query_params),
+    ):
+        for field in fields:
+            _refuse_odd_number(f"{place} parameter {field.alias}", field.field_info.annotation, values.get(field.alias))
+
+
+def _refuse_odd_number(what: str, kind: Any, value: str | None) -> None:
+    """Refuse, in place of a number, what Python reads as one: `1_0`, ` 1`, digits that are not ASCII."""
+    kinds = {kind, *get_args(kind)}
+    if value is None or not kinds & {int, float}:
+        return
+    if not (_NUMBER if float in kinds else _WHOLE).fullmatch(value):
+        must = "number such as 1.5" if float in kinds else "whole number such as 7"
+        raise InputError(f"{what} must be a {must}, not {value[:_SHOWN]!r}", code="bad_parameter", hint=SCHEMA)
 
 
 async def refuse_content_type(request: Request) -> None:

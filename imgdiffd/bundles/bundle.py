@@ -1,5 +1,6 @@
 """Bundles: which model plays which role, as frozen data read from a `bundle.toml`."""
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -7,16 +8,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import BundleError, reason_of
+from imgdiffd.bundles.sharing import sharing_roles, written_out
+from imgdiffd.errors import BundleError, reason_of, wrong_value
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
 MINI = "mini"
-SHIPPED = ("paper", "small")  # bundles of models that are not part of imgdiffd
+SHIPPED = ("paper", "small", "compact")  # bundles of models that are not part of imgdiffd
 BUILT_IN = (MINI, *SHIPPED)
 
 _HERE = Path(__file__).parent
 _ADDRESS = re.compile(r"https://\S+/[^/\s]+")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_PAINTING = (Role.REWRITER, Role.PAINTER, Role.CLIP)
+_SAME_PAIRS = {"licence", "weights_gb", "peak_gb", "allow_pickle", "rows_per_pass", "pairs_per_pass"}
 Rows = Annotated[int, Field(ge=1, le=4096)]
 Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
@@ -67,11 +71,17 @@ class Model(_Frozen):
         """The source, with its revision where one is pinned: what a sample's provenance records."""
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
+    @property
+    def weights(self) -> str:
+        """A name that is the same for models that share their weights when they are loaded together."""
+        return " ".join(map(str, (self.label, self.variant, self.precision)))
+
 
 class RewriterSpec(Model):
-    """A chat LLM. Exactly `rows_per_pass` prompts run at once, so that no result depends on its batch mates.
+    """A chat LLM, or a model that reads images too. Exactly `rows_per_pass` prompts run at once, so that no result
+    depends on its batch mates.
 
-    `chat_template` is Jinja, for tokenizers that have none.
+    `chat_template` is Jinja, for tokenizers and processors that have none.
     """
 
     rows_per_pass: Rows = 16
@@ -82,6 +92,11 @@ class SdxlSpec(Model):
     """A Stable Diffusion XL pipeline. `vae`, a folder or hub id, replaces a VAE that overflows in fp16."""
 
     vae: str | None = None
+
+    @property
+    def weights(self) -> str:
+        """With its autoencoder."""
+        return f"{super().weights} {self.vae}"
 
 
 class PainterSpec(SdxlSpec):
@@ -147,6 +162,9 @@ class Bundle(_Frozen):
         [judge]
         source = "OpenGVLab/InternVL3-8B-hf"
         rows_per_pass = 4
+
+    A role may share another role's model: `judge = "captioner"`, or `same_as = "captioner"` in a table with its own
+    sizes of passes.
     """
 
     name: str
@@ -166,12 +184,25 @@ class Bundle(_Frozen):
         """The roles for which this bundle has a model, in pipeline order."""
         return tuple(role for role in Role if getattr(self, role.value) is not None)
 
+    @property
+    def painting(self) -> str:
+        """The bundle's name, and a digest of the models that a pair and its similarity depend on."""
+        models = [self.model(role) for role in _PAINTING]
+        told = [f"{self.folder(each.source)} {each.model_dump_json(exclude=_SAME_PAIRS)}" for each in models]
+        return f"{self.name} {hashlib.blake2b(' '.join(told).encode(), digest_size=4).hexdigest()}"
+
     def model(self, role: Role) -> Model:
         """The model for `role`. Raises BundleError where the bundle lacks it, which only OPTIONAL_ROLES may."""
         found: Model | None = getattr(self, role.value)
         if found is None:
             raise BundleError(f"bundle {self.name}: it has no {role}", hint=f"add [{role}] to {self.path}")
         return found
+
+    def shared_with(self, role: Role) -> Role | None:
+        """The first role, in pipeline order, whose weights `role` shares; None if that is `role` itself."""
+        weights = self.model(role).weights
+        first = next(each for each in self.roles if self.model(each).weights == weights)
+        return None if first is role else first
 
     def folder(self, source: str) -> Path | None:
         """The local folder that `source` names, even if it does not exist; None for a hub id or a web address."""
@@ -199,13 +230,20 @@ def load_bundle(name: str | Path) -> Bundle:
     if "path" in data:
         raise BundleError(f"{where}: path: unknown key", hint="remove this key")
     try:
-        return Bundle.model_validate({**data, "path": path})
+        sharing = sharing_roles(data)
+        return Bundle.model_validate({**written_out(data, sharing), "path": path})
+    except BundleError as error:
+        raise BundleError(f"{where}: {error.message}", hint=error.hint) from error
     except ValidationError as error:
-        first = error.errors()[0]
+        # What is wrong with a shared model is wrong where it is written, not where it is named.
+        first = min(error.errors(), key=lambda each: bool(each["loc"]) and each["loc"][0] in sharing)
         key = ".".join(str(part) for part in first["loc"]) or "bundle"
         optional = " and ".join(sorted(OPTIONAL_ROLES))
-        hint = f"every role except {optional} needs a table with source; the roles are {', '.join(Role)}"
-        raise BundleError(f"{where}: {key}: {first['msg'].removeprefix('Value error, ')}", hint=hint) from error
+        hint = (
+            f"every role except {optional} needs a table with source, or the name of a role whose model it shares; "
+            f"the roles are {', '.join(Role)}"
+        )
+        raise BundleError(f"{where}: {key}: {wrong_value(first)}", hint=hint) from error
 
 
 def _path(name: str) -> Path:

@@ -1,12 +1,14 @@
 """Reads caption files of every supported format as a stream of captions and problems, in constant memory."""
 
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import PurePath
 from typing import BinaryIO
 
 from imgdiffd.captions.documents import read_document
+from imgdiffd.captions.growth import refuse_growth
 from imgdiffd.captions.kinds import COMPRESSED_ENDINGS, PARQUET, PEEK_BYTES, refuse_other_kinds, unpacked
 from imgdiffd.captions.lines import BOM, read_json_lines
 from imgdiffd.captions.parquet import read_parquet
@@ -97,10 +99,12 @@ def read_open(file: BinaryIO, name: str, field: str = "") -> Generator[Entry]:
     unpacked on the way. Parquet needs a file with a descriptor, since another process reads it.
 
     A record that cannot be a caption is yielded as a CaptionProblem, and reading goes on. Raises InputError where the
-    whole file is unusable: empty, not UTF-8, NUL bytes, broken JSON, an unknown shape, or hardly any caption in it;
-    OSError where it cannot be read.
+    whole file is unusable: empty, not UTF-8, NUL bytes, broken JSON, an unknown shape, hardly any caption in it, or far
+    more than fits into its size; OSError where it cannot be read.
     """
-    captions = problems = 0
+    captions = problems = text_bytes = 0
+    file_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
     first = None
     for entry in _opened(file, name, field):
         if isinstance(entry, CaptionProblem):
@@ -108,6 +112,8 @@ def read_open(file: BinaryIO, name: str, field: str = "") -> Generator[Entry]:
             first = first or entry
         else:
             captions += 1
+            text_bytes += len(entry.text)
+        refuse_growth(file_bytes, unpacked_bytes=text_bytes, records=captions + problems)
         yield entry
         if problems > captions + MAX_EXCESS_PROBLEMS:
             raise _unusable(

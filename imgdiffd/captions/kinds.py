@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from backports import zstd
 
+from imgdiffd.captions.growth import refuse_growth
 from imgdiffd.captions.records import EXAMPLE, printable
 from imgdiffd.errors import InputError
 
@@ -16,10 +17,6 @@ PARQUET = b"PAR1"
 COMPRESSED_ENDINGS = (".gz", ".zst")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_WINDOW_LOG = 26  # 64 MiB, which a decoder holds in memory; `zstd` itself stays below unless told otherwise
-
-# Nothing that people write grows more than this, and a file that does would keep a thread busy for days.
-MAX_GROWTH = 100
-_FREE_BYTES = 32 << 20  # may come out of any file, however small
 
 _OTHERS = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
@@ -62,7 +59,7 @@ class _Unpacked(io.RawIOBase):
         self._name = name
         self._content = content
         self._at = 0
-        self._limit_bytes = _FREE_BYTES + MAX_GROWTH * packed_bytes
+        self._packed_bytes = packed_bytes
 
     def readable(self) -> bool:
         return True
@@ -84,9 +81,7 @@ class _Unpacked(io.RawIOBase):
             reason = f"damaged or cut-off {self._name}: {printable(str(error))}"
             raise InputError(reason, code="bad_compression", hint="compress the file again") from error
         self._at += len(data)
-        if self._at > self._limit_bytes:
-            reason = f"it unpacks to more than {MAX_GROWTH} times its size"
-            raise InputError(reason, code="too_long", hint="unpack it, and look at what is in it")
+        refuse_growth(self._packed_bytes, unpacked_bytes=self._at)
         buffer[: len(data)] = data
         return len(data)
 

@@ -13,14 +13,13 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from imgdiffd.captions.growth import refuse_growth
 from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, captions_in, printable, records_of, shown
 from imgdiffd.captions.tables import column_of, unknown_columns
 from imgdiffd.errors import InputError, first_line
 from imgdiffd.job import CaptionProblem, CaptionRecord
 
 MAX_DATA_BYTES = 512 << 20  # of this process; a sixth of it is pyarrow itself
-MAX_ROWS_PER_BYTE = 100  # as for other compressed files
-_FREE_ROWS = 1_000_000  # may come out of any file, however small
 _ROWS = 1024
 _BUFFER_BYTES = 1 << 20
 _TALK = "conversations"
@@ -39,14 +38,20 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
+def _is_list(kind: Any) -> bool:
+    """Whether the Arrow type `kind` is a list of anything."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind))
+
+
 def _may_hold_captions(kind: Any) -> bool:
     """Whether it is text, bytes, which older writers take for text, or a list of anything."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
         return _may_hold_captions(kind.value_type)
-    listed = types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind)
-    return bool(listed or types.is_binary(kind) or types.is_large_binary(kind) or _is_text(kind))
+    return bool(_is_list(kind) or types.is_binary(kind) or types.is_large_binary(kind) or _is_text(kind))
 
 
 def _columns(schema: Any, field: str) -> tuple[str, str | None]:
@@ -71,6 +76,18 @@ def _columns(schema: Any, field: str) -> tuple[str, str | None]:
     ]
     source = column_of(usable, ID_KEYS)
     return path, None if source is None else names[source]
+
+
+def _number_of_values(column: Any) -> int:
+    """How many values the rows of a column have, those of lists and their records included."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_struct(kind):
+        return len(column) + sum(_number_of_values(part) for part in column.flatten())
+    if _is_list(kind):
+        return len(column) + _number_of_values(column.flatten())
+    return len(column)
 
 
 def _values(column: Any) -> list[Any]:
@@ -113,14 +130,16 @@ def read_rows(file: BinaryIO, field: str) -> Iterator[Entry]:
 
     try:
         table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-        if table.metadata.num_rows > _FREE_ROWS + MAX_ROWS_PER_BYTE * file.seek(0, os.SEEK_END):
-            reason = f"it says that it has {table.metadata.num_rows} rows, far too many for its size"
-            raise InputError(reason, code="too_long", hint="look at what is in it")
+        file_bytes = file.seek(0, os.SEEK_END)
+        refuse_growth(file_bytes, records=table.metadata.num_rows)
         caption, source = _columns(table.schema_arrow, field)
         columns = [caption] if source is None else [caption, source]
-        row = 0
+        row = values_read = 0
         for batch in table.iter_batches(_ROWS, columns=columns, use_threads=False):
-            values = _values(batch.column(caption.partition(".")[0] if caption not in batch.schema.names else caption))
+            column = batch.column(caption.partition(".")[0] if caption not in batch.schema.names else caption)
+            values_read += _number_of_values(column)
+            refuse_growth(file_bytes, records=values_read)
+            values = _values(column)
             ids = [""] * len(values) if source is None else _values(batch.column(source))
             for value, source_id in zip(values, ids, strict=True):
                 row += 1

@@ -2,17 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of, some
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import ImgdiffdError, RefusedError, visible
-from imgdiffd.job import JobState
-
-if TYPE_CHECKING:
-    from imgdiffd.api.client import Client
 
 
 def pause(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) -> None:
@@ -50,11 +46,7 @@ def cancel(context: typer.Context, jobs: Jobs = None, every: AllJobs = False) ->
         raise UsageError("give numbers of jobs, or --all for every job that has not ended", context)
 
 
-_ORDERS = {  # what each does to a job, and to jobs in which states with --all
-    "pause": ("paused", {JobState.ACTIVE}),
-    "resume": ("resumed", {JobState.PAUSED}),
-    "cancel": ("cancelled", {JobState.READING, JobState.ACTIVE, JobState.PAUSED}),
-}
+_DONE = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}
 
 
 def _change(context: typer.Context, order: str, jobs: list[int] | None, every: bool) -> bool:
@@ -63,27 +55,12 @@ def _change(context: typer.Context, order: str, jobs: list[int] | None, every: b
         raise UsageError("give either numbers of jobs or --all", context)
     if every:
         with client_of(context) as client:
-            count = _change_all(client, order)
-        print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_ORDERS[order][0]}")
+            count = client.change_all(order)
+        print(f"{_jobs(count)} {'was' if count == 1 else 'were'} {_DONE[order]}")
     elif jobs:
         with client_of(context) as client:
             each_job(jobs, lambda job: f"job {job} is {client.change(job, order).state}")
     return every or bool(jobs)
-
-
-def _change_all(client: "Client", order: str) -> int:
-    """Give `order` about every job that it can change; returns how many it changed."""
-    chosen = [job.id for job in client.every_job("open") if job.state in _ORDERS[order][1]]
-    changed = 0
-    for job in dict.fromkeys(chosen):
-        try:
-            client.change(job, order)
-            changed += 1
-        except RefusedError:
-            if client.job(job).state in _ORDERS[order][1]:
-                raise
-            # else it ended, or somebody else changed it, since the list was made
-    return changed
 
 
 def each_job(jobs: list[int], do: Callable[[int], str]) -> None:
@@ -125,6 +102,7 @@ def retry(
         str | None,
         typer.Option(
             metavar="REASON",
+            parser=some,
             autocompletion=_reasons,
             help="Only those that failed for it, such as broke_generate.",
         ),
@@ -144,4 +122,4 @@ def retry(
 
 
 def _tried(count: int) -> str:
-    return f"{count} captions and removals are tried"
+    return f"{count} captions and removals are tried" if count != 1 else "1 caption or removal is tried"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from imgdiffd.cli.parameters import OnlyJob, client_of, positive, whole
-from imgdiffd.job import JobChoice
+from imgdiffd.job import TERMINAL_JOB_STATES, JobChoice
 
 if TYPE_CHECKING:
     from imgdiffd.status import Status
@@ -34,14 +34,15 @@ def watch(context: typer.Context, job: OnlyJob = None) -> None:
     from rich.console import Console
 
     from imgdiffd.cli.screen import follow
-    from imgdiffd.job import TERMINAL_JOB_STATES
-
-    def finished(found: "Status") -> bool:
-        states = found.job_counts if job is None else {each.state for each in found.jobs}
-        return TERMINAL_JOB_STATES.issuperset(states)
 
     with client_of(context) as client:
-        follow(lambda: client.status(job), finished, Console(), job)
+        follow(lambda: client.status(job), lambda found: is_over(found, job), Console(), job)
+
+
+def is_over(found: "Status", job: int | None) -> bool:
+    """Whether the job has ended or, where none is named, every job. A daemon that is starting knows of none."""
+    states = found.job_counts if job is None else {each.state for each in found.jobs}
+    return not found.starting and TERMINAL_JOB_STATES.issuperset(states)
 
 
 def jobs(
@@ -76,10 +77,8 @@ def jobs(
 
 def funnel(context: typer.Context, job: OnlyJob = None) -> None:
     """Show how captions narrowed down to samples, with the reasons."""
-    from rich.console import Console
-
     from imgdiffd.cli.offline import answers_of
-    from imgdiffd.cli.terminal import funnel_table
+    from imgdiffd.cli.terminal import funnel_table, wide_console
 
     with answers_of(context) as answers:
-        Console().print(funnel_table(answers.funnel(job)))
+        wide_console().print(funnel_table(answers.funnel(job)))

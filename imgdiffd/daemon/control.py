@@ -5,10 +5,11 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import anyio
 from anyio import to_thread
 
 from imgdiffd import __version__
-from imgdiffd.api.app import JobVerb
+from imgdiffd.api.app import BulkVerb, JobVerb
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
@@ -39,6 +40,7 @@ from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, S
 from imgdiffd.store import Overview, Store
 
 PAUSED = "paused by a person"
+_AT_ONCE = 16  # jobs that are changed at once, so that they share the store's commits
 _FEW = 500  # jobs and rows of the queue that take less time to count than a thread to wake
 
 
@@ -185,6 +187,31 @@ class DaemonControl:
         """Pause, resume, cancel or retry a job. Returns None if it is unknown."""
         if await self._store.job(job) is None:
             return None
+        await self._change(job, verb)
+        return await self._ordered(job)
+
+    async def change_jobs(self, verb: BulkVerb) -> int:
+        """Pause, resume or cancel every job of which that can be done; returns how many those were."""
+        changed, limit = 0, anyio.CapacityLimiter(_AT_ONCE)
+
+        async def change(job: int) -> None:
+            nonlocal changed
+            async with limit:
+                try:
+                    await self._change(job, verb)
+                except InputError as error:  # not of this one, or not any more
+                    if error.code not in ("wrong_job_state", "unknown_job"):
+                        raise
+                else:
+                    changed += 1
+
+        jobs, _ = await self._store.open_jobs()
+        async with anyio.create_task_group() as group:
+            for job in sorted(jobs):
+                group.start_soon(change, job)
+        return changed
+
+    async def _change(self, job: int, verb: JobVerb) -> None:
         match verb:
             case "retry":
                 await self._store.retry(job)
@@ -197,7 +224,6 @@ class DaemonControl:
                 self._scheduler.forget(await self._store.of_job(job, self._scheduler.held))
                 await self._cleanup.mark_job(job)
         self._scheduler.wake()
-        return await self._ordered(job)
 
     async def submit(
         self, name: str, body: AsyncIterator[bytes], profile: str | None, priority: int, field: str

@@ -18,11 +18,12 @@ from imgdiffd.api import events, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
+from imgdiffd.api.starting import answering
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.daemon.checks import refuse_first
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.control import PAUSED, DaemonControl
-from imgdiffd.daemon.disk import CHECK_S, DiskGuard
+from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.ending import Ending, first_order, start
 from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
@@ -32,6 +33,7 @@ from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
 from imgdiffd.daemon.reload import LiveSettings
+from imgdiffd.daemon.start import has_room, starting_status
 from imgdiffd.daemon.store_work import StoreWork
 from imgdiffd.fleet.planner import why_no_removal
 from imgdiffd.fleet.supervisor import Fleet
@@ -114,7 +116,14 @@ class _Parts:
         self.state = StateWatch(settings.state_folder, plan.images, plan.database)
         self.cleanup = Cleanup(store, plan.images, settings.keep_pictures)
         self.scheduler = Scheduler(
-            StoreWork(store, plan.fleet.processes, disk, self.cleanup.mark, self.state.check),
+            StoreWork(
+                store,
+                plan.fleet.processes,
+                disk,
+                self.cleanup.mark,
+                self._wake_background,
+                self.state.check,
+            ),
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
@@ -135,11 +144,15 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
+        app.include_router(upkeep.previews_route(store.previews))
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
         self._backfill = None if plan.no_removal else backfill
+
+    def _wake_background(self) -> None:
+        self.scheduler.wake_background()  # which does not exist yet when its work is made
 
     def tasks(self, reread: Callable[[], Settings] | None) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """The daemon's tasks by name, in starting order; only the inbox starts later."""
@@ -176,20 +189,26 @@ async def serve(
     plan = await _plan(Ground(settings, file, starting=True, models=command is None), command)
     notifier = Notifier()
     disk = DiskGuard(settings.state_folder, settings.min_free_gb)
-    await disk.wait_startable(partial(notifier.delayed, within_s=6 * CHECK_S))
     bell, ending = events.Bell(), Ending()
     async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listening(settings.socket_path))
+        waits = anyio.Event()
+        look = partial(starting_status, settings, disk)
+        started = await stack.enter_async_context(answering(listener, look, waits))
+        if not await has_room(disk, notifier, waits):
+            return
         with notifier.delaying("opening the database"):
-            store = await stack.enter_async_context(_opened(plan, disk, bell, ending))
+            opened = partial(_opened, plan, disk, bell, ending)
+            store = await disk.retry_while_full(lambda: stack.enter_async_context(opened()))
         durable.remove_unfinished(settings.state_folder)
-        await store.drop_unread_jobs()
+        await disk.retry_while_full(store.drop_unread_jobs)
         again = await disk.retry_while_full(partial(store.repaint_missing, partial(missing, plan.images)))
         if again:
             _log.warning("images: %d waiting pairs have lost their images and are painted again", again)
-        listener = stack.enter_context(listening(settings.socket_path))
         parts = _Parts(plan, store, disk, notifier, bell, listener)
         if await store.paused():
             parts.scheduler.pause(PAUSED)
+        await started()
         async with anyio.create_task_group() as group:
             # Before anybody is answered: whoever sees the daemon answer may stop it in order.
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -214,6 +233,7 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         plan.database,
         on_full=disk.note_full,
         removal=not plan.no_removal,
+        bundle=plan.bundle.painting,
         on_commit=bell.ring,
         on_damage=ending.because,
     )

@@ -27,13 +27,16 @@ class StoreWork:
         devices: Mapping[str, DeviceProcess],
         disk: DiskGuard,
         on_settled: Callable[[Collection[int]], None] = lambda items: None,
+        on_derived: Callable[[], None] = lambda: None,
         check_state: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_settled` is called with captions whose images may no longer be wanted, once that is on disk.
 
+        `on_derived` is called when a result gave another pipeline new items, which no follow-up task announces.
         `check_state` is called before anything is recorded; it raises if the state folder is no longer there.
         """
         self._on_settled = on_settled
+        self._on_derived = on_derived
         self._check_state = check_state
         self._store = store
         self._devices = devices
@@ -70,6 +73,8 @@ class StoreWork:
             _log.warning("%s on %s: %d results came too late and were dropped", batch.stage, device, recorded.stale)
         if recorded.settled:
             self._on_settled(recorded.settled)
+        if recorded.derived:
+            self._on_derived()
         return recorded.tasks
 
     async def record_crashes(self, tasks: Sequence[Task]) -> None:

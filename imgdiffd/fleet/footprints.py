@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from imgdiffd import durable, hub
-from imgdiffd.bundles.bundle import Bundle, Model, SdxlSpec, SegmenterSpec
+from imgdiffd.bundles.bundle import Bundle, Model, SegmenterSpec
 from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import STAGES, Role, Stage
 from imgdiffd.schedulers.placement import Footprint
@@ -117,13 +117,7 @@ def _footprint(bundle: Bundle, role: Role, measured: Measured, *, cpu: bool) -> 
         peak = round(model.peak_gb * GIGABYTE * width / 2)
     else:
         peak = round(weights * _PEAK_GUESS)
-    return Footprint(_weights_name(model), weights, peak)
-
-
-def _weights_name(model: Model) -> str:
-    """A name that is the same for models that share their weights when they are loaded together."""
-    vae = model.vae if isinstance(model, SdxlSpec) else None
-    return " ".join(str(part) for part in (model.label, model.variant, model.precision, vae))
+    return Footprint(model.weights, weights, peak)
 
 
 def _weights_in_files(bundle: Bundle, role: Role, width: int) -> int:

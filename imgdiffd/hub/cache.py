@@ -69,8 +69,8 @@ def presences(bundle: Bundle, roles: Sequence[Role] | None = None) -> list[Prese
 
 
 def problems(bundle: Bundle) -> list[str]:
-    """What is missing or damaged: a line each with role, file and remedy."""
-    found = presences(bundle)
+    """What is missing or damaged: a line each with role, file and remedy, the first role's where several share it."""
+    found = presences(bundle, [role for role in bundle.roles if bundle.shared_with(role) is None])
     return [f"{each.role}: {text}; {remedy(bundle, each.role)}" for each in found for text in each.problems]
 
 

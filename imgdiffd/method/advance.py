@@ -9,14 +9,17 @@ from imgdiffd.method.filters import (
     Region,
     Verdict,
     choose_regions,
+    finishes_anyway,
     judge_description,
     judge_difference,
     judge_natural,
     judge_pair,
+    judge_preview,
     left_image,
     summarise,
 )
 from imgdiffd.method.messages import (
+    PREVIEW_COSINE,
     CompareOutput,
     ContrastOutput,
     DescribeOutput,
@@ -105,6 +108,14 @@ def _after_rewrite(subject: Subject, output: RewriteOutput, profile: Profile) ->
     return Step(subject.item, subject.stage, ItemState.REJECTED, subject.attempt, verdict, (verdict,))
 
 
+def _after_generate(subject: Subject, output: GenerateOutput, profile: Profile) -> Step:
+    finishes = finishes_anyway(profile, subject.caption, subject.attempt)
+    verdict = judge_preview(output.scores.get(PREVIEW_COSINE), profile.generate.abort, finishes=finishes)
+    if verdict.passed and (output.image1 is None or output.image2 is None):
+        verdict = Verdict("picture_missing")
+    return _judged(subject, profile, verdict)
+
+
 def _after_describe(subject: Subject, output: DescribeOutput, profile: Profile) -> Step:
     described = {region.index: region for region in output.regions}
     verdicts = [
@@ -151,7 +162,7 @@ def advance(subject: Subject, output: StageOutput, profile: Profile) -> Step:
         case RewriteOutput():
             step = _after_rewrite(subject, output, profile)
         case GenerateOutput():
-            step = _judged(subject, profile, PASSED)
+            step = _after_generate(subject, output, profile)
         case CompareOutput():
             step = _judged(subject, profile, judge_pair(output.scores, profile.pair))
         case VetOutput():

@@ -12,6 +12,7 @@ from typing import TypeGuard
 from imgdiffd.method.messages import (
     CLIP_IMAGE_COSINE,
     CLIP_TEXT_COSINE,
+    PREVIEW_COSINE,
     YES_PROBABILITY,
     Box,
     Candidate,
@@ -22,7 +23,7 @@ from imgdiffd.method.messages import (
 )
 from imgdiffd.method.overlap import suppress_overlaps
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.profile_sections import Describe, Locate, Natural, Pair
+from imgdiffd.method.profile_sections import Abort, Describe, Locate, Natural, Pair
 from imgdiffd.pipeline import seed_of
 
 _YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
@@ -72,6 +73,28 @@ def _present(score: float | None) -> TypeGuard[float]:
 
 def _missing(kind: str) -> Verdict:
     return Verdict("score_missing", kind)
+
+
+def finishes_anyway(profile: Profile, caption: str, attempt: int) -> bool:
+    """Whether this pair is one of the few that are finished whatever their preview says.
+
+    Their final scores are how a preview's threshold is held to what it promised.
+    """
+    return seed_of(profile.seed, caption, attempt, "abort") < profile.generate.abort.finished * 2**63
+
+
+def judge_preview(score: float | None, abort: Abort, *, finishes: bool) -> Verdict:
+    """Whether a pair is painted to its end, by the CLIP cosine of its preview; `finishes` as `finishes_anyway` says.
+
+    A pair is given up only for a score that lies beyond a threshold: one without a score goes on.
+    """
+    if abort.mode != "on" or finishes or not _present(score):
+        return PASSED
+    if abort.below is not None and score < abort.below:
+        return Verdict("preview_too_different", f"{PREVIEW_COSINE} {score:.4f}, wanted at least {abort.below}")
+    if abort.above is not None and score > abort.above:
+        return Verdict("preview_too_similar", f"{PREVIEW_COSINE} {score:.4f}, wanted at most {abort.above}")
+    return PASSED
 
 
 def judge_pair(scores: Mapping[str, float], pair: Pair) -> Verdict:

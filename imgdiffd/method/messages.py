@@ -4,7 +4,7 @@ It does not know pipes, models or SQL. Pixels never travel: paths are relative t
 started with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,6 +17,7 @@ Scores = removal_message.Scores
 
 # The keys of Scores, spelled once. `{kind}` is an ImageTextKind of the profile.
 CLIP_IMAGE_COSINE = "clip_image_cosine"  # pair: its two images; candidate: the two crops of its box
+PREVIEW_COSINE = "preview_cosine"  # pair: its two images as they would become, seen halfway through painting
 CLIP_TEXT_COSINE = "clip_text_cosine"  # region: its two descriptions
 YES_PROBABILITY = "yes_probability"  # pair: that of "yes" where the judge may only say yes or no
 
@@ -63,12 +64,15 @@ class GenerateInput:
 
 @dataclass(frozen=True, slots=True)
 class GenerateOutput:
+    """The images are None where the pair was given up halfway (`filters.judge_preview`): nothing was written then."""
+
     item: int
-    image1: str
-    image2: str
+    image1: str | None
+    image2: str | None
     width: int
     height: int
     seed: int
+    scores: Scores = field(default_factory=dict)
     kind: Literal["generate"] = "generate"
 
 

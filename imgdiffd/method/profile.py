@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from imgdiffd.errors import ProfileError
+from imgdiffd.errors import ProfileError, is_visible, visible, wrong_value
+from imgdiffd.method.contradictions import contradiction
 from imgdiffd.method.profile_files import read_profile
 from imgdiffd.method.profile_sections import (
     Contrast,
@@ -25,6 +26,7 @@ from imgdiffd.pipeline import OPTIONAL_STAGES, Stage
 # without them still, so that such a database knows the profile, and its captions, again.
 _YOUNGER: Mapping[str, frozenset[str]] = {
     "rewrite": frozenset({"system_prompt", "top_k", "repetition_penalty"}),
+    "generate": frozenset({"abort"}),
     "natural": frozenset({"shown"}),
     "locate": frozenset({"corners", "area_test", "overlap_keeps", "overlap_limit"}),
     "describe": frozenset({"system_prompt"}),
@@ -105,19 +107,25 @@ def load_profile(name: str) -> Profile:
     """The profile called `name`, or the one in the TOML file of that path.
 
     A file starts with `extends = "default"` (or another profile) and gives only what it changes. Raises ProfileError
-    naming the key that is wrong.
+    naming the key that is wrong, or at odds with another.
     """
     data = read_profile(name)
     called = str(data.get("name"))
-    if not called.isprintable() or not called.strip():  # it is shown in lists, and typed to choose among them
-        raise ProfileError(f"profile {name}: name: {called!r} cannot be seen or typed", hint="give a printable name")
+    if not is_visible(called):  # it is shown in lists, and typed to choose among them
+        raise ProfileError(
+            f"profile {name}: name: '{visible(called)}' cannot be seen or typed", hint="give a printable name"
+        )
     try:
-        return Profile.model_validate(data)
+        profile = Profile.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
-        said = {"missing": "missing", "extra_forbidden": "no such key"}.get(first["type"], first["msg"])
         hint = "`imgdiffd profile default` prints every key"
         if first["type"] == "missing":
             hint = f'begin the file with extends = "default", and give only what differs; {hint}'
-        raise ProfileError(f"profile {name}: {key}: {said.removeprefix('Value error, ')}", hint=hint) from error
+        raise ProfileError(f"profile {name}: {key}: {wrong_value(first)}", hint=hint) from error
+    if wrong := contradiction(profile):
+        raise ProfileError(
+            f"profile {name}: {wrong}", hint="`imgdiffd profile default` prints every key with its meaning"
+        )
+    return profile

@@ -87,6 +87,46 @@ class Rewrite(Frozen):
         return self
 
 
+class Abort(Frozen):
+    """Early abort: pairs that will fail the similarity filter are given up half-painted. Not in the paper.
+
+    At one step of each pass the images as they would become are decoded cheaply, and their CLIP cosine is the pair's
+    preview score. `shadow` stores it and gives nothing up. `on` gives a pair up where its score is under `below` or
+    over `above`; a side that is not set is taken, for the jobs admitted from then on, from what finished pairs have
+    shown, once they show enough. A pair without a score is never given up.
+    """
+
+    mode: Annotated[
+        Literal["off", "shadow", "on"],
+        Field(description="off: no previews; shadow: they are only scored; on: pairs beyond a threshold are given up"),
+    ] = "shadow"
+    at: Annotated[
+        Fraction | None,
+        Field(description="share of the steps after which the preview is made; not set: that of self_injection"),
+    ] = None
+    loss: Annotated[
+        float,
+        Field(gt=0, lt=1, description="share of the kept pairs that each side may lose, with 95 % certainty"),
+    ] = 0.005
+    finished: Annotated[
+        Fraction, Field(description="share of the pairs, drawn by seed, that are finished whatever their preview says")
+    ] = 0.03
+    below: Annotated[
+        float | None,
+        Field(ge=-1, le=1, description="a pair whose preview cosine is under this is given up as too different"),
+    ] = None
+    above: Annotated[
+        float | None,
+        Field(ge=-1, le=1, description="a pair whose preview cosine is over this is given up as too similar"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _something_passes(self) -> "Abort":
+        if self.below is not None and self.above is not None and self.below > self.above:
+            raise ValueError(f"below is {self.below}, over above, {self.above}: every pair would be given up")
+        return self
+
+
 class Generate(Frozen):
     """SDXL with Prompt-to-Prompt: sizes in pixels, injection as fractions of the steps.
 
@@ -128,6 +168,7 @@ class Generate(Frozen):
         dict[str, tuple[Fraction, Fraction]],
         Field(description="word of caption 2 = [first, end], its own steps in place of cross_injection"),
     ] = {}
+    abort: Abort = Abort()
 
     @model_validator(mode="after")
     def _words_have_an_edit(self) -> "Generate":

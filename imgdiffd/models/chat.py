@@ -33,6 +33,16 @@ def image_question(question: str) -> list[dict[str, str]]:
     return [{"type": "image"}, {"type": "text", "text": question}]
 
 
+def text_question(question: str) -> list[dict[str, str]]:
+    """A user's content for a template that expects parts: `question` alone."""
+    return [{"type": "text", "text": question}]
+
+
+def adds_marks(tokenizer: Any, text: str) -> bool:
+    """Whether `tokenizer` should add its start mark to a processor's prompt: where the template has not put it."""
+    return tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
+
+
 def _refused(role: str, why: str) -> StageError:
     return StageError(
         f"the {role}'s chat template does not take the profile's system prompt: {why}",

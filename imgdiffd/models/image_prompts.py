@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imgdiffd.models.chat import chat_text, image_question
+from imgdiffd.models.chat import adds_marks, chat_text, image_question
 from imgdiffd.pipeline import Role
 
 _TEXT_FILL = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}  # for each token of text
@@ -66,21 +66,21 @@ class ImagePrompts:
     def _text(self, question: str, system_prompt: str) -> str:
         return chat_text(self._processor, image_question(question), system_prompt, Role.CAPTIONER)
 
-    def _adds_marks(self, text: str) -> bool:
-        """Whether the tokenizer should add its start mark: where the chat template has not (the processors' rule)."""
-        begin = self._processor.tokenizer.bos_token
-        return begin is None or not text.startswith(begin)
-
     def _inputs(self, image: Tensor, text: str) -> dict[str, Tensor]:
         """The model's inputs for an image and a prompt, from the model's own processor, on the model's device."""
         made = self._processor(
-            images=[image.cpu()], text=[text], return_tensors="pt", add_special_tokens=self._adds_marks(text)
+            images=[image.cpu()],
+            text=[text],
+            return_tensors="pt",
+            add_special_tokens=adds_marks(self._processor.tokenizer, text),
         )
         moved = {key: value.to(self._device) for key, value in made.items()}
         return {key: value.to(self._dtype) if value.is_floating_point() else value for key, value in moved.items()}
 
     def _behind_image(self, text: str) -> list[int]:
         """The ids after the prompt's image mark, a special token: the text after it is tokenized on its own."""
-        tokens: list[int] = self._processor.tokenizer(text, add_special_tokens=self._adds_marks(text))["input_ids"]
+        tokens: list[int] = self._processor.tokenizer(
+            text, add_special_tokens=adds_marks(self._processor.tokenizer, text)
+        )["input_ids"]
         mark = self._processor.tokenizer.convert_tokens_to_ids(self._processor.image_token)
         return tokens[len(tokens) - tokens[::-1].index(mark) :]

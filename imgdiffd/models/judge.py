@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
-from imgdiffd.models.chat import chat_text, image_question
+from imgdiffd.models.chat import adds_marks, chat_text, image_question
 from imgdiffd.models.sampling import end_tokens, plain_generation
 from imgdiffd.pipeline import Role
 
@@ -87,8 +87,7 @@ class Judge:
 
     def _inputs(self, image: Tensor, prompt: str) -> Inputs:
         """The model's inputs for an image and the prompt, from the model's own processor, on the model's device."""
-        begin = self._processor.tokenizer.bos_token
-        marks = begin is None or not prompt.startswith(begin)  # the processors' rule: a template may have put the mark
+        marks = adds_marks(self._processor.tokenizer, prompt)
         made = self._processor(images=[image.cpu()], text=[prompt], return_tensors="pt", add_special_tokens=marks)
         device, dtype = self._model.device, self._model.dtype
         return {key: value.to(device, dtype if value.is_floating_point() else None) for key, value in made.items()}

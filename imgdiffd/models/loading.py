@@ -13,6 +13,7 @@ from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
+from imgdiffd.models.chat import image_question, text_question
 from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
@@ -23,21 +24,23 @@ from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter, UnsafeCheckpointError, open_checkpoint
 from imgdiffd.models.sources import (
     LOCAL,
-    chat_tokenizer,
     dtype_for,
     folder_of,
     named,
     part_of,
+    reads_images,
     refuse_damaged,
     refuse_other_kinds,
     sdxl_source,
     silence,
+    templated,
     weights_of,
 )
 from imgdiffd.pipeline import Role
 
 Say = Callable[[str], None]
 T = TypeVar("T")
+Weights = dict[str, Any]  # of models that read images, by `Model.weights`: roles that share a model get the same one
 _FIXED_SHAPES = frozenset({Role.PAINTER, Role.ERASER})  # the others' rows or lengths differ from call to call
 
 
@@ -124,18 +127,17 @@ def load_models(
 ) -> Models:
     """The models of `roles` of `bundle`, ready on `device`. `say` hears of each role as its loading begins.
 
-    An eraser that names the painter's weights shares them where both are wanted, and takes no memory of its own; so
-    does a judge that names the captioner's. With `compile`, the blocks that models repeat are compiled; `note` hears if
-    that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's OutOfMemoryError
-    passes through.
+    Roles with the same weights share them where several are wanted: eraser and painter, or rewriter, captioner and
+    judge. With `compile`, the blocks that models repeat are compiled; `note` hears if that fails, now or later. Raises
+    BundleError naming role, source, file and what to do; torch's OutOfMemoryError passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
     refuse_damaged(bundle, wanted)
     loaded: dict[str, Any] = {}
-    lookers: dict[str, Any] = {}
+    lookers: Weights = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
-        Role.REWRITER: lambda bundle, device: _rewriter(bundle, device, note),
+        Role.REWRITER: lambda bundle, device: _rewriter(bundle, device, lookers, note),
         Role.PAINTER: _painter,
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
@@ -145,19 +147,19 @@ def load_models(
         Role.JUDGE: lambda bundle, device: _judge(bundle, device, lookers, note),
     }
     tokenizer = named(bundle, Role.PAINTER, lambda: _painter_tokenizer(bundle))
-    taken: dict[str, int] = {}
+    taken: dict[str, int] = {}  # by weights: a role that shares them takes next to nothing
     for role in wanted:
         say(f"{role}: {bundle.model(role).label}")
         before = _allocated(device)
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
-        taken[role.value] = _allocated(device) - before
+        taken.setdefault(bundle.model(role).weights, _allocated(device) - before)
     if compile:
         compile_models({role: loaded[role.value] for role in wanted}, note)
     return Models(
         tokenizer,
         **loaded,
         sources={role.value: bundle.model(role).label for role in wanted},
-        weights_bytes=taken,
+        weights_bytes={role.value: taken[bundle.model(role).weights] for role in wanted},
     )
 
 
@@ -199,14 +201,17 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
     return CropPlan.from_image_processor(part_of(bundle, role, AutoImageProcessor))
 
 
-def _rewriter(bundle: Bundle, device: torch.device, note: Say) -> Rewriter:
-    from transformers import AutoModelForCausalLM
+def _rewriter(bundle: Bundle, device: torch.device, loaded: Weights, note: Say) -> Rewriter:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
-    tokenizer = chat_tokenizer(bundle)
-    model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
+    if reads_images(bundle):
+        model, asked = _looker(bundle, Role.REWRITER, device, loaded, text_question("a cat"))
+    else:
+        refuse_other_kinds(bundle, Role.REWRITER, AutoModelForCausalLM)
+        asked = templated(bundle, Role.REWRITER, AutoTokenizer, "a cat")
+        model = weights_of(bundle, Role.REWRITER, AutoModelForCausalLM, device)
     _note_unused(Role.REWRITER, model, note)
-    return Rewriter(model, tokenizer, bundle.rewriter.rows_per_pass)
+    return Rewriter(model, asked, bundle.rewriter.rows_per_pass)
 
 
 def _segmenter(bundle: Bundle, device: torch.device) -> Segmenter:
@@ -236,16 +241,16 @@ def _blip(bundle: Bundle, device: torch.device) -> Blip:
     return Blip(model, part_of(bundle, Role.BLIP, AutoTokenizer), _crop_plan(bundle, Role.BLIP))
 
 
-def _captioner(bundle: Bundle, device: torch.device, loaded: dict[str, Any], note: Say) -> Captioner:
-    model, processor = _looker(bundle, Role.CAPTIONER, device, loaded)
+def _captioner(bundle: Bundle, device: torch.device, loaded: Weights, note: Say) -> Captioner:
+    model, processor = _looker(bundle, Role.CAPTIONER, device, loaded, image_question("a cat"))
     _note_unused(Role.CAPTIONER, model, note)
     return Captioner(model, processor, bundle.captioner.rows_per_pass, note)
 
 
-def _judge(bundle: Bundle, device: torch.device, loaded: dict[str, Any], note: Say) -> Judge:
+def _judge(bundle: Bundle, device: torch.device, loaded: Weights, note: Say) -> Judge:
     entry = bundle.model(Role.JUDGE)
     assert isinstance(entry, bundles.JudgeSpec)
-    model, processor = _looker(bundle, Role.JUDGE, device, loaded)
+    model, processor = _looker(bundle, Role.JUDGE, device, loaded, image_question("a cat"))
     _note_unused(Role.JUDGE, model, note)
     return Judge(model, processor, entry.rows_per_pass)
 
@@ -256,23 +261,15 @@ def _note_unused(role: Role, model: Any, note: Say) -> None:
         note(f"the {role}'s checkpoint suggests {told}: not used, only the profile says how tokens are chosen")
 
 
-def _looker(bundle: Bundle, role: Role, device: torch.device, loaded: dict[str, Any]) -> tuple[Any, Any]:
-    """An image-text-to-text model, whose weights are shared with a role that has `loaded` them, and its processor."""
+def _looker(
+    bundle: Bundle, role: Role, device: torch.device, loaded: Weights, content: list[dict[str, str]]
+) -> tuple[Any, Any]:
+    """A model that reads images, shared with the role that has `loaded` it, and its processor, asked such `content`."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    entry = bundle.model(role)
-    assert isinstance(entry, bundles.CaptionerSpec)
     refuse_other_kinds(bundle, role, AutoModelForImageTextToText)
-    processor = part_of(bundle, role, AutoProcessor)
-    if entry.chat_template is not None:
-        processor.chat_template = entry.chat_template
-    if (
-        getattr(processor, "chat_template", None) is None
-    ):  # also where this is a plain tokenizer, as of other kinds of models
-        raise BundleError(
-            "its processor has no chat template", hint=f"set chat_template under [{role}] in {bundle.path}"
-        )
-    weights = entry.model_dump_json(include={"source", "revision", "variant", "precision"})
+    processor = templated(bundle, role, AutoProcessor, content)
+    weights = bundle.model(role).weights
     if weights not in loaded:
         loaded[weights] = weights_of(bundle, role, AutoModelForImageTextToText, device)
     return loaded[weights], processor
@@ -282,8 +279,7 @@ def _eraser(bundle: Bundle, device: torch.device, painter: Painter | None) -> Er
     """An eraser, which shares the weights of `painter` if it names the same."""
     model = bundle.model(Role.ERASER)
     assert isinstance(model, bundles.EraserSpec)
-    weights = {"source", "revision", "variant", "vae", "precision"}
-    if painter is not None and model.model_dump(include=weights) == bundle.painter.model_dump(include=weights):
+    if painter is not None and model.weights == bundle.painter.weights:
         return Eraser(painter.sdxl, model.pictures_per_pass)
     source, options = sdxl_source(bundle, Role.ERASER)
     sdxl = Sdxl.load(source, device, dtype_for(device, model.precision), **options)

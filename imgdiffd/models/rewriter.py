@@ -1,4 +1,4 @@
-"""The rewriter: a chat LLM that is asked, in batches, to replace one object of a caption (paper, section 3.1)."""
+"""The rewriter: a language model that is asked, in batches, to replace one object of a caption (paper, section 3.1)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from transformers import StaticCache
 from imgdiffd.kernels.compile import attending_layers, parts_beside_attention
 from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.method.profile_sections import Rewrite
-from imgdiffd.models.chat import chat_text
+from imgdiffd.models.chat import adds_marks, chat_text, text_question
 from imgdiffd.models.sampling import Said, draw, end_tokens, uniforms
 from imgdiffd.pipeline import Role
 
@@ -31,15 +31,17 @@ class Answer:
 
 
 class Rewriter:
-    """A causal LLM with a chat template.
+    """A causal LLM with a chat template, or a model that reads images too and is shown none.
 
     Prompts of similar length run in passes of exactly `rows_per_pass` rows, spare rows repeating the first. So every
     shape that a caption's answer is computed in depends on that caption alone, and so does each of its tokens.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, rows_per_pass: int) -> None:
-        self._model, self._tokenizer, self._rows = model, tokenizer, rows_per_pass
-        self._ends = end_tokens(model, tokenizer)
+    def __init__(self, model: Any, templated: Any, rows_per_pass: int) -> None:
+        """`templated` is the model's tokenizer; of a model that reads images, its processor."""
+        self._model, self._templated, self._rows = model, templated, rows_per_pass
+        self._tokenizer = getattr(templated, "tokenizer", templated)
+        self._ends = end_tokens(model, self._tokenizer)
         self._context = int(model.config.get_text_config().max_position_embeddings)
         self._steps = StepGraph("the rewriter", self._logits)
 
@@ -62,8 +64,11 @@ class Rewriter:
         Raises StageError where the template takes no system prompt, but the profile has one.
         """
         asked = rewrite.prompt.replace("{caption}", caption)
-        text = chat_text(self._tokenizer, asked, rewrite.system_prompt, Role.REWRITER, enable_thinking=False)
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        plain = self._templated is self._tokenizer  # a tokenizer's template writes every mark itself
+        content = asked if plain else text_question(asked)
+        text = chat_text(self._templated, content, rewrite.system_prompt, Role.REWRITER, enable_thinking=False)
+        marks = not plain and adds_marks(self._tokenizer, text)
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=marks)["input_ids"]
         return tokens
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Decoding many questions about an image from one copy of the image's keys and values, in passes of fixed shape."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.masking_utils import sdpa_mask
 from imgdiffd.kernels.grouped_attention import grouped_attention
 
 _ATTENTION = "imgdiffd_shared_prefix"
+_in_pass = ContextVar("_in_pass", default=False)  # a model's other roles compute as they do where it is not shared
 _KEYS_STEP = 16  # the number of keys is a multiple of this: CUDA's fused kernels then take a mask without copying it
 
 
@@ -39,8 +41,13 @@ class PassShape:
 def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """transformers' own fused attention, except that masked calls do not repeat key heads."""
-    if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1:
+    """transformers' own fused attention, except that masked calls of a shared pass do not repeat key heads."""
+    if (
+        not _in_pass.get()
+        or attention_mask is None
+        or attention_mask.dtype != torch.bool
+        or attention_mask.shape[1] != 1
+    ):
         plain: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return plain
     out = grouped_attention(query, key, value, attention_mask, options.get("scaling"))
@@ -198,12 +205,16 @@ class SharedPass:
         return mask.flatten(1, 2)[:, None]
 
     def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor, keep: Tensor | int) -> Tensor:
-        logits: Tensor = self._model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        entered = _in_pass.set(True)
+        try:
+            logits: Tensor = self._model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
+        finally:
+            _in_pass.reset(entered)
         return logits

@@ -126,12 +126,34 @@ _KINDS = {
 
 def refuse_other_kinds(bundle: Bundle, role: Role, auto: Any) -> None:
     """Raises BundleError where the class `auto` does not build models with the configuration of `role`."""
+    config = _config(bundle, role)
+    if not _builds(auto, config):
+        raise BundleError(f"it is of type {config.model_type}", hint=f"name {_KINDS[auto.__name__]}")
+
+
+def _config(bundle: Bundle, role: Role) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder_of(bundle, role), **LOCAL)
+    return AutoConfig.from_pretrained(folder_of(bundle, role), **LOCAL)
+
+
+def _builds(auto: Any, config: Any) -> bool:
     kinds = getattr(auto, "_model_mapping", None)  # an auto class builds many kinds, keyed by their configurations
-    if not (isinstance(config, auto.config_class) if kinds is None else type(config) in kinds):
-        raise BundleError(f"it is of type {config.model_type}", hint=f"name {_KINDS[auto.__name__]}")
+    return isinstance(config, auto.config_class) if kinds is None else type(config) in kinds
+
+
+def reads_images(bundle: Bundle) -> bool:
+    """Whether the rewriter is an image-text-to-text model: one that it shares, or one that is no chat LLM.
+
+    The answer is the same whatever else is loaded, so that captions are rewritten alike on every device.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    weights = bundle.rewriter.weights
+    if any(bundle.model(role).weights == weights for role in {Role.CAPTIONER, Role.JUDGE}.intersection(bundle.roles)):
+        return True
+    config = _config(bundle, Role.REWRITER)
+    return not _builds(AutoModelForCausalLM, config) and _builds(AutoModelForImageTextToText, config)
 
 
 def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
@@ -139,21 +161,24 @@ def part_of(bundle: Bundle, role: Role, auto: Any) -> Any:
     return auto.from_pretrained(folder_of(bundle, role), **LOCAL)
 
 
-def chat_tokenizer(bundle: Bundle) -> Any:
-    """The rewriter's tokenizer. Raises BundleError where it has no chat template or one that does not work."""
-    from transformers import AutoTokenizer
+def templated(bundle: Bundle, role: Role, auto: Any, content: object) -> Any:
+    """The tokenizer or processor of `role`, built by `auto`, with its bundle's chat template where that gives one.
 
-    tokenizer = part_of(bundle, Role.REWRITER, AutoTokenizer)
-    hint = f"set chat_template under [rewriter] in {bundle.path}"
-    if bundle.rewriter.chat_template is not None:
-        tokenizer.chat_template = bundle.rewriter.chat_template
-    if not tokenizer.chat_template:
-        raise BundleError("its tokenizer has no chat template", hint=hint)
+    Raises BundleError where there is no template, or it refuses a user's message of this `content`.
+    """
+    found, entry = part_of(bundle, role, auto), bundle.model(role)
+    assert isinstance(entry, bundles.RewriterSpec | bundles.CaptionerSpec)
+    if entry.chat_template is not None:
+        found.chat_template = entry.chat_template
+    what = "tokenizer" if auto.__name__ == "AutoTokenizer" else "processor"
+    hint = f"set chat_template under [{role}] in {bundle.path}"
+    if not getattr(found, "chat_template", None):  # a plain tokenizer, where a model has no processor, may have none
+        raise BundleError(f"its {what} has no chat template", hint=hint)
     try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "a cat"}], tokenize=False)
+        found.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
     except Exception as error:  # templates raise what they like
         raise BundleError(f"its chat template refuses a user's message: {one_line(error)}", hint=hint) from error
-    return tokenizer
+    return found
 
 
 def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:

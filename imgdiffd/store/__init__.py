@@ -1,5 +1,6 @@
 """All SQL of the project: one database with one writer and a few read connections."""
 
+from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
     CandidateRow,
@@ -32,6 +33,7 @@ __all__ = [
     "MadeRow",
     "Overview",
     "PairRow",
+    "PreviewsRow",
     "Progress",
     "ProgressOf",
     "Queue",

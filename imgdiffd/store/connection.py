@@ -15,9 +15,10 @@ from anyio import CancelScope
 
 from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError, reason_of
 from imgdiffd.store.backup import APPLICATION_ID
-from imgdiffd.store.damage import damaged, is_damage, refuse_damaged
+from imgdiffd.store.damage import damaged, full, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 from imgdiffd.store.prune import let_shrink
+from imgdiffd.store.sqlite_codes import is_damage
 
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often
@@ -152,7 +153,9 @@ def version_in(database: Path, *, whole: bool) -> int | None:
 def _unusable(database: Path, error: sqlite3.Error) -> ImgdiffdError:
     if is_damage(error):
         return damaged(database, error)
-    return StoreError(f"{database}: cannot be used: {error}", hint="check the disk and the file's owner")
+    return full(database, error) or StoreError(
+        f"{database}: cannot be used: {error}", hint="check the disk and the file's owner"
+    )
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -172,7 +175,8 @@ async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.
     """Open a configured connection; the writer's also creates the schema or brings it up to date.
 
     The writer's first reads all of it to see whether it is damaged. Raises ConfigurationError if the file is not ours
-    or too new, StoreDamagedError if it is damaged, StoreError if it cannot be opened.
+    or too new, StoreDamagedError if it is damaged, StoreFullError if the disk is full, and StoreError if it cannot be
+    opened.
     Closing waits for the running statement, even under cancellation.
     """
     try:

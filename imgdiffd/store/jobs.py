@@ -1,4 +1,4 @@
-"""Jobs and their captions: adding, pausing, cancelling, retrying and completing them."""
+"""Jobs and their captions: listing, adding, reading and completing them."""
 
 import hashlib
 import json
@@ -17,16 +17,15 @@ from imgdiffd.job import (
 )
 from imgdiffd.method.advance import FIRST_ATTEMPT
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, Stage, reason_of_failure
+from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES
 from imgdiffd.store import meta
-from imgdiffd.store.moves import MAY_MOVE, move_items, move_job
+from imgdiffd.store.moves import move_job
+from imgdiffd.store.previews import alike
 from imgdiffd.store.rows import JobRow, Whole
 from imgdiffd.store.values import of_row
 
-CANCEL_CHUNK = 2000  # items per operation
-
 ALL = 2**63 - 1  # as a limit
-_STATES = "`imgdiffd jobs` shows the state of every job"
+STATES_HINT = "`imgdiffd jobs` shows the state of every job"
 _JOB = "SELECT jobs.*, profiles.name AS profile FROM jobs JOIN profiles ON profiles.id = jobs.profile_id"
 
 
@@ -69,8 +68,13 @@ def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:
 def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, after: int | None) -> list[JobRow]:
     """The first `limit` jobs of `choice` after the cursor `after`: the open ones, then the ended ones.
 
-    Both stand newest first. A cursor is the number of the last job seen, negative if that one had ended.
+    Both stand newest first. A cursor is the number of the last job seen, negative if that one had ended. Raises
+    InputError for 0, which is none.
     """
+    if after == 0:
+        raise InputError(
+            "no list of jobs ends at 0", code="bad_cursor", hint="give the `next` of the page before, or none"
+        )
     states, found = chosen_states(choice), list[int]()
     if after is None or after > 0:
         found += _newest(connection, states - TERMINAL_JOB_STATES, after or ALL, limit)
@@ -143,13 +147,16 @@ def add_job(
     if changed_at is not None and (taken := _taken_job(connection, source, sha256, changed_at)):
         return taken
     profile_id = keep_profile(connection, profile)
+    shared = json.dumps([profile_id, *alike(connection, profile_id)])
+    ended = JobState.CANCELLED, JobState.FAILED
     original = connection.execute(
         "SELECT id FROM jobs WHERE sha256 = ? AND profile_id = ? AND duplicate_of IS NULL AND state NOT IN (?, ?)"
         # Captions that it left to a job cancelled or deleted since then belong to no job now: read the file again.
-        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM jobs AS gone WHERE gone.profile_id = jobs.profile_id"
-        " AND gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
-        " OR EXISTS (SELECT 1 FROM meta WHERE key = ? AND CAST(value AS REAL) >= jobs.created_at)))",
-        (sha256, profile_id, *2 * (JobState.CANCELLED, JobState.FAILED), f"{meta.DELETED}{profile_id}"),
+        " AND NOT (duplicates > 0 AND (EXISTS (SELECT 1 FROM json_each(?) AS one JOIN jobs AS gone"
+        " ON gone.profile_id = one.value WHERE gone.state IN (?, ?) AND gone.finished_at >= jobs.created_at)"
+        " OR EXISTS (SELECT 1 FROM json_each(?) AS one JOIN meta ON meta.key = ? || one.value"
+        " WHERE CAST(meta.value AS REAL) >= jobs.created_at)))",
+        (sha256, profile_id, *ended, shared, *ended, shared, meta.DELETED),
     ).fetchone()
     duplicate_of = None if original is None else original["id"]
     cursor = connection.execute(
@@ -186,7 +193,7 @@ def _taken_job(connection: sqlite3.Connection, source: str, sha256: str, since: 
 def _in_state(connection: sqlite3.Connection, job: int, wanted: JobState, doing: str) -> JobRow:
     row = known_job(connection, job)
     if row.state is not wanted:
-        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
+        raise InputError(f"job {job}: cannot {doing}, it is {row.state}", code="wrong_job_state", hint=STATES_HINT)
     return row
 
 
@@ -199,12 +206,16 @@ def add_captions(
 ) -> tuple[int, int]:
     """Insert a chunk of captions into a READING job. Returns how many were accepted and how many were duplicates.
 
-    A caption is a duplicate if any job has an item for it with the same profile that is not cancelled.
+    A caption is a duplicate if any job has an item for it with the same profile that is not cancelled, or with one that
+    differs only in the thresholds of early abort.
     """
     profile_id = int(_in_state(connection, job, JobState.READING, "take captions").group)
+    others = json.dumps(alike(connection, profile_id))
     cursor = connection.executemany(
         "INSERT INTO items (job_id, profile_id, line, source_id, caption, caption_sha, stage, state, attempt,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " created_at, updated_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10 WHERE NOT EXISTS"
+        " (SELECT 1 FROM json_each(?11) AS other JOIN items ON items.profile_id = other.value"
+        " AND items.caption_sha = ?6 AND items.state <> 'cancelled' AND items.origin IS NULL)"
         " ON CONFLICT (profile_id, caption_sha) WHERE state <> 'cancelled' AND origin IS NULL DO NOTHING",
         (
             (
@@ -218,7 +229,7 @@ def add_captions(
                 ItemState.READY,
                 FIRST_ATTEMPT,
                 now,
-                now,
+                others,
             )
             for record in records
         ),
@@ -236,9 +247,9 @@ def add_captions(
     return accepted, duplicates
 
 
-_HOLDING = ", ".join(f"'{pipeline}'" for pipeline, spec in PIPELINES.items() if spec.holds_job)
+HOLDING = ", ".join(f"'{pipeline}'" for pipeline, spec in PIPELINES.items() if spec.holds_job)
 _HELD_OPEN = (
-    f"SELECT EXISTS (SELECT 1 FROM counts WHERE job_id = ? AND pipeline IN ({_HOLDING}) AND state = 'ready' AND n > 0)"
+    f"SELECT EXISTS (SELECT 1 FROM counts WHERE job_id = ? AND pipeline IN ({HOLDING}) AND state = 'ready' AND n > 0)"
 )
 
 
@@ -265,41 +276,10 @@ def finish_reading(connection: sqlite3.Connection, job: int, now: float) -> JobR
 
 
 def fail_job(connection: sqlite3.Connection, job: int, error: str, now: float) -> JobRow:
-    """Mark a job whose file cannot be read FAILED; `cancel_leftovers` then frees its captions for other jobs."""
+    """Mark a job whose file cannot be read FAILED; `orders.cancel_leftovers` then frees its captions for other jobs."""
     _in_state(connection, job, JobState.READING, "fail")
     move_job(connection, job, JobState.FAILED, now, error=error)
     return known_job(connection, job)
-
-
-def _cancel_ready(connection: sqlite3.Connection, jobs: str, values: Sequence[object], now: float) -> int:
-    """Cancel up to CANCEL_CHUNK READY items of one matching job. Returns how many; 0 when none is left.
-
-    Works in chunks, since cancelling a million captions at once would keep other operations waiting too long.
-    """
-    for job, stage in connection.execute(
-        "SELECT counts.job_id, counts.stage FROM jobs JOIN counts ON counts.job_id = jobs.id"
-        f" WHERE {jobs} AND counts.state = 'ready' AND counts.n > 0 LIMIT 1",
-        values,
-    ).fetchall():
-        chunk = (
-            "id IN (SELECT id FROM items INDEXED BY items_ready"
-            " WHERE stage = ? AND job_id = ? AND state = 'ready' LIMIT ?)"
-        )
-        return move_items(connection, ItemState.CANCELLED, now, chunk, (stage, job, CANCEL_CHUNK))
-    return 0
-
-
-def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
-    """Cancel some READY items of jobs that are CANCELLED or FAILED. Returns how many; 0 when none is left.
-
-    If the daemon is killed in between, its next start cancels the rest.
-    """
-    return _cancel_ready(connection, "jobs.state IN (?, ?)", (JobState.CANCELLED, JobState.FAILED), now)
-
-
-def cancel_rest(connection: sqlite3.Connection, job: int, now: float) -> int:
-    """Cancel some of the READY items that a DONE job left behind. Returns how many; 0 when none is left."""
-    return _cancel_ready(connection, "jobs.id = ? AND jobs.state = ?", (job, JobState.DONE), now)
 
 
 def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
@@ -309,85 +289,3 @@ def drop_unread_jobs(connection: sqlite3.Connection) -> list[JobRow]:
         connection.execute("DELETE FROM items WHERE job_id = ?", (row.id,))
         connection.execute("DELETE FROM jobs WHERE id = ?", (row.id,))
     return rows
-
-
-def _refuse_unless(moved: bool, connection: sqlite3.Connection, job: int, doing: str) -> JobRow:
-    row = known_job(connection, job)
-    if not moved:
-        raise InputError(f"job {job}: cannot be {doing}, it is {row.state}", code="wrong_job_state", hint=_STATES)
-    return row
-
-
-def pause(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """Keep the job's items from being taken. Raises InputError unless it is ACTIVE."""
-    return _refuse_unless(move_job(connection, job, JobState.PAUSED, now), connection, job, "paused")
-
-
-def resume(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """Let the job's items be taken again. Raises InputError unless it is PAUSED."""
-    moved = move_job(connection, job, JobState.ACTIVE, now, among={JobState.PAUSED})
-    _refuse_unless(moved, connection, job, "resumed")
-    complete_jobs(connection, [job], now)  # its last item may have ended while it was paused
-    return known_job(connection, job)
-
-
-def cancel(connection: sqlite3.Connection, job: int, now: float) -> JobRow:
-    """Cancel the job, but not yet its items: `cancel_leftovers` does. Raises InputError if the job has ended."""
-    moved = move_job(connection, job, JobState.CANCELLED, now, among=frozenset(JobState) - TERMINAL_JOB_STATES)
-    return _refuse_unless(moved, connection, job, "cancelled")
-
-
-def failures(connection: sqlite3.Connection, job: int | None) -> dict[str, int]:
-    """How many items `retry` would take for each reason, the most frequent first, of one job or all."""
-    where, values = ("", ()) if job is None else (" AND job_id = ?", (job,))
-    rows = connection.execute(
-        "SELECT reason, sum(n) AS n FROM counts JOIN jobs ON jobs.id = job_id"
-        f" WHERE counts.state = 'failed' AND n > 0 AND {MAY_MOVE}{where} GROUP BY reason ORDER BY n DESC, reason",
-        values,
-    )
-    return {row["reason"]: int(row["n"]) for row in rows}
-
-
-def _refuse_unknown_reason(connection: sqlite3.Connection, job: int | None, reason: str) -> None:
-    found = failures(connection, job)
-    if reason in found or reason in map(reason_of_failure, Stage):
-        return
-    listed = ", ".join(f"{each} ({count})" for each, count in found.items())
-    raise InputError(
-        f"{'nothing' if job is None else f'job {job}: nothing'} has failed for {reason!r}",
-        code="unknown_reason",
-        hint=f"what has failed, by reason: {listed or 'nothing'}",
-    )
-
-
-def retry(connection: sqlite3.Connection, job: int | None, reason: str | None, now: float) -> int:
-    """Make FAILED items READY again in the stage where they failed, and reset their crashes. Returns how many.
-
-    `job` and `reason` narrow the choice. A DONE job becomes ACTIVE again if one of the items holds it open. Items of
-    cancelled jobs stay as they are. Raises InputError for a job that was cancelled or could not be read, and for a
-    reason that there is not.
-    """
-    if job is not None and (row := known_job(connection, job)).state in (JobState.CANCELLED, JobState.FAILED):
-        what = "its captions stay cancelled" if row.state is JobState.CANCELLED else "its file could not be read"
-        raise InputError(
-            f"job {job}: cannot be retried, it is {row.state}: {what}",
-            code="wrong_job_state",
-            hint="submit its file again",
-        )
-    if reason is not None:
-        _refuse_unknown_reason(connection, job, reason)
-    where = "state = 'failed'"
-    values: list[object] = []
-    if reason is not None:
-        where += " AND reason = ?"
-        values.append(reason)
-    if job is not None:
-        where += " AND job_id = ?"
-        values.append(job)
-    where += f" AND job_id IN (SELECT id FROM jobs WHERE {MAY_MOVE})"
-    reopened = f"SELECT DISTINCT job_id FROM items WHERE {where} AND pipeline IN ({_HOLDING})"
-    jobs = [row[0] for row in connection.execute(reopened, values).fetchall()]
-    moved = move_items(connection, ItemState.READY, now, where, values, "crashes = 0, reason = '', detail = ''")
-    for each in jobs:
-        move_job(connection, each, JobState.ACTIVE, now, among={JobState.DONE})
-    return moved

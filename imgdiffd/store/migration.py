@@ -9,7 +9,7 @@ from imgdiffd.store.backup import write_copy
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 OLDEST_READABLE = 1  # the writer upgrades an older database itself, a reader upgrades a temporary copy
 # The steps from each version to the next. A released step never changes: old databases have gone through it.
 STEPS: dict[int, tuple[str, ...]] = {
@@ -169,6 +169,25 @@ END""",
         """INSERT INTO removal_samples (job_id, item_id, image, number, created_at)
     SELECT items.job_id, items.id, image, number, items.updated_at FROM erasures JOIN items ON items.id = item_id
     WHERE with_image <> '' ORDER BY items.updated_at, items.id, image, number""",
+    ),
+    5: (
+        """CREATE TABLE calibrations (
+    id       INTEGER PRIMARY KEY,
+    key      BLOB NOT NULL UNIQUE,
+    profile  TEXT NOT NULL,
+    bundle   TEXT NOT NULL,
+    at       REAL NOT NULL,
+    loss     REAL NOT NULL,
+    finished REAL NOT NULL
+) STRICT""",
+        """CREATE TABLE previews (
+    id             INTEGER PRIMARY KEY,
+    calibration_id INTEGER NOT NULL REFERENCES calibrations,
+    item_id        INTEGER NOT NULL UNIQUE,
+    score          REAL NOT NULL,
+    kept           INTEGER NOT NULL
+) STRICT""",
+        "CREATE INDEX previews_calibration ON previews (calibration_id)",
     ),
 }
 

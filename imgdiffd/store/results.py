@@ -28,9 +28,10 @@ from imgdiffd.store.erasures import keep_erasures, keep_inspections
 from imgdiffd.store.items import derive, parts_by_item
 from imgdiffd.store.jobs import complete_jobs
 from imgdiffd.store.moves import MAY_MOVE, move_items, pass_on
+from imgdiffd.store.previews import keep_previews
 from imgdiffd.store.rows import Recorded
 from imgdiffd.store.tallies import code_of, count_verdicts, note_timing
-from imgdiffd.store.values import dump_boxes, dump_scores, dump_words, load_scores
+from imgdiffd.store.values import dump_boxes, dump_scores, dump_words
 
 
 def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject: Subject, step: Step) -> None:
@@ -59,16 +60,23 @@ def _keep_rewrite(connection: sqlite3.Connection, output: RewriteOutput, subject
 
 def _keep_images(connection: sqlite3.Connection, output: GenerateOutput) -> None:
     connection.execute(
-        "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ? WHERE item_id = ?",
-        (output.image1, output.image2, output.width, output.height, output.seed, output.item),
+        "UPDATE pairs SET image1 = ?, image2 = ?, width = ?, height = ?, seed = ?, scores = ? WHERE item_id = ?",
+        (
+            output.image1 or "",
+            output.image2 or "",
+            output.width,
+            output.height,
+            output.seed,
+            dump_scores(output.scores),
+            output.item,
+        ),
     )
 
 
 def _keep_judgement(connection: sqlite3.Connection, output: VetOutput) -> None:
-    row = connection.execute("SELECT scores FROM pairs WHERE item_id = ?", (output.item,)).fetchone()
-    scores = dump_scores({**load_scores(row["scores"]), **output.scores})
     connection.execute(
-        "UPDATE pairs SET answer = ?, scores = ? WHERE item_id = ?", (output.answer, scores, output.item)
+        "UPDATE pairs SET answer = ?, scores = json_patch(scores, ?) WHERE item_id = ?",
+        (output.answer, dump_scores(output.scores), output.item),
     )
 
 
@@ -137,7 +145,8 @@ def _keep(
             _keep_images(connection, output)
         case CompareOutput():
             connection.execute(
-                "UPDATE pairs SET scores = ? WHERE item_id = ?", (dump_scores(output.scores), output.item)
+                "UPDATE pairs SET scores = json_patch(scores, ?) WHERE item_id = ?",
+                (dump_scores(output.scores), output.item),
             )
         case VetOutput():
             _keep_judgement(connection, output)
@@ -251,13 +260,16 @@ def record(
     seconds: float,
     now: float,
     pipelines: Collection[Pipeline],
+    bundle: str,
 ) -> Recorded:
     """Keep a batch's outputs and move its items. Results whose items have moved on meanwhile are dropped and counted.
 
-    Each of the `pipelines` that starts after this stage gets a new item for every item that passed.
+    Each of the `pipelines` that starts after this stage gets a new item for every item that passed. Previews count for
+    the models of `bundle`.
     """
     tasks: list[Task] = []
     steps: list[Step] = []
+    judged: list[tuple[Subject, bool]] = []
     parts: list[tuple[int, Verdict]] = []  # each with its job
     ended_in: dict[int, None] = {}
     settled: set[int] = set()
@@ -270,6 +282,7 @@ def record(
         step = advance(subject, output, profile)
         _keep(connection, output, subject, step, row["job_id"], now)
         steps.append(step)
+        judged.append((subject, step.verdict.passed))
         parts += ((row["job_id"], verdict) for verdict in step.parts)
         if step.state is not ItemState.READY:
             ended_in[row["job_id"]] = None
@@ -277,17 +290,19 @@ def record(
         elif row["job_state"] != JobState.PAUSED:
             tasks.append(_task(step, row, profile))
     _move(connection, stage, steps, now)
-    for pipeline in pipelines:
-        if PIPELINES[pipeline].starts_after is stage and (
-            passed := [step.item for step in steps if step.verdict.passed]
-        ):
-            derive(connection, pipeline, passed, now)
+    passed = [step.item for step in steps if step.verdict.passed]
+    begun = [pipeline for pipeline in pipelines if PIPELINES[pipeline].starts_after is stage] if passed else []
+    for pipeline in begun:
+        derive(connection, pipeline, passed, now)
+    if stage is Stage.COMPARE:
+        keep_previews(connection, profile, bundle, judged)
     count_verdicts(connection, stage, parts)
     note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
     finished = tuple(step.item for step in steps if step.state is not ItemState.READY)
     settled |= _captions_of(connection, stale)
-    return Recorded(tuple(tasks), finished, len(outputs) - len(steps), tuple(done_jobs), tuple(sorted(settled)))
+    late = len(outputs) - len(steps)
+    return Recorded(tuple(tasks), finished, late, tuple(done_jobs), tuple(sorted(settled)), derived=bool(begun))
 
 
 def _task(step: Step, row: sqlite3.Row, profile: Profile) -> Task:

@@ -40,7 +40,8 @@ class Recorded:
 
     `tasks` are the next tasks of items whose jobs are running, `finished` the items that ended, `stale` the number of
     results dropped because they came too late, `done_jobs` the jobs that ended with this batch. `settled` are the
-    captions, behind ended items and stale results, whose images may no longer be wanted.
+    captions, behind ended items and stale results, whose images may no longer be wanted. `derived` says whether another
+    pipeline got new items.
     """
 
     tasks: tuple[Task, ...]
@@ -48,6 +49,7 @@ class Recorded:
     stale: int
     done_jobs: tuple[int, ...]
     settled: tuple[int, ...]
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

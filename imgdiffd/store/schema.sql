@@ -1,4 +1,4 @@
--- Version 5. Times are Unix seconds; a missing text is ''.
+-- Version 6. Times are Unix seconds; a missing text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -214,3 +214,24 @@ CREATE TABLE timings (
     last_at REAL NOT NULL,
     PRIMARY KEY (stage, device)
 ) STRICT, WITHOUT ROWID;
+
+-- What previews of half-painted pairs have shown: early abort takes its thresholds from here. No job owns them: they
+-- stay when jobs are deleted.
+CREATE TABLE calibrations (
+    id       INTEGER PRIMARY KEY,
+    key      BLOB NOT NULL UNIQUE,  -- of all that previews depend on: profile, bundle, step
+    profile  TEXT NOT NULL,  -- the name, loss and finished share of the last profile with this key
+    bundle   TEXT NOT NULL,
+    at       REAL NOT NULL,  -- share of the steps
+    loss     REAL NOT NULL,
+    finished REAL NOT NULL
+) STRICT;
+
+CREATE TABLE previews (
+    id             INTEGER PRIMARY KEY,  -- in the order in which their pairs were judged
+    calibration_id INTEGER NOT NULL REFERENCES calibrations,
+    item_id        INTEGER NOT NULL UNIQUE,  -- not a foreign key: its job may be deleted; each pair counts once
+    score          REAL NOT NULL,
+    kept           INTEGER NOT NULL  -- by the gate of its pair
+) STRICT;
+CREATE INDEX previews_calibration ON previews (calibration_id);

@@ -33,7 +33,7 @@ def test_a_reload_of_wrong_settings_keeps_the_old_and_says_so(tmp_path: Path) ->
         running.wait(lambda status: status.ready, "readiness")
         file.write_text("\ndrain_s = -7\n")
         running.process.send_signal(signal.SIGHUP)
-        wrong = f"settings: the old ones stay in force: {file}, line 2: drain_s: Input should be greater than or equal"
+        wrong = f"settings: the old ones stay in force: {file}, line 2: drain_s: must be at least"
         status = running.wait(lambda status: bool(status.problems), "the complaint")
         assert status.problems[0].startswith(wrong)
         assert wrong in running.log.read_text()

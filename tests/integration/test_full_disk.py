@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgdiffd.daemon.disk import BALLAST_NAME
+from imgdiffd.status import headline
 from tests.integration.daemon_process import LIMIT_S, daemon, drop
 from tests.integration.faulty import HOLD_STAGE, answer, faulty, never, rows, until
 
@@ -84,9 +85,22 @@ def test_a_daemon_started_on_a_full_disk_waits_for_room(small_disk: Path) -> Non
         manager.settimeout(LIMIT_S)
         with daemon(small_disk, NOTIFY_SOCKET=str(manager_path)) as running:
             assert "waiting for room" in manager.recv(4096).decode()
+            status = running.wait(lambda status: status.starting, "an answer while it waits")
+            assert headline(status).startswith(f"starting; disk: full at {small_disk}")
+            assert answer(small_disk, "/health").status_code == 200
+            assert answer(small_disk, "/ready").json() == {"ready": False, "problems": list(status.problems)}
+            refused = answer(small_disk, "/funnel")
+            assert (refused.status_code, refused.json()["code"]) == (503, "starting")
             make_room()
             assert [job.state for job in running.wait_done().jobs] == ["done"]
             assert running.stop() == 0
+
+
+def test_a_start_that_waits_for_room_can_be_stopped(small_disk: Path) -> None:
+    with filled(small_disk), daemon(small_disk) as running:
+        running.wait(lambda status: status.starting, "an answer while it waits")
+        assert running.stop() == 0
+        assert not (small_disk / "s").exists()
 
 
 def test_below_min_free_gb_nothing_starts_and_status_says_why(small_disk: Path) -> None:

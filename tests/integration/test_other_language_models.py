@@ -1,4 +1,4 @@
-"""Any chat LLM rewrites, any image-text-to-text model describes: the answers are those that its own library gives."""
+"""Any chat LLM rewrites, any image-text-to-text model describes and rewrites, as its own library would have it."""
 
 from pathlib import Path
 
@@ -102,3 +102,30 @@ def test_another_captioner_answers_as_its_own_library_has_it(
             made = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, inputs["input_ids"].shape[1] :]
             assert answer == processor.tokenizer.decode(made, skip_special_tokens=True).strip()
             assert answer
+
+
+@pytest.mark.parametrize("family", CAPTIONERS)
+def test_a_captioner_rewrites_as_its_own_library_has_it(base: Path, tmp_path: Path, family: str) -> None:
+    """Alone on a device and beside the captioner whose model it is."""
+    folder = base / f"captioner-{family}"
+    CAPTIONERS[family](folder)
+    bundle = base / f"shared-{family}.toml"
+    tables = with_source(base, "captioner", folder.name).read_text("utf-8")
+    bundle.write_text(
+        'rewriter = "captioner"\n' + tables.replace('[rewriter]\nsource = "rewriter"\nrows_per_pass = 3\n', "")
+    )
+    profile = changed("rewrite", prompt="Change: {caption}", temperature=0.0, max_new_tokens=10)
+    inputs = [RewriteInput(item, caption, 0) for item, caption in enumerate(CAPTIONS)]
+    answers, beside = (
+        ran(bundle, Stage.REWRITE, roles, profile, tmp_path, *inputs)
+        for roles in ((Role.REWRITER,), (Role.REWRITER, Role.CAPTIONER))
+    )
+    assert answers == beside
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
+    for entry, answer in zip(inputs, answers, strict=True):
+        content = [{"type": "text", "text": f"Change: {entry.caption}"}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        asked = processor(text=[text], return_tensors="pt")
+        made = model.generate(**asked, max_new_tokens=10, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert answer.answer == processor.tokenizer.decode(made, skip_special_tokens=True).strip()

@@ -1,4 +1,4 @@
-"""The real worker process on tiny models with random weights: every stage through the pipe."""
+"""The real worker process on tiny models with random weights, two of which play several roles: every stage."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from tests.tiny.models import save_all
 from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 LIMIT_S = 560
-ERASER = '[eraser]\nsource = "painter"\npictures_per_pass = 3\n'
+SHARED = '\n[judge]\nsame_as = "rewriter"\nrows_per_pass = 3\n[eraser]\nsame_as = "painter"\npictures_per_pass = 3\n'
 EVERYTHING = {"original_above": {"value": -2.0}, "erased_below": {"value": 2.0}}
 CAPTIONS = ("a red ball on the grass", "a blue cube and a dog")
 
@@ -41,9 +41,10 @@ CAPTIONS = ("a red ball on the grass", "a blue cube and a dog")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     tiny_sdxl(folder / "painter")
-    save_judge(folder / "judge")
     path = save_all(folder)
-    path.write_text(path.read_text("utf-8") + f'\n[judge]\nsource = "judge"\nrows_per_pass = 3\n{ERASER}', "utf-8")
+    save_judge(folder / "reader")  # which rewrites, describes and judges
+    text = path.read_text("utf-8").replace('source = "rewriter"', 'same_as = "captioner"')
+    path.write_text(text.replace('source = "captioner"', 'source = "reader"') + SHARED, "utf-8")
     return path
 
 
@@ -100,6 +101,7 @@ async def test_results_do_not_depend_on_process_or_batch_mates(bundle: Path, tmp
         with anyio.fail_after(LIMIT_S):
             ready = await device.start()
             assert set(ready.models) == set(roles)
+            assert {ready.models[role] for role in ("rewriter", "captioner", "judge")} == {"reader"}
             outputs = [output for captions in batches for output in await every_stage(device, captions)]
             await device.stop(30)
         assert device.exit_reason.startswith("ended with status 0")

@@ -7,8 +7,7 @@ import pytest
 from imgdiffd.errors import InputError
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState, chosen_states
 from imgdiffd.pipeline import Stage
-from imgdiffd.store import Store
-from imgdiffd.store import jobs as statements
+from imgdiffd.store import Store, orders
 from tests.fakes.answers import PROFILE, captions
 from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, states_of, submit
 
@@ -153,12 +152,12 @@ async def test_a_cancelled_job_takes_no_results(tmp_path: Path) -> None:
 
 
 async def test_an_interrupted_cancel_goes_on_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "CANCEL_CHUNK", 2)
+    monkeypatch.setattr(orders, "CANCEL_CHUNK", 2)
     async with Store.open(tmp_path / "s.db") as store:
         job = await submit(store, 5)
         tasks = await ready(store)
         with monkeypatch.context() as killed:
-            killed.setattr(statements, "cancel_leftovers", lambda connection, now: 0)
+            killed.setattr(orders, "cancel_leftovers", lambda connection, now: 0)
             assert await states_of(store, (await store.cancel(job.id)).id) == {ItemState.READY: 5}
         assert await ready(store) == []
         assert await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks]) == []

@@ -13,7 +13,7 @@ from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.removal_messages import EraseInput, InspectInput
 from imgdiffd.pipeline import PIPELINES, Pipeline, Stage, Task
 from imgdiffd.settings import KeepImages
-from imgdiffd.store import Progress, Reader, RemovalStory, Store, jobs
+from imgdiffd.store import Progress, Reader, RemovalStory, Store, orders
 from imgdiffd.store import store as store_module
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.fakes.store_driver import advance_to, finish, progress_of, ready, record, submit
@@ -194,7 +194,7 @@ async def test_a_paused_job_offers_no_removals_but_takes_results(tmp_path: Path)
 
 
 async def test_cancelling_a_done_job_ends_its_removals_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "CANCEL_CHUNK", 2)
+    monkeypatch.setattr(orders, "CANCEL_CHUNK", 2)
     async with Store.open(tmp_path / "s.db", removal=True) as store:
         job = await submit(store, 5)
         await record(store, await advance_to(store, Stage.COMPARE))

@@ -11,7 +11,15 @@ import pytest
 from imgdiffd.images.retention import named, unfinished
 from imgdiffd.job import ItemState, JobState
 from imgdiffd.method.filters import left_image
-from imgdiffd.method.messages import CompareOutput, ContrastInput, DescribeInput, LocateInput, RenderInput
+from imgdiffd.method.messages import (
+    CompareOutput,
+    ContrastInput,
+    DescribeInput,
+    GenerateOutput,
+    LocateInput,
+    RenderInput,
+)
+from imgdiffd.method.profile_sections import Abort
 from imgdiffd.pipeline import CAPTION_STAGES, OPTIONAL_STAGES, Stage, seed_of
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.items import READY_ITEMS, READY_JOBS
@@ -195,6 +203,32 @@ async def test_scores_are_kept_for_rejects_too(tmp_path: Path) -> None:
         assert [(box.box, box.reason, box.scores["clip_image_cosine"]) for box in story.candidates] == [
             (box, "crops_too_similar", 0.99) for box in BOXES
         ]
+
+
+async def test_previews_are_kept_and_a_pair_given_up_has_no_images(tmp_path: Path) -> None:
+    abort = Abort(mode="on", below=0.8, finished=0.0)
+    profile = PROFILE.model_copy(update={"generate": PROFILE.generate.model_copy(update={"abort": abort})})
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 2, profile=profile)
+        lost, kept = await advance_to(store, Stage.GENERATE)
+        outputs = [
+            GenerateOutput(lost.item, None, None, 100, 100, 7, {"preview_cosine": 0.5}),
+            GenerateOutput(kept.item, "a.png", "b.png", 100, 100, 8, {"preview_cosine": 0.9}),
+        ]
+        done = await store.record(Stage.GENERATE, "cpu:0", profile, outputs, {lost.item: 1, kept.item: 1}, 1.0)
+        assert ([task.item for task in done.tasks], done.finished) == ([kept.item], (lost.item,))
+        await record(store, done.tasks, profile=profile)
+        story = await store.item_story(lost.item)
+        assert (story.stage, story.state, story.reason) == (
+            Stage.GENERATE,
+            ItemState.REJECTED,
+            "preview_too_different",
+        )
+        assert story.pair is not None
+        assert (story.pair.image1, story.pair.seed, story.pair.scores) == ("", 7, {"preview_cosine": 0.5})
+        story = await store.item_story(kept.item)
+        assert story.pair is not None
+        assert story.pair.scores == {"preview_cosine": 0.9, "clip_image_cosine": 0.95}
 
 
 async def test_a_missing_or_impossible_score_never_keeps_a_pair(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ async def _submit(store: Store) -> None:
 
 def _images(output: StageOutput) -> Sequence[str]:
     if isinstance(output, GenerateOutput):
-        return output.image1, output.image2
+        return [name for name in (output.image1, output.image2) if name is not None]
     if isinstance(output, RenderOutput):
         return [name for region in output.regions for name in (region.left_image, region.right_image)]
     return ()

@@ -18,6 +18,7 @@ from transformers import (
     CLIPTextModelWithProjection,
     LlamaConfig,
     LlavaNextConfig,
+    Qwen3VLConfig,
 )
 
 from imgdiffd.models.segmenter import quiet_ultralytics
@@ -104,6 +105,32 @@ LLAVA_NEXT_7B: Config = {
 LLAVA_NEXT_13B: Config = LLAVA_NEXT_7B | {
     "text_config": VICUNA_13B | {"model_type": "llama", "vocab_size": 32064},
 }
+# Qwen/Qwen3-VL-2B-Instruct
+QWEN3_VL_2B: Config = {
+    "text_config": {
+        "vocab_size": 151_936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]},
+    },
+    "vision_config": {
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "out_hidden_size": 2048,
+        "patch_size": 16,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },
+    "tie_word_embeddings": True,
+}
 # openai/clip-vit-base-patch32
 CLIP: Config = {
     "text_config": {
@@ -161,9 +188,9 @@ def sdxl_parts(unet: Config, vae: Config, text_encoder: Config, text_encoder_2: 
     }
 
 
-def image_text_to_text_model(config: Config) -> Any:
-    """A LLaVA-NeXT, as the captioner's class finds it."""
-    return AutoModelForImageTextToText.from_config(LlavaNextConfig(**config))
+def image_text_to_text_model(config: Config, kind: type = LlavaNextConfig) -> Any:
+    """A LLaVA-NeXT, or a model of another `kind` of configuration, as the captioner's class finds it."""
+    return AutoModelForImageTextToText.from_config(kind(**config))
 
 
 def clip_model(config: Config) -> Any:
@@ -200,4 +227,5 @@ SOURCES: Mapping[str, Callable[[], dict[str, nn.Module]]] = {
     "Salesforce/blip-itm-large-coco": lambda: {"model": blip_model(BLIP)},
     "llava-hf/llava-v1.6-vicuna-7b-hf": lambda: {"model": image_text_to_text_model(LLAVA_NEXT_7B)},
     "llava-hf/llava-v1.6-vicuna-13b-hf": lambda: {"model": image_text_to_text_model(LLAVA_NEXT_13B)},
+    "Qwen/Qwen3-VL-2B-Instruct": lambda: {"model": image_text_to_text_model(QWEN3_VL_2B, Qwen3VLConfig)},
 }

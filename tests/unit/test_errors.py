@@ -2,8 +2,10 @@
 
 import ast
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imgdiffd import errors
 from imgdiffd.errors import (
@@ -19,6 +21,7 @@ from imgdiffd.errors import (
     WorkerDiedError,
     WorkError,
     first_line,
+    wrong_value,
 )
 
 TREE = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Exception)]
@@ -97,3 +100,37 @@ def test_every_error_that_people_see_says_what_to_do_next() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
                 given = {keyword.arg for keyword in node.keywords}
                 assert given & {"hint", None}, f"{path}, line {node.lineno}: {node.func.id} without a hint"
+
+
+class Held(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    count: Annotated[int, Field(gt=0, lt=9)] = 1
+    share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    kind: Literal["a", "b"] = "a"
+    text: Annotated[str, Field(min_length=1, max_length=3)] = "x"
+    on: bool = True
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("count", "x", "must be a whole number, not 'x'"),
+        ("count", 1.5, "must be a whole number, not 1.5"),
+        ("count", 0, "must be more than 0, not 0"),
+        ("count", 10, "must be less than 9, not 10"),
+        ("share", -1, "must be at least 0.0, not -1"),
+        ("share", float("nan"), "must be a number, not nan"),
+        ("kind", "c" * 200, "must be 'a' or 'b', not '" + "c" * 99 + "…"),
+        ("text", "", "is empty"),
+        ("text", "long", "must have at most 3 characters"),
+        ("text", True, "must be text, not true"),
+        ("on", "maybe", "must be true or false, not 'maybe'"),
+        ("names", 3, "must be a list, not 3"),
+        ("nope", 3, "no such key"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_our_words(key: str, value: object, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Held.model_validate({key: value})
+    assert wrong_value(dict(caught.value.errors()[0])) == said

@@ -136,7 +136,7 @@ def test_unknown_table_is_refused_with_file_and_line(file: Path) -> None:
 
 def test_wrong_value_is_refused_with_file_and_line(file: Path) -> None:
     file.write_text('bundle = "mini"\nin_flight = 0\n')
-    assert refused(file, {}).startswith(f"{file}, line 2: in_flight: Input should be greater than or equal to 1")
+    assert refused(file, {}).startswith(f"{file}, line 2: in_flight: must be at least 1, not 0")
 
 
 def test_broken_toml_names_its_line(file: Path) -> None:

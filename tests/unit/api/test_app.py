@@ -51,6 +51,10 @@ class FakeControl:
             raise DaemonError("job 1 is active, not paused")
         return JOB if job == JOB.id else None
 
+    async def change_jobs(self, verb: api.BulkVerb) -> int:
+        self.calls.append((verb, "all"))
+        return 3
+
     async def problems(self, job: int, limit: int, after: int) -> ProblemPage | None:
         return PROBLEMS if job == JOB.id else None
 
@@ -118,7 +122,7 @@ async def test_every_refusal_is_a_sentence_with_a_fitting_status(client: httpx.A
         ("POST", "/jobs/9/pause"): 404,
         ("POST", "/jobs/1/resume"): 409,
         ("POST", "/jobs?name=a.txt"): 422,
-        ("POST", "/jobs/1/explode"): 422,
+        ("POST", "/jobs/1/explode"): 404,
         ("GET", "/jobs/0"): 422,
     }
     for (method, path), status in cases.items():

@@ -100,7 +100,7 @@ def test_vicunas_template_is_its_conversation(name: str) -> None:
 
 
 def test_an_unknown_bundle_is_refused_with_the_known_names(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="mini, paper, small"):
+    with pytest.raises(BundleError, match="mini, paper, small, compact"):
         load_bundle(tmp_path / "none")
 
 
@@ -111,3 +111,12 @@ def test_every_shipped_bundle_says_what_memory_each_role_takes(name: str) -> Non
         model = bundle.model(role)
         assert model.weights_gb, role
         assert model.peak_gb, role
+
+
+def test_painting_names_the_models_that_pairs_depend_on() -> None:
+    mini = load_bundle("mini")
+    same = mini.model_copy(update={"captioner": mini.captioner.model_copy(update={"source": "other"})})
+    faster = mini.model_copy(update={"painter": mini.painter.model_copy(update={"pairs_per_pass": 9})})
+    other = mini.model_copy(update={"clip": mini.clip.model_copy(update={"revision": "main"})})
+    assert mini.painting.startswith("mini ")
+    assert same.painting == faster.painting == mini.painting != other.painting

@@ -40,7 +40,7 @@ def test_a_compressed_file_cut_off_is_refused_with_its_reason(pack: type) -> Non
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
 def test_a_bomb_is_refused_before_it_takes_long(pack: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgdiffd.captions.kinds._FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("imgdiffd.captions.growth.FREE_BYTES", 1 << 20)
     with pytest.raises(InputError, match="unpacks to more than"):
         entries(pack(b'{"rest": [' + b"0," * (5 << 20)), "a.json")
 

@@ -116,15 +116,23 @@ async def test_a_worker_without_room_holds_dispatch_before_the_retry(tmp_path: P
     assert held.reasons == [REASON]
 
 
-@pytest.mark.parametrize("settled", [(), (7, 8)])
-async def test_cleanup_is_told_of_captions_whose_images_may_go(tmp_path: Path, settled: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("settled", "derived"), [((), True), ((7, 8), False)])
+async def test_others_hear_of_settled_captions_and_derived_items(
+    tmp_path: Path, settled: tuple[int, ...], derived: bool
+) -> None:
     class Ending(FullStore):
         async def record(self, *_: object) -> Recorded:
-            return Recorded(tasks=(), finished=(), stale=0, done_jobs=(), settled=settled)
+            return Recorded(tasks=(), finished=(), stale=0, done_jobs=(), settled=settled, derived=derived)
 
-    heard: list[tuple[int, ...]] = []
+    heard: list[tuple[int, ...] | str] = []
     devices = cast(Any, {"cpu": Process()})
     guard = DiskGuard(tmp_path, 0.0, ballast_bytes=0)
-    work = StoreWork(cast(Store, Ending(0)), devices, guard, lambda items: heard.append(tuple(items)))
+    work = StoreWork(
+        cast(Store, Ending(0)),
+        devices,
+        guard,
+        lambda items: heard.append(tuple(items)),
+        lambda: heard.append("derived"),
+    )
     await work.execute("cpu", BATCH)
-    assert heard == ([settled] if settled else [])
+    assert heard == (["derived"] if derived else [settled])

@@ -67,6 +67,14 @@ async def test_the_shipped_bundles_fit_four_cards_that_all_paint(tmp_path: Path,
 
 
 @pytest.mark.anyio
+async def test_one_card_of_24_gb_holds_compact_with_room_left(tmp_path: Path) -> None:
+    plan = await _planner(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "compact").plan()
+    (placement,) = plan.placements
+    assert set(placement.roles) == set(Role) - {Role.ERASER}
+    assert placement.left_bytes >= 3 * GB
+
+
+@pytest.mark.anyio
 async def test_a_card_of_24_gb_is_refused_at_once_with_the_numbers(tmp_path: Path) -> None:
     with anyio.fail_after(placing.FREE_WAIT_S / 2), pytest.raises(PlacementError, match=r"To use: cuda:0 21\.5 GB"):
         await _planner(tmp_path, _sized(24), {"cuda:0": "cuda:0"}, "small").plan()

@@ -146,6 +146,7 @@ def test_start_comes_out_equal() -> None:
         Pulse(None),
         Pulse(3),
         Done(3, OUTPUTS, 0.125),
+        Done(4, (GenerateOutput(1, None, None, 1024, 1024, 7, {"preview_cosine": 0.1 + 0.2}),), 0.125),
         Failed(3, True, "out of memory", "Traceback…"),
     ],
 )

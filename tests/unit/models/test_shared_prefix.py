@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import StaticCache
 
+from imgdiffd.models import shared_prefix
 from imgdiffd.models.image_prompts import ImagePrompt, ImagePrompts
 from imgdiffd.models.shared_prefix import PassShape, SharedPass, let_share
 from tests.tiny import captioners as tiny_captioners
@@ -168,3 +170,25 @@ def test_a_model_without_fused_attention_is_refused(family: tuple[Load, ImagePro
     model = family[0]()
     model.set_attn_implementation("eager")
     assert let_share(model) == "its attention is eager instead of torch's fused one"
+
+
+def test_another_role_of_a_shared_model_computes_as_if_alone(
+    family: tuple[Load, ImagePrompts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same kernels, so that captions are rewritten alike on a device with a captioner and on one without."""
+    monkeypatch.setattr(shared_prefix, "grouped_attention", None)  # rounds otherwise on CUDA
+    model, mask = family[0](), torch.ones(3, 32, dtype=torch.long)
+    mask[0, :5] = 0
+
+    def logits() -> Tensor:
+        cache = StaticCache(config=model.config, max_cache_len=32)
+        tokens = torch.arange(3 * 20).reshape(3, 20) % 30 + 6
+        positions = (mask[:, :20].cumsum(1) - 1).clamp(min=0)
+        read: Tensor = model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).logits
+        return read
+
+    alone = logits()
+    assert let_share(model) == ""
+    assert torch.equal(alone, logits())

@@ -194,3 +194,22 @@ def test_dry_queues_with_room_are_always_refilled(max_open: int, running: int) -
 @pytest.mark.parametrize("max_open", [1, 7, 8, 256])
 def test_background_work_always_has_room_for_one(max_open: int) -> None:
     assert background_bound(max_open) == max(1, max_open // 8)
+
+
+def test_background_work_announced_is_asked_for_at_once() -> None:
+    """The work of captions ends in an item of another pipeline; a device must not idle until the next poll."""
+    asking = after_a_refill([])
+    assert verdict(asking) == (0, AdmissionCode.EXHAUSTED)
+    asking.wake_background()
+    assert not asking.is_dry(1.0)
+    assert verdict(asking) == (32, AdmissionCode.ROOM)
+    assert verdict(asking, OpenWork(background=30, queued=9)) == (0, AdmissionCode.LITTLE_ROOM)
+
+
+def test_background_work_announced_during_a_refill_is_asked_for() -> None:
+    asking = refills()
+    asking.asked(256, 0.0)
+    asking.wake_background()
+    asking.answered([], NOTHING)
+    assert not asking.is_dry(1.0)
+    assert verdict(asking) == (256, AdmissionCode.ROOM)

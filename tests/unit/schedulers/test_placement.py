@@ -95,6 +95,28 @@ def test_shared_weights_count_once() -> None:
     assert needed_bytes(frozenset(shared), shared) == 6
 
 
+def test_a_device_with_the_weights_holds_all_roles_of_them() -> None:
+    """The judge goes to the captioner's card, though more room is left elsewhere, and the captioner to the other's."""
+    reader = {role: Footprint("reader", 4 * GB, 2 * GB) for role in (Role.REWRITER, Role.CAPTIONER, Role.JUDGE)}
+    roles = {role: SMALL[role] for role in (Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP)} | reader
+    for spaces in (cards(24, 24), cards(16, 80), cards(24)):
+        held = [set(placement.roles) & reader.keys() for placement in place(spaces, roles).placements]
+        assert any(held)
+        assert all(each in (set(), set(reader)) for each in held)
+
+
+def test_shared_weights_bring_no_role_that_has_no_room() -> None:
+    reader = {
+        Role.REWRITER: Footprint("r", 4, 1),
+        Role.CAPTIONER: Footprint("r", 4, 1),
+        Role.JUDGE: Footprint("r", 4, 9),
+    }
+    small = {role: Footprint(role, 1, 1) for role in (Role.PAINTER, Role.SEGMENTER, Role.CLIP, Role.BLIP)}
+    plan = place([Space("cpu", 10, 10)], reader | small)
+    assert set(plan.placements[0].roles) == {Role.REWRITER, Role.CAPTIONER, *small}
+    assert [role for role, _ in plan.left_out] == [Role.JUDGE]
+
+
 def test_a_cpu_holds_the_whole_miniature_bundle() -> None:
     mini = {role: Footprint(role, 50, 10) for role in Role if role not in OPTIONAL_ROLES}
     mini[Role.ERASER] = mini[Role.PAINTER]
