@@ -124,6 +124,7 @@ install-units:
 	@umask 022; for unit in imgdiffd.service imgdiffd.socket; do \
 		install -D -m 644 systemd/$$unit $(LIB)/systemd/system/$$unit && \
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
+	@umask 022 && install -D -m 755 systemd/device-nodes $(LIB)/imgdiffd/device-nodes
 	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
 	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
 	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f ! -name imgdiffd.1); do \

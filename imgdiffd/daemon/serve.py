@@ -146,6 +146,7 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
+        app.include_router(upkeep.previews_route(store.previews))
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)

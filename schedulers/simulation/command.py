@@ -126,10 +126,11 @@ def _beside_full_painting(scenario: Scenario, ours: Outcome) -> str:
     full = replace(scenario, caught=0.0)
     without = run_stealing(full, BatchCosts(full, Fates(full.captions, full.seed)))
     given_up = Fates(scenario.captions, scenario.seed, scenario.caught).given_up
+    shares = [ABORT_AT, sum(given_up) / len(given_up), 1 - ours.seconds / without.seconds]
+    at, given, saved = (f"{100 * share:.1f} %" for share in shares)
     return (
-        f"early abort at {100 * ABORT_AT:.0f} % of the steps gives up {100 * sum(given_up) / len(given_up):.1f} % of the "
-        f"pairs: {ours.hours:.1f} h instead of {without.hours:.1f} h, {100 - 100 * ours.seconds / without.seconds:.1f} %"
-        " less"
+        f"early abort after {at} of the steps gives up {given} of the pairs: "
+        f"{ours.hours:.1f} h instead of {without.hours:.1f} h, {saved} less"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from imgdiffd.cli.main import main
-from imgdiffd.cli.screen import Rates, jobs_table, plain_line, status_view
+from imgdiffd.cli.screen import Rates, follow, jobs_table, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
 from imgdiffd.job import JobState
 from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, ProblemView, RemovalView, SchedulerView, Status
@@ -129,6 +129,43 @@ def test_a_long_reason_takes_no_room_from_a_jobs_number_or_state(width: int) -> 
     assert lines[3].split()[0] == "1234"
     assert " failed " in lines[3]
     assert "it is" in lines[3]
+
+
+def test_forty_columns_show_numbers_and_states_whole() -> None:
+    stages = stages_of({}, {})
+    job = JOB.model_copy(update={"id": 1234, "state": "cancelled", "name": "n" * 50, "stages": stages})
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,) * 4}), width=40)
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    for view in stages:
+        assert f"\n{view.stage} " in shown
+    assert shown.count("cancelled     64/64") == 2
+    assert shown.count("…") == 2, "only the names are cut"
+
+
+def test_without_a_terminal_no_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgdiffd.cli.screen.REFRESH_S", 0)
+    monkeypatch.setattr("imgdiffd.cli.screen.PLAIN_LINE_S", 0)
+    active = JOB.model_copy(update={"state": "active", "sampled": 1, "finished_at": None})
+    looks = iter([active, active, active.model_copy(update={"samples": 50}), JOB, JOB])
+    console = Console(width=300, file=io.StringIO())
+    for job in (None, 1):
+        follow(
+            lambda: STATUS.model_copy(update={"jobs": (next(looks, JOB),), "open": OpenJobs()}),
+            lambda status: status.jobs[0].state == "done",
+            console,
+            job,
+        )
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 4, lines
+    assert [line.split("samples ")[-1][:2] for line in lines[:2]] == ["41", "50"]
+
+
+def test_one_of_a_thing_is_said_in_the_singular() -> None:
+    job = JOB.model_copy(update={"captions": 1, "sampled": 1, "samples": 1, "rejected": 0, "duplicates": 1})
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,)}))
+    assert "1 caption, 1 duplicate" in shown
+    assert "1 caption gave 1 sample" in shown
 
 
 def test_paused_is_said_first_and_why_a_job_failed_with_it() -> None:
