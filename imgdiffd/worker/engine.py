@@ -20,14 +20,19 @@ from imgdiffd.worker.graph_checks import graph_steps
 from imgdiffd.worker.warm_up import warm_up
 
 
+def same_on_every_run() -> None:
+    """Keeps cuDNN to algorithms that give the same bits: one that is chosen by timing would differ from run to run."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
 class StageEngine:
     """Loads what `start` names, telling `say` what is being loaded. Raises BundleError, or what the loaders raise."""
 
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         if start.threads:
             torch.set_num_threads(start.threads)
-        torch.backends.cudnn.benchmark = False  # an algorithm chosen by timing would differ from run to run
-        torch.backends.cudnn.deterministic = True
+        same_on_every_run()
         device = torch.device(start.device)
         if device.type == "cuda":
             torch.cuda.set_device(device)  # for every call that names none
@@ -38,7 +43,13 @@ class StageEngine:
             raise SettingsError(str(error), hint="see `imgdiffd settings` for what each choice means") from error
         bundle = load_bundle(start.bundle)
         self._models = load_models(
-            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._note
+            bundle,
+            [Role(role) for role in start.roles],
+            device,
+            say,
+            compile=start.compile,
+            tune=start.tune,
+            note=self._note,
         )
         if start.compile:
             with torch.inference_mode():
