@@ -142,7 +142,8 @@ def test_a_choice_by_name_holds_for_the_process(monkeypatch: pytest.MonkeyPatch)
 def test_xformers_gets_its_own_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     def xformers(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
         assert q.shape[2] == k.shape[2] == v.shape[2] == 3  # heads, behind the tokens
-        return plain(*(each.transpose(1, 2) for each in (q, k, v)), scale).transpose(1, 2)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+        return plain(q, k, v, scale).transpose(1, 2)
 
     fake = types.SimpleNamespace(ops=types.SimpleNamespace(memory_efficient_attention=xformers))
     monkeypatch.setitem(sys.modules, "xformers", fake)
