@@ -156,6 +156,11 @@ def first_line(error: BaseException) -> str:
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 caption`, `2 captions`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 # Printable by the letter of Unicode, but blank: Hangul fillers, an empty Braille cell, and their like.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 

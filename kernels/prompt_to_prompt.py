@@ -207,7 +207,7 @@ class _ImageAttention:
             flat = functional.linear(hidden_states, self.weight)
         else:
             flat = self._injected(hidden_states, current.pairs)
-        q, k, v = flat.unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = flat.view(*flat.shape[:2], 3, attn.heads, -1).permute(2, 0, 3, 1, 4)
         return _project_out(attn, attention(q, k, v))
 
     def _injected(self, hidden: Tensor, pairs: int) -> Tensor:

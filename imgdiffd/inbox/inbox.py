@@ -17,7 +17,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd.errors import InputError, StoreError, first_line, is_visible, visible
+from imgdiffd.errors import InputError, StoreError, counted, first_line, is_visible, visible
 from imgdiffd.inbox import spool
 from imgdiffd.inbox.intake import PARALLEL_FILES, Intake, Jobs
 from imgdiffd.inbox.opened import UNEXPECTED, Fingerprint
@@ -262,7 +262,7 @@ class Inbox:
             if error.code != "changed":
                 await self._move_out(partial(self._outbox.to_failed, path, name, error, read), file)
             raise
-        _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
+        _log.info("inbox: %r is job %d: %s, %s", name, job.id, job.state, counted(job.total, "caption"))
         self._on_job()
         table = await self._problem_table(job)
         await self._move_out(partial(self._outbox.to_done, path, name, table, read), file)

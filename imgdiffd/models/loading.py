@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from imgdiffd import hub
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
@@ -18,6 +19,7 @@ from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
+from imgdiffd.models.preview import load_preview
 from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sampling import suggestions
 from imgdiffd.models.sdxl import Sdxl
@@ -138,7 +140,7 @@ def load_models(
     lookers: Weights = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
         Role.REWRITER: lambda bundle, device: _rewriter(bundle, device, lookers, note),
-        Role.PAINTER: _painter,
+        Role.PAINTER: lambda bundle, device: _painter(bundle, device, note),
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
         Role.BLIP: _blip,
@@ -188,11 +190,15 @@ def _painter_tokenizer(bundle: Bundle) -> Any:
     return CLIPTokenizer.from_pretrained(folder_of(bundle, Role.PAINTER), subfolder="tokenizer", **LOCAL)
 
 
-def _painter(bundle: Bundle, device: torch.device) -> Painter:
+def _painter(bundle: Bundle, device: torch.device, note: Say) -> Painter:
+    spec = bundle.painter
     source, options = sdxl_source(bundle, Role.PAINTER)
-    return Painter.load(
-        source, device, dtype_for(device, bundle.painter.precision), bundle.painter.pairs_per_pass, **options
-    )
+    dtype = dtype_for(device, spec.precision)
+    painter = Painter.load(source, device, dtype, spec.pairs_per_pass, note, **options)
+    given = hub.addition_of(bundle, spec.preview) if isinstance(spec.preview, str) else spec.preview
+    if given is not None:
+        painter.preview = load_preview(given, painter.sdxl.unet.config.in_channels, device, dtype)
+    return painter
 
 
 def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
