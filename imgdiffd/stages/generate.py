@@ -16,7 +16,7 @@ from imgdiffd.stages.images import Images
 def generate(
     models: Models, profile: Profile, inputs: Sequence[GenerateInput], images: Images
 ) -> tuple[GenerateOutput, ...]:
-    """Paint every pair and write both images; they are durable on return."""
+    """Paint every pair and write both images, which are durable once the batch is answered."""
     prompts = [
         PairPrompt(
             entry.caption1,

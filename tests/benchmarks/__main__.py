@@ -19,7 +19,7 @@ from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.sources import silence
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES
 from imgdiffd.schedulers.cost_table import CostTable
-from tests.benchmarks import answering, cropping, painting, stages
+from tests.benchmarks import answering, cropping, painting, stages, writing
 from tests.benchmarks.measuring import Figure, Ratio
 from tests.benchmarks.report import Report
 from tests.benchmarks.sizes import REAL, SMALL, TINY, Sizes
@@ -88,6 +88,8 @@ def on_cpu(folder: Path, *, tiny: bool) -> Report:
             "language models", lambda: answering.ratios(workshop, load_profile("default"), rounds=1 if tiny else 3)
         ),
     ]
+    px, paint_s = (64, 0.05) if tiny else (1024, 1.0)
+    ratios += sections.all_of("the writing of images", lambda: writing.ratios(folder, picture_px=px, paint_s=paint_s))
     costs = sections.all_of("stages", lambda: [mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3)])
     device = f"a CPU, threads: {torch.get_num_threads()}"
     return Report(device, ratios, [], costs, [*workshop.notes, *sections.notes], sections.failed)
