@@ -89,7 +89,7 @@ bench-store: .venv/ready
 	@$(RUN) python -m tests.benchmarks.store
 
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
-MINI := train_vae decode_scenes train_judge train_painter paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
+MINI := train_vae decode_scenes train_judge train_painter fit_preview paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
 mini: .venv/ready
 	@for step in $(MINI); do $(RUN) python -m imgdiffd.mini.$$step || exit; done
 	@$(RUN) imgdiffd mini calibrate
@@ -124,6 +124,7 @@ install-units:
 	@umask 022; for unit in imgdiffd.service imgdiffd.socket; do \
 		install -D -m 644 systemd/$$unit $(LIB)/systemd/system/$$unit && \
 		sed -i 's,/usr/local/,$(PREFIX)/,g' $(LIB)/systemd/system/$$unit || exit; done
+	@umask 022 && install -D -m 755 systemd/device-nodes $(LIB)/imgdiffd/device-nodes
 	@umask 022 && install -D -m 644 systemd/sysusers.d/imgdiffd.conf $(LIB)/sysusers.d/imgdiffd.conf
 	@umask 022 && install -D -m 644 systemd/tmpfiles.d/imgdiffd.conf $(LIB)/tmpfiles.d/imgdiffd.conf
 	@umask 022; for page in README.md CHANGELOG.md $$(find docs -type f ! -name imgdiffd.1); do \

@@ -20,6 +20,7 @@ ImgdiffdError                 what went wrong, why, and what to do next
     └── DeviceStartError      the worker process never became ready
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,11 +156,31 @@ def first_line(error: BaseException) -> str:
     return first if isinstance(error, ImgdiffdError) else f"{name}: {first}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 caption`, `2 captions`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# Printable by the letter of Unicode, but blank: Hangul fillers, an empty Braille cell, and their like.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
 def visible(text: str) -> str:
     """The text on one line, with control characters, and what hides or turns text, written out: ESC as \\x1b."""
-    if text.isprintable():
+    if text.isprintable() and _BLANK.isdisjoint(text):
         return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    shown = (each if each.isprintable() and each not in _BLANK else _escaped(each) for each in text)
+    return "".join(shown)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def is_visible(name: str) -> bool:
+    """Whether a name can be seen and typed: something of it is neither blank nor only added to another character."""
+    seen = any(not each.isspace() and not unicodedata.category(each).startswith("M") for each in name)
+    return seen and visible(name) == name
 
 
 def reason_of(error: Exception) -> str:

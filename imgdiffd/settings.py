@@ -23,7 +23,7 @@ KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
-CompileChoice = bool | Literal["auto"]
+CompileChoice = bool | Literal["auto", "max-autotune"]
 
 
 class Settings(BaseModel):
@@ -55,7 +55,8 @@ class Settings(BaseModel):
         tuple[str, ...],
         Field(
             min_length=1,
-            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every visible NVIDIA GPU',
+            description='one worker process each: "cpu" (repeatable), "cuda:0", …; or "auto": every NVIDIA GPU or MIG '
+            "instance that CUDA_VISIBLE_DEVICES leaves",
         ),
     ] = ("auto",)
     threads_per_device: Annotated[
@@ -64,7 +65,8 @@ class Settings(BaseModel):
     compile: Annotated[
         CompileChoice,
         Field(
-            description='compile the models with torch.compile when they load; "auto": on GPUs, since CPUs gain nothing'
+            description='compile the models with torch.compile when they load; "auto": on GPUs, since CPUs gain '
+            'nothing; "max-autotune": also time several kernels for each product of painter and eraser, once'
         ),
     ] = "auto"
     compile_cache_folder: Annotated[
@@ -72,7 +74,10 @@ class Settings(BaseModel):
     ] = Path()
     attention: Annotated[
         AttentionChoice,
-        Field(description="auto: xformers in half precision on a GPU where it works, else torch's own (sdpa)"),
+        Field(
+            description="auto: on GPUs older than Hopper the faster of xformers and torch's own (sdpa), timed once; "
+            "elsewhere sdpa"
+        ),
     ] = "auto"
     removal: Annotated[
         bool,

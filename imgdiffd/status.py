@@ -59,6 +59,14 @@ class RemovalView(_Record):
         return self.done + self.waiting + self.cancelled
 
 
+class GateView(_Record):
+    """Pairs that the similarity gate rejected, by side. `half_painted` of them were given up for their preview."""
+
+    too_different: int = 0
+    too_similar: int = 0
+    half_painted: int = 0
+
+
 class JobView(_Record):
     """One job. Times are UNIX seconds.
 
@@ -84,6 +92,7 @@ class JobView(_Record):
     error: str | None
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
+    gate: GateView = GateView()
     eta_s: float | None = None
     removal: RemovalView = RemovalView()  # goes on after the job has ended
 
@@ -271,11 +280,13 @@ class Funnel(_Record):
 
 
 def about(seconds: float) -> str:
-    """Roughly how long: `5 min`, `3 h`, `2 days`."""
+    """Roughly how long: `less than a minute`, `about 5 min`, `about 3 h`, `about 2 days`."""
     minutes = seconds / 60
+    if minutes < 1:
+        return "less than a minute"
     if minutes < 120:
-        return f"{minutes:.0f} min"
-    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / (24 * 60):.0f} days"
+        return f"about {minutes:.0f} min"
+    return f"about {minutes / 60:.0f} h" if minutes < 48 * 60 else f"about {minutes / (24 * 60):.0f} days"
 
 
 def headline(status: Status) -> str:
@@ -297,7 +308,7 @@ def summary(status: Status) -> str:
     else:
         parts.append("no job is open")
     if status.open.eta_s is not None and not status.paused:
-        parts.append(f"about {about(status.open.eta_s)} left")
+        parts.append(f"{about(status.open.eta_s)} left")
     if status.removal.waiting and not status.no_removal:
         removal = status.removal
         parts.append(f"object removal: {removal.done} of {removal.total} pairs, samples: {removal.samples}")

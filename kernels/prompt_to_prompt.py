@@ -7,8 +7,9 @@ first half is missing. Only the second half is edited, as in the reference. Inje
                       + attention(q_target, k_target, kept · v_target)
     self   out_target = attention(q_source, k_source, v_target)
 
-so the source's softmax serves its own values and the target's, joined along the head dimension, in one call. Where
-nothing is kept in any pair, the second call is left out.
+so the fused kernels serve it, with the source's queries and keys in the target's place. A self-injected layer is one
+call over all rows, an injected cross-attention one over all rows and a small one more. The rows of an empty prompt that
+is all zeros take no part in cross-attention: their output is a constant.
 
 In the words of the paper and its code: `PairController` is the AttentionControl, `carried` and `kept` are what mapper,
 alphas and equalizer amount to, and the steps of an injection are cross_replace_steps and self_replace_steps. LocalBlend
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from imgdiffd.kernels.attention import attention
 from imgdiffd.kernels.edits import Injection, injected_steps
@@ -32,11 +34,9 @@ from imgdiffd.kernels.edits import Injection, injected_steps
 class _LayerText:
     """One cross-attention layer's keys and values of the captions: the same in all steps, so computed once a pass."""
 
-    key: Tensor  # [2n, heads, tokens, dim]
+    key: Tensor  # [rows that attend, heads, tokens, dim]
     value: Tensor
-    # The empty prompt's key and value, [1, heads, tokens, dim] each; or, where that prompt is all zeros, the layer's
-    # output at every position, [channels].
-    unguided: tuple[Tensor, Tensor] | Tensor
+    constant: Tensor  # the layer's output at every position of a row that does not attend, [channels]
 
 
 @dataclass(eq=False)
@@ -44,10 +44,10 @@ class _Pass:
     """The plan that the processors follow; `injected` and `self_max_tokens` are those of the current step."""
 
     pairs: int
-    unguided: int  # leading rows of the batch that are never edited
+    constant: int  # leading rows of the batch whose text is all zeros
     text: list[_LayerText]
-    # For each cross-attention layer, while injecting: the sources' values joined with the targets' values moved onto
-    # source tokens, [n, heads, tokens, 2·dim]; and what the targets keep of theirs, [n, heads, tokens, dim] or None.
+    # For each cross-attention layer, while injecting: the targets' values moved onto source tokens, [n, heads, tokens,
+    # dim]; and all rows' values, the targets' being what they keep, or None where none keeps any.
     injected: list[tuple[Tensor, Tensor | None]] | None = None
     opened: tuple[bool, ...] = ()  # the spans that `injected` was made for
     self_max_tokens: int = 0
@@ -72,7 +72,7 @@ class PairController:
                 layer.set_processor(_TextAttention(self, len(self._cross)))
                 self._cross.append(layer)
             else:
-                layer.set_processor(_ImageAttention(self))
+                layer.set_processor(_ImageAttention(self, _fused_weight(layer)))
 
     @property
     def phase(self) -> Hashable | None:
@@ -101,9 +101,12 @@ class PairController:
         encoded empty prompt, None where it is all zeros (SDXL); it is read only if `guided`. Without an injection the
         images of a pair share no attention.
         """
-        pairs = len(text) // 2
-        layers = [_layer_text(layer, text, unguided_text) for layer in self._cross]
-        self.current = _Pass(pairs, 2 * pairs if guided else 0, layers)
+        pairs, constant = len(text) // 2, 0
+        if guided and unguided_text is None:
+            constant = len(text)
+        elif guided and unguided_text is not None:
+            text = torch.cat([unguided_text.expand_as(text), text])
+        self.current = _Pass(pairs, constant, [_layer_text(layer, text) for layer in self._cross])
         self._injection, self._steps = injection, steps
         try:
             yield
@@ -119,7 +122,7 @@ class PairController:
             opened = plan.open_spans(step, self._steps)
             if opened != self.current.opened:  # else the values of the step before still hold
                 self.current.opened = opened
-                self.current.injected = _injected(plan, opened, self.current.text) if any(opened) else None
+                self.current.injected = _injected(plan, opened, self.current) if any(opened) else None
             in_self = step < injected_steps(plan.self_fraction, self._steps)
             self.current.self_max_tokens = plan.self_max_tokens if in_self else 0
 
@@ -127,6 +130,7 @@ class PairController:
 def _refuse_unknown(name: str, layer: Any) -> None:
     extras = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k", "added_kv_proj_dim")
     found = [extra for extra in extras if getattr(layer, extra, None) is not None]
+    found += [f"a bias in {name}" for name in ("to_q", "to_k", "to_v") if getattr(layer, name).bias is not None]
     if layer.residual_connection or layer.rescale_output_factor != 1 or not layer.scale_qk:
         found.append("a rescaled output")
     if found:
@@ -151,42 +155,43 @@ def _project_out(layer: Any, out: Tensor) -> Tensor:
     return projected
 
 
-def _attend(layer: Any, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _project_out(layer, attention(_split(layer.to_q(hidden), layer.heads), key, value))
-
-
 def _key_value(layer: Any, context: Tensor) -> tuple[Tensor, Tensor]:
     return _split(layer.to_k(context), layer.heads), _split(layer.to_v(context), layer.heads)
 
 
-def _injected(
-    injection: Injection, opened: tuple[bool, ...], text: list[_LayerText]
-) -> list[tuple[Tensor, Tensor | None]]:
-    first = text[0].value
+def _fused_weight(layer: Any) -> Tensor:
+    """The weights of queries, keys and values as one, [3·channels, channels], which the layer's own become views of."""
+    parts = [layer.to_q.weight, layer.to_k.weight, layer.to_v.weight]
+    fused = torch.cat([part.data for part in parts])
+    for part, view in zip(parts, fused.chunk(3), strict=True):
+        part.data = view
+    return fused
+
+
+def _injected(injection: Injection, opened: tuple[bool, ...], current: _Pass) -> list[tuple[Tensor, Tensor | None]]:
+    first = current.text[0].value
     carried, kept = injection.shares(opened)
     carried = carried.to(first)[:, None]
     kept = None if kept is None else kept.to(first)[:, None, :, None]
     values: list[tuple[Tensor, Tensor | None]] = []
-    for layer in text:
-        source, target = layer.value.chunk(2)
-        joined = torch.cat([source, carried @ target], dim=-1)
-        values.append((joined, None if kept is None else kept * target))
+    for layer in current.text:
+        others, target = layer.value[: -current.pairs], layer.value[-current.pairs :]
+        values.append((carried @ target, None if kept is None else torch.cat([others, kept * target])))
     return values
 
 
-def _layer_text(layer: Any, text: Tensor, unguided_text: Tensor | None) -> _LayerText:
-    key, value = _key_value(layer, text)
-    if unguided_text is not None:
-        return _LayerText(key, value, _key_value(layer, unguided_text))
-    # All keys are equal and so are all values: whatever the softmax, the output is that value, projected.
-    return _LayerText(key, value, layer.to_out[0](layer.to_v(torch.zeros_like(text[0, 0]))))
+def _layer_text(layer: Any, text: Tensor) -> _LayerText:
+    # Where a text is all zeros, all values are equal: whatever the softmax, the output is that value, projected.
+    constant = layer.to_out[0](layer.to_v(torch.zeros_like(text[0, 0])))
+    return _LayerText(*_key_value(layer, text), constant)
 
 
 @dataclass(frozen=True, eq=False)
 class _ImageAttention:
-    """Self-attention of one layer."""
+    """Self-attention of one layer; `weight` is as `_fused_weight` makes it."""
 
     control: PairController
+    weight: Tensor
 
     def __call__(
         self,
@@ -199,15 +204,22 @@ class _ImageAttention:
         _refuse_mask(attention_mask)
         current = self.control.current
         if current is None or hidden_states.shape[1] > current.self_max_tokens:
-            return _attend(attn, hidden_states, *_key_value(attn, hidden_states))
-        unguided, edited = current.unguided, current.unguided + current.pairs
-        q, k = (_split(project(hidden_states[:edited]), attn.heads) for project in (attn.to_q, attn.to_k))
-        v = _split(attn.to_v(hidden_states), attn.heads)
-        joined = torch.cat([v[unguided:edited], v[edited:]], dim=-1)
-        out = list(attention(q[unguided:], k[unguided:], joined).chunk(2, dim=-1))
-        if unguided:
-            out.insert(0, attention(q[:unguided], k[:unguided], v[:unguided]))
-        return _project_out(attn, torch.cat(out))
+            flat = functional.linear(hidden_states, self.weight)
+        else:
+            flat = self._injected(hidden_states, current.pairs)
+        q, k, v = flat.view(*flat.shape[:2], 3, attn.heads, -1).permute(2, 0, 3, 1, 4)
+        return _project_out(attn, attention(q, k, v))
+
+    def _injected(self, hidden: Tensor, pairs: int) -> Tensor:
+        """Queries, keys and values, [batch, tokens, 3·channels]; the targets' queries and keys are the sources'."""
+        channels = hidden.shape[-1]
+        flat = hidden.new_empty(*hidden.shape[:2], 3 * channels)
+        others, targets = flat[:-pairs], flat[-pairs:]
+        torch.mm(hidden[:-pairs].flatten(0, 1), self.weight.T, out=others.flatten(0, 1))
+        values = targets.flatten(0, 1)[:, 2 * channels :]
+        torch.mm(hidden[-pairs:].flatten(0, 1), self.weight[2 * channels :].T, out=values)
+        targets[..., : 2 * channels] = others[-pairs:, :, : 2 * channels]
+        return flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,29 +241,37 @@ class _TextAttention:
         current = self.control.current
         if current is None:
             context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-            return _attend(attn, hidden_states, *_key_value(attn, context))
-        text, unguided = current.text[self.layer], current.unguided
+            q = _split(attn.to_q(hidden_states), attn.heads)
+            return _project_out(attn, attention(q, *_key_value(attn, context)))
+        text, constant = current.text[self.layer], current.constant
         injected = None if current.injected is None else current.injected[self.layer]
-        out = self._guided(attn, hidden_states[unguided:], text, injected)
-        if not unguided:
-            return out
-        rest = hidden_states[:unguided]
-        if isinstance(text.unguided, Tensor):
-            return torch.cat([text.unguided.expand(*rest.shape[:2], -1), out])
-        key, value = (each.expand(unguided, -1, -1, -1) for each in text.unguided)
-        return torch.cat([_attend(attn, rest, key, value), out])
+        out = self._attended(attn, hidden_states[constant:], text, injected)
+        if not constant:
+            return _project_out(attn, out)
+        # Written where it belongs: half of what joining the two would move.
+        whole = torch.empty_like(hidden_states)
+        whole[:constant] = text.constant
+        to_out = attn.to_out[0]
+        rows = out.transpose(1, 2).flatten(2).flatten(0, 1)
+        torch.addmm(to_out.bias, rows, to_out.weight.T, out=whole[constant:].flatten(0, 1))
+        return whole
 
     @staticmethod
-    def _guided(
+    def _attended(
         attn: Any, hidden_states: Tensor, text: _LayerText, injected: tuple[Tensor, Tensor | None] | None
     ) -> Tensor:
-        if injected is None:
-            return _attend(attn, hidden_states, text.key, text.value)
-        joined, kept = injected
         # All queries, even where the targets' are not read: a product over fewer rows may round differently, and a
         # pair's images would then depend on what the other pairs of its pass keep.
-        q, n = _split(attn.to_q(hidden_states), attn.heads), len(joined)
-        source, target = attention(q[:n], text.key[:n], joined).chunk(2, dim=-1)
-        if kept is not None:
-            target = target + attention(q[n:], text.key[n:], kept)
-        return _project_out(attn, torch.cat([source, target]))
+        q = _split(attn.to_q(hidden_states), attn.heads)
+        if injected is None:
+            return attention(q, text.key, text.value)
+        carried, kept = injected
+        n = len(carried)
+        source = slice(len(q) - 2 * n, len(q) - n)
+        target = attention(q[source], text.key[source], carried)
+        if kept is None:
+            others = attention(q[:-n], text.key[:-n], text.value[:-n])
+            return torch.cat([others.transpose(1, 2), target.transpose(1, 2)]).transpose(1, 2)
+        out = attention(q, text.key, kept)
+        out[-n:].add_(target)
+        return out

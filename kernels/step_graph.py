@@ -1,23 +1,52 @@
 """CUDA graphs of steps that repeat: captured once, replayed for all further steps of the same kind."""
 
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 Step = Callable[..., tuple[Tensor, ...]]
-Capture = Callable[[Callable[[], tuple[Tensor, ...]]], tuple[Callable[[], None], Sequence[Tensor]]]
+Capture = Callable[[Callable[[], tuple[Tensor, ...]], torch.device], tuple[Callable[[], None], Sequence[Tensor]]]
 
 
-def capture_cuda(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
-    """Records what `compute` launches, without running it; returns the replay and the tensors that it overwrites."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = compute()
+def capture_cuda(
+    compute: Callable[[], tuple[Tensor, ...]], device: torch.device
+) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Records what `compute` launches on `device`, without running it.
+
+    Returns the replay and the tensors that it overwrites. A capture that fails leaves nothing behind: the stream that
+    was current is current again, and the allocator gives back memory as before.
+    """
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    current = torch.cuda.stream(torch.cuda.current_stream(device))  # torch's own way back is left out by a failure
+    try:
+        with current, torch.cuda.graph(graph, pool=pool, stream=_side_stream(device)):
+            out = compute()
+    except BaseException:
+        _end_recording(device, pool)
+        raise
     return graph.replay, out
+
+
+def _end_recording(device: torch.device, pool: Any) -> None:
+    """Tell the allocator that the capture is over, as torch does only where the capture itself ends well.
+
+    For an allocator that knows of a capture under way, empty_cache() is an internal error, for ever.
+    """
+    with suppress(RuntimeError):  # of an allocator that knows of none: it had not begun, or has ended
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures, since cuBLAS keeps a workspace for each stream that it sees."""
+    stream: Any = torch.cuda.Stream  # torch declares no types for it
+    return cast(torch.cuda.Stream, stream(device))
 
 
 def _one_kind() -> Hashable | None:
@@ -102,7 +131,7 @@ class StepGraph:
     def _capture_step(self, changing: tuple[Tensor, ...], constant: dict[str, Any]) -> _Captured | None:
         given = tuple(each.clone() for each in changing)
         try:
-            replay, out = self._capture(lambda: self._step(*given, **constant))
+            replay, out = self._capture(lambda: self._step(*given, **constant), given[0].device)
         except RuntimeError as error:  # CUDA's errors and running out of memory are of this type
             say, self._say = self._say, None
             self.forget()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -14,6 +14,9 @@ from imgdiffd.api.unreachable import unreachable
 from imgdiffd.errors import DaemonError, RefusedError
 from imgdiffd.job import JobChoice
 from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, ProblemView, Status
+
+if TYPE_CHECKING:
+    from imgdiffd.store import PreviewsRow
 
 _CHUNK_BYTES = 1 << 20
 _CONNECT_S = 10.0
@@ -156,6 +159,14 @@ class Client:
     def funnel(self, job: int | None = None) -> Funnel:
         """How captions narrowed to samples, with reasons; of all jobs where none is named."""
         return Funnel.model_validate(self._call("GET", "/funnel" if job is None else f"/jobs/{job}/funnel"))
+
+    def previews(self) -> "list[PreviewsRow]":
+        """What previews of half-painted pairs show: a row for each profile, bundle and step."""
+        from pydantic import TypeAdapter
+
+        from imgdiffd.store import PreviewsRow
+
+        return TypeAdapter(list[PreviewsRow]).validate_python(self._call("GET", "/previews"))
 
     def problems(self, job: int, *, limit: int = 100, after: int = 0) -> ProblemPage:
         """Up to `limit` records (1000 at most) of the job's file that have no usable caption, in the file's order.

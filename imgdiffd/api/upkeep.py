@@ -1,4 +1,4 @@
-"""The routes for those who look after the daemon: deleting jobs, and metrics."""
+"""The routes for those who look after the daemon: deleting jobs, what early abort has learnt, and metrics."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from imgdiffd.api.refusals import refusals
 from imgdiffd.status import DeletedJob
+from imgdiffd.store import PreviewsRow
 
 _DryRun = Query(False, description="only say what would be deleted")
 
@@ -40,6 +41,18 @@ def routes(upkeep: Upkeep) -> APIRouter:
     ) -> tuple[DeletedJob, ...]:
         """Delete every job that ended longer ago and of which nothing waits; answers once their rows are gone."""
         return await upkeep.prune(older_than_s, dry_run=dry_run)
+
+    return router
+
+
+def previews_route(look: Callable[[], Awaitable[Sequence[PreviewsRow]]]) -> APIRouter:
+    """What `look` finds out about previews."""
+    router = APIRouter()
+
+    @router.get("/previews")
+    async def previews() -> Sequence[PreviewsRow]:
+        """What previews of half-painted pairs show, for each profile, bundle and step: early abort's thresholds."""
+        return await look()
 
     return router
 

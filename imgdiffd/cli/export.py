@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgdiffd.cli.parameters import positive, settings_of
+from imgdiffd.cli.parameters import positive, settings_of, some
 from imgdiffd.errors import ExportError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def export(
         Literal["replacement", "removal"] | None, typer.Option(help="Only this product; both where none is given.")
     ] = None,
     job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only this job.")] = None,
-    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Only samples of this profile.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", parser=some, help="Only samples of this profile.")
+    ] = None,
     all_profiles: Annotated[
         bool, typer.Option("--all-profiles", help="Samples of several profiles in one dataset.")
     ] = False,

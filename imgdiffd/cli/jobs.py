@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of
+from imgdiffd.cli.parameters import AllJobs, Jobs, client_of, settings_of, some
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import ImgdiffdError, RefusedError, visible
 
@@ -102,6 +102,7 @@ def retry(
         str | None,
         typer.Option(
             metavar="REASON",
+            parser=some,
             autocompletion=_reasons,
             help="Only those that failed for it, such as broke_generate.",
         ),
@@ -121,4 +122,4 @@ def retry(
 
 
 def _tried(count: int) -> str:
-    return f"{count} captions and removals are tried"
+    return f"{count} captions and removals are tried" if count != 1 else "1 caption or removal is tried"

@@ -9,7 +9,7 @@ import typer
 from typer.main import get_command
 
 from imgdiffd import __version__
-from imgdiffd.cli import daemon, explain, export, jobs, mini, models, simulate, submitting, upkeep, watching
+from imgdiffd.cli import daemon, explain, export, jobs, mini, models, previews, simulate, submitting, upkeep, watching
 from imgdiffd.cli.parameters import CONFIG, Config
 from imgdiffd.cli.usage import PROGRAM, Command, SomeCommand, in_our_words, new_group, share_option
 from imgdiffd.errors import ImgdiffdError, visible
@@ -19,7 +19,7 @@ COMMANDS = {
     "Daemon": (daemon.serve, daemon.check, daemon.settings, daemon.profile),
     "Jobs": (
         submitting.submit, submitting.problems, watching.status, watching.watch, watching.jobs, watching.funnel,
-        explain.explain, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
+        explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (export.export,),

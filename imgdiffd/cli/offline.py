@@ -31,7 +31,7 @@ from imgdiffd.images.sweep import missing
 from imgdiffd.job import JobChoice
 from imgdiffd.settings import Settings
 from imgdiffd.status import Funnel, JobPage, JobView, ProblemView, Status
-from imgdiffd.store import JobRow, Overview, Reader
+from imgdiffd.store import JobRow, Overview, PreviewsRow, Reader
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
@@ -87,6 +87,10 @@ class Offline:
         if job is not None:
             self._known(job)
         return funnel_view(self._reader.funnel(job))
+
+    def previews(self) -> list[PreviewsRow]:
+        """What previews of half-painted pairs show: a row for each profile, bundle and step."""
+        return self._reader.previews()
 
     def explain(self, item: int) -> dict[str, Any]:
         """Everything known of one caption: attempts, scores, regions, samples."""

@@ -33,6 +33,13 @@ def positive(text: str) -> int:
     return number
 
 
+def some(text: str) -> str:
+    """A text that says something. Raises ValueError."""
+    if not text.strip():
+        raise ValueError("it is empty; leave the option out, or give it a value")
+    return text
+
+
 def number(text: object, what: str) -> float:
     """A finite number, typed or a default; `what` says which kind is wanted. Raises ValueError."""
     text = str(text)

@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from imgdiffd.cli.terminal import duration, plain
-from imgdiffd.errors import visible
+from imgdiffd.cli.terminal import ByWidth, duration, plain
+from imgdiffd.errors import counted, visible
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
-from imgdiffd.status import JobView, RemovalView, Status, summary
+from imgdiffd.status import GateView, JobView, RemovalView, Status, summary
 
 REFRESH_S = 0.5
 PLAIN_LINE_S = 5.0
@@ -107,12 +107,20 @@ def job_view(job: JobView, rates: Rates) -> list[RenderableType]:
     if job.captions:
         parts.append(_stages(job, rates))
         others = {"rejected": job.rejected, "failed": job.failed, "cancelled": job.cancelled}
-        ends = [f"{job.sampled} captions gave {job.samples} samples", *(f"{n} {how}" for how, n in others.items() if n)]
-        parts.append(Text(", ".join(ends)))
+        gave = f"{counted(job.sampled, 'caption')} gave {counted(job.samples, 'sample')}"
+        parts.append(Text(", ".join([gave, *(f"{n} {how}" for how, n in others.items() if n)])))
+    if job.gate.too_different or job.gate.too_similar:
+        parts.append(Text(_gate_line(job.gate)))
     if job.removal.total:
         rate = rates.update(f"{job.id}/removal", job.removal.done)
         parts.append(Text(_removal_line(job.removal) + (f", {60 * rate:.0f} per min" if rate else "")))
     return parts
+
+
+def _gate_line(gate: GateView) -> str:
+    too_different = f"{counted(gate.too_different, 'pair')} too different"
+    line = f"rejected by the similarity gate: {too_different}, {gate.too_similar} too similar"
+    return f"{line}; {gate.half_painted} of them given up half-painted" if gate.half_painted else line
 
 
 def _style(job: JobView) -> str:
@@ -125,35 +133,55 @@ def _note(job: JobView) -> str:
         return f": {job.error}"
     if job.duplicate_of is not None:
         return f": the same content as job {job.duplicate_of}"
-    brought = {"captions": job.captions, "duplicates": job.duplicates, "unreadable": job.problems}
-    note = f", {', '.join(f'{n} {what}' for what, n in brought.items() if n or what == 'captions')}"
+    brought = [counted(job.captions, "caption")]
+    brought += [counted(job.duplicates, "duplicate")] if job.duplicates else []
+    brought += [f"{job.problems} unreadable"] if job.problems else []
+    note = f", {', '.join(brought)}"
     return f"{note}, ETA {duration(job.eta_s)}" if job.state == "active" else note
 
 
-def _stages(job: JobView, rates: Rates) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
+def _stages(job: JobView, rates: Rates) -> RenderableType:
+    table, narrow = Table(box=None, padding=(0, 2, 0, 0)), Table(box=None, padding=(0, 2, 0, 0))
     for header in ("stage", "", "done", "of about", "per min", "stopped here"):
         table.add_column(header, justify="left" if header in {"stage", ""} else "right")
+    for header in ("stage", "done", "of about"):
+        narrow.add_column(header, justify="left" if header == "stage" else "right", no_wrap=True)
     for view in job.stages:
         rate = rates.update(f"{job.id}/{view.stage}", view.done)
         bar = ProgressBar(total=max(view.expected, 1), completed=view.done, width=30)
         table.add_row(
             view.stage, bar, str(view.done), str(view.expected), f"{60 * rate:.0f}" if rate else "", str(view.stopped)
         )
-    return table
+        narrow.add_row(view.stage, str(view.done), str(view.expected))
+    return ByWidth(table, narrow)
 
 
 def _removal_line(removal: RemovalView) -> str:
     others = {"failed": removal.failed, "cancelled": removal.cancelled}
     told = "".join(f", {number} {how}" for how, number in others.items() if number)
     return (
-        f"object removal: {removal.done} of {removal.total} pairs done{told},"
-        f" {removal.sampled} gave {removal.samples} samples"
+        f"object removal: {removal.done} of {counted(removal.total, 'pair')} done{told},"
+        f" {removal.sampled} gave {counted(removal.samples, 'sample')}"
     )
 
 
-def jobs_table(jobs: Sequence[JobView]) -> Table:
-    """One row a job; where the screen is narrow, names and notes are cut."""
+def jobs_table(jobs: Sequence[JobView]) -> RenderableType:
+    """One row a job; where the screen is narrow, names and notes are cut, and then some columns are left out."""
+    return ByWidth(_wide_jobs(jobs), _narrow_jobs(jobs))
+
+
+def _narrow_jobs(jobs: Sequence[JobView]) -> Table:
+    number = Column("job", justify="right", no_wrap=True, min_width=max((len(str(job.id)) for job in jobs), default=0))
+    done = Column("done of", justify="right", no_wrap=True)
+    table = Table(number, Column("name", min_width=4), Column("state", no_wrap=True), done, box=SIMPLE_HEAD)
+    table.pad_edge, table.show_edge = False, False
+    for job in jobs:
+        ended = job.sampled + job.rejected + job.failed
+        table.add_row(str(job.id), _cut(job.name), plain(job.state, _style(job)), f"{ended}/{job.captions}")
+    return table
+
+
+def _wide_jobs(jobs: Sequence[JobView]) -> Table:
     narrow = [Column(header, justify="right", no_wrap=True) for header in ("done", "of", "samples", "ETA")]
     number = Column("job", justify="right", no_wrap=True, min_width=max((len(str(job.id)) for job in jobs), default=0))
     table = Table(number, Column("name", max_width=40), Column("state", no_wrap=True), *narrow, Column())
@@ -203,23 +231,33 @@ def follow(
 
     Elsewhere than in a terminal, plain lines take the place of the screen.
     """
-    rates = Rates()
-    status = fetch()
     if not console.is_terminal:
-        printed = float("-inf")
-        while not finished(status):
-            if time.monotonic() - printed >= PLAIN_LINE_S:
-                printed = time.monotonic()
-                for line in _plain_lines(status):
-                    console.print(Text(line), soft_wrap=True)
-            time.sleep(REFRESH_S)
-            status = fetch()
-        for line in _plain_lines(status) if job is None else map(plain_line, status.jobs):
-            console.print(Text(line), soft_wrap=True)
-        return status
+        return _follow_in_lines(fetch, finished, console, job)
+    rates, status = Rates(), fetch()
     with Live(status_view(status, rates, job), console=console, refresh_per_second=4, transient=False) as live:
         while not finished(status):
             time.sleep(REFRESH_S)
             status = fetch()
             live.update(status_view(status, rates, job))
     return status
+
+
+def _follow_in_lines(
+    fetch: Callable[[], Status], finished: Callable[[Status], bool], console: Console, job: int | None
+) -> Status:
+    """A line for each job every PLAIN_LINE_S, and at the end; none that says what the one before it said."""
+    said: list[str] = []
+    due_s = 0.0
+    while True:
+        status = fetch()
+        over = finished(status)
+        lines = [*map(plain_line, status.jobs)] if over and job is not None else _plain_lines(status)
+        if over or time.monotonic() >= due_s:
+            due_s = time.monotonic() + PLAIN_LINE_S
+            for line in lines:
+                if line not in said:
+                    console.print(Text(line), soft_wrap=True)
+            said = lines
+        if over:
+            return status
+        time.sleep(REFRESH_S)

@@ -8,6 +8,8 @@ import typer
 
 from imgdiffd.cli.parameters import number, positive, whole
 
+CAUGHT = 0.35  # of the miniature bundle's failing pairs; docs/measurements.md has the command
+
 
 def _speed(text: str) -> float:
     return _share(text, "a share of the others' speed above 0 and at most 1", lambda value: 0 < value <= 1)
@@ -15,6 +17,10 @@ def _speed(text: str) -> float:
 
 def _failures(text: str) -> float:
     return _share(text, "a share of the batches from 0 to below 0.5", lambda value: 0 <= value < 0.5)
+
+
+def _caught(text: str) -> float:
+    return _share(text, "a share of the pairs that fail, above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 def _share(text: str, what: str, fits: Callable[[float], bool]) -> float:
@@ -40,9 +46,24 @@ def simulate(
         float, typer.Option(metavar="SHARE", parser=_failures, help="Share of batches that kill their worker.")
     ] = 0.0,
     costs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A cost table (JSON) instead of an A100's.")
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE|FILE",
+            help="What is expected of a shipped bundle on an A100 (default: paper), or a cost table (JSON).",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", parser=whole, help="Draw other outcomes of the captions.")] = 1,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="With early abort at 40 % of the steps, and the hours without it beside.")
+    ] = False,
+    caught: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            parser=_caught,
+            help="With --abort: of the pairs that fail the similarity gate, those whose preview gives them up.",
+        ),
+    ] = CAUGHT,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the charts go.")] = Path("simulation"),
 ) -> None:
     """Estimate hours and utilisation of a run on any devices.
@@ -62,6 +83,7 @@ def simulate(
             costs=costs,
             seed=seed,
             out=out,
+            caught=caught if abort else 0.0,
         ),
         print,
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgdiffd.cli.parameters import client_of, positive, profile_names, whole
+from imgdiffd.cli.parameters import client_of, positive, profile_names, some, whole
 from imgdiffd.cli.usage import PROGRAM, UsageError
-from imgdiffd.errors import DaemonError, visible
+from imgdiffd.errors import DaemonError, counted, visible
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
@@ -26,6 +26,7 @@ def submit(
         str | None,
         typer.Option(
             metavar="PROFILE",
+            parser=some,
             autocompletion=profile_names,
             help="A profile's name or .toml file; the daemon's own where none is given.",
         ),
@@ -37,12 +38,17 @@ def submit(
         str | None,
         typer.Option(
             metavar="NAME",
+            parser=some,
             help="The key or column with the captions, such as title or meta.en; or a column's number.",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What the file is to be called; its ending tells the format, as in a.jsonl."),
+        typer.Option(
+            metavar="NAME",
+            parser=some,
+            help="What the file is to be called; its ending tells the format, as in a.jsonl.",
+        ),
     ] = None,
 ) -> None:
     """Send caption files to the daemon; each becomes a job.
@@ -79,7 +85,9 @@ def _send_file(client: "Client", path: Path, options: dict[str, Any]) -> bool:
     if job.duplicate_of is not None:
         print(f"{visible(str(path))}: the same content as job {job.duplicate_of}; nothing to do")
     else:
-        counts = f"{job.captions} captions, {job.duplicates} duplicates, {job.problems} unreadable"
+        counts = (
+            f"{counted(job.captions, 'caption')}, {counted(job.duplicates, 'duplicate')}, {job.problems} unreadable"
+        )
         print(
             f"{visible(str(path))}: job {job.id}, {counts}{f' (`{PROGRAM} problems {job.id}`)' if job.problems else ''}"
         )

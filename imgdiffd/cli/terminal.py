@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -13,6 +13,7 @@ from imgdiffd.pipeline import Role
 from imgdiffd.schedulers.placement import Footprint, Plan
 from imgdiffd.status import Funnel, FunnelStep
 
+NARROW = 60  # columns, below which tables have fewer
 _FILE_COLUMNS = 160
 
 
@@ -37,6 +38,17 @@ def wide_console() -> Console:
     """A console whose tables are not squeezed where nobody sees a terminal's width: in a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_FILE_COLUMNS)
+
+
+class ByWidth:
+    """Shown as `wide` where there are NARROW columns and more, else as `narrow`."""
+
+    def __init__(self, wide: RenderableType, narrow: RenderableType) -> None:
+        self._wide, self._narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The one that fits."""
+        yield self._wide if options.max_width >= NARROW else self._narrow
 
 
 def models_table(rows: Iterable[tuple[Role, Model, bool]]) -> Table:
@@ -76,11 +88,17 @@ def plan_table(plan: Plan, taken: Mapping[Role, Footprint]) -> Table:
     return table
 
 
-def funnel_table(funnel: Funnel) -> Table:
+def funnel_table(funnel: Funnel) -> RenderableType:
     """The way from captions to samples, with what was lost at each narrowing and why, and where they all stand."""
+    lines = [_narrow_step(step) for step in (*funnel.steps, *funnel.ends)]
+    return ByWidth(_wide_funnel(funnel), Group("funnel", *lines))
+
+
+def _wide_funnel(funnel: Funnel) -> Table:
     table = Table(title="funnel", box=None, padding=(0, 2, 0, 0), title_justify="left")
     for header in ("step", "count", "share", "waiting", "lost before it"):
-        table.add_column(header, justify="left" if header in {"step", "lost before it"} else "right")
+        is_text = header in {"step", "lost before it"}
+        table.add_column(header, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for step in funnel.steps:
         _add_step(table, step)
     table.add_section()
@@ -90,7 +108,25 @@ def funnel_table(funnel: Funnel) -> Table:
 
 
 def _add_step(table: Table, step: FunnelStep) -> None:
-    share = f"{step.count / step.base:.0%}" if step.base else ""
-    lost = ", ".join(f"{reason} {count}" for reason, count in step.lost.items())
-    indent = "" if step.counts in {"captions", "pairs"} else "  "
-    table.add_row(plain(indent + step.name), str(step.count), share, str(step.waiting or ""), plain(lost))
+    table.add_row(
+        plain(_indent(step) + step.name), str(step.count), _share(step), str(step.waiting or ""), plain(_lost(step))
+    )
+
+
+def _narrow_step(step: FunnelStep) -> Text:
+    share, waiting = _share(step), f", {step.waiting} waiting" if step.waiting else ""
+    lost = f"\n    lost: {_lost(step)}" if step.lost else ""
+    text = f"{_indent(step)}{step.name}: {step.count}{f' ({share})' if share else ''}{waiting}"
+    return Text(visible(text) + lost, overflow="fold")
+
+
+def _indent(step: FunnelStep) -> str:
+    return "" if step.counts in {"captions", "pairs"} else "  "
+
+
+def _share(step: FunnelStep) -> str:
+    return f"{step.count / step.base:.0%}" if step.base else ""
+
+
+def _lost(step: FunnelStep) -> str:
+    return visible(", ".join(f"{reason} {count}" for reason, count in step.lost.items()))

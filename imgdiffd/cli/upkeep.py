@@ -1,15 +1,19 @@
 """The commands that back the database up, put a backup back, and delete jobs."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgdiffd.cli.jobs import each_job
-from imgdiffd.cli.parameters import positive, settings_of
+from imgdiffd.cli.parameters import client_of, positive, settings_of
+from imgdiffd.errors import DaemonError, RefusedError, counted, visible
 
 if TYPE_CHECKING:
+    from imgdiffd.api.client import Client
     from imgdiffd.status import DeletedJob
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -34,9 +38,11 @@ def backup(
 
     The images are not part of it: copy the folder `pictures` as well, after the database, with rsync or the like.
     """
+    from imgdiffd.export.folder import refuse_place
     from imgdiffd.store.backup import back_up
 
     settings = settings_of(context)
+    refuse_place(file, settings, hint="name a file elsewhere: the daemon would take it for one of its own")
     back_up(settings.database, file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; the images in {settings.images} are not part of it")
 
@@ -65,9 +71,7 @@ def delete(
 
     What was exported stays, and so does the caption file in the inbox. It cannot be undone.
     """
-    from imgdiffd.api.client import Client
-
-    with Client(settings_of(context).socket_path) as client:
+    with _deleting(context) as client:
         each_job(jobs, lambda job: _told(client.delete(job, dry_run=dry_run), dry_run))
 
 
@@ -82,9 +86,7 @@ def prune(
 
     Jobs of which something still waits stay. `keep_jobs_days` in the settings does it by itself.
     """
-    from imgdiffd.api.client import Client
-
-    with Client(settings_of(context).socket_path) as client:
+    with _deleting(context) as client:
         jobs = client.prune(older_than, dry_run=dry_run)
     for job in jobs:
         print(_told(job, dry_run))
@@ -92,6 +94,21 @@ def prune(
         print("no job ended that long ago")
 
 
+@contextmanager
+def _deleting(context: typer.Context) -> Iterator["Client"]:
+    """A connection to the daemon, which alone deletes: its rows and images belong together."""
+    with client_of(context) as client:
+        try:
+            yield client
+        except RefusedError:
+            raise
+        except DaemonError as error:
+            raise DaemonError(
+                f"nothing was deleted, since only a running daemon deletes: {error.message}", hint=error.hint
+            ) from error
+
+
 def _told(job: "DeletedJob", dry_run: bool) -> str:
     would = "would be deleted" if dry_run else "is deleted"
-    return f"job {job.id} ({job.name!r}, {job.captions} captions, {job.samples} samples) {would}"
+    brought = f"{counted(job.captions, 'caption')}, {counted(job.samples, 'sample')}"
+    return f"job {job.id} ({visible(repr(job.name))}, {brought}) {would}"

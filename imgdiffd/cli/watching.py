@@ -77,10 +77,8 @@ def jobs(
 
 def funnel(context: typer.Context, job: OnlyJob = None) -> None:
     """Show how captions narrowed down to samples, with the reasons."""
-    from rich.console import Console
-
     from imgdiffd.cli.offline import answers_of
-    from imgdiffd.cli.terminal import funnel_table
+    from imgdiffd.cli.terminal import funnel_table, wide_console
 
     with answers_of(context) as answers:
-        Console().print(funnel_table(answers.funnel(job)))
+        wide_console().print(funnel_table(answers.funnel(job)))

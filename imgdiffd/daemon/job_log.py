@@ -7,7 +7,7 @@ import anyio
 
 from imgdiffd.api.events import Bell
 from imgdiffd.daemon.views import funnel_view
-from imgdiffd.job import TERMINAL_JOB_STATES
+from imgdiffd.job import TERMINAL_JOB_STATES, JobState
 from imgdiffd.status import Funnel, FunnelStep
 from imgdiffd.store import JobRow, Store
 
@@ -46,7 +46,8 @@ class JobLog:
         funnel = funnel_view(await self._store.funnel(job))
         extra = {"job": job, "funnel": {step.name: step.count for step in funnel.steps}}
         say = partial(_log.warning if row.error else _log.info, extra=extra)
-        say("job %d (%r) is %s after %s: %s", job, row.name, row.state, _lasted(row), row.error or in_one_line(funnel))
+        ended = {JobState.DONE: "is done", JobState.CANCELLED: "was cancelled"}.get(row.state, "has failed")
+        say("job %d (%r) %s %s: %s", job, row.name, ended, _lasted(row), row.error or in_one_line(funnel))
 
 
 def in_one_line(funnel: Funnel) -> str:
@@ -61,4 +62,6 @@ def _step(step: FunnelStep) -> str:
 
 def _lasted(row: JobRow) -> str:
     seconds = max(0.0, (row.finished_at or row.created_at) - row.created_at)
-    return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds:.0f} s"
+    if seconds < 1:
+        return "within a second"
+    return f"after {seconds / 60:.0f} min" if seconds >= 600 else f"after {seconds:.0f} s"

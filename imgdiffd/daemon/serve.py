@@ -40,6 +40,7 @@ from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
+from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -127,6 +128,7 @@ class _Parts:
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
+            costs=Costs(plan.bundle.name),
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,
         )
@@ -144,6 +146,7 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(upkeep.routes(self.pruning))
+        app.include_router(upkeep.previews_route(store.previews))
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)

@@ -21,8 +21,8 @@ _LISTS = (release.JSON_NAME, removal.JSON_NAME, contact_sheet.NAME)
 _IMAGE = re.compile(r"(\d{8,}(?:_\d+){1,2})_[01]\.jpg")
 
 
-def refuse_place(folder: Path, settings: Settings) -> None:
-    """Raise ExportError if `folder` is where the daemon keeps its own files, or holds that place.
+def refuse_place(folder: Path, settings: Settings, hint: str = "name a folder for the dataset alone") -> None:
+    """Raise ExportError if `folder`, or a file, is where the daemon keeps its own files, or holds that place.
 
     Beside the database there may be other folders, such as the demo's dataset.
     """
@@ -37,7 +37,7 @@ def refuse_place(folder: Path, settings: Settings) -> None:
         inside = kept in place.parents and kept != state
         if inside or place == kept or place in kept.parents:
             verb = "lies in" if inside else "is" if place == kept else "holds"
-            raise ExportError(f"{folder} {verb} {what}", hint="name a folder for the dataset alone")
+            raise ExportError(f"{folder} {verb} {what}", hint=hint)
 
 
 class ExportFolder:

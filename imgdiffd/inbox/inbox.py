@@ -17,7 +17,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
-from imgdiffd.errors import InputError, StoreError, first_line
+from imgdiffd.errors import InputError, StoreError, counted, first_line, is_visible, visible
 from imgdiffd.inbox import spool
 from imgdiffd.inbox.intake import PARALLEL_FILES, Intake, Jobs
 from imgdiffd.inbox.opened import UNEXPECTED, Fingerprint
@@ -125,11 +125,13 @@ class Inbox:
         Raises InputError where it is refused (it is in `failed` then) and StoreError where it cannot be kept or taken
         now.
         """
-        if not name.strip() or name != Path(name).name or name.startswith(".") or not name.isprintable():
+        if not is_visible(name) or name != Path(name).name or name.startswith("."):
             hint = "give a visible, printable name without folders"
-            raise InputError(f"{name!r} cannot be a caption file's name", code="bad_name", hint=hint)
-        if not field.isprintable():
-            raise InputError(f"{field!r} cannot be a field's name", code="bad_field", hint="give a printable name")
+            raise InputError(f"'{visible(name)}' cannot be a caption file's name", code="bad_name", hint=hint)
+        if field and not is_visible(field):
+            raise InputError(
+                f"'{visible(field)}' cannot be a field's name", code="bad_field", hint="give a printable name"
+            )
         path = spool.new_path(self._folder)
         self._uploads.add(path)
         try:
@@ -260,7 +262,7 @@ class Inbox:
             if error.code != "changed":
                 await self._move_out(partial(self._outbox.to_failed, path, name, error, read), file)
             raise
-        _log.info("inbox: %r is job %d: %s, %d captions", name, job.id, job.state, job.total)
+        _log.info("inbox: %r is job %d: %s, %s", name, job.id, job.state, counted(job.total, "caption"))
         self._on_job()
         table = await self._problem_table(job)
         await self._move_out(partial(self._outbox.to_done, path, name, table, read), file)

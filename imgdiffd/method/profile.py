@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from imgdiffd.errors import ProfileError, wrong_value
+from imgdiffd.errors import ProfileError, is_visible, visible, wrong_value
+from imgdiffd.method.contradictions import contradiction
 from imgdiffd.method.profile_files import read_profile
 from imgdiffd.method.profile_sections import (
     Contrast,
@@ -106,14 +107,16 @@ def load_profile(name: str) -> Profile:
     """The profile called `name`, or the one in the TOML file of that path.
 
     A file starts with `extends = "default"` (or another profile) and gives only what it changes. Raises ProfileError
-    naming the key that is wrong.
+    naming the key that is wrong, or at odds with another.
     """
     data = read_profile(name)
     called = str(data.get("name"))
-    if not called.isprintable() or not called.strip():  # it is shown in lists, and typed to choose among them
-        raise ProfileError(f"profile {name}: name: {called!r} cannot be seen or typed", hint="give a printable name")
+    if not is_visible(called):  # it is shown in lists, and typed to choose among them
+        raise ProfileError(
+            f"profile {name}: name: '{visible(called)}' cannot be seen or typed", hint="give a printable name"
+        )
     try:
-        return Profile.model_validate(data)
+        profile = Profile.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"
@@ -121,3 +124,8 @@ def load_profile(name: str) -> Profile:
         if first["type"] == "missing":
             hint = f'begin the file with extends = "default", and give only what differs; {hint}'
         raise ProfileError(f"profile {name}: {key}: {wrong_value(first)}", hint=hint) from error
+    if wrong := contradiction(profile):
+        raise ProfileError(
+            f"profile {name}: {wrong}", hint="`imgdiffd profile default` prints every key with its meaning"
+        )
+    return profile

@@ -1,7 +1,7 @@
 """`imgdiffd mini evaluate`: every promise of the miniature bundle, measured against its world's ground truth."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -10,12 +10,14 @@ import anyio
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from imgdiffd.captions import DEMO_CAPTIONS
 from imgdiffd.job import ItemState
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE, PREVIEW_COSINE
 from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.mini.early_abort import Painted, abort_figures
 from imgdiffd.mini.erasing import remove_objects
+from imgdiffd.mini.figures import Figure, share_of, table_of
 from imgdiffd.mini.ground_truth import (
     Edit,
     change,
@@ -38,34 +40,6 @@ from imgdiffd.store import ItemStory, PairRow
 
 _UNCHANGED_PAIRS = 48  # painted once more without injection, to compare the change outside
 _ERASED_PAIRS = 12  # both images of each
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """`hits` of `total`, to be at least `target`, or at most if `at_most`; None is for information only."""
-
-    name: str
-    hits: float
-    total: float
-    target: float | None = None
-    at_most: bool = False
-
-    @property
-    def value(self) -> float:
-        """The share of hits; 0 where nothing was measured."""
-        return self.hits / self.total if self.total else 0.0
-
-    @property
-    def met(self) -> bool:
-        """Whether the target is met; it is not where nothing was measured."""
-        if self.target is None:
-            return True
-        return self.total > 0 and (self.value <= self.target if self.at_most else self.value >= self.target)
-
-
-def _share(name: str, outcomes: Iterable[bool], target: float | None = None) -> Figure:
-    results = list(outcomes)
-    return Figure(name, sum(results), len(results), target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +116,10 @@ def image_figures(items: Sequence[Judged]) -> Iterator[Figure]:
 def edit_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
     """Do edits replace the object, and leave the rest alone?"""
     edits = [item for item in items if item.edit is not None]
-    yield _share(
+    yield share_of(
         "edits: new object there, old one gone", (edited(i.before, i.after, i.edit) for i in edits if i.edit), 0.92
     )
-    yield _share(
+    yield share_of(
         "edits: every other object still there",
         (seen(i.after, i.edit.others) == len(i.edit.others) for i in edits if i.edit),
     )
@@ -183,17 +157,17 @@ def _change_figures(harness: Harness, items: Sequence[Judged], profile: Profile)
 def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
     """Are the samples that were kept right?"""
     kept = [(item, sample) for item in items for sample in item.story.samples]
-    yield _share(
+    yield share_of(
         "samples: box holds the replaced object (IoU ≥ 0.5)",
         (holds_replaced(s.box, s.image, i.instances) for i, s in kept),
         0.95,
     )
-    yield _share(
+    yield share_of(
         "samples: both region captions name the right noun",
         (i.edit is not None and names(s.text1, i.edit.old[0]) and names(s.text2, i.edit.new[0]) for i, s in kept),
         0.92,
     )
-    yield _share(
+    yield share_of(
         "samples: both region captions name noun and colour",
         (
             i.edit is not None
@@ -202,7 +176,7 @@ def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
             for i, s in kept
         ),
     )
-    yield _share(
+    yield share_of(
         "samples: the difference caption names both nouns",
         (i.edit is not None and names_both(s.difference, (i.edit.old[0], i.edit.new[0])) for i, s in kept),
         0.90,
@@ -212,11 +186,20 @@ def sample_figures(items: Sequence[Judged]) -> Iterator[Figure]:
 def removal_figures(harness: Harness, items: Sequence[Judged], profile: Profile) -> Iterator[Figure]:
     """Are erased objects gone, and is everything else left alone?"""
     removals = remove_objects(harness, [item.story for item in items if item.edit][:_ERASED_PAIRS], profile)
-    yield _share("erased objects that the judge no longer sees", (not each.still_seen for each in removals.erased))
+    yield share_of("erased objects that the judge no longer sees", (not each.still_seen for each in removals.erased))
     passed = [each for each in removals.erased if each.passed]
-    yield _share("… of those that pass the filter", (not each.still_seen for each in passed))
+    yield share_of("… of those that pass the filter", (not each.still_seen for each in passed))
     yield Figure("erased objects that pass the filter", len(passed), len(removals.erased))
     yield Figure("pixels changed outside the erased", removals.changed_outside, removals.outside, 0.0, at_most=True)
+
+
+def _painted(stories: Sequence[ItemStory]) -> list[Painted]:
+    scores = (story.pair.scores for story in stories if story.pair is not None)
+    return [
+        Painted(each[PREVIEW_COSINE], each[CLIP_IMAGE_COSINE])
+        for each in scores
+        if PREVIEW_COSINE in each and CLIP_IMAGE_COSINE in each
+    ]
 
 
 def demo_captions() -> list[str]:
@@ -236,28 +219,15 @@ async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
     items = judged(harness, stories)
     return [
         *judge_ceiling(harness),
-        _share("rewrites: exactly one object replaced", (item.edit is not None for item in items)),
+        share_of("rewrites: exactly one object replaced", (item.edit is not None for item in items)),
         *image_figures(items),
         *edit_figures(harness, items, profile),
         *sample_figures(items),
         *removal_figures(harness, items, profile),
-        _share("held-out captions that yield a sample", (story.state is ItemState.SAMPLED for story in held_out)),
-        _share("the demo's captions that yield a sample", (story.state is ItemState.SAMPLED for story in demo), 0.5),
+        *abort_figures(_painted(stories), profile),
+        share_of("held-out captions that yield a sample", (story.state is ItemState.SAMPLED for story in held_out)),
+        share_of("the demo's captions that yield a sample", (story.state is ItemState.SAMPLED for story in demo), 0.5),
     ]
-
-
-def table_of(figures: Sequence[Figure]) -> Table:
-    """The figures beside their targets."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for header in ("", "measured", "target", "of", ""):
-        table.add_column(header, justify="left" if not header else "right")
-    for figure in figures:
-        sign = "≤" if figure.at_most else "≥"
-        target = "" if figure.target is None else f"{sign} {figure.target:.0%}"
-        of = f"{figure.total:.0f}" if not figure.at_most else ""
-        mark = "" if figure.target is None else ("[green]met[/]" if figure.met else "[red]missed[/]")
-        table.add_row(figure.name, f"{figure.value:.1%}", target, of, mark)
-    return table
 
 
 def evaluate(captions: int, seed: int) -> bool:

@@ -14,7 +14,8 @@ from imgdiffd.errors import BundleError, InputError, ProfileError
 from imgdiffd.kernels.compile import attending_layers
 from imgdiffd.models.sources import one_line
 
-_UNET_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
+_BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
+_EMBEDDED = "imgdiffd_embedded"  # beside diffusers' own keys of the added conditioning
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Prompt:
     """The UNet's conditioning beside latents and time.
 
     `text` [images, tokens, width] are the encoded captions; `unguided` [1, tokens, width] is what guidance leads away
-    from, None without guidance. `rows` (the text) and `added` (pooled text and sizes) are what one UNet call takes, the
-    unguided half first.
+    from, None without guidance. `rows` (the text) and `added` (pooled text and sizes, and what the UNet makes of them,
+    which is the same in every step) are what one UNet call takes, the unguided half first.
     """
 
     text: Tensor
@@ -43,8 +44,9 @@ class Sdxl:
         self._encoders = tuple(each.to(device).eval() for each in (pipeline.text_encoder, pipeline.text_encoder_2))
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.unet = pipeline.unet.to(device, memory_format=layout).eval()
+        condition_once(self.unet)
         # SDXL's own decoder overflows in half precision, and its configuration says so; a repaired one needs no upcast.
-        vae = pipeline.vae.to(device).eval()
+        vae = pipeline.vae.to(device, memory_format=layout).eval()
         self.vae = vae.float() if device.type == "cpu" or vae.config.force_upcast else vae
         self.pixels_per_latent: int = pipeline.vae_scale_factor
         self.scheduler = pipeline.scheduler
@@ -92,8 +94,8 @@ class Sdxl:
         return cls(pipeline, device)
 
     def repeated_blocks(self) -> list[nn.Module]:
-        """The blocks of UNet and text encoders: many with few shapes, which is worth compiling."""
-        blocks = [each for each in self.unet.modules() if type(each).__name__ in _UNET_BLOCKS]
+        """The blocks of UNet, autoencoder and text encoders: many with few shapes, which is worth compiling."""
+        blocks = [*repeated_blocks(self.unet), *repeated_blocks(self.vae)]
         return blocks + [layer for encoder in self._encoders for layer in attending_layers(encoder)]
 
     def check_size(self, key: str, picture_px: int) -> None:
@@ -118,7 +120,7 @@ class Sdxl:
             pooled = torch.cat([empty_pooled.expand(len(text), -1), pooled])
         px = float(picture_px)
         sizes = torch.tensor([[px, px, 0, 0, px, px]], dtype=text.dtype, device=self.device)  # original, crop, target
-        added = {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+        added = embedded(self.unet, rows, {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)})
         return Prompt(text, unguided, rows, added, guidance_scale)
 
     def begin(self, steps: int, skipped: int = 0) -> Tensor:
@@ -130,8 +132,14 @@ class Sdxl:
         times: Tensor = self.scheduler.timesteps[first:]
         return times
 
-    def denoise(self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]) -> Tensor:
-        """One step: the latents at the next time. `generators`, one per image, serve schedulers that add noise."""
+    def denoise(
+        self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        """One step: the latents at the next time, and what they would be at the end by this step's own estimate.
+
+        The estimate is None where the scheduler gives none. `generators`, one per image, serve schedulers that add
+        noise.
+        """
         guided = prompt.unguided is not None
         rows = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
         noise = self.unet(
@@ -146,8 +154,10 @@ class Sdxl:
             noise = unguided + prompt.guidance_scale * (towards - unguided)
         noisy = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generators} if noisy else {}
-        denoised: Tensor = self.scheduler.step(noise, time, latents, **extra, return_dict=False)[0]
-        return denoised
+        stepped = self.scheduler.step(noise, time, latents, **extra)
+        # LCM's has another name than the others'.
+        estimate = getattr(stepped, "pred_original_sample", getattr(stepped, "denoised", None))
+        return stepped.prev_sample, estimate
 
     def encode_image(self, image: Tensor) -> Tensor:
         """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that nothing is drawn."""
@@ -170,7 +180,10 @@ class Sdxl:
             self.decodes_repeated += 1
             self.vae.float()
             try:
-                image = self._decoded(latents)
+                with torch.compiler.set_stance(
+                    "force_eager"
+                ):  # compiling fp32 kernels would take longer than all images
+                    image = self._decoded(latents)
             finally:
                 self.vae.to(dtype)  # widening and narrowing again changes no weight
         if not image.isfinite().all():
@@ -212,6 +225,36 @@ class Sdxl:
         if self.zero_empty_prompt:
             return torch.zeros_like(text[:1]), torch.zeros_like(pooled[:1])
         return self._encode([""])
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The transformer and residual blocks of a UNet or an autoencoder."""
+    return [each for each in model.modules() if type(each).__name__ in _BLOCKS]
+
+
+def embedded(unet: Any, text: Tensor, added: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`added`, the pooled text and sizes, with what `unet` makes of them in every step."""
+    return added | {_EMBEDDED: unet.get_aug_embed(emb=text, encoder_hidden_states=text, added_cond_kwargs=added)}
+
+
+def condition_once(unet: Any) -> None:
+    """Has `unet` take the embedding of pooled text and sizes where it is given, and activate its conditioning once.
+
+    As diffusers has it, each step embeds them anew, and each of its residual blocks applies the same activation to the
+    same conditioning. The results are bit for bit those.
+    """
+    embed = unet.get_aug_embed
+
+    def ready(emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Tensor]) -> Tensor | None:
+        found = added_cond_kwargs.get(_EMBEDDED)
+        return embed(emb, encoder_hidden_states, added_cond_kwargs) if found is None else found
+
+    unet.get_aug_embed = ready
+    residual = [each for each in unet.modules() if type(each).__name__ == "ResnetBlock2D"]
+    if unet.time_embed_act is None and all(type(each.nonlinearity) is nn.SiLU for each in residual):
+        unet.time_embed_act = nn.SiLU()
+        for block in residual:
+            block.skip_time_act = True
 
 
 def _unfit(pipeline: Any) -> str | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from imgdiffd import durable
 from imgdiffd.errors import StoreError, reason_of
+from imgdiffd.store.read_only import read_only
+from imgdiffd.store.sqlite_codes import is_damage
 
 APPLICATION_ID = 0x496D4469  # "ImDi"; marks a database as ours, for this package and for `file`
 FOLDER = "backups"  # beside the database: the place where a backup is found without being named
@@ -48,23 +50,24 @@ def back_up(database: Path, target: Path) -> None:
         raise StoreError(f"{target} exists already", hint="name another file: a backup replaces nothing")
     skip = f"UPDATE sqlite_sequence SET seq = seq + {SAMPLES_SKIPPED} WHERE name IN ('samples', 'removal_samples')"
     try:
-        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        with read_only(database) as connection:
             write_copy(connection, target, skip)
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(
-            f"{database}: cannot be backed up to {target}: {reason_of(error)}",
-            hint=f"the backup takes {(database.stat().st_size >> 20) + 1} MiB, in a folder that you may write to",
-        ) from error
+        hint = f"the backup takes {(database.stat().st_size >> 20) + 1} MiB, in a folder that you may write to"
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            hint = "`imgdiffd check` says how to get the database back"
+        raise StoreError(f"{database}: cannot be backed up to {target}: {reason_of(error)}", hint=hint) from error
 
 
 def newest_backup(database: Path) -> Path | None:
     """The newest copy of `database` that lies beside it or in `backups`; None without any."""
     places = [*database.parent.glob(f"{database.name}.*"), *(database.parent / FOLDER).glob("*")]
-    found = [path for path in places if not path.name.startswith(database.name + REPLACED) and _is_ours(path)]
+    found = [path for path in places if not path.name.startswith(database.name + REPLACED) and is_ours(path)]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether this is a file that begins as our databases do."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

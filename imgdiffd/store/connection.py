@@ -15,9 +15,10 @@ from anyio import CancelScope
 
 from imgdiffd.errors import ConfigurationError, ImgdiffdError, StoreError, reason_of
 from imgdiffd.store.backup import APPLICATION_ID
-from imgdiffd.store.damage import damaged, full, is_damage, refuse_damaged
+from imgdiffd.store.damage import damaged, full, refuse_damaged
 from imgdiffd.store.migration import OLDEST_READABLE, SCHEMA_VERSION, bring_up_to_date, version_of
 from imgdiffd.store.prune import let_shrink
+from imgdiffd.store.sqlite_codes import is_damage
 
 BUSY_TIMEOUT_S = 30.0
 CHECKPOINT_PAGES = 4000  # 16 MiB of log, half the ballast; a long log copies busy pages back less often

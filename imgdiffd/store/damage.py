@@ -7,20 +7,12 @@ from pathlib import Path
 from imgdiffd.errors import StoreDamagedError, StoreError, StoreFullError
 from imgdiffd.images.sweep import folders
 from imgdiffd.store.backup import newest_backup
-
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the latter: no room for the log's index
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether SQLite says that the file itself is wrong, rather than the disk, the lock or the statement."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _DAMAGE
+from imgdiffd.store.sqlite_codes import is_damage, is_full
 
 
 def full(database: Path, error: sqlite3.Error) -> StoreFullError | None:
     """The error for a disk without room for the database, if that is what SQLite says."""
-    if getattr(error, "sqlite_errorcode", None) not in _NO_ROOM:
+    if not is_full(error):
         return None
     return StoreFullError(f"{database}: the disk is full: the database cannot grow", hint="free some disk space")
 

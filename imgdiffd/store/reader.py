@@ -1,6 +1,5 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
-import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,12 +13,14 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import images, jobs, previews, reports, samples
 from imgdiffd.store.connection import check, configure
-from imgdiffd.store.damage import damaged, is_damage
+from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
+from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
+from imgdiffd.store.sqlite_codes import is_damage
 
 PAGE = 500  # samples per query
 
@@ -45,7 +46,7 @@ class Reader:
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {error.strerror}", hint="read it as its owner") from error
         try:
-            with closing(_connect(path)) as connection:
+            with read_only(path) as connection:
                 check(connection, path)
                 with closing(_up_to_date(connection)) as current:
                     configure(current, writer=False)
@@ -124,45 +125,6 @@ class Reader:
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
         return snapshot(self._connection, lambda c: samples.item_story(c, item))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write: closing a writable one, if it is the last, would fold the log into the database.
-
-    Where nobody has the database open, this makes `-wal` and `-shm` beside it. They would be in the daemon's way if
-    they belonged to someone else, so others than the owner and root get a copy.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() or os.geteuid() in (0, path.stat().st_uid):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_schema")
-            return connection
-        except sqlite3.Error as error:
-            connection.close()
-            if is_damage(error) or any(_state(log)):
-                raise
-    return _copy(path, log)
-
-
-def _copy(path: Path, log: Path) -> sqlite3.Connection:
-    """A copy of a database that nobody has open, which SQLite deletes when it is closed."""
-    copy = sqlite3.connect("", isolation_level=None)
-    before = _state(path)
-    # Immutable: SQLite needs no file beside the database, and takes no lock that a daemon that starts now would heed.
-    name = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(name, uri=True, isolation_level=None)) as connection:
-        connection.backup(copy)
-    if _state(path) != before or any(_state(log)):
-        copy.close()
-        raise StoreError(f"{path}: changed while it was copied", hint="try again: a daemon has started")
-    return copy
-
-
-def _state(file: Path) -> tuple[int, ...]:
-    """What tells whether a file was written to: nothing while it is empty or not there."""
-    found = file.stat() if file.exists() else None
-    return (found.st_size, found.st_mtime_ns) if found and found.st_size else ()
 
 
 def _up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:

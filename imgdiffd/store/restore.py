@@ -2,13 +2,14 @@
 
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
-from imgdiffd.errors import StoreError, reason_of
-from imgdiffd.store.backup import REPLACED, write_copy
+from imgdiffd.errors import StoreDamagedError, StoreError, reason_of
+from imgdiffd.store.backup import REPLACED, is_ours, newest_backup, write_copy
 from imgdiffd.store.connection import check, locked
 from imgdiffd.store.damage import refuse_damaged
+from imgdiffd.store.read_only import read_only
+from imgdiffd.store.sqlite_codes import is_damage
 
 _LOGS = ("", "-wal", "-shm", "-journal")  # the database first: without it, its log is never taken for another's
 
@@ -16,16 +17,15 @@ _LOGS = ("", "-wal", "-shm", "-journal")  # the database first: without it, its 
 def restore(backup: Path, database: Path) -> Path | None:
     """Put a checked copy of `backup` in the place of `database`; returns where the old one is kept, if there was one.
 
-    Raises StoreError if a daemon uses the database or the copy cannot be made, ConfigurationError if `backup` is not a
-    database of ours or is damaged. The old database is moved only once the copy is complete.
+    Raises StoreError if a daemon uses the database, the copy cannot be made, or `backup` is damaged or no database of
+    ours, and ConfigurationError if it is too new. The old database is moved only once the copy is complete.
     """
-    if not backup.is_file():
-        raise StoreError(f"{backup}: no such file", hint="name a file that `imgdiffd backup` wrote")
+    _refuse_no_backup(backup, database)
     aside = database.with_name(f"{database.name}{REPLACED}-{time.strftime('%Y%m%d-%H%M%S')}")
     fresh = database.with_name(f"{database.name}.restoring")
     with locked(database):
         try:
-            with closing(sqlite3.connect(backup, isolation_level=None)) as connection:
+            with read_only(backup) as connection:
                 refuse_damaged(connection, backup)
                 check(connection, backup)
                 write_copy(connection, fresh)
@@ -35,8 +35,27 @@ def restore(backup: Path, database: Path) -> Path | None:
                 if old.exists():
                     old.rename(aside.with_name(aside.name + log))
             fresh.rename(database)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, StoreDamagedError) as error:
+            if isinstance(error, StoreDamagedError) or (isinstance(error, sqlite3.Error) and is_damage(error)):
+                raise StoreError(f"{backup}: this backup is damaged", hint="name another backup") from error
             raise StoreError(
                 f"{backup}: cannot be restored to {database}: {reason_of(error)}", hint="check the folder and its owner"
             ) from error
     return aside if replaced else None
+
+
+def _refuse_no_backup(backup: Path, database: Path) -> None:
+    """Raise StoreError where the file cannot be a backup."""
+    if backup.is_dir():
+        reason = "is a folder, not a backup"
+    elif not backup.exists():
+        reason = "no such file"
+    elif backup.exists() and database.exists() and backup.samefile(database):
+        reason = "is the database itself"
+    elif not is_ours(backup):
+        reason = "is not a backup of imgdiffd's"
+    else:
+        return
+    newest = newest_backup(database)
+    found = f"; the newest here is {newest}" if newest else ""
+    raise StoreError(f"{backup}: {reason}", hint=f"name a file that `imgdiffd backup` wrote{found}")

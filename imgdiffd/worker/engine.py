@@ -20,7 +20,13 @@ from imgdiffd.stages.images import Images
 from imgdiffd.worker.graph_checks import graph_steps
 from imgdiffd.worker.warm_up import warm_up
 
-ENCODERS = 4  # threads that make PNGs while the next batch is painted: 0.24 s of a core for an image of 1,024²
+ENCODERS = 4  # threads at most that make PNGs beside the next batch: 0.24 s of a core for an image of 1,024²
+
+
+def same_on_every_run() -> None:
+    """Keeps cuDNN to algorithms that give the same bits: one that is chosen by timing would differ from run to run."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 class StageEngine:
@@ -29,17 +35,24 @@ class StageEngine:
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         if start.threads:
             torch.set_num_threads(start.threads)
-        torch.backends.cudnn.benchmark = False  # an algorithm chosen by timing would differ from run to run
-        torch.backends.cudnn.deterministic = True
+        same_on_every_run()
+        device = torch.device(start.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # for every call that names none
+        self._notes: list[str] = []
         try:
-            attention.choose(start.attention)
+            attention.choose(start.attention, device, self._note)
         except RuntimeError as error:
             raise SettingsError(str(error), hint="see `imgdiffd settings` for what each choice means") from error
-        device = torch.device(start.device)
         bundle = load_bundle(start.bundle)
-        self._notes: list[str] = []
         self._models = load_models(
-            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._note
+            bundle,
+            [Role(role) for role in start.roles],
+            device,
+            say,
+            compile=start.compile,
+            tune=start.tune,
+            note=self._note,
         )
         if start.compile:
             with torch.inference_mode():
@@ -49,7 +62,8 @@ class StageEngine:
                     graph_steps(self._models, profile, device, say, self._note)
         self._device = device
         self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
-        self._images = Images(Path(start.images), device, encoder=ThreadPoolExecutor(ENCODERS, "png"))
+        encoder = ThreadPoolExecutor(min(ENCODERS, start.threads or ENCODERS), "png")
+        self._images = Images(Path(start.images), device, encoder=encoder)
 
     @property
     def models(self) -> dict[str, str]:

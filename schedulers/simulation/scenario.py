@@ -12,6 +12,10 @@ from imgdiffd.schedulers.stealing import leaving_price_s
 
 _MOST_BOXES = 5  # of a pair, by the method's own bound
 ALL_ROLES = frozenset(Role)
+
+# Early abort: the step of the preview and the share finished anyway, as profiles have them by default; the share of
+# failing pairs whose preview gives them away, which only a calibration tells; and what a side may lose of the others.
+ABORT_AT, FINISHED_ANYWAY, LOST = 0.4, 0.03, 0.005
 SIMULATED = tuple(stage for stage in Stage if stage in ITEMS_PER_CAPTION)
 _SKIPPED = frozenset(Stage) - frozenset(SIMULATED)  # stages that a profile may add
 
@@ -46,7 +50,8 @@ class Scenario:
     """One run. `failure_rate` is the share of batches whose worker dies in them; a restart takes `restart_s`.
 
     `record_s` passes between the end of a batch and its results being recorded, in which the device may already work
-    on another. `max_open` bounds the captions under way, where a policy keeps to a bound.
+    on another. `max_open` bounds the captions under way, where a policy keeps to a bound. With early abort, the share
+    `caught` of the pairs that would fail the similarity gate is given up half-painted.
     """
 
     devices: tuple[SimulatedDevice, ...]
@@ -57,6 +62,7 @@ class Scenario:
     record_s: float = 0.02
     max_open: int = 512
     seed: int = 1
+    caught: float = 0.0
 
 
 def equal_devices(count: int) -> tuple[SimulatedDevice, ...]:
@@ -83,18 +89,23 @@ class Fates:
     """What each caption will come to, drawn once from the seed, so that every policy has the same work to do.
 
     A caption's pair is similar enough or not; a similar one has up to five boxes, each of which ends as a sample or
-    not. The shares are the paper's: 38,533 similar pairs, 117,779 boxes and 12,688 samples of 118,000.
+    not. The shares are the paper's: 38,533 similar pairs, 117,779 boxes and 12,688 samples of 118,000. With early abort
+    the share `caught` of the others is given up, and so are a few similar ones.
     """
 
-    def __init__(self, captions: int, seed: int) -> None:
+    def __init__(self, captions: int, seed: int, caught: float = 0.0) -> None:
         draw = random.Random(seed).random
         similar, box, sample = SIMILAR / CAPTIONS, BOXES / SIMILAR / _MOST_BOXES, SAMPLES / BOXES
         self.similar = [draw() < similar for _ in range(captions)]
         self.boxes = [sum(draw() < box for _ in range(_MOST_BOXES)) if passed else 0 for passed in self.similar]
         self.samples = [sum(draw() < sample for _ in range(count)) for count in self.boxes]
+        beyond = [(1 - FINISHED_ANYWAY) * (LOST if passed else caught) if caught else 0.0 for passed in self.similar]
+        self.given_up = [draw() < share for share in beyond]
 
     def following(self, item: int, stage: Stage) -> Stage | None:
         """The stage that the item enters after `stage`; None where it ends there."""
+        if stage is Stage.GENERATE and self.given_up[item]:
+            return None
         if stage is Stage.COMPARE and not self.similar[item]:
             return None
         if stage is Stage.LOCATE and not self.boxes[item]:
@@ -104,7 +115,13 @@ class Fates:
         return stage_after(stage, _SKIPPED)
 
     def weight(self, item: int, stage: Stage) -> float:
-        """How many of the cost table's items the item stands for in a stage: regions and samples differ in number."""
+        """How many of the cost table's items the item stands for in a stage: regions and samples differ in number.
+
+        A pair that is given up costs its part of the steps; its preview and the images that it does not become are not
+        counted.
+        """
+        if stage is Stage.GENERATE and self.given_up[item]:
+            return ABORT_AT
         if stage is Stage.DESCRIBE:
             return self.boxes[item] * SIMILAR / BOXES
         if stage in (Stage.CONTRAST, Stage.RENDER):

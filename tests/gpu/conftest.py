@@ -1,7 +1,16 @@
 """Everything here needs a CUDA device, and is skipped without one."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def whole_precision() -> Iterator[None]:
+    """Convolutions in fp32 as it is: cuDNN would take TF32, which keeps three digits, and tests compare with four."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

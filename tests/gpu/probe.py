@@ -80,7 +80,8 @@ def main() -> None:
     if ON_CUDA:
         torch.cuda.set_device(device)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True  # as a worker sets them
-    print("attention:", attention.backend_for(device.type, torch.float16 if ON_CUDA else torch.float32))
+    attention.choose("auto", device, print)
+    print("attention:", attention.backend_for(device, torch.float16 if ON_CUDA else torch.float32))
     sizes = REAL if ON_CUDA else TINY
     changes = {"picture_px": sizes.picture_px, "steps": 50 if ON_CUDA else 4}
     generate = load_profile("default").generate.model_copy(update=changes)

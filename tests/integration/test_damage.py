@@ -1,5 +1,6 @@
 """A database that is damaged, emptied or gone: said in one line, not looped on, and put right by a backup."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from imgdiffd.cli.main import main
 from imgdiffd.errors import EXIT_CONFIGURATION, DaemonError, StoreError
+from imgdiffd.store import Reader
 from imgdiffd.store.backup import SAMPLES_SKIPPED, back_up
 from imgdiffd.store.restore import restore
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
@@ -137,6 +140,28 @@ def test_a_backup_replaces_nothing_and_names_what_is_missing(tmp_path: Path) -> 
     assert list(tmp_path.glob("*.part")) == []
 
 
+def test_a_backup_leaves_nothing_beside_and_is_kept_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    worked(state)
+    before = {path.name: path.read_bytes() for path in state.iterdir() if path.is_file()}
+    monkeypatch.setenv("IMGDIFFD_CONFIG", os.devnull)
+    monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(state))
+    main(["backup", str(tmp_path / "kept.db")])
+    with Reader.open(state / "state.db") as reader:
+        assert reader.job(1) is not None
+    assert {path.name: path.read_bytes() for path in state.iterdir() if path.is_file()} == before
+    capsys.readouterr()
+    for folder, what in (("pictures", "the daemon's images"), ("inbox", "the watch folder")):
+        (state / folder).mkdir(exist_ok=True)
+        with pytest.raises(SystemExit):
+            main(["backup", str(state / folder / "kept.db")])
+        assert f"lies in {what} (name a file elsewhere" in capsys.readouterr().err
+        assert not (state / folder / "kept.db").exists()
+    main(["backup", str(state / "kept.db")])
+
+
 def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) -> None:
     worked(tmp_path)
     database, kept = tmp_path / "state.db", tmp_path / "kept.db"
@@ -148,12 +173,21 @@ def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) 
         assert running.stop() == 0
     before = database.read_bytes()
     damage(kept)
-    with pytest.raises(StoreError, match="is damaged"):
+    with pytest.raises(StoreError, match=r"kept\.db: this backup is damaged \(name another backup"):
         restore(kept, database)
     with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign:
         foreign.execute("CREATE TABLE t (n)")
-    with pytest.raises(Exception, match="not an imgdiffd database"):
-        restore(tmp_path / "foreign.db", database)
+    (tmp_path / "text").write_text("root:x:0:0\n")
+    (tmp_path / "backups").mkdir()
+    back_up(database, tmp_path / "backups" / "monday.db")
+    newest = rf"name a file that `imgdiffd backup` wrote; the newest here is {tmp_path}"
+    for file, why in (
+        ("foreign.db", "is not a backup"), ("text", "is not a backup"), ("", "is a folder"), ("none", "no such file"),
+        ("state.db", "is the database itself"),
+    ):  # fmt: skip
+        with pytest.raises(StoreError, match=rf"{file}: {why}.* \({newest}") as caught:
+            restore(tmp_path / file, database)
+        assert caught.value.exit_status == 1
     assert database.read_bytes() == before
 
 

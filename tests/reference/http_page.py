@@ -30,6 +30,7 @@ def schema() -> dict[str, Any]:
     app = build_app(cast(Any, None), "0")
     app.include_router(routes(cast(Any, None)))
     app.include_router(upkeep.routes(cast(Any, None)))
+    app.include_router(upkeep.previews_route(cast(Any, None)))
     app.include_router(upkeep.metrics_route(cast(Any, None)))
     found = app.openapi()
     _, events = models_json_schema(

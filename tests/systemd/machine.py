@@ -97,12 +97,33 @@ def _leader(nspawn: "subprocess.Popen[bytes]") -> int:
 @contextmanager
 def booted(folder: Path, log: Path) -> Iterator[Machine]:
     """A running machine with the members `alice` (of the group) and `bob` (not); powered off at the end."""
-    spawn = ["systemd-nspawn", "-q", "-D", str(folder / "root"), "--volatile=overlay", "--boot", "--register=no"]
-    spawn += ["--keep-unit", "--private-network", "--console=pipe", "--machine=imgdiffd"]
-    with log.open("wb") as console:
-        nspawn = subprocess.Popen(
-            ["unshare", "-m", "--propagation", "private", *spawn], stdout=console, stderr=console, env=_ENVIRONMENT
-        )
+    spawn = ["unshare", "-m", "--propagation", "private", "systemd-nspawn", "-q", "-D", str(folder / "root")]
+    spawn += ["--volatile=overlay", "--boot", "--register=no", "--keep-unit", "--private-network", "--console=pipe"]
+    spawn += ["--machine=imgdiffd"]
+    with log.open("wb") as console, _devices_group() as enter:
+        nspawn = subprocess.Popen([*enter, *spawn], stdout=console, stderr=console, env=_ENVIRONMENT)
+        yield from _running(nspawn)
+
+
+@contextmanager
+def _devices_group() -> Iterator[list[str]]:
+    """A control group (version 1) of the machine's own, in which its systemd may say who may use which devices.
+
+    Yields what to put before a command that is to run there. In version 2 systemd needs no such group.
+    """
+    devices = Path("/sys/fs/cgroup/devices")
+    group = devices / f"imgdiffd-{os.getpid()}"
+    if not devices.is_dir():
+        yield []
+        return
+    group.mkdir()
+    try:
+        yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh"]
+    finally:
+        subprocess.run(["find", str(group), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], check=True)
+
+
+def _running(nspawn: "subprocess.Popen[bytes]") -> Iterator[Machine]:
     try:
         machine = Machine(_leader(nspawn))
         machine.until(lambda: machine.run("systemctl", "is-system-running", may_fail=True) == "running", "the boot")

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from tests.gpu import cv2_stand_in, packages
+from tests.gpu import conftest, cv2_stand_in, packages
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "gpu" / "day.sh"
 TEXT = SCRIPT.read_text("utf-8")
+
+whole_precision = conftest.whole_precision  # a fixture that every test of a GPU has, and those here too
 
 
 def words(name: str) -> list[str]:
@@ -53,6 +56,10 @@ def test_it_names_every_part_of_the_benchmark() -> None:
     parts = ast.literal_eval(re.findall(r"^PARTS = (.*)$", text, re.MULTILINE)[0])
     assert re.findall(r'^        case "(\w+)":', text, re.MULTILINE) == list(parts)
     assert f"one part alone: {', '.join(parts)}\n" in TEXT
+
+
+def test_gpu_tests_compare_convolutions_of_whole_precision() -> None:
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_what_it_brings_along_is_locked() -> None:

@@ -7,7 +7,15 @@ from imgdiffd.status import JobView, RemovalView, Status, about, headline
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(20, "0 min"), (150, "2 min"), (7199, "120 min"), (7200, "2 h"), (100_000, "28 h"), (1e6, "12 days")],
+    [
+        (20, "less than a minute"),
+        (60, "about 1 min"),
+        (150, "about 2 min"),
+        (7199, "about 120 min"),
+        (7200, "about 2 h"),
+        (100_000, "about 28 h"),
+        (1e6, "about 12 days"),
+    ],
 )
 def test_a_long_time_is_told_in_hours_and_days(seconds: float, said: str) -> None:
     assert about(seconds) == said

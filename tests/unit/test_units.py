@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from imgdiffd.api import listening
 from imgdiffd.daemon.serve import CLOSE_S, SCHEDULER_POLL_S, WORKER_GRACE_S
 from imgdiffd.errors import EXIT_CONFIGURATION
+from imgdiffd.fleet.wire import Start
 from imgdiffd.settings import SYSTEM_FILE, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -66,9 +69,73 @@ def test_the_socket_is_where_clients_look_and_for_the_group_only() -> None:
 
 def test_gpus_can_be_reached_and_nothing_forbids_what_torch_does() -> None:
     service = unit("imgdiffd.service")
-    allowed = {entry.split()[0] for entry in service["DeviceAllow"]}
-    assert {"char-nvidia", "char-nvidiactl", "char-nvidia-frontend", "char-nvidia-uvm", "char-nvidia-caps"} <= allowed
+    allowed = dict(entry.split() for entry in service["DeviceAllow"])
+    names = ("nvidia", "nvidiactl", "nvidia-frontend", "nvidia-uvm", "nvidia-caps")  # from /proc/devices
+    assert all(any(fnmatch(f"char-{name}", pattern) for pattern in allowed) for name in names)
+    assert set(allowed.values()) == {"rwm"}, "the nodes are made under this list too"
     assert not {"MemoryDenyWriteExecute", "PrivateDevices", "DynamicUser", "ProcSubset"} & set(service)
+
+
+def test_the_kernel_knows_every_device_before_the_list_is_made() -> None:
+    service = unit("imgdiffd.service")
+    for key in ("Wants", "After"):
+        assert "modprobe@nvidia_uvm.service" in " ".join(service[key]).split()
+    assert service["ExecStartPre"] == ["-+/usr/local/lib/imgdiffd/device-nodes"]
+
+
+def test_the_unit_sets_nothing_that_workers_overwrite() -> None:
+    start = Start("mini", "cuda:0", (), "/pictures", 1, True, compile_cache="/kernels")
+    program = "import os, sys\nfrom imgdiffd.worker.__main__ import open_stages\n" + (
+        "sys.modules['imgdiffd.worker.engine'] = type(sys)('engine')\n"
+        "sys.modules['imgdiffd.worker.engine'].StageEngine = lambda *_: None\n"
+        f"from imgdiffd.fleet.wire import Start\nopen_stages({start!r}, lambda _: None)\nprint(*os.environ)"
+    )
+    ours = {entry.partition("=")[0] for line in unit("imgdiffd.service")["Environment"] for entry in line.split()}
+    told = subprocess.run([sys.executable, "-c", program], env={}, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "TRITON_CACHE_DIR" in told.stdout.split()
+    assert not ours & set(told.stdout.split())
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Path:
+    """A root folder with the files of a driver that has cards of the minors 0, 1 and 3, the last one divided."""
+    cards = tmp_path / "proc/driver/nvidia"
+    for place, minor in (("0000:01:00.0", 0), ("0000:41:00.0", 1), ("0000:c1:00.0", 3)):
+        (cards / "gpus" / place).mkdir(parents=True)
+        (cards / "gpus" / place / "information").write_text(f"Model: \t A100\nDevice Minor: \t {minor}\n")
+    for part in ("mig/config", "gpu3/mig/gi1/access", "gpu3/mig/gi1/ci0/access"):
+        (cards / "capabilities" / part).parent.mkdir(parents=True, exist_ok=True)
+        (cards / "capabilities" / part).touch()
+    return tmp_path
+
+
+def nodes_asked_for(root: Path) -> list[str]:
+    """The arguments of each `nvidia-modprobe` that the installed script calls."""
+    (root / "bin").mkdir(exist_ok=True)
+    (root / "bin/nvidia-modprobe").write_text(f'#!/bin/sh\necho "$*" >> {root}/asked\nexit 1\n')
+    (root / "bin/nvidia-modprobe").chmod(0o755)
+    environment = {"ROOT": str(root), "PATH": f"{root}/bin:{os.environ['PATH']}"}
+    subprocess.run([UNITS / "device-nodes"], env=environment, check=False)
+    return (root / "asked").read_text().splitlines()
+
+
+def test_the_nodes_of_every_card_and_instance_are_made(driver: Path) -> None:
+    of_instance = f"{driver}/proc/driver/nvidia/capabilities/gpu3/mig/gi1"
+    assert nodes_asked_for(driver) == [
+        "-c 255 -c 0 -c 1 -c 3",
+        "-u -c 0",
+        f"-f {of_instance}/access -f {of_instance}/ci0/access",
+    ]
+
+
+def test_without_a_driver_the_nodes_are_left_alone(tmp_path: Path) -> None:
+    assert nodes_asked_for(tmp_path) == ["-c 255", "-u -c 0"]
+    (tmp_path / "bin/nvidia-modprobe").unlink()
+    done = subprocess.run(
+        [UNITS / "device-nodes"], env={"PATH": f"{tmp_path}/bin"}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "no nvidia-modprobe: the device nodes are left as they are\n"
+    assert done.stderr == ""
 
 
 def test_the_inbox_is_setgid_and_closed_to_others() -> None:

@@ -9,10 +9,20 @@ import pytest
 from rich.console import Console
 
 from imgdiffd.cli.main import main
-from imgdiffd.cli.screen import Rates, jobs_table, plain_line, status_view
+from imgdiffd.cli.screen import Rates, follow, jobs_table, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
 from imgdiffd.job import JobState
-from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, ProblemView, RemovalView, SchedulerView, Status
+from imgdiffd.status import (
+    DeviceView,
+    GateView,
+    JobView,
+    LoadView,
+    OpenJobs,
+    ProblemView,
+    RemovalView,
+    SchedulerView,
+    Status,
+)
 
 JOB = JobView(
     id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64, duplicates=0,
@@ -68,6 +78,16 @@ def test_removal_is_shown_with_its_rate_or_why_there_is_none() -> None:
     assert "  removal 30/60  samples 41" in plain_line(begun)
     off = STATUS.model_copy(update={"no_removal": "bundle mini has no eraser"})
     assert "no object removal: bundle mini has no eraser" in _shown(off)
+
+
+def test_status_says_on_which_side_of_the_gate_pairs_fall() -> None:
+    assert "similarity gate" not in _shown(STATUS)
+    job = JOB.model_copy(update={"gate": GateView(too_different=15, too_similar=4)})
+    line = "rejected by the similarity gate: 15 pairs too different, 4 too similar"
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,)}))
+    assert line in [each.rstrip() for each in shown.splitlines()]
+    job = JOB.model_copy(update={"gate": GateView(too_different=15, too_similar=4, half_painted=9)})
+    assert f"{line}; 9 of them given up half-painted" in _shown(STATUS.model_copy(update={"jobs": (job,)}))
 
 
 NASTY = "[/] [red]x[/] :cat: \x1b[2J\x07 two\nlines \u202e\udcff"
@@ -129,6 +149,43 @@ def test_a_long_reason_takes_no_room_from_a_jobs_number_or_state(width: int) -> 
     assert lines[3].split()[0] == "1234"
     assert " failed " in lines[3]
     assert "it is" in lines[3]
+
+
+def test_forty_columns_show_numbers_and_states_whole() -> None:
+    stages = stages_of({}, {})
+    job = JOB.model_copy(update={"id": 1234, "state": "cancelled", "name": "n" * 50, "stages": stages})
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,) * 4}), width=40)
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    for view in stages:
+        assert f"\n{view.stage} " in shown
+    assert shown.count("cancelled     64/64") == 2
+    assert shown.count("…") == 2, "only the names are cut"
+
+
+def test_without_a_terminal_no_line_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgdiffd.cli.screen.REFRESH_S", 0)
+    monkeypatch.setattr("imgdiffd.cli.screen.PLAIN_LINE_S", 0)
+    active = JOB.model_copy(update={"state": "active", "sampled": 1, "finished_at": None})
+    looks = iter([active, active, active.model_copy(update={"samples": 50}), JOB, JOB])
+    console = Console(width=300, file=io.StringIO())
+    for job in (None, 1):
+        follow(
+            lambda: STATUS.model_copy(update={"jobs": (next(looks, JOB),), "open": OpenJobs()}),
+            lambda status: status.jobs[0].state == "done",
+            console,
+            job,
+        )
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 4, lines
+    assert [line.split("samples ")[-1][:2] for line in lines[:2]] == ["41", "50"]
+
+
+def test_one_of_a_thing_is_said_in_the_singular() -> None:
+    job = JOB.model_copy(update={"captions": 1, "sampled": 1, "samples": 1, "rejected": 0, "duplicates": 1})
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,)}))
+    assert "1 caption, 1 duplicate" in shown
+    assert "1 caption gave 1 sample" in shown
 
 
 def test_paused_is_said_first_and_why_a_job_failed_with_it() -> None:

@@ -39,6 +39,17 @@ def test_the_funnel_names_each_loss_with_its_reason() -> None:
     assert "captions waiting      8    80%" in output.getvalue()
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_funnel_cuts_no_reason_on_a_narrow_screen(width: int) -> None:
+    lost = {f"a_reason_with_a_rather_long_name_{number}": 12_000 for number in range(4)}
+    funnel = Funnel(steps=(FunnelStep(name="captions", count=99_000), FunnelStep(name="kept", count=51_000, lost=lost)))
+    output = io.StringIO()
+    Console(file=output, width=width).print(funnel_table(funnel))
+    shown = "".join(output.getvalue().split())
+    assert "…" not in shown
+    assert all(f"{reason}12000" in shown for reason in lost)
+
+
 def test_a_plan_shows_devices_models_and_what_has_no_place() -> None:
     taken = {role: Footprint(role, 2_000_000_000, 500_000_000) for role in Role}
     first, second = (Reason(PlacementCode.NEEDED, text) for text in ("first", "second"))
@@ -67,6 +78,7 @@ def test_a_plan_shows_devices_models_and_what_has_no_place() -> None:
         ("\u202etxt.exe", r"\u202etxt.exe"),
         ("not UTF-8: \udcff", r"not UTF-8: \udcff"),
         ("Bäume, 木", "Bäume, 木"),
+        ("\u3164.txt", r"\u3164.txt"),
     ],
 )
 def test_text_of_others_is_shown_as_it_is_and_does_nothing(text: str, seen: str) -> None:

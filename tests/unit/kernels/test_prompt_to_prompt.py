@@ -14,6 +14,7 @@ from imgdiffd.kernels import prompt_to_prompt as module
 from imgdiffd.kernels.attention import attention
 from imgdiffd.kernels.edits import Injection
 from imgdiffd.kernels.prompt_to_prompt import PairController
+from tests.benchmarks.measuring import flops_of
 from tests.reference.plain_injection import STEPS, TOKENS, Draws, PlainAttention, options, plain_edit, plan, plan_of
 from tests.tiny.sdxl import tiny_unet
 
@@ -121,15 +122,15 @@ def test_a_pass_through_all_steps_answers_as_each_step_alone(unet: nn.Module) ->
             assert torch.equal(draws.predict(unet), wanted)
 
 
-@pytest.mark.parametrize(("edit", "calls"), [("refine", 2), ("replace", 1), ("none", 1)])
-def test_the_second_attention_is_left_out_where_nothing_is_kept(
-    unet: nn.Module, monkeypatch: pytest.MonkeyPatch, edit: str, calls: int
+@pytest.mark.parametrize(("edit", "rows"), [("refine", 6), ("replace", 4), ("none", 4)])
+def test_targets_that_keep_nothing_are_attended_to_once(
+    unet: nn.Module, monkeypatch: pytest.MonkeyPatch, edit: str, rows: int
 ) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(module, "attention", lambda q, k, v: seen.append(k.shape[2]) or attention(q, k, v))  # type: ignore[func-returns-value]
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(module, "attention", lambda q, k, v: seen.append((k.shape[2], len(q))) or attention(q, k, v))  # type: ignore[func-returns-value]
     layers = sum(getattr(each, "is_cross_attention", False) for each in unet.modules())
     fused(unet, Draws(2), plan(2, edit=edit), 0)
-    assert seen.count(TOKENS) == calls * layers
+    assert sum(count for tokens, count in seen if tokens == TOKENS) == rows * layers
 
 
 def test_leaving_it_out_changes_no_bit(unet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,23 +227,42 @@ def test_text_is_projected_once_a_pass_never_for_zero_prompts(unet: nn.Module) -
 
 
 def test_injected_layers_skip_the_targets_queries_and_keys(unet: nn.Module) -> None:
-    draws, rows = Draws(2), {}
-    layer = next(
-        each
-        for name, each in unet.named_modules()
-        if name.endswith("mid_block.attentions.0.transformer_blocks.0.attn1")
-    )
+    draws, injection, pairs = Draws(2), plan(2), 2
+    layers: list[Any] = [each for each in unet.modules() if getattr(each, "is_cross_attention", True) is False]
+    tokens = {}
     hooks = [
-        getattr(layer, name).register_forward_hook(lambda _, inputs, __, name=name: rows.update({name: len(inputs[0])}))
-        for name in ("to_q", "to_k", "to_v")
+        layer.register_forward_pre_hook(lambda layer, inputs: tokens.update({layer: inputs[0].shape}))
+        for layer in layers
     ]
-    fused(unet, draws, plan(2), 0)
+    with_both, with_cross = (flops_of(lambda: fused(unet, draws, injection, step)) for step in (0, 5))  # noqa: B023
     for hook in hooks:
         hook.remove()
-    assert rows == {"to_q": 6, "to_k": 6, "to_v": 8}
+    injected = [shape for shape in tokens.values() if shape[1] <= injection.self_max_tokens]
+    assert with_cross - with_both == sum(2 * pairs * count * channels * 2 * channels for _, count, channels in injected)
+    assert len(injected) > 1
+
+
+def test_fusing_projections_takes_no_memory_of_its_own() -> None:
+    unet = tiny_unet()
+    before = {name: weight.clone() for name, weight in unet.named_parameters()}
+    control = PairController(unet)
+    layers: list[Any] = [each for each in unet.modules() if getattr(each, "is_cross_attention", True) is False]
+    for layer in layers:
+        parts = [layer.to_q.weight, layer.to_k.weight, layer.to_v.weight]
+        assert len({part.untyped_storage().data_ptr() for part in parts}) == 1
+        assert parts[0].untyped_storage().nbytes() == sum(part.nbytes for part in parts)
+    control.remove()
+    assert all(torch.equal(weight, before[name]) for name, weight in unet.named_parameters())
 
 
 def test_a_layer_unlike_sdxls_is_refused_by_name() -> None:
     other = tiny_unet(down_block_types=("AttnDownBlock2D", "CrossAttnDownBlock2D"))
     with pytest.raises(ValueError, match=r"down_blocks\.0\.attentions\.0 has group_norm"):
+        PairController(other)
+
+
+def test_a_layer_with_biased_projections_is_refused_by_name() -> None:
+    other = tiny_unet()
+    other.mid_block.attentions[0].transformer_blocks[0].attn1.to_k.bias = nn.Parameter(torch.zeros(64))
+    with pytest.raises(ValueError, match=r"mid_block.*attn1 has a bias in to_k"):
         PairController(other)

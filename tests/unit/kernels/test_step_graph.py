@@ -1,15 +1,17 @@
 """Graphed steps: once a phase captured, fresh latents in, a tensor of its own out, and a way back that is said once."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
 from imgdiffd.bundles.bundle import load_bundle
-from imgdiffd.kernels.step_graph import Capture, StepGraph
+from imgdiffd.kernels.step_graph import Capture, StepGraph, _side_stream, capture_cuda
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models import painter as painting
 from imgdiffd.models.loading import Models, load_models
@@ -25,7 +27,9 @@ class Recorder:
     def __init__(self, error: Exception | None = None) -> None:
         self.captures, self.replays, self.error = 0, 0, error
 
-    def __call__(self, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    def __call__(
+        self, compute: Callable[[], tuple[Tensor, ...]], device: torch.device
+    ) -> tuple[Callable[[], None], Sequence[Tensor]]:
         self.captures += 1
         if self.error is not None:
             raise self.error
@@ -141,6 +145,78 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
     assert steps.told == [f"the painter runs without CUDA graphs: {type(error).__name__}: {error}"]
 
 
+class Cuda:
+    """torch.cuda on a machine that has no card: the current stream, the allocator, and a graph that may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+        self.current = torch.device("cuda", 0), "the worker's own"
+        self.recorded_on: list[object] = []
+        self.underway: set[object] = set()
+        self.in_use: set[object] = set()
+        self.fails_at = fails_at
+        for name in ("synchronize", "empty_cache"):
+            monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _device=None: Stream(*self.current))
+        monkeypatch.setattr(torch.cuda, "set_stream", self.use)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: Stream(device, "a side stream"))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda _, pool: self.in_use.remove(pool), raising=False)
+
+    def use(self, stream: "Stream") -> None:
+        self.current = stream.device, stream.name
+
+    def capture_begin(self, pool: object, **_: object) -> None:
+        self.recorded_on.append(self.current)
+        self.underway.add(pool)
+        self.in_use.add(pool)
+        if self.fails_at == "begin":
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    def capture_end(self) -> None:
+        if self.fails_at == "end":
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.end(0, (0, 7))
+
+    def end(self, index: int, pool: object) -> None:
+        if (index, pool) != (0, (0, 7)) or pool not in self.underway:
+            raise RuntimeError("not currently recording to mempool_id")
+        self.underway.remove(pool)
+
+    def replay(self) -> None: ...
+
+
+class Stream(NamedTuple):
+    device: torch.device
+    name: str
+
+
+@pytest.mark.parametrize("fails_at", ["", "begin", "compute", "end"])
+def test_a_capture_leaves_stream_and_allocator_as_they_were(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+    _side_stream.cache_clear()
+    cuda, device = Cuda(monkeypatch, fails_at), torch.device("cuda", 0)
+    before = cuda.current
+
+    def compute() -> tuple[Tensor, ...]:
+        assert cuda.current == (device, "a side stream")
+        if fails_at == "compute":
+            raise RuntimeError("operation not permitted")
+        return ()
+
+    with nullcontext() if not fails_at else pytest.raises(RuntimeError, match="operation"):
+        capture_cuda(compute, device)
+    _side_stream.cache_clear()
+    assert cuda.current == before
+    assert cuda.recorded_on == [(device, "a side stream")]
+    assert cuda.underway == set()
+    # A graph that ended its recording gives its pool back itself.
+    assert cuda.in_use == (set() if fails_at in ("begin", "end") else {(0, 7)})
+
+
 @pytest.fixture(scope="module")
 def language_models(tiny_bundle: Path) -> Models:
     bundle = load_bundle(tiny_bundle)
@@ -193,7 +269,9 @@ def test_a_painter_with_replayed_steps_paints_the_same(language_models: Models) 
     assert (recorder.captures, recorder.replays) == (6, 12)  # three phases a pass: one step each runs as ever
 
 
-def stale(compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+def stale(
+    compute: Callable[[], tuple[Tensor, ...]], device: torch.device
+) -> tuple[Callable[[], None], Sequence[Tensor]]:
     """A capture whose replays do not look at their arguments."""
     out = compute()
     return (lambda: None), tuple(torch.arange(each.numel()).view_as(each).to(each.dtype) for each in out)

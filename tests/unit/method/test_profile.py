@@ -271,7 +271,7 @@ def test_file_may_extend_its_neighbour(tmp_path: Path) -> None:
     ("extended", "given", "expected"),
     [
         ("default", "0.95", opened(0.95)),
-        ("default", "1", opened(1.0)),
+        ("default", "0", opened(0.0)),
         ("data-juicer", "0.95", closed(0.95)),  # as { value = 0.95 } would
         ("data-juicer", "{ value = 0.95, closed = false }", opened(0.95)),
         ("number.toml", "{ closed = true }", closed(0.93)),
@@ -304,7 +304,21 @@ def test_a_plain_number_is_a_threshold(extended: str, given: str, expected: Boun
         ('extends = "default"\n[generate]\nreweight = { dog = nan }\n', "generate.reweight.dog"),
         ('name = "alone"\n', "rewrite: missing"),
         ('extends = "default"\nname = "x\\u001b[31m"\n', "name: 'x\\x1b[31m' cannot be seen"),
+        ('extends = "default"\nname = "\u3164"\n', "name: '\\u3164' cannot be seen"),
+        ('extends = "default"\nname = "\u0301"\n', "cannot be seen"),
         ('extends = "default"\n[pair]\nabvoe = 1\n', "pair.abvoe: no such key"),
+        ('extends = "default"\n[pair]\nabove = 0.98\nbelow = 0.9\n', "pair: no cosine is above 0.98 and below 0.9"),
+        ('extends = "default"\n[pair]\nabove = 0.9\nbelow = 0.9\n', "pair: no cosine"),
+        ('extends = "default"\n[pair]\nabove = 0.91\nbelow = 0.99\ndecimals = 1\n', "pair: no cosine"),
+        ('extends = "default"\n[pair]\nabove = 1\nbelow = 2\n', "pair: no cosine"),
+        ('extends = "default"\n[locate]\nmin_area = 0.5\nmax_area = 0.1\n', "locate.min_area: 0.5 is over max_area"),
+        ('extends = "default"\n[locate]\ncrop_cosine_below = -1\n', "locate.crop_cosine_below: no score can pass"),
+        ('extends = "default"\n[locate]\nnoun_above = 1.5\n', "locate.noun_above: no score can pass 1.5"),
+        ('extends = "default"\n[describe]\nmatch_above = 1\n', "describe.match_above: no score can pass 1.0"),
+        ('extends = "default"\n[removal]\nerased_below = -2\n', "removal.erased_below: no score"),
+        ('extends = "default"\n[rewrite]\nprompt = "{caption} {captoin}"\n', "rewrite.prompt: {captoin} stands for"),
+        ('extends = "default"\n[contrast]\nprompt = "{left} {right} {box}"\n', "contrast.prompt: {box} stands for"),
+        ('extends = "default"\n[removal]\nprompt = "no {object}"\n', "removal.prompt: {object} stands for nothing"),
         ('extends = "self.toml"\n', "extends itself"),
         ("extends = 3\n", "extends must be"),
         ('extends = "unheard"\n', "unheard"),
@@ -319,6 +333,21 @@ def test_wrong_file_is_refused_by_its_key(text: str, part: str, tmp_path: Path) 
     assert part in caught.value.message
     assert caught.value.hint
     assert caught.value.exit_status == 78
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pair]\nabove = { value = 0.9, closed = true }\nbelow = { value = 0.9, closed = true }\n",
+        "[pair]\nabove = -2\nbelow = 2\n",
+        "[pair]\nabove = 0.91\nbelow = 1.1\ndecimals = 1\n",
+        "[describe]\nmatch_above = { value = 1, closed = true }\n",
+        '[rewrite]\nprompt = \'{caption}, as JSON: {"caption": "…"}, {}\'\n',
+    ],
+)
+def test_a_profile_that_something_can_pass_is_taken(text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('extends = "default"\n' + text)
+    assert load_profile(str(tmp_path / "own.toml")).name == "own"
 
 
 @pytest.mark.parametrize("name", ["Default", "", "missing.toml", "../default"])

@@ -12,7 +12,7 @@ from imgdiffd.method.removal import Inspection, erased_key, original_key
 from imgdiffd.method.removal_messages import Erasure
 from imgdiffd.mini.calibrate import open_profile, profile_text
 from imgdiffd.mini.erasing import Erased, _judged, _moved
-from imgdiffd.mini.evaluate import Figure
+from imgdiffd.mini.figures import Figure
 from imgdiffd.mini.fitting import Labelled, fit_bound
 from imgdiffd.mini.ground_truth import Edit, change, edit_of, edited, holds_replaced, names, names_both, outside, seen
 from imgdiffd.mini.harness import Harness
