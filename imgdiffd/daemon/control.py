@@ -138,7 +138,7 @@ class DaemonControl:
         statistics = self._scheduler.statistics()
         ready = sum(device.state == "ready" for device in self._devices(statistics))
         devices = 0 if statistics.held_back else ready
-        pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks)
+        pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks, self._settings.bundle)
         profiles = await self._profiles({*seen.queue.groups, *(row.group for row in seen.rows)})
 
         def view() -> tuple[tuple[JobView, ...], Mapping[int, float]]:

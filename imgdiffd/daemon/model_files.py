@@ -20,8 +20,9 @@ Identity = tuple[int, int, int]
 
 def _identities(bundle: Bundle) -> Mapping[Path, Identity]:
     """What tells a file from the one that takes its place: its number, its size and when it was written."""
-    folders = {hub.folder_of(bundle, bundle.model(role)) for role in bundle.roles}
-    folders.add(hub.vae_folder_of(bundle, bundle.painter))
+    models = [bundle.model(role) for role in bundle.roles]
+    folders = {hub.folder_of(bundle, model) for model in models}
+    folders |= {hub.addition_of(bundle, each) for model in models for each in model.additions}
     found = {}
     for folder in sorted(folder for folder in folders if folder is not None):
         for path in folder.rglob("*") if folder.is_dir() else ():

@@ -41,6 +41,7 @@ from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
+from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -128,6 +129,7 @@ class _Parts:
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
+            costs=Costs(plan.bundle.name),
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,
         )

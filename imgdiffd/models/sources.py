@@ -198,6 +198,6 @@ def sdxl_source(bundle: Bundle, role: Role) -> tuple[str, dict[str, Any]]:
     """The folder of a Stable Diffusion XL pipeline, and the other arguments of `Sdxl.load`."""
     model = bundle.model(role)
     assert isinstance(model, bundles.SdxlSpec)
-    vae = hub.vae_folder_of(bundle, model)
+    vae = None if model.vae is None else hub.addition_of(bundle, model.vae)
     options = {"variant": model.variant, "vae": None if vae is None else str(vae), "local_files_only": True}
     return str(folder_of(bundle, role)), options
