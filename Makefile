@@ -89,7 +89,7 @@ bench-store: .venv/ready
 	@$(RUN) python -m tests.benchmarks.store
 
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
-MINI := train_vae decode_scenes train_judge train_painter paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
+MINI := train_vae decode_scenes train_judge train_painter fit_preview paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner
 mini: .venv/ready
 	@for step in $(MINI); do $(RUN) python -m imgdiffd.mini.$$step || exit; done
 	@$(RUN) imgdiffd mini calibrate

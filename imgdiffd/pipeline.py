@@ -27,7 +27,7 @@ class Stage(StrEnum):
     """One step, with any number of models, that is applied to a batch of work items."""
 
     REWRITE = "rewrite"  # caption -> caption with one object replaced
-    GENERATE = "generate"  # two captions -> two images from the same noise
+    GENERATE = "generate"  # two captions -> two images from the same noise, or the end of a pair that will not pass
     COMPARE = "compare"  # two images -> their similarity: the pair's gate
     VET = "vet"  # two images -> whether they look natural; only if the profile says so
     LOCATE = "locate"  # two images -> scored boxes
@@ -61,7 +61,7 @@ class StageSpec:
 
 _SPECS = (
     StageSpec(Stage.REWRITE, frozenset({Role.REWRITER}), 64),
-    StageSpec(Stage.GENERATE, frozenset({Role.PAINTER}), 4),
+    StageSpec(Stage.GENERATE, frozenset({Role.PAINTER, Role.CLIP}), 4),
     StageSpec(Stage.COMPARE, frozenset({Role.CLIP}), 32),
     StageSpec(Stage.VET, frozenset({Role.JUDGE}), 8),
     StageSpec(Stage.LOCATE, frozenset({Role.SEGMENTER, Role.CLIP, Role.BLIP}), 4),

@@ -59,6 +59,14 @@ class RemovalView(_Record):
         return self.done + self.waiting + self.cancelled
 
 
+class GateView(_Record):
+    """Pairs that the similarity gate rejected, by side. `half_painted` of them were given up for their preview."""
+
+    too_different: int = 0
+    too_similar: int = 0
+    half_painted: int = 0
+
+
 class JobView(_Record):
     """One job. Times are UNIX seconds.
 
@@ -84,6 +92,7 @@ class JobView(_Record):
     error: str | None
     duplicate_of: int | None
     stages: tuple[StageView, ...] = ()
+    gate: GateView = GateView()
     eta_s: float | None = None
     removal: RemovalView = RemovalView()  # goes on after the job has ended
 

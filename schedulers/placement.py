@@ -102,7 +102,7 @@ def place(spaces: Sequence[Space], footprints: Mapping[Role, Footprint]) -> Plan
     if best is None:
         raise _refusal(spaces, footprints)
     held = [dict.fromkeys(sorted(roles), _NEEDED) for roles in best]
-    _replicate(held, frozenset({Role.PAINTER}), len(held), _PAINTER, spaces, footprints)
+    _replicate(held, STAGES[Stage.GENERATE].roles, len(held), _PAINTER, spaces, footprints)
     _replicate(held, STAGES[Stage.LOCATE].roles, len(held), _FILTERS, spaces, footprints)
     _replicate(held, STAGES[Stage.DESCRIBE].roles, max(1, len(held) // 2), _CAPTIONER, spaces, footprints)
     _share(held, spaces, footprints)
@@ -167,7 +167,7 @@ def _merit(
     """First the devices that can paint, then the even load of the rest, then the room on the fullest device."""
     fits = 0
     for space, roles in zip(spaces, held, strict=True):
-        fits += needed_bytes(roles | {Role.PAINTER}, footprints) <= space.usable_bytes
+        fits += needed_bytes(roles | STAGES[Stage.GENERATE].roles, footprints) <= space.usable_bytes
     loads = (_load_s(roles - {Role.PAINTER}) for roles in held)
     left = (space.usable_bytes - needed_bytes(r, footprints) for space, r in zip(spaces, held, strict=True))
     return fits, -max(loads), min(left)

@@ -23,6 +23,7 @@ _PAINTING = (Role.REWRITER, Role.PAINTER, Role.CLIP)
 _SAME_PAIRS = {"licence", "weights_gb", "peak_gb", "allow_pickle", "rows_per_pass", "pairs_per_pass"}
 Rows = Annotated[int, Field(ge=1, le=4096)]
 Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
+Colour = tuple[float, float, float]  # red, green, blue
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
 
 
@@ -72,6 +73,11 @@ class Model(_Frozen):
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
     @property
+    def additions(self) -> tuple[str, ...]:
+        """The folders and hub ids of the networks that are read beside `source`."""
+        return ()
+
+    @property
     def weights(self) -> str:
         """A name that is the same for models that share their weights when they are loaded together."""
         return " ".join(map(str, (self.label, self.variant, self.precision)))
@@ -94,15 +100,45 @@ class SdxlSpec(Model):
     vae: str | None = None
 
     @property
+    def additions(self) -> tuple[str, ...]:
+        """Its other autoencoder."""
+        return () if self.vae is None else (self.vae,)
+
+    @property
     def weights(self) -> str:
         """With its autoencoder."""
         return f"{super().weights} {self.vae}"
 
 
+class LinearMap(_Frozen):
+    """A pixel from a latent: its channels times `factors`, one row of red, green and blue for each, plus `bias`.
+
+    Colours go from -1 to 1.
+    """
+
+    factors: Annotated[tuple[Colour, ...], Field(min_length=1)]
+    bias: Colour
+
+    def as_toml(self) -> str:
+        """The table by which a bundle gives it to its painter."""
+        rows = "".join(f"    {list(row)},\n" for row in self.factors)
+        return f"[painter.preview]\nfactors = [\n{rows}]\nbias = {list(self.bias)}\n"
+
+
 class PainterSpec(SdxlSpec):
-    """Paints pairs of images, exactly `pairs_per_pass` at once."""
+    """Paints pairs of images, exactly `pairs_per_pass` at once.
+
+    `preview` decodes half-painted images cheaply: a linear map, or the folder or hub id of a small autoencoder, a
+    diffusers AutoencoderTiny of the same latents. Without one, no pair is given up early.
+    """
 
     pairs_per_pass: Rows = 1
+    preview: LinearMap | Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """Its other autoencoder and the one for previews."""
+        return (*super().additions, self.preview) if isinstance(self.preview, str) else super().additions
 
 
 class EraserSpec(SdxlSpec):

@@ -79,10 +79,10 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
     if story["rewrites"]:
         attempts = [(each["attempt"], _answer(each), _verdict(each)) for each in story["rewrites"]]
         yield _table("rewriting", ("attempt", "answer", "verdict"), attempts)
-    if pair.get("image1"):
+    if pair.get("image1") or pair.get("scores"):
         judge = f"the judge: {pair['answer']}" if pair["answer"] else ""
         scores = "\n".join(filter(None, (_scores(pair["scores"]), judge)))
-        images = f"{pair['image1']}\n{pair['image2']}"
+        images = f"{pair['image1']}\n{pair['image2']}" if pair["image1"] else "given up half-painted"
         yield _table("pair", ("images", "nouns", "scores"), [(images, _nouns(pair), scores)])
     if story["candidates"]:
         yield _boxes("boxes", story["candidates"])

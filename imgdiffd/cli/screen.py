@@ -14,7 +14,7 @@ from rich.text import Text
 from imgdiffd.cli.terminal import ByWidth, duration, plain
 from imgdiffd.errors import counted, visible
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
-from imgdiffd.status import JobView, RemovalView, Status, summary
+from imgdiffd.status import GateView, JobView, RemovalView, Status, summary
 
 REFRESH_S = 0.5
 PLAIN_LINE_S = 5.0
@@ -109,10 +109,18 @@ def job_view(job: JobView, rates: Rates) -> list[RenderableType]:
         others = {"rejected": job.rejected, "failed": job.failed, "cancelled": job.cancelled}
         gave = f"{counted(job.sampled, 'caption')} gave {counted(job.samples, 'sample')}"
         parts.append(Text(", ".join([gave, *(f"{n} {how}" for how, n in others.items() if n)])))
+    if job.gate.too_different or job.gate.too_similar:
+        parts.append(Text(_gate_line(job.gate)))
     if job.removal.total:
         rate = rates.update(f"{job.id}/removal", job.removal.done)
         parts.append(Text(_removal_line(job.removal) + (f", {60 * rate:.0f} per min" if rate else "")))
     return parts
+
+
+def _gate_line(gate: GateView) -> str:
+    too_different = f"{counted(gate.too_different, 'pair')} too different"
+    line = f"rejected by the similarity gate: {too_different}, {gate.too_similar} too similar"
+    return f"{line}; {gate.half_painted} of them given up half-painted" if gate.half_painted else line
 
 
 def _style(job: JobView) -> str:

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState, JobChoice, chosen_states
+from imgdiffd.method.filters import TOO_DIFFERENT, TOO_SIMILAR
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.status import (
     Funnel,
     FunnelStep,
+    GateView,
     JobPage,
     JobView,
     OpenJobs,
@@ -27,6 +29,7 @@ from imgdiffd.store import FunnelCounts, ItemStory, JobRow, Overview, Progress, 
 OPEN, RECENT = 1000, 20  # the most open jobs in a status, and jobs that have ended
 _Counts = Literal["captions", "regions", "pairs", "objects"]
 _NO_REMOVAL = RemovalView()
+_NO_GATE = GateView()
 _NONE = dict.fromkeys(Pipeline, Progress({}, {}, 0))  # for a job without captions
 
 
@@ -44,12 +47,13 @@ def seconds_per_item(timings: Iterable[Timing]) -> Mapping[Stage, float]:
 class Pace:
     """How fast work goes: the measured seconds of an item of each stage, and on how many devices.
 
-    `at_once` is how many jobs may be under way.
+    `at_once` is how many jobs may be under way. A stage that has not run yet costs its first guess for `bundle`.
     """
 
     seconds: Mapping[Stage, float]
     devices: int = 0
     at_once: int = 1
+    bundle: str = "paper"
 
 
 def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mapping[int, float]:
@@ -59,8 +63,9 @@ def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mappin
     """
     if not pace.devices:
         return {}
+    guesses_s = first_guess_s(pace.bundle)
     left = {
-        group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), FIRST_GUESS_S)
+        group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), guesses_s)
         for group, counts in queue.groups.items()
     }
     work: dict[int, float] = {}
@@ -135,6 +140,7 @@ def _job_view(row: JobRow, counted: ProgressOf, stages: tuple[StageView, ...], e
         error=row.error or None,
         duplicate_of=row.duplicate_of,
         stages=stages,
+        gate=gate_view(progress),
         eta_s=eta_s,
         removal=removal_view(counted[Pipeline.REMOVAL]),
     )
@@ -145,6 +151,17 @@ def removal_view(progress: Progress) -> RemovalView:
     if not progress.stages:
         return _NO_REMOVAL
     return RemovalView(waiting=progress.in_state(ItemState.READY), **_ended(progress), samples=progress.samples)
+
+
+def gate_view(progress: Progress) -> GateView:
+    """On which side of the similarity gate pairs were rejected."""
+    lost = Counter(progress.lost.get(Stage.COMPARE, {}))
+    half_painted = Counter(progress.lost.get(Stage.GENERATE, {}))
+    sides = [sum(lost[reason] + half_painted[reason] for reason in side) for side in (TOO_DIFFERENT, TOO_SIMILAR)]
+    if not any(sides):
+        return _NO_GATE
+    given_up = sum(half_painted[reason] for reason in (*TOO_DIFFERENT, *TOO_SIMILAR))
+    return GateView(too_different=sides[0], too_similar=sides[1], half_painted=given_up)
 
 
 def _ended(progress: Progress) -> dict[str, int]:

@@ -3,6 +3,6 @@
 Importing this never uses the network; only `pulling` does.
 """
 
-from imgdiffd.hub.cache import cached, folder_of, presences, problems, remedy, vae_folder_of
+from imgdiffd.hub.cache import addition_of, cached, folder_of, presences, problems, remedy
 
-__all__ = ["cached", "folder_of", "presences", "problems", "remedy", "vae_folder_of"]
+__all__ = ["addition_of", "cached", "folder_of", "presences", "problems", "remedy"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, SdxlSpec, is_address, load_bundle
+from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, is_address, load_bundle
 from imgdiffd.hub.damage import damages
 from imgdiffd.hub.direct import folder_behind
 from imgdiffd.pipeline import Role
@@ -41,15 +41,15 @@ def folder_of(bundle: Bundle, model: Model) -> Path | None:
     return bundle.folder(model.source) or cached(model.source, model.revision)
 
 
-def vae_folder_of(bundle: Bundle, model: SdxlSpec) -> Path | None:
-    """The folder of the autoencoder that replaces the checkpoint's own; None where none does, or it is not here."""
-    return None if model.vae is None else bundle.folder(model.vae) or cached(model.vae, None)
+def addition_of(bundle: Bundle, source: str) -> Path | None:
+    """The folder of a network that a model reads beside its own; None for a hub id that is not in the local cache."""
+    return bundle.folder(source) or cached(source, None)
 
 
 def _is_fetched(bundle: Bundle, model: Model) -> bool:
     """Whether any part of `model` is named by a hub id or a web address, so that `pull` fetches it."""
-    sources = [model.source, model.vae] if isinstance(model, SdxlSpec) else [model.source]
-    return any(source is not None and bundle.folder(source) is None for source in sources)
+    sources = [model.source, *model.additions]
+    return any(bundle.folder(source) is None for source in sources)
 
 
 def remedy(bundle: Bundle, role: Role) -> str:
@@ -75,9 +75,11 @@ def problems(bundle: Bundle) -> list[str]:
 
 
 def _problems(bundle: Bundle, model: Model) -> tuple[str, ...]:
-    folder, vae = folder_of(bundle, model), None
+    folder, additions = folder_of(bundle, model), []
     found = [] if folder else [f"{model.label}: not in the local cache"]
-    if isinstance(model, SdxlSpec) and model.vae is not None:
-        vae = vae_folder_of(bundle, model)
-        found += [] if vae else [f"{model.vae}: not in the local cache"]
-    return (*found, *damages(model, folder, vae))
+    for source in model.additions:
+        if (addition := addition_of(bundle, source)) is None:
+            found.append(f"{source}: not in the local cache")
+        else:
+            additions.append(addition)
+    return (*found, *damages(model, folder, additions))

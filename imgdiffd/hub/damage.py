@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
@@ -20,8 +20,8 @@ _UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, Recu
 _HEADER_BYTES = 100_000_000  # no header of a safetensors file is longer, says the format
 
 
-def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Iterator[str]:
-    """A line for each file of `model` in `folder`, and of the autoencoder in `vae`, that is missing or damaged.
+def damages(model: Model, folder: Path | None, additions: Iterable[Path] = ()) -> Iterator[str]:
+    """A line for each file of `model` in `folder`, and of the networks in `additions`, that is missing or damaged.
 
     A folder that is None is skipped.
     """
@@ -34,8 +34,8 @@ def damages(model: Model, folder: Path | None, vae: Path | None = None) -> Itera
         yield from _of_pipeline(folder)
     elif folder is not None:
         yield from _of_component(folder, allow_pickle=model.allow_pickle, variant=model.variant)
-    if vae is not None:
-        yield from _of_component(vae)
+    for addition in additions:
+        yield from _of_component(addition)
 
 
 def components(index: object) -> dict[str, str]:

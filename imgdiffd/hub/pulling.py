@@ -79,8 +79,8 @@ def _sources(model: Model) -> Iterator[tuple[str, str | None, Pick]]:
         yield model.source, model.revision, lambda each: checkpoint_files(each.files, file)
     elif isinstance(model, SdxlSpec):
         yield model.source, model.revision, lambda each: _pick_pipeline(each, model.variant)
-        if model.vae is not None:
-            yield model.vae, None, lambda each: component_files(each.files)
+        for addition in model.additions:
+            yield addition, None, lambda each: component_files(each.files)
     else:
         options: dict[str, Any] = {"variant": model.variant, "allow_pickle": model.allow_pickle}
         yield model.source, model.revision, lambda each: model_files(each.files, **options)

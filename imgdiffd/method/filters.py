@@ -26,6 +26,10 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.method.profile_sections import Abort, Describe, Locate, Natural, Pair
 from imgdiffd.pipeline import seed_of
 
+# Why a pair is rejected on either side of the similarity gate: for its images or, half-painted, for its preview.
+TOO_DIFFERENT = ("pair_too_different", "preview_too_different")
+TOO_SIMILAR = ("pair_too_similar", "preview_too_similar")
+
 _YES_OR_NO = re.compile(r"[\W_]*(yes|no)[\W_]*", re.IGNORECASE)
 
 

@@ -83,7 +83,7 @@ class Eraser:
         else:
             latents = scheduler.add_noise(originals, noise, times[:1])
         for step, time in enumerate(times):
-            latents = self.sdxl.denoise(latents, time, prompt, generators)
+            latents, _ = self.sdxl.denoise(latents, time, prompt, generators)
             following = times[step + 1 : step + 2]
             kept = scheduler.add_noise(originals, noise, following) if len(following) else originals
             latents = torch.where(open_latents, latents, kept)

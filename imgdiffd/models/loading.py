@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 
 import torch
 
+from imgdiffd import hub
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
-from imgdiffd.kernels.compile import compile_blocks
+from imgdiffd.kernels.compile import TUNED, compile_blocks
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
@@ -18,6 +19,7 @@ from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
 from imgdiffd.models.painter import Painter
+from imgdiffd.models.preview import load_preview
 from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sampling import suggestions
 from imgdiffd.models.sdxl import Sdxl
@@ -124,12 +126,14 @@ def load_models(
     say: Say,
     compile: bool,
     note: Say = lambda _: None,
+    tune: bool = False,
 ) -> Models:
     """The models of `roles` of `bundle`, ready on `device`. `say` hears of each role as its loading begins.
 
     Roles with the same weights share them where several are wanted: eraser and painter, or rewriter, captioner and
-    judge. With `compile`, the blocks that models repeat are compiled; `note` hears if that fails, now or later. Raises
-    BundleError naming role, source, file and what to do; torch's OutOfMemoryError passes through.
+    judge. With `compile`, the blocks that models repeat are compiled, with `tune` as in `compile_models`; `note` hears
+    if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's OutOfMemoryError
+    passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
@@ -138,7 +142,7 @@ def load_models(
     lookers: Weights = {}
     loaders: dict[Role, Callable[[Bundle, torch.device], Any]] = {
         Role.REWRITER: lambda bundle, device: _rewriter(bundle, device, lookers, note),
-        Role.PAINTER: _painter,
+        Role.PAINTER: lambda bundle, device: _painter(bundle, device, note),
         Role.SEGMENTER: _segmenter,
         Role.CLIP: _clip,
         Role.BLIP: _blip,
@@ -154,7 +158,7 @@ def load_models(
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken.setdefault(bundle.model(role).weights, _allocated(device) - before)
     if compile:
-        compile_models({role: loaded[role.value] for role in wanted}, note)
+        compile_models({role: loaded[role.value] for role in wanted}, note, tune=tune)
     return Models(
         tokenizer,
         **loaded,
@@ -163,10 +167,11 @@ def load_models(
     )
 
 
-def compile_models(models: Mapping[Role, Any], note: Say) -> None:
+def compile_models(models: Mapping[Role, Any], note: Say, *, tune: bool = False) -> None:
     """Has the `repeated_blocks` of every model that has any compiled at their first calls.
 
-    A model whose compilation fails, now or later, runs uncompiled, and `note` hears of it once.
+    With `tune`, those whose shapes are fixed choose the kernels of their products by timing several. A model whose
+    compilation fails, now or later, runs uncompiled, and `note` hears of it once.
     """
     done: set[int] = set()  # an eraser may share its checkpoint with the painter
     for role, model in models.items():
@@ -174,7 +179,8 @@ def compile_models(models: Mapping[Role, Any], note: Say) -> None:
         blocks = [block for block in blocks if id(block) not in done]
         done.update(map(id, blocks))
         if blocks:
-            compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
+            fixed = role in _FIXED_SHAPES
+            compile_blocks(f"the {role}", blocks, note, fixed_shapes=fixed, options=TUNED if tune and fixed else None)
 
 
 def _allocated(device: torch.device) -> int:
@@ -188,11 +194,15 @@ def _painter_tokenizer(bundle: Bundle) -> Any:
     return CLIPTokenizer.from_pretrained(folder_of(bundle, Role.PAINTER), subfolder="tokenizer", **LOCAL)
 
 
-def _painter(bundle: Bundle, device: torch.device) -> Painter:
+def _painter(bundle: Bundle, device: torch.device, note: Say) -> Painter:
+    spec = bundle.painter
     source, options = sdxl_source(bundle, Role.PAINTER)
-    return Painter.load(
-        source, device, dtype_for(device, bundle.painter.precision), bundle.painter.pairs_per_pass, **options
-    )
+    dtype = dtype_for(device, spec.precision)
+    painter = Painter.load(source, device, dtype, spec.pairs_per_pass, note, **options)
+    given = hub.addition_of(bundle, spec.preview) if isinstance(spec.preview, str) else spec.preview
+    if given is not None:
+        painter.preview = load_preview(given, painter.sdxl.unet.config.in_channels, device, dtype)
+    return painter
 
 
 def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:

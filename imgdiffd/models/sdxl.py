@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imgdiffd.errors import BundleError, InputError, ProfileError
 from imgdiffd.kernels.compile import attending_layers
-from imgdiffd.models.sources import one_line
+from imgdiffd.models.sources import one_line, own_weights
 
 _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 _EMBEDDED = "imgdiffd_embedded"  # beside diffusers' own keys of the added conditioning
@@ -91,6 +91,10 @@ class Sdxl:
             raise BundleError(one_line(error), hint=hint) from error
         if reason := _unfit(pipeline):
             raise BundleError(reason, hint=hint)
+        if device.type == "cpu":
+            for part in pipeline.components.values():
+                if isinstance(part, nn.Module):
+                    own_weights(part)
         return cls(pipeline, device)
 
     def repeated_blocks(self) -> list[nn.Module]:
@@ -132,8 +136,14 @@ class Sdxl:
         times: Tensor = self.scheduler.timesteps[first:]
         return times
 
-    def denoise(self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]) -> Tensor:
-        """One step: the latents at the next time. `generators`, one per image, serve schedulers that add noise."""
+    def denoise(
+        self, latents: Tensor, time: Tensor, prompt: Prompt, generators: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor | None]:
+        """One step: the latents at the next time, and what they would be at the end by this step's own estimate.
+
+        The estimate is None where the scheduler gives none. `generators`, one per image, serve schedulers that add
+        noise.
+        """
         guided = prompt.unguided is not None
         rows = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, time)
         noise = self.unet(
@@ -148,8 +158,10 @@ class Sdxl:
             noise = unguided + prompt.guidance_scale * (towards - unguided)
         noisy = "generator" in inspect.signature(self.scheduler.step).parameters
         extra = {"generator": generators} if noisy else {}
-        denoised: Tensor = self.scheduler.step(noise, time, latents, **extra, return_dict=False)[0]
-        return denoised
+        stepped = self.scheduler.step(noise, time, latents, **extra)
+        # LCM's has another name than the others'.
+        estimate = getattr(stepped, "pred_original_sample", getattr(stepped, "denoised", None))
+        return stepped.prev_sample, estimate
 
     def encode_image(self, image: Tensor) -> Tensor:
         """uint8 [3, height, width] -> its latents [channels, height, width]: the mode, so that nothing is drawn."""

@@ -1,6 +1,7 @@
 """Models without weights: each looks at colours and words, so that tests can predict scores, and records its calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,8 @@ from imgdiffd.method.profile_sections import Generate, ImageTextKind, Locate, Re
 from imgdiffd.models.eraser import Hole
 from imgdiffd.models.judge import Judgement
 from imgdiffd.models.loading import Models
-from imgdiffd.models.painter import PairPrompt
+from imgdiffd.models.painter import Images as Pair
+from imgdiffd.models.painter import PairPrompt, Watch
 from imgdiffd.models.rewriter import Answer
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -53,15 +55,26 @@ class FakeRewriter:
 
 
 class FakePainter:
-    """Paints both images with the same noise, drawn from the seed, and a red and a blue square."""
+    """Paints both images with the same noise, drawn from the seed, and a red and a blue square.
 
-    def __init__(self) -> None:
+    `previews` gives the previews of a pair by its first caption; no others are looked at half-painted.
+    """
+
+    def __init__(self, previews: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({})) -> None:
         self.asked: list[PairPrompt] = []
+        self._previews = previews
 
     def paint_pairs(self, pairs: Sequence[PairPrompt], generate: Generate) -> list[tuple[Tensor, Tensor]]:
         """One pair of images per prompt."""
         self.asked += pairs
         return [self._paint(pair.seed, generate.picture_px) for pair in pairs]
+
+    def paint_watched(self, pairs: Sequence[PairPrompt], generate: Generate, watch: Watch | None) -> list[Pair | None]:
+        """As `paint_pairs`, with None for each pair that `watch` gives up."""
+        seen = [(pair, self._previews.get(pair.caption1)) for pair in pairs]
+        going = [watch is None or previews is None or watch(pair, previews) for pair, previews in seen]
+        painted = self.paint_pairs(pairs, generate)
+        return [images if goes else None for images, goes in zip(painted, going, strict=True)]
 
     @staticmethod
     def _paint(seed: int, side: int) -> tuple[Tensor, Tensor]:

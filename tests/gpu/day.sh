@@ -4,7 +4,7 @@
 #   here:    tests/gpu/day.sh pack CHECKOUT   puts the wheels that must travel into CHECKOUT/.whl (ignored by git, 34 MB)
 #   there:   tests/gpu/day.sh check           what is installed, the card, a toy run, tests/gpu               (about 3 min)
 #   there:   tests/gpu/day.sh bench           make bench-gpu, the full one                                (up to 10 min)
-#   there:   tests/gpu/day.sh bench PART      one part alone: steps, memory, p2p, crops, language, stages
+#   there:   tests/gpu/day.sh bench PART      one part alone: steps, decoding, memory, p2p, crops, language, stages
 #   there:   tests/gpu/day.sh probe           which kernels attend, a pair eager / graphed / compiled, the VAE's decoding
 #
 # All but `pack` run in the checkout. Results go to $OUT (default: /tmp); BASE_PYTHON is the interpreter that has torch
@@ -111,7 +111,7 @@ bench() {
     else
         "$PY" -m tests.benchmarks --gpu || status=$?
     fi
-    cp build/bench-gpu.json build/cost-table.json "$out/" || true
+    cp build/bench-gpu.json build/cost-table-*.json "$out/" || true
     return "$status"
 }
 

@@ -24,6 +24,7 @@ from imgdiffd.method.messages import (
     LocateInput,
 )
 from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Abort
 from imgdiffd.pipeline import Role, Stage, seed_of
 from imgdiffd.stages.images import Images
 from tests.tiny import other_models
@@ -60,7 +61,7 @@ PAINTERS: dict[str, dict[str, Any]] = {
 
 def painted(bundle: Path, folder: Path, **generate: Any) -> list[Tensor]:
     folder.mkdir(exist_ok=True)
-    profile = changed("generate", picture_px=IMAGE_PX, steps=4, **generate)
+    profile = changed("generate", picture_px=IMAGE_PX, steps=4, abort=Abort(mode="off"), **generate)
     (made,) = ran(bundle, Stage.GENERATE, (Role.PAINTER,), profile, folder, GenerateInput(1, *CAPTIONS, 0))
     return [Images(folder, CPU).read(name).int() for name in (made.image1, made.image2)]
 

@@ -6,11 +6,14 @@ import anyio
 import pytest
 
 from imgdiffd.job import ItemState
-from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile import Profile, load_profile
+from imgdiffd.method.profile_sections import Abort
 from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.mini.harness import Harness
+from imgdiffd.pipeline import Stage
 from imgdiffd.store import ItemStory
 
+MINI = load_profile("mini")
 CAPTIONS = demo_captions()[4:10]
 REAL = (
     "A man riding a wave on top of a surfboard.",  # MS COCO captions, CC BY 4.0 (COCO Consortium)
@@ -18,10 +21,12 @@ REAL = (
 )
 
 
-async def _run(folder: Path, captions: list[str]) -> list[ItemStory]:
+async def _run(
+    folder: Path, captions: list[str], profile: Profile = MINI, last: Stage = Stage.RENDER
+) -> list[ItemStory]:
     harness = Harness(folder)
     async with harness.store() as store:
-        return await harness.run(store, captions, load_profile("mini"))
+        return await harness.run(store, captions, profile, last)
 
 
 def _said(story: ItemStory) -> tuple[object, ...]:
@@ -65,3 +70,29 @@ def test_another_order_gives_the_same_files_and_texts(stories: tuple[Path, list[
             assert old is not None
             for name, old_name in ((new.image1, old.image1), (new.image2, old.image2)):
                 assert (tmp_path / "pictures" / name).read_bytes() == (folder / "pictures" / old_name).read_bytes()
+
+
+def test_half_the_pairs_are_given_up_and_the_rest_unchanged(
+    stories: tuple[Path, list[ItemStory]], tmp_path: Path
+) -> None:
+    folder, finished = stories
+    pairs = {story.caption: story.pair for story in finished if story.pair is not None and story.pair.image1}
+    scores = {caption: pair.scores["preview_cosine"] for caption, pair in pairs.items()}
+    below = sorted(scores.values())[len(scores) // 2]
+    generate = MINI.generate.model_copy(update={"abort": Abort(mode="on", below=below, finished=0.0)})
+    profile = MINI.model_copy(update={"generate": generate})
+    found = anyio.run(_run, tmp_path, list(pairs), profile, Stage.GENERATE)
+    assert {story.caption for story in found} == pairs.keys()
+    for story in found:
+        assert story.pair is not None
+        assert story.pair.scores == {"preview_cosine": scores[story.caption]}
+        if scores[story.caption] < below:
+            assert (story.state, story.reason) == (ItemState.REJECTED, "preview_too_different")
+            assert (story.pair.image1, story.pair.image2) == ("", "")
+            continue
+        before = pairs[story.caption]
+        for new, old in ((story.pair.image1, before.image1), (story.pair.image2, before.image2)):
+            assert (tmp_path / "pictures" / new).read_bytes() == (folder / "pictures" / old).read_bytes()
+    kept = sum(score >= below for score in scores.values())
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 2 * kept
+    assert 0 < kept < len(pairs)

@@ -71,6 +71,17 @@ def test_a_failure_says_where_and_why() -> None:
     assert lines[1:3] == ["not rewritten", "failed in rewrite: broke_rewrite: signal 9; it killed 3 workers"]
 
 
+def test_a_pair_given_up_half_painted_shows_its_score() -> None:
+    detail = "preview_cosine 0.6123, wanted at least 0.8"
+    pair = asdict(PairRow("a dog on a mat", ("cat",), ("dog",), "", "", 64, 64, 1, {"preview_cosine": 0.6123}))
+    given_up = {"state": "rejected", "stage": "generate", "reason": "preview_too_different", "detail": detail}
+    nothing: dict[str, Any] = {"samples": [], "candidates": [], "regions": [], "pictures_gone": {}}
+    lines = shown(story(pair=pair, **given_up, **nothing))
+    assert lines[2] == f"rejected in generate: preview_too_different: {detail}"
+    [row] = [line for line in lines if "given up half-painted" in line]
+    assert "preview_cosine 0.6123" in row
+
+
 def test_hundreds_of_boxes_fit_on_a_screen_kept_ones_first() -> None:
     boxes = [asdict(CandidateRow(1, BOX, {}, "box_too_small", "")) for _ in range(300)]
     lines = shown(story(candidates=[*boxes, asdict(CandidateRow(2, BOX, {}, "", ""))]))

@@ -12,7 +12,17 @@ from imgdiffd.cli.main import main
 from imgdiffd.cli.screen import Rates, follow, jobs_table, plain_line, status_view
 from imgdiffd.daemon.progress import stages_of
 from imgdiffd.job import JobState
-from imgdiffd.status import DeviceView, JobView, LoadView, OpenJobs, ProblemView, RemovalView, SchedulerView, Status
+from imgdiffd.status import (
+    DeviceView,
+    GateView,
+    JobView,
+    LoadView,
+    OpenJobs,
+    ProblemView,
+    RemovalView,
+    SchedulerView,
+    Status,
+)
 
 JOB = JobView(
     id=1, name="a.txt", state="done", profile="default", created_at=1.0, finished_at=2.0, captions=64, duplicates=0,
@@ -68,6 +78,16 @@ def test_removal_is_shown_with_its_rate_or_why_there_is_none() -> None:
     assert "  removal 30/60  samples 41" in plain_line(begun)
     off = STATUS.model_copy(update={"no_removal": "bundle mini has no eraser"})
     assert "no object removal: bundle mini has no eraser" in _shown(off)
+
+
+def test_status_says_on_which_side_of_the_gate_pairs_fall() -> None:
+    assert "similarity gate" not in _shown(STATUS)
+    job = JOB.model_copy(update={"gate": GateView(too_different=15, too_similar=4)})
+    line = "rejected by the similarity gate: 15 pairs too different, 4 too similar"
+    shown = _shown(STATUS.model_copy(update={"jobs": (job,)}))
+    assert line in [each.rstrip() for each in shown.splitlines()]
+    job = JOB.model_copy(update={"gate": GateView(too_different=15, too_similar=4, half_painted=9)})
+    assert f"{line}; 9 of them given up half-painted" in _shown(STATUS.model_copy(update={"jobs": (job,)}))
 
 
 NASTY = "[/] [red]x[/] :cat: \x1b[2J\x07 two\nlines \u202e\udcff"
