@@ -15,7 +15,7 @@ Backend = Literal["xformers", "sdpa"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 
 _HOPPER = (9, 0)  # from here on torch has faster kernels than xformers
-_TIMED = (2, 10, 4096, 64)  # batch, heads, tokens, dim as in SDXL: enough for kernels to outlast their launch
+_TIMED = (2, 4096, 10, 64)  # batch, tokens, heads, dim of SDXL's largest layers: kernels outlast their launch
 _ROUNDS = 10
 _GAIN = 0.9  # of torch's time that xformers may take: what noise decides would differ from start to start
 
@@ -66,13 +66,13 @@ def _faster(device: torch.device, dtype: torch.dtype) -> Backend:
     if reason := _refusal(device, dtype):
         _note(f"attention goes through torch, since xformers fails: {reason}")
         return "sdpa"
-    given = torch.ones(*_TIMED, device=device, dtype=dtype)
+    probe = torch.ones(*_TIMED, device=device, dtype=dtype).transpose(1, 2)
     ours, theirs = (
-        _milliseconds(functools.partial(_through, backend, given, given, given, None), device)
+        _milliseconds(functools.partial(_through, backend, probe, probe, probe, None), device)
         for backend in ("xformers", "sdpa")
     )
     chosen: Backend = "xformers" if ours < _GAIN * theirs else "sdpa"
-    _note(f"attention goes through {chosen} (xformers {ours:.2f} ms a call, sdpa {theirs:.2f} ms)")
+    _note(f"attention goes through {chosen}: xformers takes {ours:.2f} ms a call, sdpa {theirs:.2f} ms")
     return chosen
 
 
@@ -91,7 +91,7 @@ def _milliseconds(call: Callable[[], Tensor], device: torch.device) -> float:
 
 @functools.cache
 def _refusal(device: torch.device, dtype: torch.dtype) -> str:
-    """Why xformers does not serve these tensors; empty where it does."""
+    """Why xformers does not serve tensors of `dtype` on `device`; empty where it does."""
     probe = torch.ones(1, 8, 1, _TIMED[-1], device=device, dtype=dtype)
     try:
         _xformers().memory_efficient_attention(probe, probe, probe)
@@ -109,8 +109,8 @@ def _xformers() -> Any:
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     """softmax(scale · q kᵀ) v, without ever storing the attention map.
 
-    q is [batch, heads, queries, dim], k and v [batch, heads, keys, dim]; the result is [batch, heads, queries, dim].
-    `scale` is dim ** -0.5 unless given.
+    q is [batch, heads, queries, dim], k and v are [batch, heads, keys, dim], and the result is shaped as q is. `scale`
+    is dim ** -0.5 unless given.
     """
     return _through(backend_for(q.device, q.dtype), q, k, v, scale)
 
@@ -119,5 +119,5 @@ def _through(backend: Backend, q: Tensor, k: Tensor, v: Tensor, scale: float | N
     if backend == "sdpa":
         return functional.scaled_dot_product_attention(q, k, v, scale=scale)
     q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-    out: Tensor = _xformers().memory_efficient_attention(q, k, v, scale=scale).transpose(1, 2)
-    return out
+    out: Tensor = _xformers().memory_efficient_attention(q, k, v, scale=scale)
+    return out.transpose(1, 2)

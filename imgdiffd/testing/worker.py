@@ -77,6 +77,10 @@ class FakeEngine:
             return self._stages.caption_of(entry.erasures[0].source) if entry.erasures else ""
         return self._stages.caption_of(entry.image1)
 
+    def take_writes(self) -> Callable[[], None]:
+        """What makes the files of the last run durable, in any thread. Raises OSError."""
+        return self._stages.take_writes()
+
     def report(self) -> Report:
         """Nothing to report."""
         return Report()

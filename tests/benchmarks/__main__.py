@@ -22,7 +22,7 @@ from imgdiffd.models.sources import silence
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES
 from imgdiffd.schedulers.cost_table import CostTable
 from imgdiffd.worker.engine import same_on_every_run
-from tests.benchmarks import answering, counting, cropping, painting, stages
+from tests.benchmarks import answering, counting, cropping, painting, stages, writing
 from tests.benchmarks.counting import Count, Graphs
 from tests.benchmarks.measuring import Figure, Ratio
 from tests.benchmarks.report import Report
@@ -94,6 +94,8 @@ def on_cpu(folder: Path, *, tiny: bool) -> Report:
             "language models", lambda: answering.ratios(workshop, load_profile("default"), rounds=1 if tiny else 3)
         ),
     ]
+    px, paint_s = (64, 0.05) if tiny else (1024, 1.0)
+    ratios += sections.all_of("the writing of images", lambda: writing.ratios(folder, picture_px=px, paint_s=paint_s))
     costs = sections.all_of("stages", lambda: [("mini", mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3))])
     device = f"a CPU, threads: {torch.get_num_threads()}"
     notes = [*workshop.notes, *sections.notes]
