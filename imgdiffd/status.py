@@ -301,7 +301,7 @@ def summary(status: Status) -> str:
     if status.starting:
         return "starting"
     ready = sum(device.state == "ready" for device in status.devices)
-    parts = [f"{ready} of {len(status.devices)} devices ready"]
+    parts = [f"{ready} of {len(status.devices)} devices ready"] if status.devices else []
     if opened := sum(number for state, number in status.job_counts.items() if state not in TERMINAL_JOB_STATES):
         work = status.open
         parts.append(f"open jobs: {opened}, captions: {work.done} of {work.captions}, samples: {work.samples}")
