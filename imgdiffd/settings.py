@@ -23,7 +23,7 @@ KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
-CompileChoice = bool | Literal["auto"]
+CompileChoice = bool | Literal["auto", "max-autotune"]
 
 
 class Settings(BaseModel):
@@ -65,7 +65,8 @@ class Settings(BaseModel):
     compile: Annotated[
         CompileChoice,
         Field(
-            description='compile the models with torch.compile when they load; "auto": on GPUs, since CPUs gain nothing'
+            description='compile the models with torch.compile when they load; "auto": on GPUs, since CPUs gain '
+            'nothing; "max-autotune": also time several kernels for each product of painter and eraser, once'
         ),
     ] = "auto"
     compile_cache_folder: Annotated[

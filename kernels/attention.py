@@ -15,8 +15,7 @@ Backend = Literal["xformers", "sdpa"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 
 _HOPPER = (9, 0)  # from here on torch has faster kernels than xformers
-_DIM = 64  # of SDXL's heads; two values that share a softmax have twice that
-_TIMED = (2, 10, 4096)  # batch, heads, tokens: enough for kernels to outlast their launch
+_TIMED = (2, 4096, 10, 64)  # batch, tokens, heads, dim of SDXL's largest layers: kernels outlast their launch
 _ROUNDS = 10
 _GAIN = 0.9  # of torch's time that xformers may take: what noise decides would differ from start to start
 
@@ -42,8 +41,8 @@ def _unfit(reason: str) -> RuntimeError:
     return RuntimeError(f"attention = xformers cannot run: {reason}; set it to auto")
 
 
-def backend_for(device: torch.device, dtype: torch.dtype, wide: bool = False) -> Backend:
-    """The backend for tensors of `dtype` on `device`; with `wide`, for values wider than queries and keys.
+def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:
+    """The backend for tensors of `dtype` on `device`.
 
     With "auto", half precision on a CUDA device older than Hopper goes through whichever of the two was faster in one
     timed call, noted once; everything else goes through `scaled_dot_product_attention`. Raises RuntimeError where
@@ -55,7 +54,7 @@ def backend_for(device: torch.device, dtype: torch.dtype, wide: bool = False) ->
         half_on_cuda = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
         if not half_on_cuda or torch.cuda.get_device_capability(device) >= _HOPPER:
             return "sdpa"
-        return _faster(device, dtype)[wide]
+        return _faster(device, dtype)
     reason = _refusal(device, dtype) if device.type == "cuda" else f"it does not serve {device.type}"
     if reason:
         raise _unfit(reason)
@@ -63,27 +62,18 @@ def backend_for(device: torch.device, dtype: torch.dtype, wide: bool = False) ->
 
 
 @functools.cache
-def _faster(device: torch.device, dtype: torch.dtype) -> tuple[Backend, Backend]:
-    """What serves values as wide as the queries, and what serves wider ones."""
+def _faster(device: torch.device, dtype: torch.dtype) -> Backend:
     if reason := _refusal(device, dtype):
         _note(f"attention goes through torch, since xformers fails: {reason}")
-        return "sdpa", "sdpa"
-    plain, told = _by_time(device, dtype, _DIM)
-    if _refusal(device, dtype, 2 * _DIM):
-        wide, told_wide = plain, "with padding"
-    else:
-        wide, told_wide = _by_time(device, dtype, 2 * _DIM)
-    _note(f"attention goes through {plain} ({told}); with two values at once through {wide} ({told_wide})")
-    return plain, wide
-
-
-def _by_time(device: torch.device, dtype: torch.dtype, value_dim: int) -> tuple[Backend, str]:
-    query, value = (torch.ones(*_TIMED, dim, device=device, dtype=dtype) for dim in (_DIM, value_dim))
+        return "sdpa"
+    probe = torch.ones(*_TIMED, device=device, dtype=dtype).transpose(1, 2)
     ours, theirs = (
-        _milliseconds(functools.partial(_through, backend, query, query, value, _DIM**-0.5), device)
+        _milliseconds(functools.partial(_through, backend, probe, probe, probe, None), device)
         for backend in ("xformers", "sdpa")
     )
-    return "xformers" if ours < _GAIN * theirs else "sdpa", f"xformers {ours:.2f} ms a call, sdpa {theirs:.2f} ms"
+    chosen: Backend = "xformers" if ours < _GAIN * theirs else "sdpa"
+    _note(f"attention goes through {chosen}: xformers takes {ours:.2f} ms a call, sdpa {theirs:.2f} ms")
+    return chosen
 
 
 def _milliseconds(call: Callable[[], Tensor], device: torch.device) -> float:
@@ -100,12 +90,11 @@ def _milliseconds(call: Callable[[], Tensor], device: torch.device) -> float:
 
 
 @functools.cache
-def _refusal(device: torch.device, dtype: torch.dtype, value_dim: int = _DIM) -> str:
-    """Why xformers does not take values of `value_dim` with queries and keys of 64 dims; empty where it does."""
-    probe = torch.ones(1, 8, 1, _DIM, device=device, dtype=dtype)
-    values = torch.ones(1, 8, 1, value_dim, device=device, dtype=dtype)
+def _refusal(device: torch.device, dtype: torch.dtype) -> str:
+    """Why xformers does not serve tensors of `dtype` on `device`; empty where it does."""
+    probe = torch.ones(1, 8, 1, _TIMED[-1], device=device, dtype=dtype)
     try:
-        _xformers().memory_efficient_attention(probe, probe, values)
+        _xformers().memory_efficient_attention(probe, probe, probe)
     except (ImportError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         return str(error) or type(error).__name__
     return ""
@@ -120,26 +109,15 @@ def _xformers() -> Any:
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
     """softmax(scale · q kᵀ) v, without ever storing the attention map.
 
-    q is [batch, heads, queries, dim], k [batch, heads, keys, dim], v [batch, heads, keys, value dim]; the result is
-    [batch, heads, queries, value dim]. `scale` is dim ** -0.5 unless given. xformers has a kernel for values wider than
-    the queries (two values that share a softmax). Where that kernel refuses, and in torch's, which want one dim for all
-    three, the narrower tensors are padded with zeros. That changes no product, and was faster than two calls (65 % of
-    their time at 1,024 tokens of 64 dims on a CPU core) and than unfused attention.
+    q is [batch, heads, queries, dim], k and v are [batch, heads, keys, dim], and the result is shaped as q is. `scale`
+    is dim ** -0.5 unless given.
     """
-    backend = backend_for(q.device, q.dtype, v.shape[-1] != q.shape[-1])
-    return _through(backend, q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    return _through(backend_for(q.device, q.dtype), q, k, v, scale)
 
 
-def _through(backend: Backend, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    value_dim = v.shape[-1]
-    if value_dim != q.shape[-1] and (backend == "sdpa" or _refusal(q.device, q.dtype, 2 * _DIM)):
-        wide = max(q.shape[-1], value_dim)
-        q, k, v = (
-            functional.pad(each, (0, wide - each.shape[-1])) if each.shape[-1] < wide else each for each in (q, k, v)
-        )
-    if backend == "xformers":
-        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        out: Tensor = _xformers().memory_efficient_attention(q, k, v, scale=scale).transpose(1, 2)
-    else:
-        out = functional.scaled_dot_product_attention(q, k, v, scale=scale)
-    return out[..., :value_dim]
+def _through(backend: Backend, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    if backend == "sdpa":
+        return functional.scaled_dot_product_attention(q, k, v, scale=scale)
+    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+    out: Tensor = _xformers().memory_efficient_attention(q, k, v, scale=scale)
+    return out.transpose(1, 2)

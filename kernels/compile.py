@@ -1,8 +1,9 @@
 """torch.compile for a model's repeated blocks; where compiling fails they run uncompiled, which is reported once."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch._dynamo import callback as dynamo_callback
 
 _VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
+# The back end's options for products whose kernel is chosen by timing, 1×1 convolutions among them.
+TUNED: Mapping[str, bool] = MappingProxyType({"max_autotune_gemm": True, "conv_1x1_as_mm": True})
 
 
 def attending_layers(model: nn.Module) -> list[nn.Module]:
@@ -43,14 +46,15 @@ def compile_blocks(
     *,
     fixed_shapes: bool,
     backend: str | Callable[..., Any] = "inductor",
+    options: Mapping[str, bool] | None = None,
 ) -> None:
     """Compiles each block's forward at its first call; one kernel serves all blocks of the same class and shape.
 
     Attention inside a block is left alone: it is fused already, and what it attends to changes from call to call, as in
     the injected steps of a painter. With `fixed_shapes` each shape is compiled separately; without, a dimension that
-    was seen to change is compiled once for all its lengths. A block must be pure. Where a block's own forward works and
-    the compiled one does not, all of `blocks` return to their own for good, and `say` gets the reason. Errors of the
-    computation itself, including torch's OutOfMemoryError, pass through.
+    was seen to change is compiled once for all its lengths. `options` are the back end's. A block must be pure. Where a
+    block's own forward works and the compiled one does not, all of `blocks` return to their own for good, and `say`
+    gets the reason. Errors of the computation itself, including torch's OutOfMemoryError, pass through.
     """
     chosen = list(blocks)
     attentions = [part for block in chosen for part in _attentions(block)]
@@ -66,7 +70,12 @@ def compile_blocks(
         say(f"{what} runs uncompiled: {type(cause).__name__}: {cause}")
 
     compiled = {
-        kind: torch.compile(_own_forward(kind), dynamic=False if fixed_shapes else None, backend=backend)
+        kind: torch.compile(
+            _own_forward(kind),
+            dynamic=False if fixed_shapes else None,
+            backend=backend,
+            options=None if options is None else dict(options),
+        )
         for kind in {type(block) for block in chosen}
     }
     disable: Any = torch.compiler.disable  # torch declares no types for it

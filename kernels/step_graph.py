@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,14 +18,28 @@ def capture_cuda(
 ) -> tuple[Callable[[], None], Sequence[Tensor]]:
     """Records what `compute` launches on `device`, without running it.
 
-    Returns the replay and the tensors that it overwrites. The stream that was current is current again afterwards, even
-    where the capture fails.
+    Returns the replay and the tensors that it overwrites. A capture that fails leaves nothing behind: the stream that
+    was current is current again, and the allocator gives back memory as before.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     current = torch.cuda.stream(torch.cuda.current_stream(device))  # torch's own way back is left out by a failure
-    with current, torch.cuda.graph(graph, stream=_side_stream(device)):
-        out = compute()
+    try:
+        with current, torch.cuda.graph(graph, pool=pool, stream=_side_stream(device)):
+            out = compute()
+    except BaseException:
+        _end_recording(device, pool)
+        raise
     return graph.replay, out
+
+
+def _end_recording(device: torch.device, pool: Any) -> None:
+    """Tell the allocator that the capture is over, as torch does only where the capture itself ends well.
+
+    For an allocator that knows of a capture under way, empty_cache() is an internal error, for ever.
+    """
+    with suppress(RuntimeError):  # of an allocator that knows of none: it had not begun, or has ended
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """What one item of each stage costs on one kind of device, and the hours that a run of captions takes at that cost.
 
-The A100's figures are the only estimates there are: the scheduler's first guesses, the ETA, the placement and
-`imgdiffd simulate` all read them. They come from published throughput of models of these sizes and from the paper's
-funnel; no GPU has measured them. `make bench-gpu` writes the measured table of a device for `simulate --costs`.
+There is one table a shipped bundle, for an A100: the scheduler's first guesses, the ETA, the placement and `imgdiffd
+simulate` all read them. No GPU has measured them; docs/measurements.md names the source of each line. `make bench-gpu`
+writes the measured tables of a device for `simulate --costs`.
 """
 
 import json
@@ -61,7 +61,9 @@ class CostTable:
             return cls(str(read["device"]), costs, str(read["source"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-            raise ConfigurationError(f"{name}: not a cost table: {what}", hint="`make bench` writes one") from error
+            raise ConfigurationError(
+                f"{name}: not a cost table: {what}", hint="`make bench` and `make bench-gpu` write some"
+            ) from error
 
 
 def projected_hours(table: CostTable, captions: int, devices: int) -> float:
@@ -74,31 +76,48 @@ def projected_hours(table: CostTable, captions: int, devices: int) -> float:
 
 PAPER_HOURS = 6.5 * 24  # what the paper took for CAPTIONS on four A100s
 
-# Estimated seconds per 1,000 captions, divided by the items that 1,000 captions lead to. Drawing boxes and writing
-# files takes no time of the GPU's.
-_A100_PER_1000 = {
-    "rewrite": 25.0,
-    "generate": 7750.0,
-    "compare": 2.0,
-    "locate": 85.0,
-    "describe": 270.0,
-    "contrast": 32.0,
-    "render": 0.0,
-}
-A100 = CostTable(
-    "A100", {s: cost / 1000 / ITEMS_PER_CAPTION[s] for s, cost in _A100_PER_1000.items()}, "estimate, not measured"
-)
+_SOURCE = "estimate, not measured"
 
-# Seconds an item of every stage, the optional ones and object removal too, until a device has measured its own.
-FIRST_GUESS_S: Mapping[Stage, float] = {
-    **{Stage(stage): seconds for stage, seconds in A100.seconds_per_item.items()},
-    Stage.VET: 0.35,
-    Stage.SCREEN: 0.35,
-    Stage.ERASE: 1.2,
-    Stage.INSPECT: 0.9,
+
+def _expected(rewrite: float, describe: float, contrast: float) -> CostTable:
+    """Painting and filtering are the same in every shipped bundle; the language models' sizes make the rest."""
+    costs = {
+        Stage.REWRITE: rewrite,
+        Stage.GENERATE: 10.15,  # 1,285 TFLOP of UNet at 45 % of an A100's rate: 9.1; two decodes 0.7; two PNGs 0.35
+        Stage.COMPARE: 0.002,
+        Stage.LOCATE: 0.26,
+        Stage.DESCRIBE: describe,
+        Stage.CONTRAST: contrast,
+        Stage.RENDER: 0.0,  # drawing boxes and writing files takes no time of the GPU's
+    }
+    return CostTable("A100", {stage.value: seconds for stage, seconds in costs.items()}, _SOURCE)
+
+
+# By bundle. `paper` has language models of 13 billion parameters, at a third more than their floor of reading weights
+# and computing; `small` has those of 7 billion, with 0.52 of the weights, `compact` one of 2 billion, with 0.16.
+EXPECTED: Mapping[str, CostTable] = {
+    "paper": _expected(rewrite=0.06, describe=1.5, contrast=0.95),
+    "small": _expected(rewrite=0.03, describe=0.79, contrast=0.50),
+    "compact": _expected(rewrite=0.01, describe=0.24, contrast=0.15),
 }
+A100 = EXPECTED["paper"]
+
+
+def first_guess_s(bundle: str) -> Mapping[Stage, float]:
+    """Seconds an item of every stage, optional ones and object removal too, until a device has measured its own.
+
+    A bundle without a table of its own is taken for the dearest, `paper`.
+    """
+    table = EXPECTED.get(bundle, A100)
+    return {
+        **{Stage(stage): seconds for stage, seconds in table.seconds_per_item.items()},
+        Stage.VET: 0.35,
+        Stage.SCREEN: 0.35,
+        Stage.ERASE: 1.2,
+        Stage.INSPECT: 0.9,
+    }
 
 
 def guessed_seconds_per_caption(stage: Stage) -> float:
     """What the stage costs a caption on average, by the first guesses; optional stages come after the pair's gate."""
-    return FIRST_GUESS_S[stage] * ITEMS_PER_CAPTION.get(stage, SIMILAR / CAPTIONS)
+    return first_guess_s("paper")[stage] * ITEMS_PER_CAPTION.get(stage, SIMILAR / CAPTIONS)

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from imgdiffd.pipeline import STAGES, LaneKey, Stage
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.status import CostView
 
 _WINDOW = 256  # batches remembered per device and stage: p99 of them is the third slowest
@@ -49,11 +49,14 @@ class Costs:
     """Learnt seconds per stage and group (a lane's key), batch size and device.
 
     A group not yet seen on a device costs what the other devices take on average; one seen nowhere, what other groups
-    of its stage take on this device, or on any; a stage never seen, its first guess. A size not yet seen is scaled from
-    the nearest one that was.
+    of its stage take on this device, or on any; a stage never seen, its first guess for `bundle`. A size not yet seen
+    is scaled from the nearest one that was.
     """
 
-    def __init__(self, *, deadline_factor: float = 10.0, deadline_floor_s: float = 120.0) -> None:
+    def __init__(
+        self, bundle: str = "paper", *, deadline_factor: float = 10.0, deadline_floor_s: float = 120.0
+    ) -> None:
+        self._first_guess_s = first_guess_s(bundle)
         self.deadline_factor = deadline_factor
         self.deadline_floor_s = deadline_floor_s
         self._records: dict[Stage, dict[tuple[str, str], _Record]] = {stage: {} for stage in STAGES}  # device, group
@@ -89,7 +92,7 @@ class Costs:
         if exact is not None:
             return exact.seconds(size)
         if not records:
-            return FIRST_GUESS_S[stage] * size
+            return self._first_guess_s[stage] * size
         alike = [record for (_, other), record in records.items() if other == group]
         alike = alike or [record for (other, _), record in records.items() if other == device]
         alike = alike or list(records.values())
@@ -112,7 +115,7 @@ class Costs:
         if record is not None and record.batches:
             larger_s = record.seconds(size) if size > max(record.mean_s) else 0.0
             return max(self.deadline_factor * max(record.p99_s(), larger_s), self.deadline_floor_s)
-        usual_s = max(self.seconds(device, key, size), FIRST_GUESS_S[stage] * size)
+        usual_s = max(self.seconds(device, key, size), self._first_guess_s[stage] * size)
         return max(self.deadline_factor * usual_s, self.deadline_floor_s) * 2.0 ** self._overdue[device, key]
 
     def learnt(self) -> Mapping[str, Mapping[LaneKey, CostView]]:

@@ -73,6 +73,11 @@ class Model(_Frozen):
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
     @property
+    def additions(self) -> tuple[str, ...]:
+        """The folders and hub ids of the networks that are read beside `source`."""
+        return ()
+
+    @property
     def weights(self) -> str:
         """A name that is the same for models that share their weights when they are loaded together."""
         return " ".join(map(str, (self.label, self.variant, self.precision)))
@@ -96,7 +101,7 @@ class SdxlSpec(Model):
 
     @property
     def additions(self) -> tuple[str, ...]:
-        """The folders and hub ids of the networks that are read beside `source`."""
+        """Its other autoencoder."""
         return () if self.vae is None else (self.vae,)
 
     @property
@@ -132,7 +137,7 @@ class PainterSpec(SdxlSpec):
 
     @property
     def additions(self) -> tuple[str, ...]:
-        """The folders and hub ids of the networks that are read beside `source`."""
+        """Its other autoencoder and the one for previews."""
         return (*super().additions, self.preview) if isinstance(self.preview, str) else super().additions
 
 

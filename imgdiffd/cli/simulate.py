@@ -46,7 +46,11 @@ def simulate(
         float, typer.Option(metavar="SHARE", parser=_failures, help="Share of batches that kill their worker.")
     ] = 0.0,
     costs: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A cost table (JSON) instead of an A100's.")
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE|FILE",
+            help="What is expected of a shipped bundle on an A100 (default: paper), or a cost table (JSON).",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", parser=whole, help="Draw other outcomes of the captions.")] = 1,
     abort: Annotated[

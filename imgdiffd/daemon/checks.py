@@ -50,7 +50,8 @@ async def _models(ground: Ground) -> str:
         raise BundleError(
             f"bundle {ground.bundle.name}: {missing[0]}{rest}", hint="`imgdiffd models` lists every model and problem"
         )
-    return f"{len(ground.bundle.roles)} models are here"
+    several = {ground.bundle.model(role).weights for role in ground.bundle.roles}  # one may play several roles
+    return f"{len(several)} models are here"
 
 
 async def _profile(ground: Ground) -> str:

@@ -75,11 +75,12 @@ class DaemonControl:
         self._no_removal = no_removal
         self._cleanup = cleanup
         self._watched: list[Watched] = []
+        self._noted: list[Watched] = []
         self._started = time.monotonic()
 
-    def watch(self, part: "Watched") -> None:
-        """Show the problems of this part of the daemon too."""
-        self._watched.append(part)
+    def watch(self, part: "Watched", *, hinders: bool = True) -> None:
+        """Show the problems of this part of the daemon too; those that hinder nothing leave it ready."""
+        (self._watched if hinders else self._noted).append(part)
 
     def _all_problems(self, devices: Sequence[DeviceView]) -> tuple[str, ...]:
         problems = [part.problem for part in (self._disk, *self._watched) if part.problem]
@@ -108,6 +109,7 @@ class DaemonControl:
             paused=seen.paused,
             problems=problems
             + self._live.problems
+            + tuple(part.problem for part in self._noted if part.problem)
             + stranded(seen.queue, devices)
             + tuple(f"{d.name} {d.state}: {d.detail}" for d in devices if d.state == "parked"),
             bundle=self._settings.bundle,
@@ -136,7 +138,7 @@ class DaemonControl:
         statistics = self._scheduler.statistics()
         ready = sum(device.state == "ready" for device in self._devices(statistics))
         devices = 0 if statistics.held_back else ready
-        pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks)
+        pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks, self._settings.bundle)
         profiles = await self._profiles({*seen.queue.groups, *(row.group for row in seen.rows)})
 
         def view() -> tuple[tuple[JobView, ...], Mapping[int, float]]:

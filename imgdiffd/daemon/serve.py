@@ -29,6 +29,7 @@ from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
 from imgdiffd.daemon.metrics import Metrics
+from imgdiffd.daemon.model_files import ModelFiles
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
@@ -40,6 +41,7 @@ from imgdiffd.fleet.supervisor import Fleet
 from imgdiffd.images.sweep import missing
 from imgdiffd.inbox import Inbox
 from imgdiffd.method.profile import Profile
+from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.store import Store
@@ -127,6 +129,7 @@ class _Parts:
             max_open=settings.open_tasks,
             max_open_bytes=int(settings.open_gb * 1e9),
             in_flight=settings.in_flight,
+            costs=Costs(plan.bundle.name),
             poll_s=min(SCHEDULER_POLL_S, (notifier.watchdog_s or math.inf) / 4),
             on_turn=notifier.feed,
         )
@@ -148,6 +151,8 @@ class _Parts:
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
         self.socket = SocketKeeper(listener, partial(serve_api, app), self.state)
         self.control.watch(self.socket)
+        self.models = ModelFiles(plan.bundle)
+        self.control.watch(self.models, hinders=False)
         backfill = partial(disk.retry_while_full, partial(store.backfill_pairs, self.cleanup.missing))
         self._backfill = None if plan.no_removal else backfill
 
@@ -163,6 +168,7 @@ class _Parts:
         yield "api", self.socket.run
         yield "disk", self.disk.run
         yield "memory", _give_back_memory
+        yield "models", self.models.run
         yield "pruning", self.pruning.run
         yield "scheduler", self.scheduler.run
         yield "learnt", partial(self.learnt.keep, self.scheduler.learnt)

@@ -11,7 +11,7 @@ from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProbl
 from imgdiffd.method.filters import TOO_DIFFERENT, TOO_SIMILAR
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.status import (
     Funnel,
     FunnelStep,
@@ -47,12 +47,13 @@ def seconds_per_item(timings: Iterable[Timing]) -> Mapping[Stage, float]:
 class Pace:
     """How fast work goes: the measured seconds of an item of each stage, and on how many devices.
 
-    `at_once` is how many jobs may be under way.
+    `at_once` is how many jobs may be under way. A stage that has not run yet costs its first guess for `bundle`.
     """
 
     seconds: Mapping[Stage, float]
     devices: int = 0
     at_once: int = 1
+    bundle: str = "paper"
 
 
 def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mapping[int, float]:
@@ -62,8 +63,9 @@ def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mappin
     """
     if not pace.devices:
         return {}
+    guesses_s = first_guess_s(pace.bundle)
     left = {
-        group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), FIRST_GUESS_S)
+        group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), guesses_s)
         for group, counts in queue.groups.items()
     }
     work: dict[int, float] = {}

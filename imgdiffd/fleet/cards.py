@@ -82,10 +82,10 @@ def resolve_devices(devices: Sequence[str], environ: Mapping[str, str] = os.envi
 
 
 def _none_such(asking: str, found: Mapping[str, _Card], remarks: Sequence[str]) -> SettingsError:
-    among = f"the only cards are {', '.join(found)}" if found else "no NVIDIA card was found"
+    there = f"there is only {', '.join(found)}" if found else "no NVIDIA card was found"
     because = f" ({'; '.join(remarks)})" if remarks else ""
     return SettingsError(
-        f"{asking}: {among}{because}",
+        f"{asking}: {there}{because}",
         hint="`nvidia-smi -L` lists what the driver finds; correct devices or CUDA_VISIBLE_DEVICES",
     )
 

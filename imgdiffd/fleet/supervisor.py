@@ -36,8 +36,8 @@ class Observer(Protocol):
 
 
 def compiles(choice: CompileChoice, place: str) -> bool:
-    """Whether the models of a device at `place` are compiled: "auto" means on GPUs."""
-    return place != CPU if choice == "auto" else choice
+    """Whether the models of a device at `place` are compiled: "auto" and "max-autotune" mean on GPUs."""
+    return choice if isinstance(choice, bool) else place != CPU
 
 
 def threads_for(workers: int, configured: int) -> int:
@@ -80,7 +80,8 @@ class Fleet:
             compiled = compiles(compile, place)
             cache = str(compile_cache) if compiled and compile_cache is not None else ""
             device, visible = (CPU, "") if place == CPU else ("cuda:0", place)  # a worker sees its own card only
-            start = Start(bundle, device, held, str(images), cores, compiled, attention, cache)
+            tuned = compiled and compile == "max-autotune"
+            start = Start(bundle, device, held, str(images), cores, compiled, attention, cache, tuned)
             process = DeviceProcess(name, start, command=command, environment={VISIBLE: visible})
             member = Member(process, tuple(roles[name]))
             member.device.on_done = partial(self._note_done, member)

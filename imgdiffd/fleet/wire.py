@@ -20,7 +20,8 @@ PROFILE_SLOTS = 8  # profiles that a worker keeps; jobs of more than that at onc
 class Start:
     """The first message to a worker: what to load and where images are. `threads` 0 leaves the choice to torch.
 
-    `compile_cache` is the folder in which compiled kernels outlive the process; where it is empty, they do not.
+    `compile_cache` is the folder in which compiled kernels outlive the process; where it is empty, they do not. With
+    `tune`, kernels of matrix products are chosen by timing several.
     """
 
     bundle: str
@@ -31,6 +32,7 @@ class Start:
     compile: bool = False
     attention: AttentionChoice = "auto"
     compile_cache: str = ""
+    tune: bool = False
     kind: Literal["start"] = "start"
 
 

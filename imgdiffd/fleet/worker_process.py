@@ -34,7 +34,7 @@ from imgdiffd.method.messages import StageInput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Stage
 
-IN_FLIGHT = 2  # one running and one already in the pipe, so that the device never waits for the daemon
+IN_FLIGHT = 2  # one running, one already in the pipe or having its images written: the device never waits for either
 STDERR_LINES = 20
 _LINE_CHARACTERS = 4096
 _EXIT_WAIT_S = 5.0
@@ -183,8 +183,8 @@ class WorkerProcess:
         self.last_pulse = anyio.current_time()
         match message:
             case Pulse():
-                if self._calls and self._calls[0].batch.id == message.batch:
-                    self._calls[0].begun = True
+                for call in self._calls:  # the first one's images may be being written while the second runs
+                    call.begun = call.begun or call.batch.id == message.batch
             case Loading():
                 on_loading(message.what)
             case Ready():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, SdxlSpec, is_address, load_bundle
+from imgdiffd.bundles.bundle import BUILT_IN, MINI, Bundle, Model, is_address, load_bundle
 from imgdiffd.hub.damage import damages
 from imgdiffd.hub.direct import folder_behind
 from imgdiffd.pipeline import Role
@@ -48,7 +48,7 @@ def addition_of(bundle: Bundle, source: str) -> Path | None:
 
 def _is_fetched(bundle: Bundle, model: Model) -> bool:
     """Whether any part of `model` is named by a hub id or a web address, so that `pull` fetches it."""
-    sources = [model.source, *model.additions] if isinstance(model, SdxlSpec) else [model.source]
+    sources = [model.source, *model.additions]
     return any(bundle.folder(source) is None for source in sources)
 
 
@@ -77,7 +77,7 @@ def problems(bundle: Bundle) -> list[str]:
 def _problems(bundle: Bundle, model: Model) -> tuple[str, ...]:
     folder, additions = folder_of(bundle, model), []
     found = [] if folder else [f"{model.label}: not in the local cache"]
-    for source in model.additions if isinstance(model, SdxlSpec) else ():
+    for source in model.additions:
         if (addition := addition_of(bundle, source)) is None:
             found.append(f"{source}: not in the local cache")
         else:

@@ -92,8 +92,8 @@ class Abort(Frozen):
 
     At one step of each pass the images as they would become are decoded cheaply, and their CLIP cosine is the pair's
     preview score. `shadow` stores it and gives nothing up. `on` gives a pair up where its score is under `below` or
-    over `above`; a side that is not set is taken, for the jobs admitted from then on, from what finished pairs have
-    shown, once they show enough. A pair without a score is never given up.
+    over `above`. Where neither is set, both are taken from what finished pairs have shown when a job is admitted, once
+    they show enough, and are recorded with it. A pair without a score is never given up.
     """
 
     mode: Annotated[

@@ -15,7 +15,7 @@ from imgdiffd.captions import DEMO_CAPTIONS
 from imgdiffd.job import ItemState
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, PREVIEW_COSINE
 from imgdiffd.method.profile import Profile, load_profile
-from imgdiffd.mini.early_abort import Painted, abort_figures
+from imgdiffd.mini.early_abort import Painted, abort_figures, watching
 from imgdiffd.mini.erasing import remove_objects
 from imgdiffd.mini.figures import Figure, share_of, table_of
 from imgdiffd.mini.ground_truth import (
@@ -211,7 +211,7 @@ def demo_captions() -> list[str]:
 async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
     """Measure everything; returns the figures in the order of the pipeline."""
     harness = Harness(folder)
-    profile = load_profile("mini")
+    profile = watching(load_profile("mini"))
     async with harness.store() as store:
         demo = await harness.run(store, demo_captions(), profile)
         held_out = await harness.run(store, held_out_captions(captions, seed), profile)

@@ -10,7 +10,7 @@ from imgdiffd import hub
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
 from imgdiffd.errors import BundleError, StageError
-from imgdiffd.kernels.compile import compile_blocks
+from imgdiffd.kernels.compile import TUNED, compile_blocks
 from imgdiffd.kernels.crop import CropPlan
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
@@ -126,12 +126,14 @@ def load_models(
     say: Say,
     compile: bool,
     note: Say = lambda _: None,
+    tune: bool = False,
 ) -> Models:
     """The models of `roles` of `bundle`, ready on `device`. `say` hears of each role as its loading begins.
 
     Roles with the same weights share them where several are wanted: eraser and painter, or rewriter, captioner and
-    judge. With `compile`, the blocks that models repeat are compiled; `note` hears if that fails, now or later. Raises
-    BundleError naming role, source, file and what to do; torch's OutOfMemoryError passes through.
+    judge. With `compile`, the blocks that models repeat are compiled, with `tune` as in `compile_models`; `note` hears
+    if that fails, now or later. Raises BundleError naming role, source, file and what to do; torch's OutOfMemoryError
+    passes through.
     """
     silence()
     wanted = [role for role in Role if role in roles]
@@ -156,7 +158,7 @@ def load_models(
         loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken.setdefault(bundle.model(role).weights, _allocated(device) - before)
     if compile:
-        compile_models({role: loaded[role.value] for role in wanted}, note)
+        compile_models({role: loaded[role.value] for role in wanted}, note, tune=tune)
     return Models(
         tokenizer,
         **loaded,
@@ -165,10 +167,11 @@ def load_models(
     )
 
 
-def compile_models(models: Mapping[Role, Any], note: Say) -> None:
+def compile_models(models: Mapping[Role, Any], note: Say, *, tune: bool = False) -> None:
     """Has the `repeated_blocks` of every model that has any compiled at their first calls.
 
-    A model whose compilation fails, now or later, runs uncompiled, and `note` hears of it once.
+    With `tune`, those whose shapes are fixed choose the kernels of their products by timing several. A model whose
+    compilation fails, now or later, runs uncompiled, and `note` hears of it once.
     """
     done: set[int] = set()  # an eraser may share its checkpoint with the painter
     for role, model in models.items():
@@ -176,7 +179,8 @@ def compile_models(models: Mapping[Role, Any], note: Say) -> None:
         blocks = [block for block in blocks if id(block) not in done]
         done.update(map(id, blocks))
         if blocks:
-            compile_blocks(f"the {role}", blocks, note, fixed_shapes=role in _FIXED_SHAPES)
+            fixed = role in _FIXED_SHAPES
+            compile_blocks(f"the {role}", blocks, note, fixed_shapes=fixed, options=TUNED if tune and fixed else None)
 
 
 def _allocated(device: torch.device) -> int:

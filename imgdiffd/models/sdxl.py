@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imgdiffd.errors import BundleError, InputError, ProfileError
 from imgdiffd.kernels.compile import attending_layers
-from imgdiffd.models.sources import one_line
+from imgdiffd.models.sources import one_line, own_weights
 
 _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 _EMBEDDED = "imgdiffd_embedded"  # beside diffusers' own keys of the added conditioning
@@ -91,6 +91,10 @@ class Sdxl:
             raise BundleError(one_line(error), hint=hint) from error
         if reason := _unfit(pipeline):
             raise BundleError(reason, hint=hint)
+        if device.type == "cpu":
+            for part in pipeline.components.values():
+                if isinstance(part, nn.Module):
+                    own_weights(part)
         return cls(pipeline, device)
 
     def repeated_blocks(self) -> list[nn.Module]:

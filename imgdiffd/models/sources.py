@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from imgdiffd import hub
 from imgdiffd.bundles import bundle as bundles
@@ -14,6 +15,7 @@ from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
 
 T = TypeVar("T")
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def silence() -> None:
@@ -113,7 +115,18 @@ def weights_of(bundle: Bundle, role: Role, auto: Any, device: torch.device) -> A
             f"bundle {bundle.name}: {role}: {folder}: its weights lack {len(absent)} tensors, {absent[0]} first",
             hint=hub.remedy(bundle, role),
         )
-    return model.to(device).eval().requires_grad_(False)
+    return own_weights(model.to(device)).eval().requires_grad_(False)
+
+
+def own_weights(module: Net) -> Net:
+    """The module, with what it has in main memory copied out of the files that it is mapped from.
+
+    Whatever is written over such a file would change its weights, without a word, or end the process.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
+    return module
 
 
 _KINDS = {

@@ -18,7 +18,7 @@ from imgdiffd.stages.scores import cosines, put
 
 
 def erase(models: Models, profile: Profile, inputs: Sequence[EraseInput], images: Images) -> tuple[EraseOutput, ...]:
-    """Find the objects of every pair, erase each alone, and write the new images; they are durable on return.
+    """Find the objects of every pair, erase each alone, and write the new images, as `Images.write` does.
 
     An image without masks yields nothing; its pair and its batch mates are unaffected. Nor does a pair whose nouns the
     profile does not accept, which no model looks at.

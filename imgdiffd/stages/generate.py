@@ -19,7 +19,7 @@ from imgdiffd.stages.scores import cosines, put
 def generate(
     models: Models, profile: Profile, inputs: Sequence[GenerateInput], images: Images
 ) -> tuple[GenerateOutput, ...]:
-    """Paint every pair and write both images; they are durable on return.
+    """Paint every pair and write both images, which are durable once the batch is answered.
 
     Unless the profile says otherwise, each pair is scored by a preview, and given up, with nothing written, if that
     score lies beyond a threshold in force.

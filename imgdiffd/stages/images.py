@@ -2,7 +2,8 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,24 @@ class Images:
     """Images are uint8 tensors [3, H, W], RGB, on `device`; callers must not write into them.
 
     At most `kept_images` and `kept_bytes` of the most recently used stay on the device, so that an item's next stage
-    on the same device reads no file.
+    on the same device reads no file. With an `encoder`, `write` only begins, and `take_unwritten` has the rest.
     """
 
     def __init__(
-        self, root: Path, device: torch.device, *, kept_images: int = KEPT_IMAGES, kept_bytes: int = KEPT_BYTES
+        self,
+        root: Path,
+        device: torch.device,
+        *,
+        kept_images: int = KEPT_IMAGES,
+        kept_bytes: int = KEPT_BYTES,
+        encoder: Executor | None = None,
     ) -> None:
         self._root = root
         self._device = device
         self._kept_images = kept_images
         self._kept_bytes = kept_bytes
+        self._encoder = encoder
+        self._unwritten: dict[str, Future[bytes]] = {}
         self._recent: OrderedDict[str, Tensor] = OrderedDict()
         self._bytes = 0
 
@@ -52,13 +61,23 @@ class Images:
         return first, second
 
     def write(self, images: Mapping[str, Tensor], *, keep: bool = True) -> None:
-        """Write PNGs, by path, that are whole and durable on return; `keep` them at hand if a later stage reads them.
+        """Write PNGs, by path; `keep` them at hand if a later stage reads them.
 
-        Raises OSError, or ValueError where a path lies outside the folder.
+        Without an encoder they are whole and durable on return. Raises OSError, or ValueError where a path lies outside
+        the folder.
         """
-        write_whole(self._root, {path: _png(image) for path, image in images.items()})
+        pixels = {path: image.permute(1, 2, 0).contiguous().cpu().numpy() for path, image in images.items()}
+        if self._encoder is None:
+            write_whole(self._root, {path: _png(each) for path, each in pixels.items()})
+        else:
+            self._unwritten |= {path: self._encoder.submit(_png, each) for path, each in pixels.items()}
         for path, image in images.items() if keep else ():
             self._keep(path, image)
+
+    def take_unwritten(self) -> Callable[[], None]:
+        """What makes the images written since the last call durable, in one go and in any thread, as `write` does."""
+        begun, self._unwritten = self._unwritten, {}
+        return lambda: write_whole(self._root, {path: each.result() for path, each in begun.items()}) if begun else None
 
     def forget(self) -> None:
         """Keep nothing: every image's memory is given back."""
@@ -82,7 +101,7 @@ class Images:
             self._bytes -= dropped.nbytes
 
 
-def _png(image: Tensor) -> bytes:
+def _png(pixels: np.ndarray) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()).save(data, "PNG", compress_level=4)
+    Image.fromarray(pixels).save(data, "PNG", compress_level=4)
     return data.getvalue()

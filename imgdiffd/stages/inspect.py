@@ -61,7 +61,7 @@ def inspect(models: Models, profile: Profile, erasures: Sequence[Erasure], image
 
 
 def finish(profile: Profile, inspections: Sequence[Inspection], images: Images) -> tuple[RemovalSample, ...]:
-    """The samples of the erasures that pass; their images, with red boxes drawn in, are durable on return."""
+    """The samples of the erasures that pass; their images, with red boxes drawn in, are written."""
     render = profile.render.model_copy(update={"grow_px": profile.removal.grow_px})
     samples = []
     boxed: dict[str, Tensor] = {}

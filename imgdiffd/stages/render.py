@@ -13,7 +13,7 @@ from imgdiffd.stages.images import Images
 
 
 def render(models: Models, profile: Profile, inputs: Sequence[RenderInput], images: Images) -> tuple[RenderOutput, ...]:
-    """Write both images of every region; they are durable on return, and the same on every run."""
+    """Write both images of every region; they are durable once the batch is answered, and the same on every run."""
     outputs = []
     drawn: dict[str, Tensor] = {}
     for entry in inputs:

@@ -93,30 +93,32 @@ def admitted(connection: sqlite3.Connection, profile: Profile, bundle: str, sha2
         " AND profiles.name = ? AND duplicate_of IS NULL AND state NOT IN (?, ?) ORDER BY jobs.id DESC",
         (sha256, profile.name, JobState.CANCELLED, JobState.FAILED),
     )
-    for earlier in (Profile.model_validate_json(row["json"]) for row in taken):
-        if _alike(earlier, profile):
-            return earlier
-    row = connection.execute("SELECT id FROM calibrations WHERE key = ?", (fingerprint(profile, bundle),)).fetchone()
-    previews = [] if row is None else _previews(connection, row["id"])
+    for row in taken:
+        if _but_for_thresholds(row["json"]) == without_thresholds(profile).stored():
+            return Profile.model_validate_json(row["json"])
+    found = connection.execute("SELECT id FROM calibrations WHERE key = ?", (fingerprint(profile, bundle),)).fetchone()
+    previews = [] if found is None else _previews(connection, found["id"])
     return with_thresholds(profile, calibrate(previews, profile.generate.abort.loss))
 
 
 def alike(connection: sqlite3.Connection, profile: int) -> list[int]:
-    """The other profiles whose captions a job of `profile` does not paint again: they differ in thresholds alone.
-
-    There are none for a profile that gives nothing up.
-    """
+    """The other profiles that differ from this one in thresholds of early abort alone: they count as the same."""
     row = connection.execute("SELECT name, json FROM profiles WHERE id = ?", (profile,)).fetchone()
-    own = Profile.model_validate_json(row["json"])
-    if own.generate.abort.mode != "on":
-        return []
-    rows = connection.execute("SELECT id, json FROM profiles WHERE name = ? AND id <> ?", (row["name"], profile))
-    return [other["id"] for other in rows if _alike(Profile.model_validate_json(other["json"]), own)]
+    same = _but_for_thresholds(row["json"])
+    others = connection.execute("SELECT id, json FROM profiles WHERE name = ? AND id <> ?", (row["name"], profile))
+    return [other["id"] for other in others if _but_for_thresholds(other["json"]) == same]
 
 
-def _alike(profile: Profile, other: Profile) -> bool:
-    same = without_thresholds(profile) == without_thresholds(other)
-    return same and "off" not in (profile.generate.abort.mode, other.generate.abort.mode)
+def families(connection: sqlite3.Connection) -> dict[int, int]:
+    """For each profile the first that differs from it in thresholds of early abort at most."""
+    first: dict[str, int] = {}
+    rows = connection.execute("SELECT id, json FROM profiles ORDER BY id").fetchall()
+    return {row["id"]: first.setdefault(_but_for_thresholds(row["json"]), row["id"]) for row in rows}
+
+
+def _but_for_thresholds(stored: str) -> str:
+    profile = Profile.model_validate_json(stored)
+    return stored if profile.generate.abort.mode == "off" else without_thresholds(profile).stored()
 
 
 def _previews(connection: sqlite3.Connection, number: int) -> list[Preview]:

@@ -10,6 +10,7 @@ from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState, chosen_state
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, STAGES, Pipeline, Stage
 from imgdiffd.store import meta
 from imgdiffd.store.jobs import count_jobs, known_job
+from imgdiffd.store.previews import families
 from imgdiffd.store.rows import FunnelCounts, JobRow, MadeRow, Overview, Progress, ProgressOf, Queue, Timing, Waiting
 from imgdiffd.store.values import of_row
 
@@ -161,7 +162,8 @@ def made(connection: sqlite3.Connection) -> list[MadeRow]:
         " LEFT JOIN verdicts ON verdicts.job_id = jobs.id AND reason = '' GROUP BY jobs.id ORDER BY jobs.id",
         {pipeline.value: stage for pipeline, stage in ends.items()},
     )
-    return [of_row(MadeRow, row, state=JobState(row["state"]), group=str(row["profile_id"])) for row in rows]
+    same = families(connection)
+    return [of_row(MadeRow, row, state=JobState(row["state"]), group=str(same[row["profile_id"]])) for row in rows]
 
 
 def timings(connection: sqlite3.Connection) -> list[Timing]:

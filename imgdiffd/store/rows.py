@@ -136,7 +136,10 @@ class FunnelCounts:
 
 @dataclass(frozen=True, slots=True)
 class MadeRow:
-    """What a job has made so far: samples of object replacement and of object removal."""
+    """What a job has made so far: samples of object replacement and of object removal.
+
+    Profiles that differ in thresholds of early abort alone share a `group`: that of the first of them.
+    """
 
     job: int
     state: JobState

@@ -4,7 +4,7 @@ The same input gives the same output. A generated PNG carries its captions as te
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -44,11 +44,18 @@ class FakeStages:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._unwritten: Files = {}
         self._captions = lru_cache(maxsize=1024)(self._read_captions)
 
     def run(self, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
-        """One output per input, whose type decides the stage; the files that outputs name are durable."""
+        """One output per input, whose type decides the stage; `take_writes` has the files that outputs name."""
+        self._unwritten = {}
         return tuple(self._answer(profile, entry) for entry in inputs)
+
+    def take_writes(self) -> Callable[[], None]:
+        """What makes the files of the last run durable, in any thread. Raises OSError."""
+        files, self._unwritten = self._unwritten, {}
+        return lambda: write_whole(self._root, files) if files else None
 
     def caption_of(self, image: str) -> str:
         """The first caption of the pair whose image 1 is at `image`. Raises OSError if there is no such file."""
@@ -69,8 +76,7 @@ class FakeStages:
             output = replace(output, erasures=tuple(self._erased(each, files) for each in output.erasures))
         elif isinstance(entry, InspectInput) and isinstance(output, InspectOutput):
             output = self._inspected(entry, output, files)
-        if files:
-            write_whole(self._root, files)
+        self._unwritten |= files
         return output
 
     def _passes(self, profile: Profile, entry: StageInput) -> bool:

@@ -7,6 +7,7 @@ One of these words in a caption makes the rewrite stage go wrong, or the stage n
     fault-device   the stage raises the CUDA error of a device assert
     raise-error    the stage raises an error
     need-memory    the stage runs out of memory unless the item is alone in its batch
+    take-memory    the stage takes 1 GB of real memory, for a limit of the kernel's to act on
     hang-worker    the stage never ends, but the pulse continues
     mute-worker    the process stops, including its pulse
     print-noise    the stage prints a line to stdout, as a careless library would
@@ -36,7 +37,7 @@ from imgdiffd.worker.serve import serve
 COMMAND = (sys.executable, "-P", "-m", "imgdiffd.testing.worker")
 PULSE_S = 0.2
 _MISHAP = re.compile(
-    r"\b(kill-worker|fault-device|raise-error|need-memory|hang-worker|mute-worker|print-noise)(?:@(\w+))?"
+    r"\b(kill-worker|fault-device|raise-error|need-memory|take-memory|hang-worker|mute-worker|print-noise)(?:@(\w+))?"
 )
 
 
@@ -76,6 +77,10 @@ class FakeEngine:
             return self._stages.caption_of(entry.erasures[0].source) if entry.erasures else ""
         return self._stages.caption_of(entry.image1)
 
+    def take_writes(self) -> Callable[[], None]:
+        """What makes the files of the last run durable, in any thread. Raises OSError."""
+        return self._stages.take_writes()
+
     def report(self) -> Report:
         """Nothing to report."""
         return Report()
@@ -94,6 +99,9 @@ def _suffer(mishap: str, batch_items: int) -> None:
             raise ZeroDivisionError("the caption asked for an error")
         case "need-memory" if batch_items > 1:
             raise MemoryError(f"no room for {batch_items} items")
+        case "take-memory":
+            taken = [bytes(range(256)) * (1 << 16) for _ in range(64)]
+            raise MemoryError(f"no limit acted on {len(taken)} times 16 MiB")
         case "hang-worker":
             threading.Event().wait()
         case "mute-worker":

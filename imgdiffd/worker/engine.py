@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,6 +20,14 @@ from imgdiffd.stages.images import Images
 from imgdiffd.worker.graph_checks import graph_steps
 from imgdiffd.worker.warm_up import warm_up
 
+ENCODERS = 4  # threads at most that make PNGs beside the next batch: 0.24 s of a core for an image of 1,024²
+
+
+def same_on_every_run() -> None:
+    """Keeps cuDNN to algorithms that give the same bits: one that is chosen by timing would differ from run to run."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
 
 class StageEngine:
     """Loads what `start` names, telling `say` what is being loaded. Raises BundleError, or what the loaders raise."""
@@ -26,8 +35,7 @@ class StageEngine:
     def __init__(self, start: Start, say: Callable[[str], None]) -> None:
         if start.threads:
             torch.set_num_threads(start.threads)
-        torch.backends.cudnn.benchmark = False  # an algorithm chosen by timing would differ from run to run
-        torch.backends.cudnn.deterministic = True
+        same_on_every_run()
         device = torch.device(start.device)
         if device.type == "cuda":
             torch.cuda.set_device(device)  # for every call that names none
@@ -38,7 +46,13 @@ class StageEngine:
             raise SettingsError(str(error), hint="see `imgdiffd settings` for what each choice means") from error
         bundle = load_bundle(start.bundle)
         self._models = load_models(
-            bundle, [Role(role) for role in start.roles], device, say, compile=start.compile, note=self._note
+            bundle,
+            [Role(role) for role in start.roles],
+            device,
+            say,
+            compile=start.compile,
+            tune=start.tune,
+            note=self._note,
         )
         if start.compile:
             with torch.inference_mode():
@@ -48,7 +62,8 @@ class StageEngine:
                     graph_steps(self._models, profile, device, say, self._note)
         self._device = device
         self._resident_bytes, self._repeated = 0, self._models.repeated_decodes()
-        self._images = Images(Path(start.images), device)
+        encoder = ThreadPoolExecutor(min(ENCODERS, start.threads or ENCODERS), "png")
+        self._images = Images(Path(start.images), device, encoder=encoder)
 
     @property
     def models(self) -> dict[str, str]:
@@ -78,12 +93,17 @@ class StageEngine:
         return max(0, torch.cuda.max_memory_allocated(self._device) - self._resident_bytes)
 
     def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
-        """One output for each input, in their order. Raises whatever the stage raises."""
+        """One output for each input, in their order; `take_writes` has their images. Raises what the stage raises."""
+        self._images.take_unwritten()  # of a batch that failed
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._resident_bytes = torch.cuda.memory_allocated(self._device)
         with torch.inference_mode():
             return stages.run(stage, self._models, profile, inputs, self._images)
+
+    def take_writes(self) -> Callable[[], None]:
+        """What makes the images of the last run durable, in any thread. Raises OSError."""
+        return self._images.take_unwritten()
 
     def free_memory(self) -> None:
         """Forget recent images and return the memory that torch keeps for reuse."""

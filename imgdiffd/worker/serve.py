@@ -14,15 +14,13 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from imgdiffd import __version__, heap
 from imgdiffd.errors import ImgdiffdError, first_line
 from imgdiffd.fleet.wire import (
-    EXIT_POISONED,
     HEADER_BYTES,
     Done,
-    Failed,
     FromWorker,
     Loading,
     Pulse,
@@ -39,6 +37,7 @@ from imgdiffd.fleet.wire import (
 from imgdiffd.method.messages import StageInput, StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Stage
+from imgdiffd.worker.answers import Answers, end, failed
 from imgdiffd.worker.faults import Fault, sort_of_fault
 
 PULSE_S = 2.0
@@ -64,6 +63,9 @@ class Engine(Protocol):
 
     def run(self, stage: Stage, profile: Profile, inputs: Sequence[StageInput]) -> tuple[StageOutput, ...]:
         """One output for each input, in their order. Raises whatever the stage raises."""
+
+    def take_writes(self) -> Callable[[], None]:
+        """What makes the images of the last run durable: called once, in another thread. Raises OSError."""
 
     def report(self) -> Report:
         """What happened since the last call."""
@@ -123,13 +125,8 @@ def _die_with_parent() -> None:
         os._exit(0)
 
 
-def _end(status: int, why: str) -> NoReturn:
-    print(why, file=sys.stderr, flush=True)
-    os._exit(status)
-
-
 class _Server:
-    """A thread that reads, a thread that sends the pulse, and the loop over batches in the main thread."""
+    """A thread that reads, one that sends the pulse, one that answers, and the loop over batches in the main thread."""
 
     def __init__(self, link: _Link, pulse_s: float) -> None:
         self._link = link
@@ -152,18 +149,19 @@ class _Server:
         self._serving = True
         found = {"imgdiffd": __version__, **versions(_PACKAGES)}
         self._link.send(Ready(os.getpid(), engine.models, engine.weights_bytes, engine.report().notes, found))
+        answers = Answers(self._link.send)
         gave_back_s = time.monotonic()
         while (todo := self._next_batch()) is not None and not self._closed:
             batch, profile = todo
             self._batch = batch.id
             self._link.send(Pulse(batch.id))  # if the process dies from now on, this batch may be the cause
-            answer = _answer(engine, batch, profile)
+            _run(engine, batch, profile, answers)
             self._batch = None
-            self._link.send(answer)
-            del todo, batch, answer
+            del todo, batch
             if time.monotonic() - gave_back_s >= GIVE_BACK_S:
                 heap.give_back()
                 gave_back_s = time.monotonic()
+        answers.close()
         return 0
 
     def _next_batch(self) -> tuple[RunBatch, Profile] | None:
@@ -178,7 +176,7 @@ class _Server:
             while (message := self._link.receive()) is not None:
                 self._take(message)
         except ValueError as error:
-            _end(EXIT_PROTOCOL, f"broken message from the daemon: {first_line(error)}")
+            end(EXIT_PROTOCOL, f"broken message from the daemon: {first_line(error)}")
         if not self._serving:
             os._exit(0)
         self._closed = True
@@ -200,23 +198,23 @@ class _Server:
             time.sleep(self._pulse_s)
 
 
-def _answer(engine: Engine, batch: RunBatch, profile: Profile) -> Done | Failed:
-    """Run one batch. A poisoned device ends the process, since every later batch would fail because of this one."""
+def _run(engine: Engine, batch: RunBatch, profile: Profile, answers: Answers) -> None:
+    """Run one batch and have it answered once its images are durable, while the next one runs."""
     began = time.perf_counter()
     try:
         outputs = engine.run(batch.stage, profile, batch.inputs)
         seconds, report = time.perf_counter() - began, engine.report()
-        return Done(batch.id, outputs, seconds, report.peak_bytes, report.counters, report.notes)
+        done = Done(batch.id, outputs, seconds, report.peak_bytes, report.counters, report.notes)
+        answers.put(done, engine.take_writes())
+        return
     except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        fault = sort_of_fault(error)
-        if fault is Fault.POISONED:
-            _end(EXIT_POISONED, detail)
-        text = first_line(error)
+        if sort_of_fault(error) is Fault.POISONED:
+            answers.close()  # those of earlier batches
+        answer = failed(batch.id, error)
     # Only here, outside the handler, are the frames of the traceback gone, and with them the tensors that they held.
-    if fault is Fault.MEMORY:
+    if answer.out_of_memory:
         engine.free_memory()
-    return Failed(batch.id, fault is Fault.MEMORY, text, detail, fault is Fault.DISK)
+    answers.put(answer)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -233,8 +231,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def serve(open_engine: OpenEngine, *, pulse_s: float = PULSE_S) -> int:
     """Be a worker until the daemon closes the pipe; returns the exit status.
 
-    The batch under way is finished and answered first, those queued behind it are dropped. Where the engine cannot be
-    opened, its error is the last line on stderr and gives the exit status.
+    The batch under way is finished, and it and the one before it are answered; those queued behind are dropped. Where
+    the engine cannot be opened, its error is the last line on stderr and gives the exit status.
     """
     link = _take_over_pipes()
     _die_with_parent()

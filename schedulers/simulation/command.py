@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgdiffd.errors import ConfigurationError, reason_of
-from imgdiffd.schedulers.cost_table import A100, CAPTIONS, CostTable
+from imgdiffd.schedulers.cost_table import A100, CAPTIONS, EXPECTED, CostTable
 from imgdiffd.schedulers.simulation.chart import planning_chart, utilisation_chart
 from imgdiffd.schedulers.simulation.comparators import run_comparators
 from imgdiffd.schedulers.simulation.outcome import Outcome
@@ -60,14 +60,15 @@ class Options:
 
 
 def read_costs(path: Path | None) -> CostTable:
-    """The table in a JSON file, or the built-in A100's. Raises ConfigurationError naming the file."""
-    if path is None:
-        return A100
+    """The table in a JSON file, or what is expected of a bundle; ConfigurationError names a file that is not one."""
+    if path is None or str(path) in EXPECTED:
+        return A100 if path is None else EXPECTED[str(path)]
     try:
         return CostTable.from_json(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{path}: cannot be read: {reason_of(error)}", hint="name a cost table's JSON file"
+            f"{path}: cannot be read: {reason_of(error)}",
+            hint=f"name a cost table's JSON file, or one of the bundles {', '.join(EXPECTED)}",
         ) from error
 
 

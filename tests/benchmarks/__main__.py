@@ -1,11 +1,13 @@
 """`make bench` and `make bench-gpu`: every comparison once, as tables and as JSON. Exits 1 where a target is missed."""
 
 import argparse
+import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,9 @@ from imgdiffd.models.painter import PairPrompt
 from imgdiffd.models.sources import silence
 from imgdiffd.pipeline import OPTIONAL_ROLES, STAGES
 from imgdiffd.schedulers.cost_table import CostTable
-from tests.benchmarks import answering, cropping, painting, stages
+from imgdiffd.worker.engine import same_on_every_run
+from tests.benchmarks import answering, counting, cropping, painting, stages, writing
+from tests.benchmarks.counting import Count, Graphs
 from tests.benchmarks.measuring import Figure, Ratio
 from tests.benchmarks.report import Report
 from tests.benchmarks.sizes import REAL, SMALL, TINY, Sizes
@@ -46,14 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
         built = f"is built for CUDA {torch.version.cuda}, but finds no GPU" if torch.version.cuda else "is a CPU build"
         print(f"bench-gpu needs a CUDA GPU of 80 GB and a torch that works on it: this torch {built}", file=sys.stderr)
         return NO_GPU
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as a worker has it
+    same_on_every_run()
     torch.set_num_threads(chosen.threads)
     silence()
     with tempfile.TemporaryDirectory(prefix="imgdiffd-bench-") as folder:
         report = on_gpu(Path(folder), tiny=chosen.tiny) if chosen.gpu else on_cpu(Path(folder), tiny=chosen.tiny)
-    names = ("bench-gpu.json", "cost-table.json") if chosen.gpu else ("bench.json", "cost-table-mini.json")
     report.show(Console(width=None if sys.stdout.isatty() else 120))
-    report.write(*(chosen.out / name for name in names))
-    print(f"the same in {chosen.out / names[0]}, the costs for `imgdiffd simulate` in {chosen.out / names[1]}")
+    file = chosen.out / ("bench-gpu.json" if chosen.gpu else "bench.json")
+    tables = ", ".join(map(str, report.write(file))) or "no file"
+    print(f"the same in {file}, the costs for `imgdiffd simulate` in {tables}")
     return 1 if report.missed else 0
 
 
@@ -88,9 +94,23 @@ def on_cpu(folder: Path, *, tiny: bool) -> Report:
             "language models", lambda: answering.ratios(workshop, load_profile("default"), rounds=1 if tiny else 3)
         ),
     ]
-    costs = sections.all_of("stages", lambda: [mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3)])
+    px, paint_s = (64, 0.05) if tiny else (1024, 1.0)
+    ratios += sections.all_of("the writing of images", lambda: writing.ratios(folder, picture_px=px, paint_s=paint_s))
+    costs = sections.all_of("stages", lambda: [("mini", mini_costs(folder, 2 if tiny else 16, 1 if tiny else 3))])
     device = f"a CPU, threads: {torch.get_num_threads()}"
-    return Report(device, ratios, [], costs, [*workshop.notes, *sections.notes], sections.failed)
+    notes = [*workshop.notes, *sections.notes]
+    return Report(device, ratios, [], dict(costs), notes, sections.failed, *counts(sections, tiny))
+
+
+def counts(sections: Sections, tiny: bool) -> tuple[list[Count], list[Graphs]]:
+    """What a step and a decoding ask of a GPU; it takes none to count that, at real size too."""
+    sizes = TINY if tiny else REAL
+
+    def counted() -> Iterator[Count]:
+        yield from counting.step_counts(sizes)
+        yield counting.decode_count(sizes)
+
+    return sections.all_of("counts", counted), sections.all_of("graphs", lambda: counting.compiled_graphs(sizes))
 
 
 def mini_costs(folder: Path, captions: int, rounds: int) -> CostTable:
@@ -120,6 +140,7 @@ def on_gpu(folder: Path, *, tiny: bool) -> Report:
     rounds = 1 if tiny else 5
     figures: list[Figure] = [
         *sections.all_of("the step's share of the device's rate", lambda: painting.shares(workshop, rounds=rounds)),
+        *sections.all_of("decoding", lambda: painting.decoding(workshop, rounds=rounds)),
         *sections.all_of("a pair's memory", lambda: [painting.peak_of_a_pair(workshop, profile)]),
     ]
     workshop.release()
@@ -132,25 +153,31 @@ def on_gpu(folder: Path, *, tiny: bool) -> Report:
     workshop.release()
     ratios += sections.all_of("language models", lambda: answering.ratios(workshop, profile, rounds=1 if tiny else 3))
     workshop.release()
-    costs = sections.all_of("stages", lambda: [real_costs(workshop, profile, folder)])
+    costs = dict(sections.all_of("stages", lambda: real_costs(workshop, profile, folder)))
     name = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU"
-    return Report(name, ratios, figures, costs, [*workshop.notes, *sections.notes], sections.failed)
+    notes = [*dict.fromkeys(workshop.notes), *sections.notes]
+    return Report(name, ratios, figures, costs, notes, sections.failed, *counts(sections, tiny))
 
 
-def real_costs(workshop: Workshop, profile: Profile, folder: Path) -> CostTable:
-    """The stages' costs with models of the workshop's sizes, one stage's at a time."""
-    sizes = workshop.sizes
-    load = stages.Load(
-        workshop.device,
-        profile,
-        folder,
-        answering.CAPTIONS[: sizes.rewrites],
-        tuple(PairPrompt(*painting.CAPTIONS, seed) for seed in range(max(sizes.batches))),
-        sizes.boxes,
-        sizes.differing,
-    )
+def real_costs(workshop: Workshop, profile: Profile, folder: Path) -> Iterator[tuple[str, CostTable]]:
+    """Each bundle's stage costs with models of the workshop's sizes that run as a worker's, one stage's at a time."""
     name = torch.cuda.get_device_name() if workshop.device.type == "cuda" else "CPU"
-    return stages.cost_table(workshop.using, load, name, f"{sizes.name} size, random weights")
+    known: CostTable | None = None
+    for bundle in workshop.sizes.language:
+        sizes = replace(workshop.sizes, bundle=bundle)
+        load = stages.Load(
+            workshop.device,
+            profile,
+            folder,
+            answering.CAPTIONS[: sizes.rewrites],
+            tuple(PairPrompt(*painting.CAPTIONS, seed) for seed in range(load_bundle(bundle).painter.pairs_per_pass)),
+            sizes.boxes,
+            sizes.differing,
+            images_at_once=load_bundle(bundle).captioner.rows_per_pass,
+        )
+        using = partial(replace(workshop, sizes=sizes).using, profile=profile)
+        known = stages.cost_table(using, load, name, f"{sizes.name} size, random weights", known)
+        yield bundle, known
 
 
 def at_size(profile: Profile, sizes: Sizes) -> Profile:

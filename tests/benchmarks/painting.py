@@ -1,6 +1,6 @@
 """A Prompt-to-Prompt step against a plain step of the same batch and against the reference, which stores every map."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from imgdiffd.kernels.edits import Injection, edit_pairs
 from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.method.profile import Profile
 from imgdiffd.models.painter import Painter, PairPrompt
+from imgdiffd.pipeline import Role
 from tests.benchmarks.materialised import StoredMaps
 from tests.benchmarks.measuring import Figure, Ratio, Work, compare, flops_of, median_seconds, peak_bytes
 from tests.benchmarks.workshop import Workshop
@@ -28,6 +29,19 @@ def tokenize(caption: str) -> list[int]:
     return [1, *(2 + sum(map(ord, word)) for word in caption.split()), 0]
 
 
+def drawn_injection(pairs: int, cross_fraction: float = 1.0) -> Injection:
+    """One word replaced; self-attention injected in the first SELF_FRACTION of the steps."""
+    return edit_pairs(
+        [CAPTIONS] * pairs,
+        tokenize,
+        TOKENS,
+        edit="refine",
+        cross_fraction=cross_fraction,
+        self_fraction=SELF_FRACTION,
+        self_max_tokens=1024,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """One guided step of `pairs` pairs: [unguided, guided] rows of sources, then targets."""
@@ -35,6 +49,7 @@ class Batch:
     pairs: int
     steps: int
     latents: Tensor
+    time: Tensor
     text: Tensor
     inputs: dict[str, Any]
     injection: Injection
@@ -52,21 +67,17 @@ class Batch:
 
         text = placed(2 * pairs, TOKENS, width)
         added = {"text_embeds": placed(rows, pooled), "time_ids": torch.zeros_like(placed(rows, 6))}
-        inputs = {"encoder_hidden_states": torch.cat([torch.zeros_like(text), text]), "added_cond_kwargs": added}
-        injection = edit_pairs(
-            [CAPTIONS] * pairs,
-            tokenize,
-            TOKENS,
-            edit="refine",
-            cross_fraction=1.0,
-            self_fraction=SELF_FRACTION,
-            self_max_tokens=1024,
-        )
-        return cls(pairs, sizes.steps, placed(rows, 4, side, side), text, inputs, injection)
+        inputs = {
+            "encoder_hidden_states": torch.cat([torch.zeros_like(text), text]),
+            "added_cond_kwargs": added,
+            "return_dict": False,
+        }
+        time = torch.tensor(500, device=workshop.device)
+        return cls(pairs, sizes.steps, placed(rows, 4, side, side), time, text, inputs, drawn_injection(pairs))
 
     def step(self, unet: Any) -> Tensor:
         """The noise that `unet` predicts."""
-        noise: Tensor = unet(self.latents, torch.tensor(500), **self.inputs, return_dict=False)[0]
+        noise: Tensor = unet(self.latents, self.time, **self.inputs)[0]
         return noise
 
     @contextmanager
@@ -120,21 +131,66 @@ def needed_flops(work: Work) -> int:
 
 
 def shares(workshop: Workshop, *, rounds: int = 5) -> Iterator[Figure]:
-    """What part of the device's rate a run's steps reach at each batch, and at the best: at least 45 %."""
-    rate, unet = matmul_rate(workshop), workshop.unet()
+    """Seconds of a run's mean step at each batch and in each way, and what part of the device's rate that is.
+
+    The best way at the best batch reaches at least 45 %.
+    """
+    rate, found = matmul_rate(workshop), []
     yield Figure("matrix products", rate / 1e12, "TFLOP/s")
-    control, found = PairController(unet), []
     for pairs in workshop.sizes.batches:
-        batch = Batch.drawn(workshop, pairs)
-        flops = seconds = 0.0
-        for at, weight in ((0, SELF_FRACTION), (batch.steps - 1, 1 - SELF_FRACTION)):
-            with batch.painting(control, at):
-                seconds += weight * median_seconds(lambda: batch.step(unet), rounds)  # noqa: B023 called at once
-                flops += weight * needed_flops(lambda: batch.step(unet))  # noqa: B023
-        found.append(flops / seconds / rate)
-        yield Figure(f"step of {pairs} pair{'s' * (pairs > 1)}", seconds, "s")
-        yield Figure(f"step of {pairs} pair{'s' * (pairs > 1)}, of that rate", 100 * found[-1], "%")
-    yield Figure("step at its best batch, of that rate", 100 * max(found), "%", target=45)
+        batch, painter = Batch.drawn(workshop, pairs), Painter(workshop.sdxl(), pairs)
+        flops = _mean(batch, painter, needed_flops)
+        for way in ways(workshop, painter):
+            name = f"step of {pairs} pair{'s' * (pairs > 1)}, {way}"
+            seconds = _mean(batch, painter, lambda step: _settled(step, rounds))
+            found.append(flops / seconds / rate)
+            yield Figure(name, seconds, "s")
+            yield Figure(f"{name}, of that rate", 100 * found[-1], "%")
+        del painter
+        workshop.release()
+    yield Figure("step at its best, of that rate", 100 * max(found), "%", target=45)
+
+
+def ways(workshop: Workshop, painter: Painter) -> Iterator[str]:
+    """Has `painter` run in the way that each name says until the next is asked for; the last is a worker's own."""
+    yield "eager"
+    painter.graph_steps(workshop.notes.append)
+    yield "graphed"
+    painter.plain_steps()
+    workshop.compiled({Role.PAINTER: painter})
+    yield "compiled"
+    painter.graph_steps(workshop.notes.append)
+    yield "compiled and graphed"
+
+
+def _mean(batch: Batch, painter: Painter, measure: Callable[[Work], float]) -> float:
+    """What `measure` says of a step, weighted by how many steps have which injections."""
+    found = 0.0
+    for at, weight in ((0, SELF_FRACTION), (batch.steps - 1, 1 - SELF_FRACTION)):
+        with batch.painting(painter._control, at):
+            found += weight * measure(lambda: batch.step(painter.sdxl.unet))
+    return found
+
+
+def _settled(step: Work, rounds: int) -> float:
+    """Seconds of `step`, after one that compiles and one that captures."""
+    step(), step()
+    return median_seconds(step, rounds)
+
+
+def decoding(workshop: Workshop, *, rounds: int = 5) -> Iterator[Figure]:
+    """Seconds of an image's decoding and encoding, eager and compiled."""
+    painter = Painter(workshop.sdxl(), 1)
+    sdxl, px = painter.sdxl, workshop.sizes.picture_px
+    side = px // sdxl.pixels_per_latent
+    latents = torch.randn(4, side, side).to(workshop.device)
+    image = torch.zeros(3, px, px, dtype=torch.uint8, device=workshop.device)
+    for way in ("eager", "compiled"):
+        if way == "compiled":
+            workshop.compiled({Role.PAINTER: painter})
+        with torch.inference_mode():
+            yield Figure(f"decoding an image, {way}", median_seconds(lambda: sdxl.decode(latents), rounds), "s")
+            yield Figure(f"encoding an image, {way}", median_seconds(lambda: sdxl.encode_image(image), rounds), "s")
 
 
 def peak_of_a_pair(workshop: Workshop, profile: Profile) -> Figure:

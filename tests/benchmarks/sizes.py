@@ -1,5 +1,6 @@
 """The sizes at which models are measured, and the loads that they are measured under."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tests.reference import real_size
@@ -15,8 +16,7 @@ class Sizes:
     vae: Config
     text_encoder: Config
     text_encoder_2: Config
-    rewriter: Config
-    captioner: Config
+    language: Mapping[str, tuple[Config, Config]]  # by bundle: its rewriter and its captioner
     clip: Config
     blip: Config
     segmenter: str | Config
@@ -29,6 +29,17 @@ class Sizes:
     matrix: int = 8192  # rows and columns of the product that the device's rate is taken from
     boxes: int = 160  # of one image
     differing: int = 40  # of them, those that BLIP is asked about
+    bundle: str = "paper"  # the one whose language models are measured
+
+    @property
+    def rewriter(self) -> Config:
+        """The rewriter's configuration."""
+        return self.language[self.bundle][0]
+
+    @property
+    def captioner(self) -> Config:
+        """The captioner's configuration."""
+        return self.language[self.bundle][1]
 
 
 REAL = Sizes(
@@ -37,8 +48,10 @@ REAL = Sizes(
     real_size.VAE,
     real_size.TEXT_ENCODER,
     real_size.TEXT_ENCODER_2,
-    real_size.VICUNA_13B,
-    real_size.LLAVA_NEXT_13B,
+    {
+        "paper": (real_size.VICUNA_13B, real_size.LLAVA_NEXT_13B),
+        "small": (real_size.VICUNA_7B, real_size.LLAVA_NEXT_7B),
+    },
     real_size.CLIP,
     real_size.BLIP,
     real_size.FASTSAM,
@@ -52,6 +65,12 @@ _LANGUAGE: Config = _LAYERS | {"vocab_size": 100, "max_position_embeddings": 102
 _TOWER: Config = _LAYERS | {"image_size": 32, "patch_size": 8}
 _ENCODER: Config = _LAYERS | {"num_hidden_layers": 3, "vocab_size": 49408, "projection_dim": 32}
 _BACKBONE = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 2]]]
+_LLAVA: Config = {
+    "vision_config": _TOWER | {"model_type": "clip_vision_model", "projection_dim": 16},
+    "text_config": _LANGUAGE | {"model_type": "llama"},
+    "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]],
+    "image_seq_length": 16,
+}
 TINY = Sizes(
     "tiny",
     unet={
@@ -68,13 +87,7 @@ TINY = Sizes(
     vae={**real_size.VAE, "block_out_channels": (32,) * 4, "layers_per_block": 1, "sample_size": 64},
     text_encoder=_ENCODER,
     text_encoder_2=_ENCODER,
-    rewriter=_LANGUAGE,
-    captioner={
-        "vision_config": _TOWER | {"model_type": "clip_vision_model", "projection_dim": 16},
-        "text_config": _LANGUAGE | {"model_type": "llama"},
-        "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]],
-        "image_seq_length": 16,
-    },
+    language=dict.fromkeys(("paper", "small"), (_LANGUAGE, _LLAVA)),
     clip={
         "text_config": _LAYERS | {"vocab_size": 100},
         "vision_config": _TOWER | {"image_size": 224, "patch_size": 56},
@@ -95,6 +108,7 @@ TINY = Sizes(
     boxes=6,
     differing=2,
 )
+_WIDER: Config = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
 # SDXL's blocks with fewer channels and layers, heads of 64; language models in which a pass is work, and not overhead.
 SMALL = replace(
     TINY,
@@ -109,14 +123,17 @@ SMALL = replace(
         "addition_time_embed_dim": 32,
         "projection_class_embeddings_input_dim": 6 * 32 + 256,
     },
-    rewriter=_LANGUAGE | {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4},
-    captioner={
-        **TINY.captioner,
-        "vision_config": TINY.captioner["vision_config"] | {"image_size": 96, "hidden_size": 64},
-        "text_config": TINY.captioner["text_config"]
-        | {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4},
-        "image_grid_pinpoints": [[96, 192], [192, 96], [192, 192]],
-        "image_seq_length": 144,
+    language={
+        "paper": (
+            _LANGUAGE | _WIDER,
+            {
+                **_LLAVA,
+                "vision_config": _LLAVA["vision_config"] | {"image_size": 96, "hidden_size": 64},
+                "text_config": _LLAVA["text_config"] | _WIDER,
+                "image_grid_pinpoints": [[96, 192], [192, 96], [192, 192]],
+                "image_seq_length": 144,
+            },
+        )
     },
     picture_px=512,
     steps=10,

@@ -38,6 +38,7 @@ class Load:
     boxes: int
     differing: int
     rounds: int = 3
+    images_at_once: int = 2  # that the captioner reads
 
     def image(self, seed: int) -> Tensor:
         """One side of a pair."""
@@ -83,23 +84,25 @@ def _locate(models: Models, load: Load) -> float:
 
 
 def _describe(models: Models, load: Load) -> float:
-    pair, boxes, describe = (load.image(1), load.image(2)), load.drawn(REGIONS), load.profile.describe
-    questions = QUESTIONS[:REGIONS]
+    boxes, describe, questions = load.drawn(REGIONS), load.profile.describe, QUESTIONS[:REGIONS]
+    count = load.images_at_once
+    images = [load.image(1 + number) for number in range(count)]
 
     def work() -> None:
-        models.need_captioner.answer(pair, [questions] * 2, describe.max_new_tokens)
-        for image in pair:
+        models.need_captioner.answer(images, [questions] * count, describe.max_new_tokens)
+        for image in images:
             models.need_clip.embed_texts(questions).cpu()
             models.need_blip.score(image, boxes, questions, describe.match_kind)
 
-    return median_seconds(work, load.rounds)
+    return median_seconds(work, load.rounds) * 2 / count
 
 
 def _contrast(models: Models, load: Load) -> float:
-    """Two samples at once, as many as the captioner reads: an item is one."""
+    """As many samples at once as the captioner reads images: an item is one."""
     both = joined(load.image(1), load.image(2), load.profile.contrast.bar_px)
-    asked, new_tokens = [(load.profile.contrast.prompt,)] * 2, load.profile.contrast.max_new_tokens
-    return median_seconds(lambda: models.need_captioner.answer([both] * 2, asked, new_tokens), load.rounds) / 2
+    count, new_tokens = load.images_at_once, load.profile.contrast.max_new_tokens
+    asked = [(load.profile.contrast.prompt,)] * count
+    return median_seconds(lambda: models.need_captioner.answer([both] * count, asked, new_tokens), load.rounds) / count
 
 
 def _render(models: Models, load: Load) -> float:
@@ -124,10 +127,16 @@ _MEASURED: Mapping[Stage, Callable[[Models, Load], float]] = {
 }
 
 
-def cost_table(using: Using, load: Load, device: str, source: str) -> CostTable:
-    """Seconds per item of each stage, with one stage's models in hand at a time."""
-    costs = {
-        stage: using(STAGES[Stage(stage)].roles, lambda models: _MEASURED[Stage(stage)](models, load))  # noqa: B023
-        for stage in ITEMS_PER_CAPTION
-    }
+LANGUAGE = frozenset({Role.REWRITER, Role.CAPTIONER})
+
+
+def cost_table(using: Using, load: Load, device: str, source: str, known: CostTable | None = None) -> CostTable:
+    """Seconds per item of each stage, with one stage's models in hand at a time.
+
+    From `known` are taken those of stages that no language model runs in: bundles differ in these models alone.
+    """
+    costs = {} if known is None else dict(known.seconds_per_item)
+    for stage in map(Stage, ITEMS_PER_CAPTION):
+        if known is None or STAGES[stage].roles & LANGUAGE:
+            costs[stage.value] = using(STAGES[stage].roles, lambda models: _MEASURED[stage](models, load))  # noqa: B023
     return CostTable(device, costs, source)

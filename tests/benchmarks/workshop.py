@@ -3,7 +3,9 @@
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
+from unittest import mock
 
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -14,8 +16,12 @@ from transformers import (
     LlavaNextProcessor,
 )
 
+from imgdiffd.bundles.bundle import load_bundle
+from imgdiffd.kernels.compile import compile_blocks
 from imgdiffd.kernels.crop import CropPlan
+from imgdiffd.method.profile import Profile
 from imgdiffd.mini.tokenizer import build_tokenizer
+from imgdiffd.models import loading
 from imgdiffd.models.blip import Blip
 from imgdiffd.models.captioner import Captioner
 from imgdiffd.models.clip import Clip
@@ -25,6 +31,8 @@ from imgdiffd.models.rewriter import Rewriter
 from imgdiffd.models.sdxl import Sdxl
 from imgdiffd.models.segmenter import Segmenter
 from imgdiffd.pipeline import Role
+from imgdiffd.worker.graph_checks import graph_steps
+from imgdiffd.worker.warm_up import warm_up
 from tests.benchmarks.sizes import Sizes
 from tests.reference import real_size
 from tests.reference.real_size import Config
@@ -46,14 +54,29 @@ class Workshop:
         """The precision that the models run in."""
         return torch.float16 if self.device.type == "cuda" else torch.float32
 
-    def using(self, roles: frozenset[Role], work: Callable[[Models], T]) -> T:
-        """The result of `work(models)` with the models of `roles`, which are released afterwards."""
+    def using(self, roles: frozenset[Role], work: Callable[[Models], T], profile: Profile | None = None) -> T:
+        """The result of `work(models)` with the models of `roles`, which are released afterwards.
+
+        With a `profile` they are compiled, warmed up for it and graphed, as a worker's are.
+        """
         models = Models(build_tokenizer(), **{role.value: _BUILDERS[role](self) for role in roles})
         try:
+            if profile is not None:
+                self.compiled({role: getattr(models, role.value) for role in roles})
+                with torch.inference_mode():
+                    warm_up(models, profile, self.device, lambda _: None, self.notes.append)
+                    graph_steps(models, profile, self.device, lambda _: None, self.notes.append)
             return work(models)
         finally:
             del models
             self.release()
+
+    def compiled(self, models: Mapping[Role, Any]) -> None:
+        """Has the blocks of `models` compiled as a worker's are; off CUDA without a back end, to try the code alone."""
+        torch._dynamo.reset()
+        backend = "inductor" if self.device.type == "cuda" else "eager"
+        with mock.patch.object(loading, "compile_blocks", partial(compile_blocks, backend=backend)):
+            loading.compile_models(models, self.notes.append)
 
     def release(self) -> None:
         """Gives back the GPU memory of models that are no longer held."""
@@ -98,8 +121,8 @@ class Workshop:
         )
 
     def painter(self) -> Painter:
-        """A painter whose passes have the largest measured number of pairs."""
-        return Painter(self.sdxl(), max(self.sizes.batches))
+        """A painter with the passes of the bundle."""
+        return Painter(self.sdxl(), load_bundle(self.sizes.bundle).painter.pairs_per_pass)
 
     def language_model(self) -> Any:
         """The rewriter's LLM."""
@@ -129,8 +152,9 @@ class Workshop:
             num_additional_image_tokens=1,
         )
 
-    def captioner(self, model: Any = None, images: int = 2) -> Captioner:
-        """A captioner of `images` images at once."""
+    def captioner(self, model: Any = None, images: int | None = None) -> Captioner:
+        """A captioner of `images` images at once; as many as the bundle's unless given."""
+        images = images or load_bundle(self.sizes.bundle).captioner.rows_per_pass
         chosen = self.image_text_to_text_model() if model is None else model
         return Captioner(chosen, self.processor(), images, self.notes.append)
 

@@ -22,7 +22,7 @@ from tests.benchmarks import answering, cropping, painting
 from tests.benchmarks.sizes import REAL, TINY
 from tests.benchmarks.workshop import Workshop
 
-PARTS = ("steps", "memory", "p2p", "crops", "language", "stages")
+PARTS = ("steps", "decoding", "memory", "p2p", "crops", "language", "stages")
 
 
 def figures(part: str, workshop: Workshop, folder: Path) -> Iterator[Any]:
@@ -33,6 +33,8 @@ def figures(part: str, workshop: Workshop, folder: Path) -> Iterator[Any]:
     match part:
         case "steps":
             yield from painting.shares(workshop, rounds=rounds)
+        case "decoding":
+            yield from painting.decoding(workshop, rounds=rounds)
         case "memory":
             yield painting.peak_of_a_pair(workshop, profile)
         case "p2p":
@@ -43,7 +45,7 @@ def figures(part: str, workshop: Workshop, folder: Path) -> Iterator[Any]:
         case "language":
             yield from answering.ratios(workshop, profile, rounds=min(rounds, 3))
         case "stages":
-            yield benchmark.real_costs(workshop, profile, folder)
+            yield from (table for _, table in benchmark.real_costs(workshop, profile, folder))
         case _:
             sys.exit(f"{part} is not a part of the benchmark: name one of {', '.join(PARTS)}")
 

@@ -21,10 +21,11 @@ def test_each_card_is_the_only_one_that_its_worker_sees() -> None:
             [sys.executable, "-c", SEEN], env={**os.environ, VISIBLE: place}, check=True, capture_output=True, text=True
         )
         count, uuid = told.stdout.split()
-        assert (name, count, uuid) == (name, "1", place.partition("-")[2])
+        assert (name, count) == (name, "1")
+        assert uuid == place.removeprefix("GPU-") or place.startswith("MIG-")
 
 
-def test_a_step_that_cannot_be_captured_leaves_the_stream_as_it_was() -> None:
+def test_a_step_that_cannot_be_captured_leaves_nothing_behind() -> None:
     device, told = torch.device("cuda", torch.cuda.current_device()), list[str]()
     before = torch.cuda.current_stream(device)
 
@@ -37,4 +38,7 @@ def test_a_step_that_cannot_be_captured_leaves_the_stream_as_it_was() -> None:
     assert [graph(rows)[0].tolist() for _ in range(3)] == [[2.0, 2.0]] * 3
     assert torch.cuda.current_stream(device) == before
     assert len(told) == 1
-    assert pytest.approx(4.0) == float((rows + rows).sum())
+    torch.cuda.empty_cache()  # an internal error for an allocator that takes the capture to go on
+    other = StepGraph("the painter", lambda rows: (rows + 1,))
+    other.enable(pytest.fail)
+    assert [other(rows)[0].tolist() for _ in range(3)] == [[2.0, 2.0]] * 3

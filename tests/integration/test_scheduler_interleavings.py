@@ -20,7 +20,7 @@ from imgdiffd.errors import OutOfMemoryError, StageError, WorkerDiedError, WorkE
 from imgdiffd.pipeline import STAGES, Role, Stage, Task, stage_after
 from imgdiffd.schedulers.admission import background_bound
 from imgdiffd.schedulers.batching import Patience
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.virtual_time import run_virtual
 from imgdiffd.schedulers.work import Batch
@@ -99,7 +99,7 @@ class Schedule:
         return anyio.current_time()
 
     def seconds(self, device: str, batch: Batch) -> float:
-        cost_s = max(FIRST_GUESS_S[batch.stage], 0.05) * len(batch.tasks)
+        cost_s = max(first_guess_s("paper")[batch.stage], 0.05) * len(batch.tasks)
         return cost_s * self.random.choice([0.1, 0.5, 1.0, 3.0])
 
     def failing(self, device: str, batch: Batch) -> WorkError | None:

@@ -198,6 +198,26 @@ async def test_captions_of_a_pilot_are_not_painted_again(store: Store) -> None:
     assert (job.total, job.duplicates) == (30, 90)
 
 
+async def test_captions_painted_under_thresholds_are_taken_once(store: Store) -> None:
+    await run(store, ON)
+    _, recorded = await run(store, ON, start=1000)
+    assert recorded.generate.abort.mode == "on"
+    shadow, _ = await run(store, SHADOW, 90, start=1000, name="in shadow mode")
+    assert (shadow.total, shadow.duplicates) == (0, 90)
+    off, _ = await run(store, with_abort(Abort(mode="off", loss=LOSS)), 90, start=1000, name="without previews")
+    assert (off.total, off.duplicates) == (90, 0)
+
+
+async def test_pilot_and_large_job_are_one_profile_to_an_export(store: Store, tmp_path: Path) -> None:
+    await run(store, ON)
+    _, recorded = await run(store, ON, start=1000)
+    assert recorded.generate.abort.mode == "on"
+    await run(store, SHADOW.model_copy(update={"seed": 1}), 3, start=2000)
+    with Reader.open(tmp_path / "state.db") as reader:
+        groups = [row.group for row in reader.made()]
+    assert groups[0] == groups[1] != groups[2]
+
+
 async def test_captions_that_a_cancelled_pilot_left_are_taken(store: Store) -> None:
     pilot, _ = await run(store, ON)
     everything = await submit(store, captions(120), name="all of them", profile=ON)

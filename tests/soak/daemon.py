@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imgdiffd.api.client import Client
+from imgdiffd.job import JobState
 
 START_S = 300.0
 STOP_S = 120.0
 CACHE_CAPTIONS = 200_000  # whose rows take more than the 32 MB of the database's cache
+FIRST_JOBS = 1000
 
 
 @contextmanager
@@ -28,6 +30,8 @@ def soaking(state: Path) -> Iterator[tuple[int, Client]]:
         "IMGDIFFD_THREADS_PER_DEVICE": "1",
         "IMGDIFFD_MIN_FREE_GB": "0.2",
         "IMGDIFFD_SETTLE_S": "0.2",
+        # Blocks of this size go back to the system when they are freed: what is read is what is held, not the holes.
+        "MALLOC_MMAP_THRESHOLD_": "262144",
     }
     log = state.with_suffix(".log")
     with log.open("wb") as file:
@@ -62,3 +66,24 @@ def fill_cache(client: Client, captions: Path) -> None:
     client.change(client.submit(captions).id, "pause")
     client.set_paused(False)
     captions.unlink()
+
+
+def age(client: Client, inbox: Path) -> None:
+    """Have the daemon end a thousand jobs, each of a caption that is too long to be painted.
+
+    The first thousand jobs of a process enlarge its heap by 5 MB for good, whatever they are: histories of a
+    bounded length fill, and holes form between what stays. A daemon that works for weeks has that behind it.
+    """
+    before = sum(client.status().job_counts.values())
+    for number in range(FIRST_JOBS):
+        partial = inbox / f".age-{number}.part"
+        partial.write_text(f"the {number}th of many captions, " + "and a very long one of its kind, " * 20 + "\n")
+        partial.rename(inbox / f"age-{number}.txt")
+    until = time.monotonic() + START_S
+    while True:
+        counts = client.status().job_counts
+        busy = counts.get(JobState.READING, 0) + counts.get(JobState.ACTIVE, 0)
+        if not busy and sum(counts.values()) >= before + FIRST_JOBS:
+            return
+        assert time.monotonic() < until, f"the first {FIRST_JOBS} jobs did not end within {START_S:g} s: {counts}"
+        time.sleep(0.5)

@@ -13,13 +13,13 @@ from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.method.profile import load_profile
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.cost_table import A100, ITEMS_PER_CAPTION, CostTable
+from imgdiffd.schedulers.cost_table import A100, EXPECTED, ITEMS_PER_CAPTION, CostTable
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import cropping, painting
+from tests.benchmarks import counting, cropping, painting
 from tests.benchmarks.materialised import StoredMaps
 from tests.benchmarks.measuring import Figure, Ratio, flops_of, peak_bytes
 from tests.benchmarks.report import Report
-from tests.benchmarks.sizes import TINY
+from tests.benchmarks.sizes import REAL, TINY
 from tests.benchmarks.workshop import Workshop
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
 ) -> None:
     status = program.main(["--gpu", "--tiny", "--threads", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "bench-gpu.json").read_text("utf-8"))
-    table = CostTable.from_json((tmp_path / "cost-table.json").read_text("utf-8"))
+    tables = [CostTable.from_json((tmp_path / f"cost-table-{name}.json").read_text("utf-8")) for name in EXPECTED]
     assert "failed" not in capsys.readouterr().out
     missed = [each["what"] for each in (*found["ratios"], *found["figures"]) if each["met"] is False]
     assert status == (1 if missed else 0)
@@ -54,12 +54,16 @@ def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
         "4 rewrites",
     }
     assert [each["what"] for each in found["figures"] if each["target"]] == [
-        "step at its best batch, of that rate",
+        "step at its best, of that rate",
         "peak memory of a pair",
     ]
-    assert all(cost > 0 for cost in table.seconds_per_item.values())
-    assert found["days"][0]["A100, estimated"] == pytest.approx(2.79, abs=0.005)
-    assert found["days"][0]["paper"] == 6.5
+    ways = {each["what"].partition(", ")[2] for each in found["figures"] if each["unit"] == "s"}
+    assert ways == {"eager", "graphed", "compiled", "compiled and graphed"}
+    assert {each["what"].split(",")[0] for each in found["figures"]} >= {"decoding an image", "encoding an image"}
+    assert all(cost > 0 for table in tables for cost in table.seconds_per_item.values())
+    assert tables[0].seconds_per_item["generate"] == tables[1].seconds_per_item["generate"]  # measured once
+    assert found["days"]["A100, estimated"] == pytest.approx(3.72, abs=0.005)
+    assert found["days"]["the paper"] == 6.5
 
 
 @pytest.mark.long
@@ -67,7 +71,9 @@ def test_every_measurement_of_a_cpu_runs_at_toy_sizes(tmp_path: Path, threads: i
     program.main(["--tiny", "--threads", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "bench.json").read_text("utf-8"))
     assert found["notes"] == []
-    assert found["costs"][0]["source"] == "the miniature bundle"
+    assert found["costs"]["mini"]["source"] == "the miniature bundle"
+    assert [each["what"] for each in found["counts"]][-1] == "decoding an image"
+    assert all(each["graphs"] for each in found["graphs"])
 
 
 def test_without_a_gpu_one_line_says_what_is_needed(
@@ -89,7 +95,7 @@ def test_a_part_that_fails_is_told_and_does_not_cost_the_others(capsys: pytest.C
 
     assert sections.all_of("luck", breaking) == [1]
     assert sections.all_of("the rest", lambda: [2]) == [2]
-    report = Report("any", [], [], [], sections.notes, sections.failed)
+    report = Report("any", [], [], {}, sections.notes, sections.failed)
     assert report.missed == ["luck"]
     assert report.notes == ["luck failed: RuntimeError: out of luck"]
     assert "out of luck" in capsys.readouterr().err
@@ -150,6 +156,29 @@ def test_torchvisions_crops_are_the_same_images_as_ours(name: str) -> None:
     image, boxes = cropping.drawn_image(128), cropping.drawn_boxes(3, 128)
     apart = (crop(image, boxes, plan) - cropping.by_torchvision(image, boxes, plan)).abs()
     assert float(apart.mean()) < 0.01
+
+
+def test_a_mean_step_launches_fewer_than_1700_kernels() -> None:
+    counts = {each.what: each for each in counting.step_counts(REAL)}
+    both, cross, neither = (counts[f"step, {phase}"] for phase in counting.PHASES)
+    assert painting.SELF_FRACTION * both.launches + (1 - painting.SELF_FRACTION) * cross.launches < 1700
+    assert both.launches <= 1765
+    assert neither.launches <= 1505
+    assert both.moves <= 186  # a quarter of what joined values took
+    assert both.flops < cross.flops < 26e12
+
+
+def test_counting_sees_pads_joins_and_copies() -> None:
+    with counting.fake_cuda():
+        row = torch.empty(4, 8, device="cuda", dtype=torch.float16)
+
+        def work() -> None:
+            joined = torch.cat([row, row])  # reads 128 bytes, writes 128
+            torch.nn.functional.pad(joined[1:].T, (0, 1))[0] = 1.0
+            joined.view(-1) @ joined.view(-1)
+
+        found = counting.counted("some", work)
+    assert (found.launches, found.moves) == (4, 3)
 
 
 def test_no_more_models_are_held_than_asked_for(workshop: Workshop) -> None:

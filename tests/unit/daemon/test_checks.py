@@ -25,6 +25,7 @@ from imgdiffd.fleet import memory
 from imgdiffd.settings import Settings
 from imgdiffd.store.connection import locked
 from imgdiffd.store.migration import SCHEMA_VERSION
+from tests.fakes.nvml import four_cards
 
 pytestmark = pytest.mark.anyio
 Setup = Callable[[Path], dict[str, Any]]
@@ -174,6 +175,18 @@ async def test_a_card_that_is_not_there_is_refused_by_both(tmp_path: Path) -> No
     (first,) = (finding for finding in await findings(Ground(settings)) if finding.state == "refused")
     assert first.check == "devices"
     assert _words(first) == await _said_by_serve(settings)
+
+
+async def test_check_says_which_cards_it_found_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", four_cards())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,7,0")
+    found = {each.check: each for each in await findings(Ground(_settings(tmp_path, devices=("auto",))))}
+    assert (found["devices"].state, found["devices"].text) == (
+        "ok",
+        "cuda:0 (NVIDIA A100-SXM4-80GB); "
+        "$CUDA_VISIBLE_DEVICES=2,7,0 leaves 1 of 4, and ends at '7', which names no card here",
+    )
+    assert found["placement"].text.startswith("cuda:0 holds rewriter, painter")
 
 
 async def test_two_things_wrong_are_both_shown_serve_says_one(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def test_a_named_card_means_the_visible_one_of_that_number() -> None:
 @pytest.mark.parametrize(
     ("device", "value", "why"),
     [
-        ("cuda:4", None, "the only cards are cuda:0, cuda:1, cuda:2, cuda:3"),
-        ("cuda:2", "3,1", "the only cards are cuda:0, cuda:1 ($CUDA_VISIBLE_DEVICES=3,1 leaves 2 of 4)"),
+        ("cuda:4", None, "there is only cuda:0, cuda:1, cuda:2, cuda:3"),
+        ("cuda:2", "3,1", "there is only cuda:0, cuda:1 ($CUDA_VISIBLE_DEVICES=3,1 leaves 2 of 4)"),
         ("cuda:0", "", "no NVIDIA card was found ($CUDA_VISIBLE_DEVICES= leaves 0 of 4)"),
     ],
 )

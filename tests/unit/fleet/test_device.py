@@ -156,6 +156,37 @@ async def test_death_fails_both_batches_but_blames_only_the_one_begun(device: De
     assert not device.alive
 
 
+# Writes the images of the first batch until the process dies of the second.
+_NEVER_WRITTEN = """
+import sys, threading
+from imgdiffd.testing.worker import FakeEngine
+from imgdiffd.worker.serve import serve
+class Engine(FakeEngine):
+    def take_writes(self):
+        return threading.Event().wait
+sys.exit(serve(Engine))
+"""
+
+
+async def test_death_blames_the_batch_that_ran_beside_writing(tmp_path: Path) -> None:
+    """And the one whose images were being written: neither was alone, so each is tried again alone."""
+    command = (sys.executable, "-P", "-c", _NEVER_WRITTEN)
+    device = DeviceProcess("gpu7", Start("mini", "cpu", (), str(tmp_path)), command=command)
+    blamed: list[str] = []
+
+    async def ask(caption: str) -> None:
+        with pytest.raises(WorkerDiedError) as caught:
+            await rewrite(device, caption)
+        blamed.extend([caption] * caught.value.begun)
+
+    with anyio.fail_after(LIMIT_S):
+        await device.start()
+        async with anyio.create_task_group() as tasks:
+            for caption in ("a dog", "a kill-worker dog"):
+                tasks.start_soon(ask, caption)
+    assert sorted(blamed) == ["a dog", "a kill-worker dog"]
+
+
 async def test_next_generation_goes_on_with_the_work(device: DeviceProcess) -> None:
     await device.start()
     first = device.pid

@@ -42,9 +42,18 @@ def test_each_worker_sees_its_own_card_and_its_share_of_cores(tmp_path: Path, mo
 
 
 def test_models_are_compiled_on_gpus_unless_told_otherwise() -> None:
-    assert [compiles("auto", place) for place in ("cpu", "GPU-aa")] == [False, True]
-    assert [compiles(choice, "GPU-aa") for choice in (False, True)] == [False, True]
+    for choice in ("auto", "max-autotune"):
+        assert [compiles(choice, place) for place in ("cpu", "GPU-aa")] == [False, True]
+    assert [compiles(on, "GPU-aa") for on in (False, True)] == [False, True]
     assert compiles(True, "cpu")
+
+
+def test_only_compiled_models_are_tuned(tmp_path: Path) -> None:
+    devices = {"cuda:0": "GPU-aa", "cpu": "cpu"}
+    roles = dict.fromkeys(devices, NEEDED)
+    for choice, tuned in (("max-autotune", [True, False]), ("auto", [False, False])):
+        fleet = Fleet(devices, roles, bundle="mini", images=tmp_path, threads=1, compile=choice, command=COMMAND)  # type: ignore[arg-type]
+        assert [process._start.tune for process in fleet.processes.values()] == tuned
 
 
 def _fleet(tmp_path: Path) -> Fleet:

@@ -145,12 +145,14 @@ def test_a_failing_capture_is_told_once_and_steps_run_as_before(error: Exception
     assert steps.told == [f"the painter runs without CUDA graphs: {type(error).__name__}: {error}"]
 
 
-class Streams:
-    """torch.cuda on a machine that has no card: which stream is current, and a graph that may fail to begin or end."""
+class Cuda:
+    """torch.cuda on a machine that has no card: the current stream, the allocator, and a graph that may fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
         self.current = torch.device("cuda", 0), "the worker's own"
         self.recorded_on: list[object] = []
+        self.underway: set[object] = set()
+        self.in_use: set[object] = set()
         self.fails_at = fails_at
         for name in ("synchronize", "empty_cache"):
             monkeypatch.setattr(torch.cuda, name, lambda: None)
@@ -161,18 +163,29 @@ class Streams:
         monkeypatch.setattr(torch.cuda, "set_stream", self.use)
         monkeypatch.setattr(torch.cuda, "Stream", lambda device=None: Stream(device, "a side stream"))
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda _, pool: self.in_use.remove(pool), raising=False)
 
     def use(self, stream: "Stream") -> None:
         self.current = stream.device, stream.name
 
-    def capture_begin(self, **_: object) -> None:
+    def capture_begin(self, pool: object, **_: object) -> None:
         self.recorded_on.append(self.current)
+        self.underway.add(pool)
+        self.in_use.add(pool)
         if self.fails_at == "begin":
             raise RuntimeError("operation not permitted when stream is capturing")
 
     def capture_end(self) -> None:
         if self.fails_at == "end":
             raise RuntimeError("operation failed due to a previous error during capture")
+        self.end(0, (0, 7))
+
+    def end(self, index: int, pool: object) -> None:
+        if (index, pool) != (0, (0, 7)) or pool not in self.underway:
+            raise RuntimeError("not currently recording to mempool_id")
+        self.underway.remove(pool)
 
     def replay(self) -> None: ...
 
@@ -183,22 +196,25 @@ class Stream(NamedTuple):
 
 
 @pytest.mark.parametrize("fails_at", ["", "begin", "compute", "end"])
-def test_after_a_capture_the_stream_before_it_is_current(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+def test_a_capture_leaves_stream_and_allocator_as_they_were(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
     _side_stream.cache_clear()
-    streams = Streams(monkeypatch, fails_at)
-    before, cuda = streams.current, torch.device("cuda", 0)
+    cuda, device = Cuda(monkeypatch, fails_at), torch.device("cuda", 0)
+    before = cuda.current
 
     def compute() -> tuple[Tensor, ...]:
-        assert streams.current == (cuda, "a side stream")
+        assert cuda.current == (device, "a side stream")
         if fails_at == "compute":
             raise RuntimeError("operation not permitted")
         return ()
 
     with nullcontext() if not fails_at else pytest.raises(RuntimeError, match="operation"):
-        capture_cuda(compute, cuda)
+        capture_cuda(compute, device)
     _side_stream.cache_clear()
-    assert streams.current == before
-    assert streams.recorded_on == [(cuda, "a side stream")]
+    assert cuda.current == before
+    assert cuda.recorded_on == [(device, "a side stream")]
+    assert cuda.underway == set()
+    # A graph that ended its recording gives its pool back itself.
+    assert cuda.in_use == (set() if fails_at in ("begin", "end") else {(0, 7)})
 
 
 @pytest.fixture(scope="module")

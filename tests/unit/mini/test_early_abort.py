@@ -2,10 +2,12 @@
 
 import random
 
-from imgdiffd.method.profile import load_profile
-from imgdiffd.mini.early_abort import GATE, Painted, abort_figures
+import pytest
 
-PROFILE = load_profile("mini")
+from imgdiffd.method.profile import load_profile
+from imgdiffd.mini.early_abort import GATE, Painted, abort_figures, watching
+
+PROFILE = watching(load_profile("mini"))
 
 
 def painted(count: int, telling: float) -> list[Painted]:
@@ -16,23 +18,24 @@ def painted(count: int, telling: float) -> list[Painted]:
 
 
 def test_enough_pairs_are_held_to_what_they_promise() -> None:
-    rejected, promised, lost, saved = abort_figures(painted(6000, 0.9), PROFILE)
+    rejected, promised, lost, caught, saved = abort_figures(painted(6000, 0.9), PROFILE)
     assert 0.58 < rejected.value < 0.62
     assert promised.value == PROFILE.generate.abort.loss
     assert (lost.target, saved.target) == (0.005, 0.1)
     assert lost.met
     assert saved.met
-    assert 0.1 < saved.value < 0.6 * 0.6 * 0.97
+    assert 0.1 < saved.value < 0.6 * 0.5 * 0.97
+    assert saved.value == pytest.approx(0.97 * 0.5 * (caught.hits + lost.hits) / 3000)
 
 
 def test_previews_that_tell_nothing_miss_the_target() -> None:
-    *_, lost, saved = abort_figures(painted(6000, 0.0), PROFILE)
+    *_, lost, _, saved = abort_figures(painted(6000, 0.0), PROFILE)
     assert lost.met
     assert not saved.met
 
 
 def test_few_pairs_promise_what_they_can_and_no_target() -> None:
-    *_, promised, lost, saved = abort_figures(painted(200, 0.9), PROFILE)
+    *_, promised, lost, _, saved = abort_figures(painted(200, 0.9), PROFILE)
     assert 0.02 < promised.value < 0.10
     assert (lost.target, saved.target) == (None, None)
     assert "% with 95 % certainty" in lost.name

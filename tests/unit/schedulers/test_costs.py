@@ -3,7 +3,7 @@
 import pytest
 
 from imgdiffd.pipeline import Stage
-from imgdiffd.schedulers.cost_table import FIRST_GUESS_S
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.schedulers.costs import Costs
 from imgdiffd.schedulers.limits import BatchLimits
 
@@ -13,7 +13,7 @@ REWRITE, GENERATE, COMPARE, DESCRIBE = (
 
 
 def test_stage_never_seen_costs_its_first_guess() -> None:
-    assert Costs().seconds("a", GENERATE, 4) == 4 * FIRST_GUESS_S[Stage.GENERATE]
+    assert Costs().seconds("a", GENERATE, 4) == 4 * first_guess_s("paper")[Stage.GENERATE]
 
 
 def test_measured_seconds_replace_the_first_guess() -> None:
@@ -85,7 +85,7 @@ def test_deadline_is_ten_times_p99_but_at_least_two_minutes() -> None:
 
 
 def test_the_first_deadline_follows_the_first_guess() -> None:
-    assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * FIRST_GUESS_S[Stage.GENERATE]
+    assert Costs().deadline_s("a", GENERATE, 4) == 10 * 4 * first_guess_s("paper")[Stage.GENERATE]
 
 
 def test_batch_larger_than_any_before_has_a_deadline_of_its_own() -> None:

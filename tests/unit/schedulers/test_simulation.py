@@ -79,7 +79,7 @@ def test_a_mixed_placement_costs_pools_10_percent_more() -> None:
     ours, split, pools, fifo = played("mixed")
     assert pools.seconds >= 1.1 * ours.seconds
     for other in (split, fifo):  # what they are over the least possible is all that any policy could gain on them
-        assert ours.over_bound < other.over_bound < 0.05
+        assert ours.over_bound < other.over_bound < 0.06
 
 
 def test_cheap_painting_costs_split_and_pools_10_percent_more() -> None:
@@ -252,8 +252,8 @@ def test_the_command_prints_every_policy_and_writes_charts(tmp_path: Path, capsy
 
 def test_simulate_uses_the_costs_that_the_benchmarks_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured = CostTable("one H200", dict.fromkeys(A100.seconds_per_item, 0.5), "measured")
-    Report("one H200", [], [], [measured], [], []).write(tmp_path / "bench-gpu.json", tmp_path / "cost-table.json")
-    options = Options(captions=100, devices=1, costs=tmp_path / "cost-table.json", out=tmp_path / "out")
+    (table,) = Report("one H200", [], [], {"paper": measured}, [], []).write(tmp_path / "bench-gpu.json")
+    options = Options(captions=100, devices=1, costs=table, out=tmp_path / "out")
     assert scenario_of(options).table == measured
     simulate(options, print)
     shown = capsys.readouterr().out

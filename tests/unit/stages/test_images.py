@@ -1,4 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +28,24 @@ def test_recent_image_is_not_read_again(tmp_path: Path) -> None:
         images.read("a.png")
 
 
+def test_with_an_encoder_images_are_written_when_it_is_told(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as encoder:
+        images = Images(tmp_path, CPU, encoder=encoder)
+        red = canvas("red", 8, 8)
+        images.write({"a/1.png": red})
+        images.write({"a/2.png": red}, keep=False)
+        write, nothing = images.take_unwritten(), images.take_unwritten()
+        assert not list(tmp_path.iterdir())
+        assert torch.equal(images.read("a/1.png"), red)  # at hand already
+        red.zero_()  # what becomes of the tensor afterwards does not matter
+        nothing()
+        write()
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["1.png", "2.png"]
+    assert torch.equal(Images(tmp_path, CPU).read("a/2.png"), canvas("red", 8, 8))
+
+
 @pytest.mark.parametrize("limits", [{"kept_images": 2}, {"kept_bytes": 2 * 3 * 64}], ids=["count", "bytes"])
-def test_least_recently_used_image_is_dropped_first(tmp_path: Path, limits: dict[str, int]) -> None:
+def test_least_recently_used_image_is_dropped_first(tmp_path: Path, limits: dict[str, Any]) -> None:
     images = Images(tmp_path, CPU, **limits)
     for name in ("a.png", "b.png"):
         images.write({name: canvas("red", 8, 8)})

@@ -81,12 +81,15 @@ def test_every_file_that_the_fake_stages_name_is_there(tmp_path: Path) -> None:
     [painted] = stages.run(profile, [GenerateInput(1, CAPTION, "a dog on a mat", 1)])
     assert isinstance(painted, GenerateOutput)
     assert (painted.image1, painted.image2) == PAIR
+    stages.take_writes()()
     assert stages.caption_of(PAIR[0]) == CAPTION
     [erased] = stages.run(profile, [EraseInput(1, *PAIR, CAPTION, 1)])
     assert isinstance(erased, EraseOutput)
     assert len(erased.erasures) == sum(OBJECTS)
+    stages.take_writes()()
     [inspected] = stages.run(profile, [InspectInput(1, erased.erasures)])
     assert isinstance(inspected, InspectOutput)
+    stages.take_writes()()
     boxed = [name for each in inspected.objects for name in (each.with_image, each.without_image) if name]
     named = {*PAIR, *(each.erased for each in erased.erasures), *boxed}
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} == named

@@ -93,6 +93,31 @@ sys.exit(serve.serve(Engine))
 """
 
 
+# A worker that writes the images of batch 1 only once it is computing batch 2, which ends as its argument says.
+LATE = """
+import errno, sys, threading
+from imgdiffd.testing.worker import FakeEngine
+from imgdiffd.worker import serve
+second, runs, full = threading.Event(), [], OSError(errno.ENOSPC, "No space left on device")
+class Engine(FakeEngine):
+    def run(self, stage, profile, inputs):
+        runs.append(stage)
+        if len(runs) == 2:
+            second.set()
+            if sys.argv[1] == "fault":
+                raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().run(stage, profile, inputs)
+    def take_writes(self):
+        return write if len(runs) == 1 else lambda: None
+def write():
+    if not second.wait(20):
+        raise TimeoutError("the second batch did not begin")
+    if sys.argv[1] == "full":
+        raise full
+sys.exit(serve.serve(Engine))
+"""
+
+
 def anonymous_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith("RssAnon"))
@@ -121,6 +146,37 @@ def test_batches_are_answered_in_order(pipe: Pipe) -> None:
     pipe.send(*(batch(number, f"a house and {number} dogs") for number in (5, 3, 9)))
     answers = [pipe.answer() for _ in range(3)]
     assert [answer.batch for answer in answers if isinstance(answer, Done)] == [5, 3, 9]
+
+
+@pytest.mark.parametrize("how", ["well", "full", "fault"])
+def test_images_are_written_beside_the_next_batch(tmp_path: Path, how: str) -> None:
+    """The answer still waits for them, comes before the next one's, and is the one that a full disk turns around."""
+    with spawned(tmp_path, (sys.executable, "-P", "-c", LATE, how)) as pipe:
+        assert isinstance(pipe.answer(), Ready)
+        pipe.send(batch(1, "a dog"), batch(2, "a cat"))
+        while pipe.receive() != Pulse(2):  # it runs, though the first is not answered
+            continue
+        first, second = pipe.answer(), pipe.answer()
+        if how == "full":
+            assert isinstance(first, Failed)
+            assert first.disk_full
+        else:
+            assert isinstance(first, Done)
+        assert first.batch == 1
+        assert second is None if how == "fault" else isinstance(second, Done)
+
+
+def test_closing_the_pipe_waits_for_images_under_way(tmp_path: Path) -> None:
+    with spawned(tmp_path, (sys.executable, "-P", "-c", LATE, "well")) as pipe:
+        assert isinstance(pipe.answer(), Ready)
+        pipe.send(batch(1, "a dog"), batch(2, "a cat"))
+        while pipe.receive() != Pulse(2):
+            continue
+        assert pipe.process.stdin is not None
+        pipe.process.stdin.close()
+        answers = [pipe.answer(), pipe.answer()]
+        assert [answer.batch for answer in answers if isinstance(answer, Done)] == [1, 2]
+        assert pipe.process.wait(LIMIT_S) == 0
 
 
 def test_worker_says_which_batch_it_begins_before_it_runs_it(pipe: Pipe) -> None:

@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.fleet.wire import Start
-from imgdiffd.kernels.compile import compile_blocks
+from imgdiffd.kernels.compile import TUNED, compile_blocks
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.models import loading
 from imgdiffd.models.loading import Models, load_models
@@ -148,3 +148,15 @@ def test_an_engine_reports_what_could_not_be_compiled_once(
     engine = StageEngine(Start(str(tiny_bundle), "cpu", ("clip",), str(tmp_path), compile=True), lambda _: None)
     assert engine.report().notes == ("the clip runs uncompiled: RuntimeError: no compiler",)
     assert engine.report().notes == ()
+
+
+def test_only_products_of_fixed_shapes_are_tuned(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr(loading, "compile_blocks", lambda what, *_, **named: given.update({what: named["options"]}))
+    for tune in (True, False):
+        StageEngine(
+            Start(str(tiny_bundle), "cpu", ("painter", "clip"), str(tmp_path), compile=True, tune=tune), lambda _: None
+        )
+        assert given == {"the painter": TUNED if tune else None, "the clip": None}
