@@ -75,6 +75,8 @@ def _named(folder: Path) -> set[str]:
             " UNION SELECT left_image FROM samples UNION SELECT right_image FROM samples"
         ).fetchall()
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        compared = "SELECT count(*) FROM pairs WHERE scores LIKE '%clip_image_cosine%'"
+        assert connection.execute(f"SELECT ({compared}) = count(*) AND count(*) > 0 FROM previews").fetchone()[0]
     return {name for (name,) in rows if name}
 
 
