@@ -109,6 +109,7 @@ def counts(sections: Sections, tiny: bool) -> tuple[list[Count], list[Graphs]]:
     def counted() -> Iterator[Count]:
         yield from counting.step_counts(sizes)
         yield counting.decode_count(sizes)
+        yield from counting.preview_counts(sizes)
 
     return sections.all_of("counts", counted), sections.all_of("graphs", lambda: counting.compiled_graphs(sizes))
 

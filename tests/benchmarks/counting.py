@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -26,6 +26,7 @@ from tests.benchmarks.measuring import Work
 from tests.benchmarks.painting import TOKENS, Batch, drawn_injection
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.workshop import Workshop
+from tests.reference import real_size
 
 STEPS = 50
 PHASES = {"both injections": 0, "cross-injection": 30, "neither": 45}  # a step of each, with cross_injection = 0.8
@@ -153,6 +154,19 @@ def decode_count(sizes: Sizes) -> Count:
         on_fake_cuda(vae)
         latents = torch.empty(1, 4, side, side, device="cuda", dtype=torch.float16)
         return counted("decoding an image", lambda: vae.decode(latents))
+
+
+def preview_counts(sizes: Sizes) -> list[Count]:
+    """Looking at a half-painted pair: CLIP's two images, and before that nothing that counts or a small autoencoder."""
+    px, side = sizes.clip["vision_config"]["image_size"], sizes.unet["sample_size"]
+    with torch.device("meta"), torch.no_grad():
+        clip = real_size.clip_model(sizes.clip).half()
+        vae: Any = AutoencoderTiny().half()  # whose own sizes are TAESDXL's
+        crops, latents = (torch.empty(shape, dtype=torch.float16) for shape in ((2, 3, px, px), (2, 4, side, side)))
+        return [
+            counted("comparing a pair's previews", lambda: clip.get_image_features(pixel_values=crops)),
+            counted("decoding them by TAESDXL", lambda: vae.decode(latents)),
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,11 @@ def test_every_measurement_of_a_cpu_runs_at_toy_sizes(tmp_path: Path, threads: i
     found = json.loads((tmp_path / "bench.json").read_text("utf-8"))
     assert found["notes"] == []
     assert found["costs"]["mini"]["source"] == "the miniature bundle"
-    assert [each["what"] for each in found["counts"]][-1] == "decoding an image"
+    assert [each["what"] for each in found["counts"]][-3:] == [
+        "decoding an image",
+        "comparing a pair's previews",
+        "decoding them by TAESDXL",
+    ]
     assert all(each["graphs"] for each in found["graphs"])
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, LCMScheduler
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from imgdiffd.bundles.bundle import LinearMap
 from imgdiffd.errors import BundleError
@@ -16,7 +15,8 @@ from imgdiffd.method.profile import load_profile
 from imgdiffd.method.profile_sections import Abort, Generate
 from imgdiffd.models.painter import Images, Painter, PairPrompt
 from imgdiffd.models.preview import fit_linear, load_preview
-from tests.reference import real_size
+from tests.benchmarks.counting import preview_counts
+from tests.benchmarks.sizes import REAL
 from tests.tiny.sdxl import IMAGE_PX, tiny_sdxl
 
 CPU = torch.device("cpu")
@@ -213,22 +213,8 @@ def test_a_preview_that_is_not_finite_gives_nothing_up(folder: Path) -> None:
     assert painter.paint_watched(PAIRS[:1], numbers(), Watch(PAIRS[0].caption1)) != [None]
 
 
-PAIR_FLOP = 1302e12  # 1024 px, 50 steps, two decodings: counted by tests/benchmarks
-
-
-def flop_of(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        work()
-    return int(counter.get_total_flops())
-
-
 def test_a_preview_costs_far_less_than_a_hundredth_of_a_pair() -> None:
-    with torch.device("meta"):
-        clip, vae = real_size.clip_model(real_size.CLIP), AutoencoderTiny()  # whose default sizes are TAESDXL's
-        crops, latents = torch.empty(2, 3, 224, 224), torch.empty(2, 4, 128, 128)
-    compared, decoded = (
-        flop_of(lambda: clip.get_image_features(pixel_values=crops)),
-        flop_of(lambda: vae.decode(latents)),
-    )
-    assert 1e9 < compared < 1e-4 * PAIR_FLOP
-    assert 1e9 < decoded < 2e-3 * PAIR_FLOP
+    pair = 1302e12  # operations of a pair of 1024 px in 50 steps
+    compared, decoded = (count.flops for count in preview_counts(REAL))
+    assert 1e9 < compared < 1e-4 * pair
+    assert 1e9 < decoded < 2e-3 * pair
