@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from imgdiffd.errors import counted
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
 from imgdiffd.pipeline import Stage
 
@@ -301,7 +302,7 @@ def summary(status: Status) -> str:
     if status.starting:
         return "starting"
     ready = sum(device.state == "ready" for device in status.devices)
-    parts = [f"{ready} of {len(status.devices)} devices ready"]
+    parts = [f"{ready} of {counted(len(status.devices), 'device')} ready"] if status.devices else []
     if opened := sum(number for state, number in status.job_counts.items() if state not in TERMINAL_JOB_STATES):
         work = status.open
         parts.append(f"open jobs: {opened}, captions: {work.done} of {work.captions}, samples: {work.samples}")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch._dynamo import callback as dynamo_callback
 
-_VARIANTS = 64  # of one piece of code: an SDXL UNet alone has a dozen shapes of resnet, dynamo's own limit is 8
+_VARIANTS = 128  # of one piece of code: an SDXL's residual blocks have 28 at each size of images, dynamo's limit is 8
 # The back end's options for products whose kernel is chosen by timing, 1×1 convolutions among them.
 TUNED: Mapping[str, bool] = MappingProxyType({"max_autotune_gemm": True, "conv_1x1_as_mm": True})
 

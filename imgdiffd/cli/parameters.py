@@ -40,6 +40,13 @@ def some(text: str) -> str:
     return text
 
 
+def priority(text: object) -> int:
+    """A job's priority, typed or the default. Raises ValueError."""
+    if not -100 <= (found := whole(text)) <= 100:
+        raise ValueError(f"{found} is out of range; give one from -100 to 100")
+    return found
+
+
 def number(text: object, what: str) -> float:
     """A finite number, typed or a default; `what` says which kind is wanted. Raises ValueError."""
     text = str(text)

@@ -46,7 +46,8 @@ def status_view(status: Status, rates: Rates, job: int | None = None) -> Rendera
     parts: list[RenderableType] = []
     if status.paused:
         parts.append(Text("paused: nothing is started until `imgdiffd resume`", style="bold yellow"))
-    parts += [plain(summary(status), "bold"), _devices(status)]
+    parts.append(plain(summary(status), "bold"))
+    parts += [_devices(status)] if status.devices else []
     shown = {f"{device.name} {device.state}: {device.detail}" for device in status.devices[:_DEVICES]}
     problems = [problem for problem in status.problems if problem not in shown]
     parts += [plain(f"! {problem}", "yellow") for problem in problems[:_PROBLEMS]]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgdiffd.cli.parameters import client_of, positive, profile_names, some, whole
+from imgdiffd.cli.parameters import client_of, positive, profile_names, some
+from imgdiffd.cli.parameters import priority as urgency
 from imgdiffd.cli.usage import PROGRAM, UsageError
 from imgdiffd.errors import DaemonError, counted, visible
 
@@ -32,7 +33,7 @@ def submit(
         ),
     ] = None,
     priority: Annotated[
-        int, typer.Option(metavar="N", parser=whole, help="Higher goes first; below 0 is background work.")
+        int, typer.Option(metavar="N", parser=urgency, help="Higher goes first; below 0 is background work.")
     ] = 0,
     field: Annotated[
         str | None,

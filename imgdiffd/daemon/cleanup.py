@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from imgdiffd.errors import counted
 from imgdiffd.images.files import ITEMS_PER_FOLDER, folder_of, items_of
 from imgdiffd.images.retention import named, why_gone
 from imgdiffd.images.sweep import delete, folders, missing, now_ns, superfluous
@@ -84,7 +85,7 @@ class Cleanup:
                     self._marked.add(folder)
             self._started_ns = 0
             if count:
-                _log.info("images: deleted %d files that are no longer wanted", count)
+                _log.info("images: deleted %s, no longer wanted", counted(count, "file"))
             await self._woken.wait()
             await anyio.sleep(GATHER_S)
 

@@ -57,7 +57,8 @@ class ModelFiles:
         except OSError as error:  # a file that left while it was looked at, or a file system that fails for a while
             _log.debug("models: cannot be looked at: %s", error)
             return
-        changed = sorted(path for path in self._known.keys() | now.keys() if self._known.get(path) != now.get(path))
+        # Files that came along are not counted: another bundle's are fetched into the same folder of the cache.
+        changed = [path for path, known in sorted(self._known.items()) if now.get(path) != known]
         problem = _told(self._bundle, changed) if changed else ""
         if problem and problem != self.problem:
             _log.warning("%s", problem)

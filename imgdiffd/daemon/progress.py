@@ -6,6 +6,7 @@ from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import groupby
 
+from imgdiffd.errors import counted
 from imgdiffd.job import ItemState
 from imgdiffd.pipeline import CAPTION_STAGES, DEPTH, OPTIONAL_STAGES, STAGES, Stage
 from imgdiffd.status import DeviceView, StageView
@@ -112,5 +113,6 @@ def stranded(queue: Queue, devices: Sequence[DeviceView]) -> tuple[str, ...]:
     for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):
         waiting = sum(each.count for each in queue.waiting if each.stage is stage)
         if waiting and not any(STAGES[stage].roles <= set(device.roles) for device in devices):
-            found.append(f"{stage}: {waiting} captions wait, no device holds {', '.join(sorted(STAGES[stage].roles))}")
+            held = f"no device holds {', '.join(sorted(STAGES[stage].roles))}"
+            found.append(f"{stage}: {counted(waiting, 'caption')} waiting, {held}")
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from imgdiffd.errors import ExportError, unknown_job
+from imgdiffd.errors import ExportError, counted, unknown_job
 from imgdiffd.store import MadeRow
 
 BOTH = ("replacement", "removal")
@@ -38,7 +38,8 @@ def choose_jobs(
     having = [row for row in chosen if count_of(row, products)]
     if not all_profiles and len(called := _profiles(having, made)) > 1:
         listed = ", ".join(
-            f"{name}: {sum(count_of(row, products) for row in rows)} samples" for name, rows in called.items()
+            f"{name}: {counted(sum(count_of(row, products) for row in rows), 'sample')}"
+            for name, rows in called.items()
         )
         raise ExportError(
             f"there are samples of {len(called)} profiles ({listed})",

@@ -20,11 +20,7 @@ from imgdiffd.pipeline import Role, Stage
 WORKER_COMMAND = (sys.executable, "-P", "-m", "imgdiffd.worker")
 PULSE_TIMEOUT_S = 30.0
 LOAD_TIMEOUT_S = 600.0  # of silence while loading: importing torch from a cold disk stops every thread
-_ENVIRONMENT = {
-    "PYTHONUNBUFFERED": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as the driver's own tools and the placement number the cards
-}
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 _log = logging.getLogger(__name__)
 

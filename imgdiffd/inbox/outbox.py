@@ -3,7 +3,9 @@
 import logging
 import os
 import stat
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from imgdiffd import durable
@@ -31,6 +33,8 @@ class Outbox:
         self._inbox = inbox
         self._done = inbox / DONE
         self._failed = inbox / FAILED
+        self._naming = threading.Lock()
+        self._reserved: set[Path] = set()  # names of files that are on their way
 
     def prepare(self) -> None:
         """Make both folders. Raises OSError where files cannot be moved into them, or one is a link."""
@@ -57,25 +61,36 @@ class Outbox:
 
     def to_done(self, path: Path, name: str, problems: str = "", read: Fingerprint | None = None) -> None:
         """Write the table of its problems, where it has any, then move a file that was taken. Raises OSError."""
-        free = _free_name(self._done, name)
-        table = self._done / (free + PROBLEMS)
-        if problems:
-            durable.write({table: problems})
-        if not self._move(path, self._done / free, read):
-            table.unlink(missing_ok=True)
+        with self._free_name(self._done, name) as free:
+            table = self._done / (free + PROBLEMS)
+            if problems:
+                durable.write({table: problems})
+            if not self._move(path, self._done / free, read):
+                table.unlink(missing_ok=True)
 
     def to_failed(self, path: Path, name: str, error: InputError, read: Fingerprint | None = None) -> None:
         """Write the reason, then move the refused file. Raises OSError."""
-        free = _free_name(self._failed, name)
         again = "Move the corrected file back into the inbox to try again.\n"
         text = (
             f"{error.message}\n\nreason: {error.code}\n"
             f"{f'advice: {error.hint}{chr(10)}' if error.hint else ''}{'' if path.is_dir() else again}"
         )
-        reason = self._failed / (free + REASON)
-        durable.write({reason: text.encode("utf-8", "replace")})
-        if not self._move(path, self._failed / free, read):
-            reason.unlink()
+        with self._free_name(self._failed, name) as free:
+            reason = self._failed / (free + REASON)
+            durable.write({reason: text.encode("utf-8", "replace")})
+            if not self._move(path, self._failed / free, read):
+                reason.unlink()
+
+    @contextmanager
+    def _free_name(self, folder: Path, name: str) -> Iterator[str]:
+        """A name like `name` that nothing in `folder` has, and that no other thread gets until this one is done."""
+        with self._naming:
+            free = _free_name(folder, name, self._reserved)
+            self._reserved.add(folder / free)
+        try:
+            yield free
+        finally:
+            self._reserved.discard(folder / free)
 
     def _move(self, path: Path, target: Path, read: Fingerprint | None) -> bool:
         """Move `path`; returns False where it came back, since it is not what was `read`."""
@@ -88,7 +103,8 @@ class Outbox:
             return True
         if read is None or read.is_renamed(Fingerprint.of(target.lstat())):
             return True
-        target.rename(self._inbox / _free_name(self._inbox, path.name))
+        with self._free_name(self._inbox, path.name) as free:
+            target.rename(self._inbox / free)
         _log.info("inbox: %r was replaced after it was read; what is there now is taken too", path.name)
         return False
 
@@ -100,13 +116,13 @@ def problem_table(problems: Sequence[CaptionProblem], total: int, job: int) -> s
     return f"line\treason\tmessage\n{''.join(rows)}{more}" if rows else ""
 
 
-def _free_name(folder: Path, name: str) -> str:
+def _free_name(folder: Path, name: str, reserved: Collection[Path]) -> str:
     suffix = PurePath(name).suffix
     if len(os.fsencode(suffix)) > 20:
         suffix = ""
     stem = os.fsdecode(os.fsencode(name.removesuffix(suffix))[: _MAX_NAME_BYTES - 20])
     candidate, number = stem + suffix, 1
-    while os.path.lexists(folder / candidate) or os.path.lexists(folder / (candidate + REASON)):
+    while folder / candidate in reserved or any(os.path.lexists(folder / (candidate + end)) for end in ("", REASON)):
         number += 1
         candidate = f"{stem}-{number}{suffix}"
     return candidate

@@ -14,7 +14,7 @@ from imgdiffd.kernels.edits import Injection, edit_pairs, injected_steps
 from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.kernels.step_graph import StepGraph
 from imgdiffd.method.profile_sections import Generate
-from imgdiffd.models.preview import Preview
+from imgdiffd.models.preview import LatentPreview
 from imgdiffd.models.sdxl import Prompt, Sdxl
 
 
@@ -43,7 +43,7 @@ class Painter:
         `note` hears, once, why pairs cannot be looked at half-painted.
         """
         self.sdxl = sdxl
-        self.preview: Preview | None = None
+        self.preview: LatentPreview | None = None
         self._note, self._said = note, set[str]()
         self._pairs_per_pass = pairs_per_pass
         self.tokenizer = sdxl.tokenizer

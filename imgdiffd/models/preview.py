@@ -13,7 +13,7 @@ from imgdiffd.bundles.bundle import LinearMap
 from imgdiffd.errors import BundleError
 
 
-class Preview(Protocol):
+class LatentPreview(Protocol):
     """Decodes one image's latents, fp32 [channels, h, w], roughly; None where a pixel is not finite."""
 
     def __call__(self, latents: Tensor) -> Tensor | None:
@@ -51,13 +51,13 @@ def _as_bytes(pixels: Tensor) -> Tensor | None:
     return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def load_preview(given: LinearMap | Path, channels: int, device: torch.device, dtype: torch.dtype) -> Preview:
+def load_preview(given: LinearMap | Path, channels: int, device: torch.device, dtype: torch.dtype) -> LatentPreview:
     """The linear map of a bundle, or the small autoencoder in a folder, for latents of so many `channels`.
 
     Raises BundleError where it is for other latents.
     """
     if isinstance(given, LinearMap):
-        preview: Preview = LinearPreview(torch.tensor(given.factors), torch.tensor(given.bias))
+        preview: LatentPreview = LinearPreview(torch.tensor(given.factors), torch.tensor(given.bias))
         found = len(given.factors)
     else:
         vae = AutoencoderTiny.from_pretrained(given, dtype=dtype, use_safetensors=True, local_files_only=True)

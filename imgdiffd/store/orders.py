@@ -57,12 +57,14 @@ def _cancel_ready(connection: sqlite3.Connection, jobs: str, values: Sequence[ob
     return 0
 
 
-def cancel_leftovers(connection: sqlite3.Connection, now: float) -> int:
-    """Cancel some READY items of jobs that are CANCELLED or FAILED. Returns how many; 0 when none is left.
+def cancel_leftovers(connection: sqlite3.Connection, now: float, job: int | None = None) -> int:
+    """Cancel some READY items of the job if it is CANCELLED or FAILED, or of every such job. Returns how many.
 
-    If the daemon is killed in between, its next start cancels the rest.
+    0 when none is left. If the daemon is killed in between, its next start cancels the rest.
     """
-    return _cancel_ready(connection, "jobs.state IN (?, ?)", (JobState.CANCELLED, JobState.FAILED), now)
+    of_job, which = ("", ()) if job is None else ("jobs.id = ? AND ", (job,))
+    values = (*which, JobState.CANCELLED, JobState.FAILED)
+    return _cancel_ready(connection, f"{of_job}jobs.state IN (?, ?)", values, now)
 
 
 def cancel_rest(connection: sqlite3.Connection, job: int, now: float) -> int:

@@ -120,7 +120,7 @@ class Store(Questions):
         now = self._clock()
         with CancelScope(shield=True):
             await self._write(lambda c: jobs.fail_job(c, job, error, now))
-            await self._cancel_leftovers()
+            await self._cancel_leftovers(job)
         return await self._read(lambda c: jobs.known_job(c, job))
 
     async def drop_unread_jobs(self) -> list[JobRow]:
@@ -150,12 +150,12 @@ class Store(Questions):
                 rest += count
             if not rest:
                 await self._write(lambda c: orders.cancel(c, job, now))
-            await self._cancel_leftovers()
+            await self._cancel_leftovers(job)
         return await self._read(lambda c: jobs.known_job(c, job))
 
-    async def _cancel_leftovers(self) -> None:
+    async def _cancel_leftovers(self, job: int | None = None) -> None:
         now = self._clock()
-        while await self._write(lambda c: orders.cancel_leftovers(c, now)):
+        while await self._write(lambda c: orders.cancel_leftovers(c, now, job)):
             pass
 
     async def retry(self, job: int | None = None, reason: str | None = None) -> int:

@@ -23,7 +23,7 @@ def ratios(folder: Path, *, picture_px: int, paint_s: float, batches: int = 6) -
         beside = _idle_seconds(Images(folder, torch.device("cpu"), encoder=encoder), pair, paint_s, batches)
     between = _idle_seconds(Images(folder, torch.device("cpu")), pair, paint_s, batches)
     what = f"idle between batches, a pair of {picture_px} px written beside / before"
-    yield Ratio(what, beside / between, rate=(batches / beside, batches / between), target=0.5)
+    yield Ratio(what, beside / between, target=0.5)
 
 
 def _image(px: int, seed: int) -> Tensor:

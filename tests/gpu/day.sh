@@ -3,7 +3,7 @@
 #
 #   here:    tests/gpu/day.sh pack CHECKOUT   puts the wheels that must travel into CHECKOUT/.whl (ignored by git, 34 MB)
 #   there:   tests/gpu/day.sh check           what is installed, the card, a toy run, tests/gpu               (about 3 min)
-#   there:   tests/gpu/day.sh bench           make bench-gpu, the full one                                (up to 10 min)
+#   there:   tests/gpu/day.sh bench           make bench-gpu, most of it compiling              (about 20 min, estimated)
 #   there:   tests/gpu/day.sh bench PART      one part alone: steps, decoding, memory, p2p, crops, language, stages
 #   there:   tests/gpu/day.sh probe           which kernels attend, a pair eager / graphed / compiled, the VAE's decoding
 #

@@ -100,4 +100,4 @@ def test_captions_waiting_for_a_lost_judge_are_a_status_problem(tmp_path: Path, 
         running.kill()
     with daemon(folder) as running:
         status = running.wait(lambda status: bool(status.problems) and status.ready, "the problem")
-        assert status.problems == ("vet: 1 captions wait, no device holds judge",)
+        assert status.problems == ("vet: 1 caption waiting, no device holds judge",)

@@ -1,18 +1,24 @@
 """What recording and taking in may cost, in counts that no other load on the machine changes."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from imgdiffd.daemon.views import RECENT
 from imgdiffd.job import JobState
-from imgdiffd.store import Store
+from imgdiffd.store import Store, orders
+from imgdiffd.store.connection import configure
 from tests.benchmarks import dropping
 from tests.benchmarks.asking import control_of
 from tests.benchmarks.mill import Mill, fill, statements_counted
+from tests.fakes.answers import captions
 from tests.fakes.disk import FaultyDisk, available, faulty_disk
+from tests.fakes.store_driver import submit
 
 pytestmark = [
     pytest.mark.anyio,
@@ -91,3 +97,23 @@ async def test_the_status_of_many_jobs_is_a_few_questions(tmp_path: Path, statem
         assert statements.total() < JOBS
         assert page.jobs[:RECENT] == status.jobs
         assert list(status.jobs) == [await control.job(job.id) for job in status.jobs]
+
+
+async def test_cancelling_a_job_costs_the_same_after_many_others(tmp_path: Path) -> None:
+    steps = []
+    for others in (5, 150):
+        database = tmp_path / f"{others}.db"
+        async with Store.open(database) as store:
+            for number in range(others + 1):
+                job = (await submit(store, captions(2, start=1 + 2 * number), name=f"{number}.txt")).id
+                if number < others:
+                    await store.cancel(job)
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            configure(connection, writer=True)
+            orders.cancel(connection, job, 1.0)
+            counted: list[int] = []
+            connection.set_progress_handler(partial(counted.append, 1), 10)
+            assert orders.cancel_leftovers(connection, 1.0, job) == 2
+            assert orders.cancel_leftovers(connection, 1.0, job) == 0
+        steps.append(len(counted))
+    assert steps[1] < 1.5 * steps[0], steps

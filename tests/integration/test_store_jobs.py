@@ -157,7 +157,7 @@ async def test_an_interrupted_cancel_goes_on_at_the_next_start(tmp_path: Path, m
         job = await submit(store, 5)
         tasks = await ready(store)
         with monkeypatch.context() as killed:
-            killed.setattr(orders, "cancel_leftovers", lambda connection, now: 0)
+            killed.setattr(orders, "cancel_leftovers", lambda connection, now, job=None: 0)
             assert await states_of(store, (await store.cancel(job.id)).id) == {ItemState.READY: 5}
         assert await ready(store) == []
         assert await store.stage_inputs(Stage.REWRITE, [task.item for task in tasks]) == []

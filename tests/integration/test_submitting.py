@@ -106,8 +106,8 @@ def test_a_folders_caption_files_are_sent(tmp_path: Path, capsys: pytest.Capture
 
 def test_pipes_and_the_standard_input_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"caption": "{DOG} through a pipe", "title": "{CAT} through a pipe"}}\n')
-    assert "1 captions" in shell("imgdiffd submit <(cat a.jsonl)", tmp_path)
-    assert "1 captions" in shell("cat a.jsonl | imgdiffd submit --field title --name b.jsonl -", tmp_path)
+    assert "1 caption," in shell("imgdiffd submit <(cat a.jsonl)", tmp_path)
+    assert "1 caption," in shell("cat a.jsonl | imgdiffd submit --field title --name b.jsonl -", tmp_path)
 
 
 def test_unreadable_records_are_shown_and_lie_in_done(

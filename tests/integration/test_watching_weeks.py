@@ -14,7 +14,7 @@ def test_a_job_that_ends_is_one_line_with_its_funnel(tmp_path: Path) -> None:
     with daemon(tmp_path, before="import logging; logging.basicConfig(level='INFO')") as running:
         drop(tmp_path, "first.txt", CAPTIONS)
         (job,) = running.wait_done().jobs
-        until(lambda: "job 1 ('first.txt') is done after" in running.log.read_text(), "the line")
+        until(lambda: "job 1 ('first.txt') is done " in running.log.read_text(), "the line")
         (line,) = [line for line in running.log.read_text().splitlines() if "job 1 ('first.txt') is done" in line]
         assert f"captions with a sample {job.sampled}" in line or f" {job.samples}" in line
         drop(tmp_path, "copy.txt", CAPTIONS)

@@ -74,7 +74,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_the_service_makes_every_cards_nodes_and_opens_them_alone(machine: Machine) -> None:
+def test_the_service_makes_all_cards_nodes_and_opens_no_other(machine: Machine) -> None:
     closed = machine.run(
         "systemd-run", "-qP", "-p", "DevicePolicy=closed", "cat", OTHER, may_fail=True
     )  # says "No such device or address" where this systemd has no say over devices

@@ -55,6 +55,7 @@ def ran(
     engine = StageEngine(Start(str(bundle), "cpu", roles, str(folder)), lambda _: None)
     assert set(engine.models) == set(roles)
     answers = engine.run(stage, profile, inputs)
+    engine.take_writes()()
     assert engine.report().notes == ()  # nothing is done otherwise than it should be
     return answers
 

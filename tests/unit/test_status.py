@@ -33,7 +33,7 @@ def test_the_headline_mentions_removal_while_some_is_left() -> None:
         removal=RemovalView(waiting=14, sampled=4, rejected=2, samples=6),
     )  # fmt: skip
     said = "object removal: 6 of 20 pairs, samples: 6"
-    assert headline(status) == f"0 of 0 devices ready; no job is open; {said}"
+    assert headline(status) == f"no job is open; {said}"
     active = status.model_copy(update={"jobs": (job.model_copy(update={"state": "active"}), job)})
     assert said in headline(active)
     assert "removal" not in headline(status.model_copy(update={"no_removal": "removal = false"}))

@@ -5,7 +5,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from imgdiffd.bundles.bundle import BUILT_IN, SHIPPED, load_bundle
+from imgdiffd.bundles.bundle import BUILT_IN, SHIPPED, LinearMap, load_bundle
 from imgdiffd.errors import BundleError
 
 TABLES = """
@@ -55,6 +55,21 @@ def test_local_sources_lie_beside_the_bundle_file(tmp_path: Path) -> None:
     assert bundle.rewriter.label == "rewriter"
 
 
+def test_a_preview_is_a_map_or_a_source(tmp_path: Path) -> None:
+    given = LinearMap(factors=((0.25, -0.5, 1.0), (0.0, 0.125, 0.0)), bias=(0.5, 0.0, -0.25))
+    assert load_bundle(written(tmp_path, TABLES + given.as_toml())).painter.preview == given
+    tiny = load_bundle(written(tmp_path, TABLES.replace("pairs_per_pass = 2", 'preview = "own/tiny"'))).painter
+    assert (tiny.preview, tiny.additions) == ("own/tiny", ("own/tiny",))
+    assert load_bundle(written(tmp_path)).painter.preview is None
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_bundle_has_a_preview_of_its_latents(name: str) -> None:
+    preview = load_bundle(name).painter.preview
+    assert isinstance(preview, LinearMap)
+    assert len(preview.factors) == (8 if name == "mini" else 4)
+
+
 def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path) -> None:
     (tmp_path / "openai" / "clip-vit-base-patch32").mkdir(parents=True)
     bundle = load_bundle(written(tmp_path))
@@ -70,6 +85,9 @@ def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path) -> None:
         (TABLES.replace('"any.pt"', '"../any.pt"'), "segmenter.file"),
         (TABLES.replace('"any.pt"', '"any.pkl"'), "segmenter.file"),
         ('path = "elsewhere"\n' + TABLES, "path"),
+        (TABLES + "[painter.preview]\nfactors = []\nbias = [0, 0, 0]\n", "painter.preview"),
+        (TABLES + "[painter.preview]\nfactors = [[1, 2]]\nbias = [0, 0, 0]\n", "painter.preview"),
+        (TABLES.replace("pairs_per_pass = 2", 'preview = ""'), "painter.preview"),
         ("[clip", "TOML"),
     ],
 )

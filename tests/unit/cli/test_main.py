@@ -42,6 +42,7 @@ def _run(*arguments: str) -> int:
         (("submit", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("demo", "--captions", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("export", "/tmp/never"), 1, "no such database"),
+        (("submit", "a.txt", "--priority", "1000"), 2, "--priority: 1000 is out of range; give one from -100 to 100"),
         (("submit", "a.txt", "--field", ""), 2, "--field: it is empty; leave the option out"),
         (("submit", "a.txt", "--name", ""), 2, "--name: it is empty"),
         (("submit", "a.txt", "--profile", " "), 2, "--profile: it is empty"),

@@ -100,6 +100,17 @@ def test_every_hub_id_is_fetched_and_nothing_unread(hub: FakeHub, bundle: Bundle
     assert (weights / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_painters_preview_is_fetched_like_its_autoencoder(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repositories["own/tiny"] = dict(VAE)
+    bundle = written(tmp_path, 'vae = "own/vae"', 'vae = "own/vae"\npreview = "own/tiny"')
+    assert any("painter: own/tiny: not in the local cache" in problem for problem in problems(bundle))
+    pulled(bundle)
+    folder = cached("own/tiny", None)
+    assert folder is not None
+    assert {path.name for path in folder.iterdir()} == set(VAE)
+    assert problems(bundle) == []
+
+
 def test_what_is_whole_is_not_fetched_again(hub: FakeHub, bundle: Bundle) -> None:
     pulled(bundle)
     hub.fetched.clear()

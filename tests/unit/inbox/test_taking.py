@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from imgdiffd.errors import InputError
 from imgdiffd.inbox import Inbox
 from imgdiffd.inbox.opened import Fingerprint, open_regular
+from imgdiffd.inbox.outbox import Outbox
 from imgdiffd.inbox.scan import ScannedFile, is_ignored
 from imgdiffd.job import JobState
 from imgdiffd.settings import Settings
@@ -176,3 +178,21 @@ async def test_link_in_place_of_done_stops_the_inbox(
     await scan_once(inbox)
     assert not jobs.rows
     assert "a link" in (inbox.degraded or "")
+
+
+def test_files_of_one_name_that_leave_at_once_replace_none(folder: Path) -> None:
+    outbox = Outbox(folder)
+    outbox.prepare()
+    files = [folder / f".part-{number}" for number in range(300)]
+    for file in files:
+        file.write_text(file.name)
+    error = InputError("no", code="empty_file")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda file: outbox.to_done(file, "a.txt", "line\n"), files[:150]))
+        list(pool.map(lambda file: outbox.to_failed(file, "a.txt", error), files[150:]))
+    kept = {path.read_text() for path in (folder / "done").glob("a*.txt")}
+    assert kept == {file.name for file in files[:150]}
+    assert len(list((folder / "done").glob("*.problems.tsv"))) == 150
+    refused = [path for path in (folder / "failed").iterdir() if not path.name.endswith(".reason.txt")]
+    assert {path.read_text() for path in refused} == {file.name for file in files[150:]}
+    assert all(path.with_name(f"{path.name}.reason.txt").exists() for path in refused)

@@ -56,12 +56,21 @@ def generate(**changes: object) -> Generate:
 
 
 def shapes_of_blocks(painter: Painter, work: Callable[[], object]) -> set[tuple[str, *tuple[object, ...]]]:
-    """Class, weights' and inputs' shapes of every call of a repeated block during `work`."""
+    """Class, weights' and inputs' shapes and strides of every call of a repeated block during `work`."""
     seen: set[tuple[str, *tuple[object, ...]]] = set()
 
     def note(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = args[0] if args else kwargs["hidden_states"]
-        seen.add((type(block).__name__, given.shape, *(weight.shape for weight in block.parameters())))
+        factor = type(getattr(block, "output_scale_factor", None))  # diffusers gives some blocks an int
+        seen.add(
+            (
+                type(block).__name__,
+                given.shape,
+                given.stride(),
+                factor,
+                *(weight.shape for weight in block.parameters()),
+            )
+        )
 
     hooks = [block.register_forward_pre_hook(note, with_kwargs=True) for block in painter.repeated_blocks()]
     work()
@@ -80,7 +89,7 @@ def test_a_painter_is_compiled_once_per_class_and_shape(tiny_bundle: Path) -> No
     assert {kind: [name for name, *_ in shapes].count(kind) for kind in pieces} == {
         "BasicTransformerBlock": 2,  # at two resolutions, whatever is injected there
         "CLIPEncoderLayer": 1,
-        "ResnetBlock2D": 7,
+        "ResnetBlock2D": 12,  # seven of the UNet, five of the decoder
     }
     compile_blocks("the painter", painter.repeated_blocks(), refuse, fixed_shapes=True, backend="eager")
     two = [PAIR, PairPrompt("a cat on grass", "a dog on the grass in here", 2)]
