@@ -7,7 +7,7 @@ from imgdiffd.method.calibration import Preview, calibrate, least_kept, preview_
 from imgdiffd.method.profile import Profile
 from imgdiffd.mini.figures import Figure
 
-GATE = 0.9  # the similarity that a pair needs here: it rejects 60 % of the miniature world's, as nearly as the paper's
+GATE = 0.9  # the similarity that a pair needs here: it rejects more than half of the miniature world's pairs
 AT = 0.5  # the share of the steps after which previews are judged: at 0.4, the default, they tell much less here
 _SAVED = 0.10
 
