@@ -46,6 +46,9 @@ def _lines(row: "PreviewsRow") -> Iterator[str]:
     yield f"{found.pairs:,} pairs painted to the end whatever their preview said; their gate kept {found.kept:,}"
     yield f"too different: {_side(found.below, found, row.loss, 'under')}"
     yield f"too similar: {_side(found.above, found, row.loss, 'over')}"
+    if not found.given_up:
+        yield 'mode "on" gives up nothing yet'
+        return
     of_failing = found.given_up * found.pairs / max(1, found.pairs - found.kept)
     given_up, caught, saved = (_percent(share) for share in (found.given_up, of_failing, row.saved))
     yield f'mode "on" gives up {given_up} of the pairs, {caught} of those that fail: {saved} less to paint'

@@ -53,7 +53,9 @@ def test_what_is_lacking_is_said(
     drifts: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lacking = replace(ROW, calibration=replace(FOUND, below=Side(None, 511, drifts=drifts)))
-    assert said in shown([lacking], monkeypatch, capsys)
+    told = shown([lacking], monkeypatch, capsys)
+    assert said in told
+    assert 'mode "on" gives up nothing yet' in told
 
 
 def test_without_previews_the_way_to_them_is_named(
