@@ -27,7 +27,7 @@ def offered(typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("imgdiffd --v", "--version"),
         ("imgdiffd status --", "--json --config --help"),
         ("imgdiffd --config own.toml mini e", "evaluate"),
-        ("imgdiffd models ", "list plan pull mini paper small compact"),
+        ("imgdiffd models ", "list plan pull fit-preview mini paper small compact"),
         ("imgdiffd models pa", "paper"),
         ("imgdiffd models plan s", "small"),
         ("imgdiffd submit a.txt --profile d", "default data-juicer"),

@@ -250,7 +250,9 @@ def test_a_sharing_eraser_takes_no_memory_of_its_own(
 
     monkeypatch.setattr(Sdxl, "load", counted)
     monkeypatch.setattr("imgdiffd.models.loading._allocated", lambda _: 100 * len(resident))
-    assert loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER).weights_bytes == {"painter": 100, "eraser": 0}
+    held = loaded(bundle(tmp_path), Role.PAINTER, Role.ERASER).weights_bytes
+    assert held == {"painter": 100, "eraser": 100}, "a role is told the weights that it shares"
+    assert len(resident) == 1
     assert loaded(bundle(tmp_path), Role.ERASER).weights_bytes == {"eraser": 100}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from imgdiffd.pipeline import Role, Stage, Task
 from imgdiffd.schedulers.batching import Patience
+from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.schedulers.reasons import AdmissionCode, BatchCode, TheftCode
 from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.schedulers.work import Batch
@@ -303,7 +304,8 @@ async def test_idle_device_does_not_hold_a_small_batch_for_long() -> None:
     scheduler = Scheduler(work)
     async with running(work, scheduler, "a", "b"):
         await scheduler.wait_idle()
-    assert next(ran for ran in work.ran if ran.batch.stage is Stage.DESCRIBE).begun_s == pytest.approx(0.42, abs=0.02)
+    begun_s = next(ran for ran in work.ran if ran.batch.stage is Stage.DESCRIBE).begun_s
+    assert begun_s == pytest.approx(first_guess_s("paper")[Stage.DESCRIBE] / 2, abs=0.02)
 
 
 @on_virtual_time
@@ -317,7 +319,7 @@ async def test_statistics_tell_what_is_where_and_why() -> None:
         assert (now.open, now.queued, now.running) == (12, 8, 4)
         assert (a.queued, a.in_flight, a.running_items, a.batches) == ({Stage.GENERATE: 8}, 1, 4, 1)
         assert a.busy_s == pytest.approx(5.0, abs=0.01)
-        assert a.queued_s == pytest.approx(8 * 7.75)
+        assert a.queued_s == pytest.approx(8 * first_guess_s("paper")[Stage.GENERATE])
         assert (a.reason_code, "most downstream" in a.reason) == (BatchCode.FULL, True)
         assert now.batches_by_reason == {BatchCode.FULL: 1}
         await scheduler.wait_idle()
