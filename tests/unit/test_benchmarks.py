@@ -13,7 +13,7 @@ from imgdiffd.kernels.prompt_to_prompt import PairController
 from imgdiffd.method.profile import load_profile
 from imgdiffd.models.painter import Painter, PairPrompt
 from imgdiffd.pipeline import Role
-from imgdiffd.schedulers.cost_table import A100, EXPECTED, ITEMS_PER_CAPTION, CostTable
+from imgdiffd.schedulers.cost_table import A100, ITEMS_PER_CAPTION, CostTable
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import counting, cropping, painting
 from tests.benchmarks.materialised import StoredMaps
@@ -43,7 +43,8 @@ def test_every_measurement_of_the_gpu_runs_at_toy_sizes(
 ) -> None:
     status = program.main(["--gpu", "--tiny", "--threads", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "bench-gpu.json").read_text("utf-8"))
-    tables = [CostTable.from_json((tmp_path / f"cost-table-{name}.json").read_text("utf-8")) for name in EXPECTED]
+    measured = ("paper", "small")  # the captioner of `compact` is of another family, whose size no part measures
+    tables = [CostTable.from_json((tmp_path / f"cost-table-{name}.json").read_text("utf-8")) for name in measured]
     assert "failed" not in capsys.readouterr().out
     missed = [each["what"] for each in (*found["ratios"], *found["figures"]) if each["met"] is False]
     assert status == (1 if missed else 0)
