@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from imgdiffd.job import JobState
 from imgdiffd.method.advance import Subject
@@ -116,6 +117,7 @@ def families(connection: sqlite3.Connection) -> dict[int, int]:
     return {row["id"]: first.setdefault(_but_for_thresholds(row["json"]), row["id"]) for row in rows}
 
 
+@lru_cache(maxsize=256)  # asked for every file and every chunk of captions, of the same few profiles
 def _but_for_thresholds(stored: str) -> str:
     profile = Profile.model_validate_json(stored)
     return stored if profile.generate.abort.mode == "off" else without_thresholds(profile).stored()
