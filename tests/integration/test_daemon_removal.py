@@ -73,6 +73,13 @@ def test_removals_follow_captions_and_yield_to_new_ones(tmp_path: Path) -> None:
     assert batches <= 2, "the batch under way, and one begun before the late captions were asked for"
 
 
+def test_removals_begin_at_once_and_not_at_the_next_poll(tmp_path: Path) -> None:
+    never = "import imgdiffd.daemon.serve as serve; serve.SCHEDULER_POLL_S = 3600.0"
+    with daemon(tmp_path, before=never, IMGDIFFD_REMOVAL="true") as running:
+        drop(tmp_path, "captions.txt", CAPTIONS)
+        running.wait(removed(), "the last removal")
+
+
 def test_killed_midway_every_removal_is_done_and_exported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
