@@ -22,12 +22,14 @@ from imgdiffd.store.rows import (
     SampleRow,
     Timing,
 )
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
+    "ItemMark",
     "ItemStory",
     "JobRow",
     "MadeRow",
@@ -44,6 +46,8 @@ __all__ = [
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
+    "ScoredItem",
+    "ScoredRegion",
     "Store",
     "Timing",
 ]

@@ -27,6 +27,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "inbox": "captions method store",
         "store": "images method",
         "export": "method store",
+        "choosing": "method store",
         "schedulers": "",
         "kernels": "",
         "models": "bundles hub kernels method",
@@ -34,14 +35,16 @@ FOLDERS: dict[str, frozenset[str]] = {
         "worker": "bundles fleet.wire kernels method models stages",
         "fleet": "bundles hub method schedulers",
         "daemon": "api bundles fleet hub images inbox method schedulers store",
-        "api": "store",
+        "api": "choosing store",
         "mini": "bundles captions export method models stages store",
     }.items()
 }
 FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import everything; the fakes are run by tests alone
 
 # What the daemon's own process runs, and what it must never load: torch and all that stands on it.
-PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
+PARENT = frozenset(
+    {"api", "bundles", "captions", "choosing", "daemon", "export", "fleet", "hub", "images", "inbox", "method"}
+)
 PARENT |= {"schedulers", "store"}
 CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
 ENGINE = frozenset(
