@@ -185,6 +185,7 @@ class SampleRow:
     """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
 
     id: int
+    key: str
     item: int
     job: int
     job_name: str
