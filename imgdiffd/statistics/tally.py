@@ -211,7 +211,8 @@ def _law(words: WordClass) -> str:
     if words.both < _LAW_SAMPLES or words.differ >= _LAW_SHARE * words.both:
         return ""
     how_often = "never change" if not words.differ else "almost never change"
+    differ = f"they differ in {words.differ:,} ({100 * words.differ / words.both:.1f} %)"
     return (
-        f"{words.name} words {how_often}: both captions of {counted(words.both, 'sample')} have some, and they"
-        f" differ in {words.differ:,} ({100 * words.differ / words.both:.1f} %); a model trained on these learns that as a law"
+        f"{words.name} words {how_often}: both captions of {counted(words.both, 'sample')} have some, and {differ};"
+        " a model trained on these learns that as a law"
     )
