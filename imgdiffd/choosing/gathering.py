@@ -159,6 +159,8 @@ def _regions(scored: Sequence[ScoredItem], reasons: Reasons) -> Table:
         "equal": np.array([row.text1 == row.text2 for row in rows], dtype=bool),
         "left": np.array([row.left for row in rows], dtype=np.int8),
         "contrasted": np.array([bool(row.difference.strip()) for row in rows], dtype=bool),
+        "screened": np.array([bool(row.answer) for row in rows], dtype=bool),
+        "answer": np.array([ANSWERS[says_yes(row.answer)] for row in rows], dtype=np.int8),
         "sampled": np.array([row.sampled for row in rows], dtype=bool),
         **_scores([row.scores for row in rows]),
     }

@@ -120,14 +120,13 @@ def _contrast(regions: _Regions, can: Usable, moved: Array) -> None:
 
 
 def _screen(regions: _Regions, profile: Profile, can: Usable, moved: Array) -> None:
-    """The natural-image filter on samples. Of those that passed, the answer is known only where it has decided."""
-    natural, score = profile.natural, regions.score(YES_PROBABILITY)
-    regions.stop(Stage.SCREEN, ~can.has[Stage.SCREEN][regions.item] | moved, WAITS)
-    regions.stop(Stage.SCREEN, regions.had("answer_missing"), REJECTED, "answer_missing")
+    """What `filters.judge_natural` says of every sample; databases before version 7 have no answers."""
+    natural, answer, score = profile.natural, regions.column("answer"), regions.score(YES_PROBABILITY)
+    missing = regions.had("answer_missing")
+    there = (regions.column("screened") | missing) & can.same[Stage.SCREEN][regions.item]
+    regions.stop(Stage.SCREEN, ~there | moved, WAITS)
+    regions.stop(Stage.SCREEN, missing, REJECTED, "answer_missing")
     regions.stop(Stage.SCREEN, np.isnan(score), REJECTED, "score_missing")
-    regions.stop(Stage.SCREEN, regions.had("answer_unclear"), REJECTED, "answer_unclear")
-    if natural.rule == "answer":
-        regions.stop(Stage.SCREEN, ~can.by_answer[regions.item], WAITS)
-        regions.stop(Stage.SCREEN, regions.had("unnatural"), REJECTED, "unnatural")
-    else:
-        regions.stop(Stage.SCREEN, ~is_above(score, natural.yes_above), REJECTED, "unnatural")
+    regions.stop(Stage.SCREEN, answer < 0, REJECTED, "answer_unclear")
+    yes = answer == 1 if natural.rule == "answer" else is_above(score, natural.yes_above)
+    regions.stop(Stage.SCREEN, ~yes, REJECTED, "unnatural")

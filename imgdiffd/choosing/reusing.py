@@ -19,13 +19,12 @@ _ENDED = (STATES[ItemState.SAMPLED], STATES[ItemState.REJECTED])
 class Usable:
     """By stage, for each caption: whether its output would be the `same` under both profiles, and whether it `has` one.
 
-    `needed` says that its profile scored only what was needed; `by_answer` that its judge's answer decided.
+    `needed` says that its profile scored only what was needed.
     """
 
     same: Mapping[Stage, Array]
     has: Mapping[Stage, Array]
     needed: Array
-    by_answer: Array
 
 
 def usable(columns: Columns, profile: Profile, profile_of: Callable[[int], Profile]) -> Usable:
@@ -51,5 +50,4 @@ def usable(columns: Columns, profile: Profile, profile_of: Callable[[int], Profi
         same,
         has,
         of_own(lambda each: each.scores == "needed"),
-        of_own(lambda each: each.natural.rule == "answer"),
     )

@@ -3,12 +3,14 @@
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
+    BundleRow,
     CandidateRow,
     ErasureRow,
     FunnelCounts,
     ItemStory,
     JobRow,
     MadeRow,
+    ModelRow,
     Overview,
     PairRow,
     Progress,
@@ -26,6 +28,7 @@ from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
+    "BundleRow",
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
@@ -33,6 +36,7 @@ __all__ = [
     "ItemStory",
     "JobRow",
     "MadeRow",
+    "ModelRow",
     "Overview",
     "PairRow",
     "PreviewsRow",

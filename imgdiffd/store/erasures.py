@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from imgdiffd.job import ItemState
 from imgdiffd.method.filters import Verdict
+from imgdiffd.method.identity import stored_key
 from imgdiffd.method.removal import RemovalSample, holder_of
 from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
 from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, of_row
@@ -64,11 +65,19 @@ def keep_inspections(
 
 def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
     erasure = erasure_of(row, origin)
-    return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"])
+    key = stored_key(row["profile_json"], row["caption"], Pipeline.REMOVAL, erasure.image, erasure.index)
+    return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"], key)
+
+
+_ERASURES = """
+    SELECT erasures.*, items.caption, profiles.json AS profile_json
+    FROM erasures JOIN items ON items.id = erasures.item_id JOIN profiles ON profiles.id = items.profile_id
+"""
 
 
 def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
-    return connection.execute("SELECT * FROM erasures WHERE item_id = ? ORDER BY image, number", (item,)).fetchall()
+    query = f"{_ERASURES} WHERE erasures.item_id = ? ORDER BY image, number"
+    return connection.execute(query, (item,)).fetchall()
 
 
 def removal_samples(
@@ -88,9 +97,9 @@ def removal_samples(
 
 _BY_NUMBER = """
     SELECT removal_samples.id AS sample_id, removal_samples.job_id AS sample_job,
-        removal_samples.created_at AS sampled_at, items.origin, erasures.*
+        removal_samples.created_at AS sampled_at, items.origin, items.caption, profiles.json AS profile_json, erasures.*
     FROM removal_samples JOIN items ON items.id = removal_samples.item_id
-    JOIN erasures USING (item_id, image, number)
+    JOIN erasures USING (item_id, image, number) JOIN profiles ON profiles.id = items.profile_id
 """
 
 

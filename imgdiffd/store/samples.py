@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
+from imgdiffd.method.identity import stored_key
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
@@ -15,6 +16,7 @@ from imgdiffd.store.values import box_of, load_scores, load_words, of_row
 _SAMPLES = """
     SELECT samples.id, samples.item_id AS item, samples.job_id AS job, samples.region, samples.left_image,
         samples.right_image, samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile,
+        profiles.json AS profile_json,
         items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
         pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
         pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
@@ -33,6 +35,7 @@ def _sample(row: sqlite3.Row) -> SampleRow:
     return of_row(
         SampleRow,
         row,
+        key=stored_key(row["profile_json"], row["caption1"], Pipeline.REPLACEMENT, row["region"]),
         group=str(row["profile_id"]),
         nouns1=load_words(row["nouns1"]),
         nouns2=load_words(row["nouns2"]),

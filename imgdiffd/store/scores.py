@@ -41,6 +41,7 @@ class ScoredRegion:
     text2: str
     left: int
     difference: str
+    answer: str
     reason: str
     sampled: bool
 
@@ -147,6 +148,7 @@ def _region(row: sqlite3.Row) -> ScoredRegion:
         row["text2"],
         row["left_side"],
         row["difference"],
+        row["answer"],
         row["reason"],
         bool(row["sampled"]),
     )

@@ -28,6 +28,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "store": "images method",
         "export": "method store",
         "choosing": "method store",
+        "statistics": "export method store",
         "schedulers": "",
         "kernels": "",
         "models": "bundles hub kernels method",
@@ -42,10 +43,8 @@ FOLDERS: dict[str, frozenset[str]] = {
 FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import everything; the fakes are run by tests alone
 
 # What the daemon's own process runs, and what it must never load: torch and all that stands on it.
-PARENT = frozenset(
-    {"api", "bundles", "captions", "choosing", "daemon", "export", "fleet", "hub", "images", "inbox", "method"}
-)
-PARENT |= {"schedulers", "store"}
+PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
+PARENT |= {"choosing", "schedulers", "statistics", "store"}
 CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
 ENGINE = frozenset(
     {"accelerate", "cv2", "diffusers", "safetensors", "tokenizers", "torch", "torchvision", "transformers", "triton"}
@@ -137,7 +136,14 @@ def test_what_the_parent_runs_never_imports_torch() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["imgdiffd.cli.main", "imgdiffd.daemon.serve", "imgdiffd.export", "imgdiffd.inbox", "imgdiffd.method.nouns"],
+    [
+        "imgdiffd.cli.main",
+        "imgdiffd.daemon.serve",
+        "imgdiffd.export",
+        "imgdiffd.inbox",
+        "imgdiffd.method.nouns",
+        "imgdiffd.statistics.gathering",
+    ],
 )
 def test_parent_process_never_loads_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'diffusers'}} & set(sys.modules)))"
