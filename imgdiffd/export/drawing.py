@@ -8,10 +8,8 @@ from imgdiffd.method.red_box import RED, box_lines
 
 
 def with_box(image: Image.Image, box: Box, render: Render, bar_px: int) -> Image.Image:
-    """A copy of `image` in RGB with the box of a sample drawn in: what `stages.drawing.with_box` makes of its pixels."""
+    """A copy of `image` in RGB with a sample's box drawn in: what `stages.drawing.with_box` makes of its pixels."""
     drawn = image.convert("RGB")
-    if drawn is image:
-        drawn = image.copy()
     for line in box_lines(box, render, bar_px, *image.size):
         drawn.paste(RED, line)
     return drawn
