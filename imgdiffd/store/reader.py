@@ -10,7 +10,6 @@ from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import images, jobs, previews, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
@@ -19,7 +18,7 @@ from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
+from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, RemovalRow, SampleRow
 from imgdiffd.store.sqlite_codes import is_damage
 
 PAGE = 500  # samples per query
@@ -66,7 +65,7 @@ class Reader:
                 yield from rows
                 after = rows[-1].item, rows[-1].region
 
-    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalSample]:
+    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalRow]:
         """The removal samples of these jobs, or of all, in order of job, caption, image and object."""
         for job in self._known(jobs):
             after = 0

@@ -230,6 +230,24 @@ class RemovalSampleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalRow:
+    """A finished sample of object removal with everything needed to export it.
+
+    `scores` are those of its object; the captions, nouns and `pair_scores` are those of the pair it was erased from.
+    """
+
+    job: int
+    profile: str
+    caption1: str
+    caption2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    pair_scores: Scores
+    scores: Scores
+    sample: RemovalSample
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRow:
     """One attempt at rewriting; `reason` is '' if it was accepted."""
 
