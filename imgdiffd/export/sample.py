@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from imgdiffd.errors import ExportError
-from imgdiffd.export import release
+from imgdiffd.export import derived, release
+from imgdiffd.export.derived import BoxStyle
+from imgdiffd.method.agreement import agrees
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.removal import Side
-from imgdiffd.store import RemovalRow, SampleRow
+from imgdiffd.store import RejectedRow, RemovalRow, SampleRow
 
 Split = Literal["train", "validation"]
 VALIDATION = 0.02  # share of the captions whose samples are kept for validation
@@ -25,7 +27,8 @@ class Sample:
     those without boxes. `box` is in pixels of a `width` × `height` image. `original` is the side of the image that was
     there first: the one painted from `caption` or, in a removal, the one that still holds the object. Texts and nouns
     are empty where none is known. `place` is the region's number or, in a removal, its image's and its object's.
-    `scores` are raw; those of the whole pair begin with "pair.".
+    `scores` are raw; those of the whole pair begin with "pair.". `reason` is why a hard negative was rejected. With a
+    `box_style`, `left` and `right` have no boxes yet: whoever shows them draws `box`.
     """
 
     key: str
@@ -52,6 +55,8 @@ class Sample:
     noun_left: str
     noun_right: str
     scores: Scores
+    reason: str = ""
+    box_style: BoxStyle | None = None
 
 
 class SampleSource(Protocol):
@@ -63,6 +68,10 @@ class SampleSource(Protocol):
 
     def removal_samples(self, jobs: Collection[int] | None = None) -> Iterable[RemovalRow]:
         """In order of job, caption, image and object."""
+        ...
+
+    def rejected_regions(self, jobs: Collection[int] | None = None) -> Iterable[RejectedRow]:
+        """Those with both descriptions, in order of job, caption and region."""
         ...
 
 
@@ -186,10 +195,31 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
     )
 
 
+def _addition(row: RemovalRow, validation: float) -> Sample:
+    return derived.addition(_removal(row, validation))
+
+
+def _agreeing(reader: SampleSource, jobs: Collection[int] | None) -> Iterable[RejectedRow]:
+    for row in reader.rejected_regions(jobs):
+        if agrees(row.sample.text1, row.sample.text2, row.sample.scores, row.settings):
+            yield row
+
+
+def _no_difference(row: RejectedRow, validation: float) -> Sample:
+    return derived.no_difference(row, _replacement(row.sample, validation))
+
+
+def _hard_negative(row: RejectedRow, validation: float) -> Sample:
+    return derived.hard_negative(row, _replacement(row.sample, validation))
+
+
 # Every kind of sample, in the order in which an export writes them.
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "replacement": Kind(lambda reader, jobs: reader.samples(jobs), _replacement),
         "removal": Kind(lambda reader, jobs: reader.removal_samples(jobs), _removal),
+        derived.ADDITION: Kind(lambda reader, jobs: reader.removal_samples(jobs), _addition),
+        derived.NO_DIFFERENCE: Kind(_agreeing, _no_difference),
+        derived.HARD_NEGATIVE: Kind(lambda reader, jobs: reader.rejected_regions(jobs), _hard_negative),
     }
 )

@@ -10,7 +10,7 @@ from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
-from imgdiffd.store import images, jobs, meta, previews, reports, samples, scores
+from imgdiffd.store import images, jobs, meta, previews, rejects, reports, samples, scores
 from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
@@ -26,6 +26,7 @@ from imgdiffd.store.rows import (
     JobRow,
     MadeRow,
     Overview,
+    RejectedRow,
     RemovalRow,
     SampleRow,
     Timing,
@@ -85,6 +86,14 @@ class Reader:
                 for _, found in page:
                     yield from found
                 after, _ = page[-1]
+
+    def rejected_regions(self, jobs: Collection[int] | None = None) -> Iterator[RejectedRow]:
+        """The rejected regions of these jobs, or of all, that have both descriptions, in the order of `samples`."""
+        for job in self._known(jobs):
+            page, after = partial(rejects.rejected_of_job, job=job, limit=PAGE), (0, 0)
+            while rows := snapshot(self._connection, partial(page, after=after)):
+                yield from rows
+                after = rows[-1].sample.item, rows[-1].sample.region
 
     def _known(self, jobs: Collection[int] | None) -> Collection[int]:
         return [row.job for row in self.made()] if jobs is None else jobs
