@@ -3,12 +3,14 @@
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
+    BundleRow,
     CandidateRow,
     ErasureRow,
     FunnelCounts,
     ItemStory,
     JobRow,
     MadeRow,
+    ModelRow,
     Overview,
     PairRow,
     Progress,
@@ -25,12 +27,14 @@ from imgdiffd.store.rows import (
 from imgdiffd.store.store import Store
 
 __all__ = [
+    "BundleRow",
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
     "ItemStory",
     "JobRow",
     "MadeRow",
+    "ModelRow",
     "Overview",
     "PairRow",
     "PreviewsRow",

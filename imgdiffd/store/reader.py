@@ -12,6 +12,7 @@ from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.store import images, jobs, previews, reports, samples
+from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
@@ -19,7 +20,7 @@ from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
+from imgdiffd.store.rows import BundleRow, FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
 from imgdiffd.store.sqlite_codes import is_damage
 
 PAGE = 500  # samples per query
@@ -81,6 +82,10 @@ class Reader:
     def made(self) -> list[MadeRow]:
         """What each job has made so far, in order of the jobs."""
         return snapshot(self._connection, reports.made)
+
+    def bundles(self, jobs: Collection[int] | None = None) -> dict[int, list[BundleRow]]:
+        """The models that worked on each of these jobs, or of all; jobs from before version 7 are not among them."""
+        return snapshot(self._connection, lambda c: bundles_of(c, jobs))
 
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
