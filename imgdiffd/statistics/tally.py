@@ -77,7 +77,7 @@ class _Scores:
         )
 
 
-class Tally:
+class KindTally:
     """What is counted of one kind. At most `images` pairs are drawn at random, by `seed`, to look at their images."""
 
     def __init__(self, images: int, seed: int) -> None:
@@ -159,6 +159,7 @@ class Tally:
                 none=self._two_texts - self._both[name] - self._one[name],
             )
             for name in CLASSES
+            if self._both[name] or self._one[name]
         )
         captions = self._captions.total()
         return KindStatistics(
@@ -167,7 +168,7 @@ class Tally:
             captions=captions,
             repeated_captions=_repeats(self._captions, min(drawn, captions)) if captions else None,
             diversity=self._diversity(drawn),
-            words=words if self._two_texts else (),
+            words=words,
             laws=tuple(law for each in words if (law := _law(each))),
             repeats=Repeats(exact=_repeats(self._exact, drawn), near=_repeats(self._near, drawn)),
             images=image_repeats(self._drawn) if self._drawn else None,
