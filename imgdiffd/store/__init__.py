@@ -24,6 +24,7 @@ from imgdiffd.store.rows import (
     SampleRow,
     Timing,
 )
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
+    "ItemMark",
     "ItemStory",
     "JobRow",
     "MadeRow",
@@ -48,6 +50,8 @@ __all__ = [
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
+    "ScoredItem",
+    "ScoredRegion",
     "Store",
     "Timing",
 ]

@@ -27,6 +27,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "inbox": "captions method store",
         "store": "images method",
         "export": "method store",
+        "choosing": "method store",
         "statistics": "export method store",
         "schedulers": "",
         "kernels": "",
@@ -35,7 +36,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "worker": "bundles fleet.wire kernels method models stages",
         "fleet": "bundles hub method schedulers",
         "daemon": "api bundles fleet hub images inbox method schedulers store",
-        "api": "store",
+        "api": "choosing store",
         "mini": "bundles captions export method models stages store",
     }.items()
 }
@@ -43,7 +44,7 @@ FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import ever
 
 # What the daemon's own process runs, and what it must never load: torch and all that stands on it.
 PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
-PARENT |= {"schedulers", "statistics", "store"}
+PARENT |= {"choosing", "schedulers", "statistics", "store"}
 CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
 ENGINE = frozenset(
     {"accelerate", "cv2", "diffusers", "safetensors", "tokenizers", "torch", "torchvision", "transformers", "triton"}
