@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from imgdiffd.statistics.report import Statistics
-from imgdiffd.statistics.tally import Seen, KindTally
+from imgdiffd.statistics.tally import KindTally, Seen
 from imgdiffd.status import Funnel
 
 DRAWN, IMAGES = 1_000, 200  # by default: samples that counts are rarefied to, and pairs whose images are looked at

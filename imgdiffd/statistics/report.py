@@ -54,7 +54,7 @@ class Diversity(_Record):
 
 
 class WordClass(_Record):
-    """Of one class of words: samples of which both captions, one, or none has such a word; `differ` is a part of `both`.
+    """Of a class of words: samples of which both captions, one, or none has such a word; `differ` is a part of `both`.
 
     Classes of which no caption has a word have no row.
     """

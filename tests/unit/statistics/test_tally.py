@@ -7,7 +7,7 @@ from PIL import Image
 
 from imgdiffd.statistics.objects365 import class_names, object_names
 from imgdiffd.statistics.report import Count, KindStatistics
-from imgdiffd.statistics.tally import Seen, KindTally
+from imgdiffd.statistics.tally import KindTally, Seen
 
 NOWHERE = (Path("/nowhere/0.jpg"), Path("/nowhere/1.jpg"))
 
