@@ -9,35 +9,34 @@ from imgdiffd.method.nouns import COLOURS, noun_lemma
 _TOKEN = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 _POSSESSIVE = re.compile(r"['’]s?$")
 
-_ONE = frozenset("a an one this that each every another".split())
-NUMBERS = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve twenty dozen several many few some multiple".split()
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).split())
+
+
+_ONE = _words("a an one this that each every another")
+NUMBERS = _words(
+    "one two three four five six seven eight nine ten eleven twelve twenty dozen several many few some multiple"
 )
-_DETERMINERS = _ONE | NUMBERS | frozenset("the these those any its his her their our my your both all".split())
+_DETERMINERS = _ONE | NUMBERS | _words("the these those any its his her their our my your both all")
 # Function words and verbs of captions: no noun phrase goes on over one of these.
-_BREAKS = frozenset(
-    """
-    about above across after against along among around as at be been before behind being below beneath beside between
-    beyond but by can contains depicts described despite displays down during every features for from had has have he
-    her him in include includes inside into is it like near next of off on onto or out outside over past she showing
-    shown shows so than that the their them then there they through to toward towards under underneath until up upon was
-    we were what when where which while who whom with within without you
-    """.split()
+_BREAKS = _words(
+    "about above across after against along among around as at be been before behind being below beneath beside",
+    "between beyond but by can contains depicts described despite displays down during every features for from had",
+    "has have he her him in include includes inside into is it like near next of off on onto or out outside over past",
+    "she showing shown shows so than that the their them then there they through to toward towards under underneath",
+    "until up upon was we were what when where which while who whom with within without you",
 )
 # What a caption shows its object in or as, rather than the object: "the image shows a dog", "a close-up of a dog".
-_FRAMES = frozenset(
-    """
-    image picture photo photograph snapshot region view scene close-up closeup shot object item thing subject coordinate
-    description foreground background caption depiction focus detail
-    """.split()
+_FRAMES = _words(
+    "image picture photo photograph snapshot region view scene close-up closeup shot object item thing subject",
+    "coordinate description foreground background caption depiction focus detail",
 )
 # Skipped where "of" follows: "a group of people", "the top of a building".
-_PARTS = frozenset(
-    """
-    area back bit bottom bunch centre center collection corner couple edge end flock front group half herd hint kind left
-    lot middle number pack pair part patch piece pile portion rest right row section series set side slice sort stack
-    top type variety
-    """.split()
+_PARTS = _words(
+    "area back bit bottom bunch centre center collection corner couple edge end flock front group half herd hint kind",
+    "left lot middle number pack pair part patch piece pile portion rest right row section series set side slice sort",
+    "stack top type variety",
 )
 _LONGEST = 3  # words of a name
 _noun = lru_cache(maxsize=65536)(noun_lemma)
@@ -90,7 +89,7 @@ def _heads(tokens: Sequence[str]) -> Iterator[int]:
             determiner, fruit = word, -1
         elif _noun(word) and word not in _BREAKS:
             head, fruit = place, -1
-        elif word == "orange" or word == "oranges":
+        elif word in {"orange", "oranges"}:
             fruit = place
         elif fruit >= 0 and (word in _BREAKS or word == "."):
             yield fruit
@@ -112,3 +111,12 @@ def _goes_on(tokens: Sequence[str], place: int, determiner: str) -> bool:
     if determiner in _ONE and lemma != word and word.endswith("s"):
         return False  # a verb: "a plane flies"
     return not (word.endswith("ing") and place + 1 < len(tokens) and tokens[place + 1] in _DETERMINERS)
+
+
+def content_words(tokens: Sequence[str]) -> frozenset[str]:
+    """The words that say something, nouns as lemmas: equal for captions that differ in order and function words."""
+    return frozenset(
+        _noun(token) or token
+        for token in tokens
+        if token[0].isalnum() and token not in _BREAKS and token not in _DETERMINERS
+    )

@@ -3,12 +3,14 @@
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
+    BundleRow,
     CandidateRow,
     ErasureRow,
     FunnelCounts,
     ItemStory,
     JobRow,
     MadeRow,
+    ModelRow,
     Overview,
     PairRow,
     Progress,
@@ -24,15 +26,19 @@ from imgdiffd.store.rows import (
     SampleRow,
     Timing,
 )
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
+    "BundleRow",
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
+    "ItemMark",
     "ItemStory",
     "JobRow",
     "MadeRow",
+    "ModelRow",
     "Overview",
     "PairRow",
     "PreviewsRow",
@@ -48,6 +54,8 @@ __all__ = [
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
+    "ScoredItem",
+    "ScoredRegion",
     "Store",
     "Timing",
 ]

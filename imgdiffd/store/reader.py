@@ -1,7 +1,7 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,8 @@ from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
-from imgdiffd.store import images, jobs, previews, rejects, reports, samples
+from imgdiffd.store import images, jobs, meta, previews, rejects, reports, samples, scores
+from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
@@ -18,7 +19,19 @@ from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, RejectedRow, RemovalRow, SampleRow
+from imgdiffd.store.rows import (
+    BundleRow,
+    FunnelCounts,
+    ItemStory,
+    JobRow,
+    MadeRow,
+    Overview,
+    RejectedRow,
+    RemovalRow,
+    SampleRow,
+    Timing,
+)
+from imgdiffd.store.scores import ItemMark, ScoredItem
 from imgdiffd.store.sqlite_codes import is_damage
 
 PAGE = 500  # samples per query
@@ -89,6 +102,10 @@ class Reader:
         """What each job has made so far, in order of the jobs."""
         return snapshot(self._connection, reports.made)
 
+    def bundles(self, jobs: Collection[int] | None = None) -> dict[int, list[BundleRow]]:
+        """The models that worked on each of these jobs, or of all; jobs from before version 7 are not among them."""
+        return snapshot(self._connection, lambda c: bundles_of(c, jobs))
+
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
         return snapshot(self._connection, lambda c: jobs.list_jobs(c, choice, limit, after))
@@ -128,6 +145,33 @@ class Reader:
     def previews(self) -> list[PreviewsRow]:
         """As `Store.previews`."""
         return snapshot(self._connection, previews.every)
+
+    def timings(self) -> list[Timing]:
+        """As `Store.timings`."""
+        return snapshot(self._connection, reports.timings)
+
+    def instance(self) -> str:
+        """The random name of this database, or '' if no daemon has opened it yet."""
+        return snapshot(self._connection, lambda c: meta.get(c, "instance")) or ""
+
+    def caption_span(self) -> range:
+        """The range from the first caption to the last."""
+        return snapshot(self._connection, scores.span)
+
+    def scored(
+        self, of: range, wanted: Callable[[Sequence[ItemMark]], Collection[int]]
+    ) -> tuple[list[ItemMark], list[ScoredItem]]:
+        """The marks of the captions in `of`, and all scores of those that are `wanted`, as of one moment."""
+
+        def ask(connection: sqlite3.Connection) -> tuple[list[ItemMark], list[ScoredItem]]:
+            marks = scores.marks(connection, of)
+            return marks, list(scores.scored(connection, wanted(marks)))
+
+        return snapshot(self._connection, ask)
+
+    def pair_images(self, items: Collection[int]) -> list[tuple[int, str, str]]:
+        """The names of the two images of each of these captions whose pair is painted."""
+        return snapshot(self._connection, lambda c: scores.pair_images(c, items))
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

@@ -35,6 +35,28 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model as source@revision, with its licence or ''. Equal `digest`s: it gives the same for the same input."""
+
+    model: str
+    licence: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRow:
+    """A bundle that works, or has worked, on jobs: its models by role."""
+
+    name: str
+    models: Mapping[str, ModelRow]
+
+    def agrees(self, other: "BundleRow") -> bool:
+        """Whether both have the same model for each role that both have: then results of one stand for the other's."""
+        shared = self.models.keys() & other.models.keys()
+        return all(self.models[role].digest == other.models[role].digest for role in shared)
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of a batch's results.
 
@@ -302,7 +324,7 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """A chosen box with its texts; `reason` says why a later stage rejected it."""
+    """A chosen box with its texts; `reason` says why a later stage rejected it, `answer` what the judge said of it."""
 
     number: int
     candidate: int
@@ -315,6 +337,7 @@ class RegionRow:
     difference: str
     reason: str
     detail: str
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
