@@ -62,7 +62,8 @@ def keep_inspections(
                 )
 
 
-def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
+def sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
+    """The sample of a row of `erasures` of caption `origin`."""
     erasure = erasure_of(row, origin)
     return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"])
 
@@ -81,7 +82,7 @@ def removal_samples(
         (job, after, limit),
     ).fetchall()
     return [
-        (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])
+        (origin, [sample_of(row, origin) for row in _rows(connection, item) if row["with_image"]])
         for item, origin in derived
     ]
 
@@ -104,7 +105,7 @@ def list_removal_samples(
         f"{_BY_NUMBER} WHERE removal_samples.id > ?{only} ORDER BY removal_samples.id LIMIT ?", values
     )
     return [
-        RemovalSampleRow(row["sample_id"], row["sample_job"], _sample(row, row["origin"]), row["sampled_at"])
+        RemovalSampleRow(row["sample_id"], row["sample_job"], sample_of(row, row["origin"]), row["sampled_at"])
         for row in rows
     ]
 
@@ -132,7 +133,7 @@ def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory |
 
 
 def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
-    sample, scores = _sample(row, origin), load_scores(row["scores"])
+    sample, scores = sample_of(row, origin), load_scores(row["scores"])
     return of_row(ErasureRow, row, erasure=sample.erasure, scores=scores, holder=sample.holder, letter=sample.answer)
 
 

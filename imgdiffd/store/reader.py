@@ -15,6 +15,8 @@ from imgdiffd.store import images, jobs, previews, reports, samples
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
@@ -121,6 +123,14 @@ class Reader:
     def previews(self) -> list[PreviewsRow]:
         """As `Store.previews`."""
         return snapshot(self._connection, previews.every)
+
+    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """As `Store.sample_page`."""
+        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """As `Store.item_page`."""
+        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
