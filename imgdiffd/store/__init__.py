@@ -18,12 +18,15 @@ from imgdiffd.store.rows import (
     Queue,
     Recorded,
     RegionRow,
+    RejectedRow,
+    RemovalRow,
     RemovalSampleRow,
     RemovalStory,
     RewriteRow,
     SampleRow,
     Timing,
 )
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
+    "ItemMark",
     "ItemStory",
     "JobRow",
     "MadeRow",
@@ -44,10 +48,14 @@ __all__ = [
     "Reader",
     "Recorded",
     "RegionRow",
+    "RejectedRow",
+    "RemovalRow",
     "RemovalSampleRow",
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
+    "ScoredItem",
+    "ScoredRegion",
     "Store",
     "Timing",
 ]
