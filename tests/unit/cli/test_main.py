@@ -160,12 +160,12 @@ def test_the_listing_says_whether_a_bundle_fits_this_machine(
     assert "Whether it fits this machine is not known" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", ["settings", "--help", "--version"])
+@pytest.mark.parametrize("words", ["settings", "--help", "--version", "models mini"])
 def test_output_that_nobody_reads_ends_quietly(words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     piped = subprocess.run(
-        [sys.executable, "-P", "-m", "imgdiffd", words],
+        [sys.executable, "-P", "-m", "imgdiffd", *words.split()],
         env=os.environ | {"PYTHONUNBUFFERED": ""},  # buffered, as it is for most people
         stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
