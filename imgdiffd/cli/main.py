@@ -15,6 +15,7 @@ from imgdiffd.cli import (
     explain,
     export,
     jobs,
+    looking,
     mini,
     models,
     previews,
@@ -37,7 +38,7 @@ COMMANDS = {
     ),
     "Choosing": (choosing.refilter,),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (export.export, statistics.statistics),
+    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
     "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip
