@@ -4,7 +4,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -128,7 +127,7 @@ def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
     """Whoever answers questions: the daemon or, where none listens, the database, which stderr is told in a line."""
     settings = settings_of(context)
     database = settings.database
-    if _listens(settings.socket_path) or not database.exists():
+    if daemon_listens(settings) or not database.exists():
         with client_of(context) as client:
             yield client
         return
@@ -137,8 +136,9 @@ def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
         yield Offline(reader, settings)
 
 
-def _listens(path: Path) -> bool:
+def daemon_listens(settings: Settings) -> bool:
     """Whether there is a daemon, also one that may not be asked."""
+    path = settings.socket_path
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_CONNECT_S)
         try:
