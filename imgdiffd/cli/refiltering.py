@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def bring_under(context: typer.Context, profile: str, job: int | None, *, paint: bool, as_json: bool) -> None:
     """Have the daemon do it or, where none runs, do it on the database; print what became of the captions."""
-    from imgdiffd.cli.offline import daemon_listens
+    from imgdiffd.cli.parameters import listens
 
     if "/" in profile or profile.endswith(".toml"):
         profile = str(Path(profile).expanduser().absolute())  # the daemon reads it, and stands elsewhere
     settings = settings_of(context)
-    if online := daemon_listens(settings):
+    if online := listens(settings.socket_path):
         from imgdiffd.api.client import Client
 
         with Client(settings.socket_path) as client:

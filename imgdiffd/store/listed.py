@@ -20,7 +20,8 @@ _SAMPLES = {
     " regions.y1, regions.x2, regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side,"
     " regions.difference",
     Pipeline.REMOVAL: "SELECT removal_samples.id, removal_samples.job_id AS job, items.origin AS item,"
-    " removal_samples.created_at, profiles.name AS profile, profiles.json AS profile_json, items.caption, pairs.caption2, pairs.nouns1, pairs.nouns2,"
+    " removal_samples.created_at, profiles.name AS profile, profiles.json AS profile_json, items.caption,"
+    " pairs.caption2, pairs.nouns1, pairs.nouns2,"
     " pairs.scores AS pair_scores, erasures.*",
 }
 
