@@ -44,7 +44,8 @@ def refilter(
     takes, unless --paint is given.
 
     With --dry-run nothing changes, and the profile's funnel stands beside today's, with what each filter wins and
-    loses. No device is needed for it: every score is stored, of rejects too. What is not stored is named, with what it takes to make it.
+    loses. No device is needed for it: every score is stored, of rejects too. What is not stored is named, with what it
+    takes to make it.
     """
     from imgdiffd.method.profile import load_profile
 

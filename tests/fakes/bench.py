@@ -97,7 +97,7 @@ def _sha(file: Path) -> str:
 
 def _plain(of: Any, key: str = "") -> Any:
     """`of` without what differs between any two runs."""
-    left_out = {"id", "item", "job", "job_name", "group", "source", "created_at", "updated_at"}
+    left_out = {"id", "item", "job", "job_name", "group", "source", "created_at", "updated_at", "profiles"}
     names = {"image1", "image2", "left_image", "right_image", "source", "erased", "with_image", "without_image"}
     if isinstance(of, dict):
         return {name: _plain(each, name) for name, each in of.items() if name not in left_out}

@@ -82,6 +82,21 @@ async def test_submitting_under_another_profile_takes_over_too(tmp_path: Path) -
         assert await content(there, whole.id) == await scratch(tmp_path / "three", ONE_REGION)
 
 
+async def test_region_knows_the_profiles_under_which_it_is_a_sample(tmp_path: Path) -> None:
+    async with bench(tmp_path) as there:
+        await submit(there.store, CAPTIONS[:1])
+        await there.finish()
+        for profile in (ONE_REGION, NO_PAIR, NEW_TEXTS, REPAINTED):
+            await there.store.refilter(profile, 1, paint=True)
+        await there.finish()
+        assert (await there.store.item_story(1)).profiles == {
+            0: ("default", "one region", "new texts"),
+            1: ("default", "new texts"),
+        }
+        repainted = (await there.store.items_of(5)).start
+        assert (await there.store.item_story(repainted)).profiles == {0: ("repainted",), 1: ("repainted",)}
+
+
 async def test_best_source_is_taken_whatever_came_between(tmp_path: Path) -> None:
     async with bench(tmp_path / "one") as there:
         await submit(there.store, CAPTIONS)
