@@ -36,17 +36,28 @@ def refilter(
         bool, typer.Option("--dry-run", help="Only say what it would yield, and what it would still need.")
     ] = False,
     job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only captions of this job.")] = None,
+    paint: Annotated[bool, typer.Option("--paint", help="Also where pairs must be painted, which takes long.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Apply another profile to what is stored.
 
-    The funnel of the profile stands beside today's, with what each filter wins and loses. No device is needed for it:
-    every score is stored, of rejects too. What is not stored is named, with what it takes to make it.
+    Captions that have ended become a new job under the profile, which takes over every result that still stands; only
+    what is missing is worked on. Where pairs would have to be painted it is refused, with their number and what that
+    takes, unless --paint is given.
+
+    With --dry-run nothing changes, and the profile's funnel stands beside today's, with what each filter wins and
+    loses. No device is needed for it: every score is stored, of rejects too. What is not stored is named, with what it
+    takes to make it.
     """
     from imgdiffd.method.profile import load_profile
 
     if not dry_run:
-        raise UsageError("only --dry-run is there so far", context)
+        from imgdiffd.cli.refiltering import bring_under
+
+        bring_under(context, profile, job, paint=paint, as_json=as_json)
+        return
+    if paint:
+        raise UsageError("give either --dry-run, which changes nothing, or --paint", context)
     wanted = load_profile(profile)
     with loaded(context) as (reader, loader, columns):
         found = plan_of(reader, loader, columns, settings_of(context), wanted, job)
