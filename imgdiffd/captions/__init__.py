@@ -89,7 +89,11 @@ def _opened(file: BinaryIO, name: str, field: str) -> Iterator[Entry]:
             )
         return read_parquet(file, field)
     refuse_other_kinds(start)
-    return _reader_of(_plain_name(name), start)(file, field)
+    reader = _reader_of(_plain_name(name), start)
+    if reader is not _read_json and b"\r" in start and b"\n" not in start:
+        hint = "end them with LF or CRLF: `tr '\\r' '\\n'` does it"
+        raise InputError("its lines end with a carriage return alone", code="bad_line_ends", hint=hint)
+    return reader(file, field)
 
 
 def read_open(file: BinaryIO, name: str, field: str = "") -> Generator[Entry]:

@@ -68,6 +68,11 @@ def _events(file: BinaryIO) -> _Events:
         raise InputError(
             f"broken or cut-off JSON: {reason}", code="bad_json", hint="save the whole document again"
         ) from error
+    except UnicodeDecodeError as error:
+        reason = r"a text has half of a surrogate pair, such as \ud83d without the half behind it"
+        raise InputError(
+            reason, code="bad_unicode", hint="save it as JSON Lines, where that costs one record"
+        ) from error
     except (ValueError, OverflowError) as error:
         reason = f"a number that cannot be read: {printable(str(error))}"
         raise InputError(reason, code="bad_json", hint="write numbers of at most 4300 digits") from error

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import zlib
 from typing import BinaryIO
 
@@ -16,8 +17,16 @@ PEEK_BYTES = 1 << 16
 PARQUET = b"PAR1"
 COMPRESSED_ENDINGS = (".gz", ".zst")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a frame without content, with which pzstd begins
 _MAX_WINDOW_LOG = 26  # 64 MiB, which a decoder holds in memory; `zstd` itself stays below unless told otherwise
 
+# Byte order marks; that of UTF-32 begins like that of UTF-16.
+_MARKS = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 _OTHERS = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89PNG\r\n", "a PNG image"),
@@ -43,8 +52,9 @@ _OTHERS = (
 
 def refuse_other_kinds(start: bytes) -> None:
     """Raises InputError where a file that starts like this is known not to hold captions, or is not UTF-8."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("the file is UTF-16, not UTF-8", code="not_utf8", hint="save it as UTF-8")
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            raise InputError(f"the file is {encoding}, not UTF-8", code="not_utf8", hint="save it as UTF-8")
     for at, magic, kind in _OTHERS:
         if start.startswith(magic, at):
             hint = f"send captions, as plain text, JSON, CSV or Parquet: {EXAMPLE}"
@@ -94,7 +104,7 @@ def unpacked(file: BinaryIO) -> BinaryIO | None:
     file.seek(0)
     if start.startswith(_GZIP):
         raw = _Unpacked(file, "gzip", gzip.GzipFile(fileobj=file, mode="rb"), packed_bytes)
-    elif start == _ZSTD:
+    elif start == _ZSTD or _SKIPPED.fullmatch(start):
         options = {int(zstd.DecompressionParameter.window_log_max): _MAX_WINDOW_LOG}
         raw = _Unpacked(file, "zstd", zstd.ZstdFile(file, options=options), packed_bytes)
     else:

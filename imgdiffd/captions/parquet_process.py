@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from imgdiffd.captions.growth import refuse_growth
 from imgdiffd.captions.records import CAPTION_KEYS, ID_KEYS, Entry, captions_in, printable, records_of, shown
-from imgdiffd.captions.tables import column_of, unknown_columns
+from imgdiffd.captions.tables import column_of, repeated_column, unknown_columns
 from imgdiffd.errors import InputError, first_line
 from imgdiffd.job import CaptionProblem, CaptionRecord
 
@@ -42,7 +42,9 @@ def _is_list(kind: Any) -> bool:
     """Whether the Arrow type `kind` is a list of anything."""
     from pyarrow import types
 
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_list_view(kind))
+    return bool(
+        types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_list_view(kind)
+    )
 
 
 def _may_hold_captions(kind: Any) -> bool:
@@ -64,8 +66,7 @@ def _columns(schema: Any, field: str) -> tuple[str, str | None]:
         raise unknown_columns(names, field)
     name, kind = names[found], schema.types[found]
     if names.count(name) > 1:
-        reason = f"several columns are called {shown([name])}"
-        raise InputError(reason, code="unknown_columns", hint="rename all but the one with the captions")
+        raise repeated_column(name)
     path = field if types.is_struct(kind) and field.startswith(f"{name}.") else name
     if path == name and not _may_hold_captions(kind):
         reason = f"the column {shown([name])} holds {shown([kind])}, not text"
@@ -105,10 +106,9 @@ def _value(scalar: Any) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    try:
-        return value.decode("utf-8") if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        return _NotUtf8
+    if isinstance(value, list):
+        return [_decoded(each) for each in value]
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value  # refused as a caption
 
 
 def _entries(value: Any, source_id: Any, row: int, path: str) -> Iterator[Entry]:

@@ -25,15 +25,23 @@ def unknown_columns(names: Sequence[str], field: str) -> InputError:
     return InputError(f"{missing} among {shown(names)}", code="unknown_columns", hint=hint)
 
 
+def repeated_column(name: str) -> InputError:
+    """The error for a table with several columns of the name that captions have."""
+    hint = "rename all but the one with the captions"
+    return InputError(f"several columns are called {shown([name])}", code="unknown_columns", hint=hint)
+
+
 class _Rows:
     """A csv reader over lines of limited length; `skipped` collects the longer ones.
 
-    Quotes are not read where tabs separate the columns: such captions often start with one that never closes.
+    Quotes are not read where tabs separate the columns: such captions often start with one that never closes. Elsewhere
+    such a quote would make one caption of all that is left of the file, which is refused.
     """
 
     def __init__(self, file: BinaryIO, delimiter: str) -> None:
         self.skipped: list[CaptionProblem] = []
         self.line = 0
+        self._row: list[str] = []  # the lines of the row that is being read
         self._quoted = delimiter != "\t"
         self._reader = csv.reader(
             self._lines(file), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE
@@ -45,16 +53,26 @@ class _Rows:
             if line is None:
                 self.skipped.append(too_long(number))
             else:
+                self._row.append(line)
                 yield line
+        if self._quoted and len(self._row) > 1 and sum(line.count('"') for line in self._row) % 2:
+            first = self.line - len(self._row) + 1
+            raise _bad_csv(f"line {first}: a quote is opened and never closed", "close it, or double it in a text")
 
     def __iter__(self) -> Iterator[list[str]]:
         try:
             for row in self._reader:
+                self._row.clear()
                 yield row if self._quoted else [_unquoted(value) for value in row]
         except csv.Error as error:
-            raise InputError(
-                f"line {self.line}: {error}", code="bad_csv", hint="look for a quote that is never closed"
-            ) from error
+            if "new-line" in str(error):
+                what = f"line {self.line}: a carriage return amid the line"
+                raise _bad_csv(what, "end lines with LF or CRLF") from error
+            raise _bad_csv(f"line {self.line}: {error}", "look for a quote that is never closed") from error
+
+
+def _bad_csv(reason: str, hint: str) -> InputError:
+    return InputError(reason, code="bad_csv", hint=hint)
 
 
 def _unquoted(value: str) -> str:
@@ -111,6 +129,8 @@ def read_table(file: BinaryIO, field: str, default_delimiter: str) -> Iterator[E
             numbered = _column(field, width) if named is None else None
             if named is None and numbered is None and (field or width > 1):
                 raise unknown_columns(row, field)
+            if named is not None and row.count(row[named]) > 1:
+                raise repeated_column(row[named])
             caption = named or numbered or 0
             if named is not None or (numbered is not None and column_of(row, (*CAPTION_KEYS, *ID_KEYS)) is not None):
                 continue

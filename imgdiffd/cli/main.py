@@ -19,6 +19,7 @@ from imgdiffd.cli import (
     models,
     previews,
     simulate,
+    statistics,
     submitting,
     upkeep,
     watching,
@@ -35,7 +36,7 @@ COMMANDS = {
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (looking.samples, looking.items, export.export),
+    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
     "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip

@@ -34,6 +34,7 @@ from imgdiffd.daemon.model_files import ModelFiles
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
+from imgdiffd.daemon.refiltering import bundle_row
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.start import has_room, starting_status
 from imgdiffd.daemon.store_work import StoreWork
@@ -242,6 +243,7 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         on_full=disk.note_full,
         removal=not plan.no_removal,
         bundle=plan.bundle.painting,
+        models=bundle_row(plan.bundle),
         on_commit=bell.ring,
         on_damage=ending.because,
     )

@@ -19,6 +19,7 @@ DONE = "done"
 FAILED = "failed"
 REASON = ".reason.txt"
 PROBLEMS = ".problems.tsv"
+_ENDINGS = ("", REASON, PROBLEMS)  # of a file and of what may lie beside it
 _MAX_NAME_BYTES = 200  # a file system allows 255; the reason's ending and a number must fit
 
 
@@ -86,11 +87,12 @@ class Outbox:
         """A name like `name` that nothing in `folder` has, and that no other thread gets until this one is done."""
         with self._naming:
             free = _free_name(folder, name, self._reserved)
-            self._reserved.add(folder / free)
+            places = {folder / (free + end) for end in _ENDINGS}
+            self._reserved |= places
         try:
             yield free
         finally:
-            self._reserved.discard(folder / free)
+            self._reserved -= places
 
     def _move(self, path: Path, target: Path, read: Fingerprint | None) -> bool:
         """Move `path`; returns False where it came back, since it is not what was `read`."""
@@ -122,7 +124,7 @@ def _free_name(folder: Path, name: str, reserved: Collection[Path]) -> str:
         suffix = ""
     stem = os.fsdecode(os.fsencode(name.removesuffix(suffix))[: _MAX_NAME_BYTES - 20])
     candidate, number = stem + suffix, 1
-    while folder / candidate in reserved or any(os.path.lexists(folder / (candidate + end)) for end in ("", REASON)):
+    while any(os.path.lexists(place := folder / (candidate + end)) or place in reserved for end in _ENDINGS):
         number += 1
         candidate = f"{stem}-{number}{suffix}"
     return candidate

@@ -15,11 +15,12 @@ from imgdiffd.method.messages import StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store import images, items, jobs, meta, orders, previews, prune, repainting, results
+from imgdiffd.store.bundles import NO_BUNDLE, keep_bundle
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
-from imgdiffd.store.rows import JobRow, Recorded, Whole
+from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
 from imgdiffd.store.writer import Writer
 
 BACKFILL_CHUNK = 5000  # pairs per operation
@@ -37,13 +38,22 @@ class Store(Questions):
     """
 
     def __init__(
-        self, writer: Writer, readers: ReadPool, clock: Clock, instance: str, *, removal: bool = False, bundle: str = ""
+        self,
+        writer: Writer,
+        readers: ReadPool,
+        clock: Clock,
+        instance: str,
+        *,
+        removal: bool = False,
+        bundle: str = "",
+        worker: int | None = None,
     ) -> None:
         super().__init__(readers, frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL})
         self._write = writer.submit
         self._checkpoint = readers.checkpoint
         self._clock = clock
         self._bundle = bundle
+        self._worker = worker
         self.instance = instance  # identifies this database and never changes
 
     @classmethod
@@ -56,11 +66,13 @@ class Store(Questions):
         *,
         removal: bool = False,
         bundle: str = "",
+        models: BundleRow = NO_BUNDLE,
         on_commit: Callable[[], None] = lambda: None,
         on_damage: Callable[[StoreDamagedError], None] = lambda error: None,
     ) -> AsyncIterator["Store"]:
         """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
+        `models` are those that work on its jobs from now on, which is recorded with each job.
         `on_commit` is called after every change, `on_damage` when the database turns out to be damaged while it is
         used; both must return at once and raise nothing. Raises StoreError if another daemon uses the database,
         ConfigurationError if it is too new or not ours, StoreDamagedError if it is damaged.
@@ -75,7 +87,8 @@ class Store(Questions):
                 if not removal:
                     await writer.submit(meta.need_backfill)
                 instance = await writer.submit(meta.instance)
-                yield cls(writer, readers, clock, instance, removal=removal, bundle=bundle)
+                worker = await writer.submit(partial(keep_bundle, bundle=models))
+                yield cls(writer, readers, clock, instance, removal=removal, bundle=bundle, worker=worker)
 
     # Adding jobs
 
@@ -196,7 +209,7 @@ class Store(Questions):
     ) -> Recorded:
         """Keep a batch's results and move its items in one transaction; stale results are dropped and counted."""
         now = self._clock()
-        batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines, self._bundle)
+        batch = (stage, device, profile, outputs, attempts, seconds, now, self._pipelines, self._bundle, self._worker)
         return await self._write(lambda c: results.record(c, *batch))
 
     async def record_crashes(self, crashed: Collection[int]) -> None:

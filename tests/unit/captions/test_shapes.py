@@ -45,6 +45,17 @@ def test_a_bomb_is_refused_before_it_takes_long(pack: type, monkeypatch: pytest.
         entries(pack(b'{"rest": [' + b"0," * (5 << 20)), "a.json")
 
 
+def test_zstd_that_starts_with_a_frame_to_skip_is_read() -> None:
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"  # as pzstd writes it
+    assert texts(skipped + zstd.compress(DOG.encode()), "a.txt.zst") == [DOG]
+
+
+def test_one_stray_carriage_return_costs_no_caption() -> None:
+    assert texts(b"a dog\r\r\na\rcat\n", "a.txt") == ["a dog", "a cat"]
+    assert texts(b'["a dog",\r"a cat"]\r', "a.json") == ["a dog", "a cat"]
+    assert texts(b'caption,id\r\n"a\rdog",1\r\n', "a.csv") == ["a dog"]
+
+
 def test_blank_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgdiffd.captions.lines.MAX_BLANK_LINES", 1000)
     with pytest.raises(InputError, match="blank lines"):
@@ -137,6 +148,8 @@ def test_parquet_gives_lists_and_conversations_and_a_field() -> None:
     talk = [{"from": "human", "value": "?"}, {"from": "gpt", "value": DOG}]
     assert parquet({"id": ["7"], "conversations": [talk]}) == [("7", DOG)]
     assert parquet({"key": ["7"], "TEXT": [DOG.encode()]}) == [("7", DOG)]
+    assert parquet({"id": ["7"], "text": pa.array([[DOG, CAT]], pa.list_(pa.string(), 2))}) == [("7", DOG), ("7", CAT)]
+    assert parquet({"id": ["7"], "text": [[DOG.encode(), b"\xff"]]}) == [("7", DOG)]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def refused_within(memory_bytes: int, stream: Iterator[Entry]) -> str:
         (b'{"x": ' + b"[" * 1000 + b"]" * 1000 + b"}", "a.json", "unknown_shape"),
         (b"name,size\ndog,3\n", "a.csv", "unknown_columns"),
         (b'caption\n"a dog\n' + b"a cat\n" * 100_000, "a.csv", "bad_csv"),
+        (b'id,caption\n1,a dog\n2,"a cat\n3,a hen\n', "a.csv", "bad_csv"),
+        (b"caption,id,caption\na dog,1,a cat\n", "a.csv", "unknown_columns"),
+        (b"a dog\ra cat\r", "a.txt", "bad_line_ends"),
+        (b"id,caption\r1,a dog\r", "a.csv", "bad_line_ends"),
+        (b'{"caption": "a dog"}\r{"caption": "a cat"}\r', "a.jsonl", "bad_line_ends"),
+        (b'["a dog", "a \\udc00 cat"]', "a.json", "bad_unicode"),
         (b"PAR1 but no more", "a.parquet", "bad_parquet"),
         (b"a,b\n", "a.parquet", "bad_parquet"),
         (b"[]", "a.json", "no_captions"),
@@ -67,6 +73,18 @@ def refused_within(memory_bytes: int, stream: Iterator[Entry]) -> str:
 )  # fmt: skip
 def test_useless_file_is_refused_with_its_reason(content: bytes, name: str, code: str) -> None:
     assert refusal(content, name) == code
+
+
+def test_a_carriage_return_in_a_row_is_not_called_a_quote() -> None:
+    with pytest.raises(InputError, match="line 2: a carriage return") as caught:
+        entries(b"id,caption\n1,a dog\r2,a cat\n", "a.csv")
+    assert "quote" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_called_by_its_name(encoding: str) -> None:
+    with pytest.raises(InputError, match=f"the file is {encoding.upper()}, not UTF-8"):
+        entries("a dog".encode(encoding), "a.txt")
 
 
 def test_parquet_without_a_caption_column_is_refused(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ async def test_name_that_is_taken_in_done_gets_a_number(folder: Path, inbox: Inb
     assert (folder / "done" / "a.txt").read_text() == "a dog"
 
 
+@pytest.mark.parametrize("names_of", [("a.jsonl.problems.tsv", "a.jsonl"), ("a.jsonl", "a.jsonl.problems.tsv")])
+async def test_a_table_of_problems_replaces_no_caption_file(
+    folder: Path, inbox: Inbox, names_of: tuple[str, str]
+) -> None:
+    contents = {"a.jsonl.problems.tsv": "caption\na dog\n", "a.jsonl": '{"caption": "a cat"}\n{"caption": ""}\n'}
+    for name in names_of:
+        drop(folder / name, contents[name])
+        await scan_once(inbox)
+    kept = [path.read_text() for path in (folder / "done").iterdir()]
+    assert set(contents.values()) < set(kept)
+    assert len(kept) == 3
+
+
 async def test_longest_name_finds_room_for_its_reason(folder: Path, inbox: Inbox) -> None:
     drop(folder / ("x" * 251 + ".txt"), b"\0")
     await scan_once(inbox)
