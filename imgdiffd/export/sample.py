@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from imgdiffd.errors import ExportError
-from imgdiffd.export import release
+from imgdiffd.export.release import QUESTION
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.removal import Side
 from imgdiffd.store import RemovalRow, SampleRow
@@ -22,10 +22,11 @@ class Sample:
     """A finished sample of any kind.
 
     `left` and `right` are its images, with the boxes drawn in, below the image folder; `plain_left` and `plain_right`
-    those without boxes. `box` is in pixels of a `width` × `height` image. `original` is the side of the image that was
-    there first: the one painted from `caption` or, in a removal, the one that still holds the object. Texts and nouns
-    are empty where none is known. `place` is the region's number or, in a removal, its image's and its object's.
-    `scores` are raw; those of the whole pair begin with "pair.".
+    those without boxes. `box` is in pixels of a `width` × `height` image, and `bar_px` wide is the black bar between
+    the two where they are joined. `original` is the side of the image that was there first: the one painted from
+    `caption` or, in a removal, the one that still holds the object. Texts and nouns are empty where none is known.
+    `place` is the region's number or, in a removal, its image's and its object's. `scores` are raw; those of the whole
+    pair begin with "pair.".
     """
 
     key: str
@@ -44,6 +45,7 @@ class Sample:
     width: int
     height: int
     box: Box
+    bar_px: int
     original: Side
     question: str
     answer: str
@@ -143,8 +145,9 @@ def _replacement(row: SampleRow, validation: float) -> Sample:
         width=row.width,
         height=row.height,
         box=row.box,
+        bar_px=row.bar_px,
         original="left" if row.left == 1 else "right",
-        question=release.QUESTION,
+        question=QUESTION,
         answer=row.difference,
         text_left=text_left,
         text_right=text_right,
@@ -175,6 +178,7 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         width=erasure.size_px,
         height=erasure.size_px,
         box=erasure.box,
+        bar_px=row.bar_px,
         original=made.holder,
         question=made.question,
         answer=made.answer,

@@ -16,7 +16,7 @@ from imgdiffd.store.values import box_of, load_scores, load_words, of_row
 _SAMPLES = """
     SELECT samples.id, samples.item_id AS item, samples.job_id AS job, samples.region, samples.left_image,
         samples.right_image, samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile,
-        profiles.json AS profile_json,
+        profiles.json AS profile_json, json_extract(profiles.json, '$.contrast.bar_px') AS bar_px,
         items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
         pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
         pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
