@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from imgdiffd.errors import ExportError
 from imgdiffd.export.folder import ExportFolder
-from imgdiffd.export.formats import FORMATS
-from imgdiffd.export.formats.format import Images, Target, Writer
+from imgdiffd.export.formats.format import DatasetWriter, Images, Target
+from imgdiffd.export.formats.table import FORMATS
 from imgdiffd.export.pictures import ImageError, Picture, as_jpeg, stamps_of, time_of
 from imgdiffd.export.sample import Choice, Sample, SampleSource, Split, samples
 from imgdiffd.export.unfit import why_unfit
@@ -57,18 +57,22 @@ def export_dataset(
     row, choice = FORMATS[layout], choice or Choice()
     shown = shown or row.images[0]
     if shown not in row.images:
+        raise ExportError(f"the format {layout} has no images {shown}", hint=f"leave --images {shown} out")
+    if row.kinds is not None and (other := [kind for kind in choice.kinds if kind not in row.kinds]):
         raise ExportError(
-            f"the format {layout} cannot show a pair as {shown}", hint=f"it takes --images {row.images[0]}"
+            f"the format {layout} has no place for the kind {other[0]}", hint=f"it has: {', '.join(row.kinds)}"
         )
-    with ExportFolder.claimed(folder) as held, ThreadPoolExecutor(os.cpu_count()) as pool:
-        writer = row.writer(Target(held, images, choice.kinds, shown, sheet))
+    with (
+        ExportFolder.claimed(folder) as held,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        closing(row.writer(Target(held, images, choice.kinds, shown, sheet))) as writer,
+    ):
         held.own(writer.names)
-        with closing(writer):
-            export = _Export(held, images, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
-            chosen = partial(samples, reader, choice)
-            done = writer.resume(_identities(chosen(), writer, images, skip_missing, trains=row.trains))
-            export.run(chosen(), dict(done), trains=row.trains)
-            held.publish(writer.finish())
+        export = _Export(held, images, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
+        chosen = partial(samples, reader, choice)
+        done = writer.resume(_identities(chosen(), writer, images, skip_missing, trains=row.trains))
+        export.run(chosen(), dict(done), trains=row.trains)
+        held.publish(writer.finish())
     return Written(export.written, held.removed, export.left_out)
 
 
@@ -82,7 +86,7 @@ class _Entry:
     identity: str
 
 
-def _entry(writer: Writer, images: Path, sample: Sample) -> _Entry:
+def _entry(writer: DatasetWriter, images: Path, sample: Sample) -> _Entry:
     pictures = writer.pictures(sample)
     stamps = [stamps_of(images, [picture], sample) for picture in pictures]
     identity = hashlib.blake2b(f"{sample!r}{pictures}{stamps}".encode("utf-8", "surrogatepass"), digest_size=16)
@@ -90,7 +94,7 @@ def _entry(writer: Writer, images: Path, sample: Sample) -> _Entry:
 
 
 def _identities(
-    chosen: Iterator[Sample], writer: Writer, images: Path, skip_missing: bool, *, trains: bool
+    chosen: Iterator[Sample], writer: DatasetWriter, images: Path, skip_missing: bool, *, trains: bool
 ) -> Iterator[tuple[Split, str]]:
     """What stands for each sample that will be written, so far as one can tell without opening its images."""
     for sample in chosen:
@@ -110,7 +114,7 @@ class _Export:
         self,
         folder: ExportFolder,
         images: Path,
-        writer: Writer,
+        writer: DatasetWriter,
         pool: Executor,
         *,
         files: bool,

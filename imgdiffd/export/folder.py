@@ -173,7 +173,8 @@ class ExportFolder:
             if name.endswith("/") and (self.path / name).is_dir():
                 self._sweep(name, images if name in kept else None)
         shutil.rmtree(self.path / STAGED, ignore_errors=True)
-        self._note(kept)
+        # A folder that holds files of a user's stays ours, so that a later export may write there again.
+        self._note(kept | {name for name in self._owned if name.endswith("/") and (self.path / name).is_dir()})
 
     def _sweep(self, name: str, kept: _Hashes | None) -> None:
         """Remove from a folder what exports wrote there, but of the folder of this export the images that it keeps."""
@@ -183,7 +184,9 @@ class ExportFolder:
                 if ours and (kept is None or not _holds(kept, _hash(f"{name}{file.name}"))):
                     os.unlink(file)
                     self.removed += 1
-        if not any(os.scandir(self.path / name)):
+        with os.scandir(self.path / name) as files:
+            empty = next(files, None) is None
+        if empty:
             (self.path / name).rmdir()
 
 

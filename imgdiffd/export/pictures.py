@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from imgdiffd.errors import ExportError
+from imgdiffd.export.drawing import with_box
 from imgdiffd.export.sample import Sample
 
 _JPEG_QUALITY = 95
@@ -19,13 +20,14 @@ class Picture:
     """An image of the dataset: its name there, and the images below the image folder that it is made of.
 
     Two of them stand side by side with a black bar of `bar_px` between them. With `size`, width and height in pixels,
-    the image is scaled to that.
+    the image is scaled to that. `unboxed` says that the sample's box has yet to be drawn.
     """
 
     name: str
     sources: tuple[str, ...]
     bar_px: int = 0
     size: tuple[int, int] | None = None
+    unboxed: bool = False
 
 
 class ImageError(ExportError):
@@ -34,12 +36,14 @@ class ImageError(ExportError):
 
 def joined(sample: Sample, stem: str) -> tuple[Picture, ...]:
     """One image of both: left, bar, right."""
-    return (Picture(f"{stem}.jpg", (sample.left, sample.right), sample.bar_px),)
+    return (Picture(f"{stem}.jpg", (sample.left, sample.right), sample.bar_px, unboxed=sample.box_style is not None),)
 
 
 def two(sample: Sample, stem: str) -> tuple[Picture, ...]:
     """The left and the right image."""
-    return Picture(f"{stem}_0.jpg", (sample.left,)), Picture(f"{stem}_1.jpg", (sample.right,))
+    unboxed = sample.box_style is not None
+    sides = ((f"{stem}_0.jpg", sample.left), (f"{stem}_1.jpg", sample.right))
+    return tuple(Picture(name, (source,), unboxed=unboxed) for name, source in sides)
 
 
 def stamps_of(images: Path, pictures: Sequence[Picture], sample: Sample) -> list[tuple[int, int]]:
@@ -67,7 +71,10 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     for name in picture.sources:
         try:
             with Image.open(images / name) as source:
-                parts.append(source.convert("RGB"))
+                boxed = sample.box_style if picture.unboxed else None
+                parts.append(
+                    with_box(source, sample.box, boxed.render, boxed.bar_px) if boxed else source.convert("RGB")
+                )
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
             raise _unusable(images / name, sample, error) from error
     image = parts[0] if len(parts) == 1 else _side_by_side(parts, picture.bar_px)

@@ -8,10 +8,14 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from imgdiffd.errors import ExportError
+from imgdiffd.export import derived
+from imgdiffd.export.derived import BoxStyle
 from imgdiffd.export.release import QUESTION
+from imgdiffd.method.agreement import agrees
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.removal import Side
-from imgdiffd.store import RemovalRow, SampleRow
+from imgdiffd.method.score_names import all_scores
+from imgdiffd.store import RejectedRow, RemovalRow, SampleRow
 
 Split = Literal["train", "validation"]
 VALIDATION = 0.02  # share of the captions whose samples are kept for validation
@@ -26,7 +30,8 @@ class Sample:
     the two where they are joined. `original` is the side of the image that was there first: the one painted from
     `caption` or, in a removal, the one that still holds the object. Texts and nouns are empty where none is known.
     `place` is the region's number or, in a removal, its image's and its object's. `scores` are raw; those of the whole
-    pair begin with "pair.".
+    pair begin with "pair.". `reason` is why a hard negative was rejected. With a `box_style`, `left` and
+    `right` have no boxes yet: whoever shows them draws `box`.
     """
 
     key: str
@@ -54,6 +59,8 @@ class Sample:
     noun_left: str
     noun_right: str
     scores: Scores
+    reason: str = ""
+    box_style: BoxStyle | None = None
 
 
 class SampleSource(Protocol):
@@ -65,6 +72,10 @@ class SampleSource(Protocol):
 
     def removal_samples(self, jobs: Collection[int] | None = None) -> Iterable[RemovalRow]:
         """In order of job, caption, image and object."""
+        ...
+
+    def rejected_regions(self, jobs: Collection[int] | None = None) -> Iterable[RejectedRow]:
+        """Those with both descriptions, in order of job, caption and region."""
         ...
 
 
@@ -120,10 +131,6 @@ def _of_kind(kind: Kind, reader: SampleSource, choice: Choice, known: set[str]) 
             yield sample
 
 
-def _scores(pair: Mapping[str, float], own: Mapping[str, float]) -> Scores:
-    return {**{f"pair.{name}": value for name, value in pair.items()}, **own}
-
-
 def _replacement(row: SampleRow, validation: float) -> Sample:
     # Each side's plain image, text and noun; the original's first.
     sides = [(row.image1, row.text1, next(iter(row.nouns1), "")), (row.image2, row.text2, next(iter(row.nouns2), ""))]
@@ -153,7 +160,7 @@ def _replacement(row: SampleRow, validation: float) -> Sample:
         text_right=text_right,
         noun_left=noun_left,
         noun_right=noun_right,
-        scores=_scores(row.pair_scores, row.scores),
+        scores=all_scores(row.pair_scores, row.scores),
     )
 
 
@@ -186,8 +193,26 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         text_right="" if held else made.caption,
         noun_left="",
         noun_right="",
-        scores=_scores(row.pair_scores, {CLIP_IMAGE_COSINE: erasure.cosine, **row.scores}),
+        scores=all_scores(row.pair_scores, {CLIP_IMAGE_COSINE: erasure.cosine, **row.scores}),
     )
+
+
+def _addition(row: RemovalRow, validation: float) -> Sample:
+    return derived.addition(_removal(row, validation))
+
+
+def _agreeing(reader: SampleSource, jobs: Collection[int] | None) -> Iterable[RejectedRow]:
+    for row in reader.rejected_regions(jobs):
+        if agrees(row.sample.text1, row.sample.text2, row.sample.scores, row.settings):
+            yield row
+
+
+def _no_difference(row: RejectedRow, validation: float) -> Sample:
+    return derived.no_difference(row, _replacement(row.sample, validation))
+
+
+def _hard_negative(row: RejectedRow, validation: float) -> Sample:
+    return derived.hard_negative(row, _replacement(row.sample, validation))
 
 
 # Every kind of sample, in the order in which an export writes them.
@@ -195,5 +220,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "replacement": Kind(lambda reader, jobs: reader.samples(jobs), _replacement),
         "removal": Kind(lambda reader, jobs: reader.removal_samples(jobs), _removal),
+        derived.ADDITION: Kind(lambda reader, jobs: reader.removal_samples(jobs), _addition),
+        derived.NO_DIFFERENCE: Kind(_agreeing, _no_difference),
+        derived.HARD_NEGATIVE: Kind(lambda reader, jobs: reader.rejected_regions(jobs), _hard_negative),
     }
 )

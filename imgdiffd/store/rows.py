@@ -275,6 +275,18 @@ class RemovalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A region that was described and then rejected, as the sample that it did not become.
+
+    `sample` has neither a number nor images with boxes; `settings` is the profile that its caption was worked on under.
+    """
+
+    sample: SampleRow
+    reason: str
+    settings: Profile
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRow:
     """One attempt at rewriting; `reason` is '' if it was accepted."""
 

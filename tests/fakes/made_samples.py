@@ -10,7 +10,7 @@ from PIL import Image
 from imgdiffd.images.files import erased_path, removal_paths
 from imgdiffd.method.removal import RemovalSample, Side
 from imgdiffd.method.removal_messages import Erasure
-from imgdiffd.store import RemovalRow, SampleRow
+from imgdiffd.store import RejectedRow, RemovalRow, SampleRow
 
 SAMPLE = SampleRow(
     id=7, key="ab" * 16, item=12, job=1, job_name="captions.txt", profile="default", group="1", source="captions.txt",
@@ -41,9 +41,10 @@ class MadeSamples:
 
     def __init__(self, folder: Path, items: Sequence[int], left: str = "red", right: str = "blue") -> None:
         self.images = folder / "pictures"
-        (self.images / "000000").mkdir(parents=True)
+        (self.images / "000000").mkdir(parents=True, exist_ok=True)
         self.rows = [self._row(item) for item in items]
         self.removals: list[RemovalRow] = []
+        self.rejected: list[RejectedRow] = []
         for row in self.rows:
             for name, colour in ((row.left_image, left), (row.right_image, right)):
                 Image.new("RGB", (SAMPLE.width, SAMPLE.height), colour).save(self.images / name)
@@ -68,3 +69,7 @@ class MadeSamples:
     def removal_samples(self, jobs: object = None) -> list[RemovalRow]:
         """All of them, whichever jobs are asked for."""
         return self.removals
+
+    def rejected_regions(self, jobs: object = None) -> list[RejectedRow]:
+        """All of them, whichever jobs are asked for."""
+        return self.rejected

@@ -31,7 +31,7 @@ class Target:
     sheet: Path | None = None
 
 
-class Writer(Protocol):
+class DatasetWriter(Protocol):
     """Writes one dataset. Samples come in the order of the dataset, each once."""
 
     @property
@@ -69,15 +69,16 @@ class Format:
 
     `images` are the ways in which it can show a pair, the usual one first. `files` says whether its images are files
     of their own. `split` says whether it tells train and validation apart, and `trains` whether it is for trainers,
-    which samples with some marks in their text would harm.
+    which samples with some marks in their text would harm. `kinds` are those it takes, None for all.
     """
 
     about: str
-    writer: Callable[[Target], Writer]
+    writer: Callable[[Target], DatasetWriter]
     images: tuple[Images, ...] = ("joined",)
     files: bool = True
     split: bool = True
     trains: bool = True
+    kinds: Collection[str] | None = None
 
 
 def pictures_of(sample: Sample, images: Images) -> tuple[Picture, ...]:

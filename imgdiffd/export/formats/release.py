@@ -83,4 +83,5 @@ FORMAT = Format(
     images=("two",),
     split=False,
     trains=False,
+    kinds=KINDS,
 )
