@@ -16,6 +16,7 @@ from imgdiffd.export.records import IMAGE_ENDS, Asked, records_of
 
 SPOILING = ("</s>", "ASSISTANT: ", "<image>")  # in an answer: LLaVA learns nothing of it, or looks for another image
 REWRITTEN = ("ocr", "VG_100K")  # in a path: MGM looks for another file
+IMAGE_FOLDER = "imgdiff"
 _BATCH = 256
 _TOLD = 5
 
@@ -74,7 +75,7 @@ def _check_records(folder: Path, records: Iterable[Asked], there: set[str], done
 def _problems(record: Asked, there: set[str]) -> Iterator[str]:
     marks = record.question.count("<image>")
     if marks != record.marks:
-        yield f"it has {counted(marks, '<image>')} for {counted(record.marks, 'image')}"
+        yield f"it has {counted(marks, '<image>')} for {counted(len(record.images), 'image')}"
     for text in SPOILING:
         if text in record.answer:
             yield f"its answer holds {text.strip()}"
@@ -84,7 +85,7 @@ def _problems(record: Asked, there: set[str]) -> Iterator[str]:
         for text in REWRITTEN:
             if text in name:
                 yield f"its path {name} holds {text}"
-        if name not in there:
+        if name not in there and f"{IMAGE_FOLDER}/{name}" not in there:  # InternVL's are below a folder of their own
             yield f"its image {name} is missing"
 
 
