@@ -9,6 +9,7 @@ from typing import Any
 from imgdiffd import __version__
 from imgdiffd.errors import visible
 from imgdiffd.export.counts import Counts
+from imgdiffd.export.mixing import Mixed
 from imgdiffd.method.profile import Profile
 from imgdiffd.status import Funnel
 from imgdiffd.store import BundleRow
@@ -18,7 +19,7 @@ LICENCE = "the licences of the models may cover what they made: see the table of
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _TOP = 10
 _TOLD = ("generate", "pair", "natural", "locate", "describe", "render", "removal")
-_CITATION = """@article{jiao2024imgdiff,
+CITATION = """@article{jiao2024imgdiff,
   title = {Img-Diff: Contrastive Data Synthesis for Multimodal Large Language Models},
   author = {Jiao, Qirui and Chen, Daoyuan and Huang, Yilun and Ding, Bolin and Li, Yaliang and Shen, Ying},
   journal = {arXiv preprint arXiv:2408.04594},
@@ -39,7 +40,6 @@ class About:
     profiles: Sequence[Profile]
     bundles: Sequence[BundleRow]
     funnel: Funnel
-    mixed: str = ""
 
 
 def description(counts: Counts) -> str:
@@ -48,13 +48,13 @@ def description(counts: Counts) -> str:
     return f"Img-Diff: pairs of nearly identical images and what differs between them; {kinds or 'no'} samples."
 
 
-def card(about: About, counts: Counts, data_files: Mapping[str, str]) -> str:
+def card(about: About, counts: Counts, data_files: Mapping[str, str], mixed: Mixed | None = None) -> str:
     """The card; `data_files` are a split's files for `datasets.load_dataset`, where it can read the format."""
     parts = (
         "\n".join(_front(counts, data_files)),
         f"# Img-Diff\n\n{description(counts)}",
         f"Made with imgdiffd {__version__} by `imgdiffd export {visible(' '.join(about.options))}`. "
-        f"Format: {about.about}." + (f" {about.mixed}" if about.mixed else ""),
+        f"Format: {about.about}.{_mixed(mixed)}",
         "\n".join(_table(("kind", "train", "validation"), _kind_rows(counts))),
         f"From {len(counts.items):,} captions. Splits are drawn by caption. {_sides(counts)}".strip(),
         _reasons(counts),
@@ -69,9 +69,19 @@ def card(about: About, counts: Counts, data_files: Mapping[str, str]) -> str:
         *(_profile(profile) for profile in about.profiles),
         "## Files",
         "`SHA256SUMS` has every file's checksum, for `sha256sum --check`; `croissant.json` describes the files.",
-        f"## Citation\n\n```bibtex\n{_CITATION}\n```",
+        f"## Citation\n\n```bibtex\n{CITATION}\n```",
     )
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _mixed(mixed: Mixed | None) -> str:
+    if mixed is None:
+        return ""
+    times = "" if mixed.repeat == 1 else f" {mixed.repeat} times"
+    return (
+        f" In `mix.json` the {mixed.own:,} samples for training stand{times} among {mixed.others:,} records of an "
+        "instruction set, whose images are not here."
+    )
 
 
 def _kinds(counts: Counts) -> Iterable[str]:

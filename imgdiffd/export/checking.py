@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from imgdiffd.errors import counted, visible
-from imgdiffd.export.records import IMAGE_ENDS, Asked, records_of
+from imgdiffd.export.records import Asked, records_of
 
 SPOILING = ("</s>", "ASSISTANT: ", "<image>")  # in an answer: LLaVA learns nothing of it, or looks for another image
 REWRITTEN = ("ocr", "VG_100K")  # in a path: MGM looks for another file
@@ -23,56 +23,59 @@ _TOLD = 5
 
 @dataclass(slots=True)
 class Checked:
-    """What was looked at, what is wrong with it, and the checksums of the images that are files."""
+    """What was looked at, and what is wrong with it."""
 
     records: int = 0
     images: int = 0
     problems: list[str] = field(default_factory=list)
-    sums: dict[str, str] = field(default_factory=dict)
 
     def told(self) -> str:
         """The problems, the first of them word for word."""
-        more = f", and {len(self.problems) - _TOLD} more" if len(self.problems) > _TOLD else ""
+        more = f"; and {len(self.problems) - _TOLD} more" if len(self.problems) > _TOLD else ""
         return visible("; ".join(self.problems[:_TOLD]) + more)
 
 
-def check(folder: Path, names: Iterable[str], progress: Callable[[int], object] = lambda count: None) -> Checked:
-    """Read the files `names` below `folder`: every record of the lists, and every image to its last pixel.
+def check(
+    folder: Path,
+    lists: Iterable[str],
+    images: Iterable[str],
+    found: Callable[[str, str], object] = lambda name, digest: None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Checked:
+    """Read the files `lists` and `images` below `folder`: every record, and every image to its last pixel.
 
     A record has as many marks as images, its answer nothing that spoils training, its paths nothing that is rewritten;
-    its images are there. An image that no record names is read too. `progress` is told how many images were opened.
+    its images are there. `found` is told each image's name and SHA-256, in order, `progress` how many were opened.
     Raises ExportError, OSError and ValueError for a list that cannot be read.
     """
     done = Checked()
-    there = set(names)
-    files = {name for name in there if name.endswith(IMAGE_ENDS)}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name in sorted(there - files):
+        for name in lists:
             records = iter(records_of(folder / name))
             while batch := list(islice(records, _BATCH)):
-                _check_records(folder, batch, there, done)
+                _check_records(folder, batch, done)
                 inside = [image for each in batch for image in each.images if isinstance(image, bytes)]
                 for problem in pool.map(_damage, inside):
                     done.images += 1
                     _note(done, name, problem)
                 progress(done.images)
-        for name, digest, problem in _opened(folder, files, pool):
+        for name, digest, problem in _opened(folder, images, pool):
             done.images += 1
-            done.sums[name] = digest
+            found(name, digest)
             _note(done, name, problem)
             if done.images % _BATCH == 0:
                 progress(done.images)
     return done
 
 
-def _check_records(folder: Path, records: Iterable[Asked], there: set[str], done: Checked) -> None:
+def _check_records(folder: Path, records: Iterable[Asked], done: Checked) -> None:
     for record in records:
         done.records += 1
-        for problem in _problems(record, there):
+        for problem in _problems(record, folder):
             _note(done, f"record {record.name}", problem)
 
 
-def _problems(record: Asked, there: set[str]) -> Iterator[str]:
+def _problems(record: Asked, folder: Path) -> Iterator[str]:
     marks = record.question.count("<image>")
     if marks != record.marks:
         yield f"it has {counted(marks, '<image>')} for {counted(len(record.images), 'image')}"
@@ -85,7 +88,7 @@ def _problems(record: Asked, there: set[str]) -> Iterator[str]:
         for text in REWRITTEN:
             if text in name:
                 yield f"its path {name} holds {text}"
-        if name not in there and f"{IMAGE_FOLDER}/{name}" not in there:  # InternVL's are below a folder of their own
+        if not any((folder / place / name).is_file() for place in ("", IMAGE_FOLDER)):  # InternVL's are below theirs
             yield f"its image {name} is missing"
 
 
@@ -96,7 +99,7 @@ def _opened(folder: Path, files: Iterable[str], pool: ThreadPoolExecutor) -> Ite
         data = (folder / name).read_bytes()
         return name, hashlib.sha256(data).hexdigest(), _damage(data)
 
-    ordered = iter(sorted(files))
+    ordered = iter(files)
     while batch := list(islice(ordered, _BATCH)):
         yield from pool.map(look, batch)
 
