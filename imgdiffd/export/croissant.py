@@ -119,12 +119,12 @@ def _record_set(title: str, fields: Iterable[Json]) -> Json:
 
 
 def _image_set(name: str) -> Json:
-    source = _of(f"{name}/", "fileSet")
+    title, source = f"{name}-images", _of(f"{name}/", "fileSet")
     fields = [
-        _field(name, "name", "sc:Text", source | {"extract": {"fileProperty": "fullpath"}}),
-        _field(name, "image", "sc:ImageObject", source | {"extract": {"fileProperty": "content"}}),
+        _field(title, "name", "sc:Text", source | {"extract": {"fileProperty": "fullpath"}}),
+        _field(title, "image", "sc:ImageObject", source | {"extract": {"fileProperty": "content"}}),
     ]
-    return _record_set(name, fields)
+    return _record_set(title, fields)
 
 
 def _field(of: str, name: str, kind: str, source: Json, **more: Any) -> Json:
