@@ -1,13 +1,17 @@
 """The image folder: what its files are called, and writing them inside it."""
 
 import errno
+import os
 import re
+import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from imgdiffd import durable
 
 ITEMS_PER_FOLDER = 1000
+_ITEM_STEM = re.compile(r"([1-9][0-9]{0,17})-[^/]*", re.ASCII)
 _PAIR_STEM = re.compile(r"(\d+-\d+)-[12]")
 
 
@@ -27,6 +31,13 @@ def items_of(folder: str) -> range:
     if not folder.isdigit():
         return range(0)
     return range(int(folder) * ITEMS_PER_FOLDER, (int(folder) + 1) * ITEMS_PER_FOLDER)
+
+
+def item_of(name: str) -> int | None:
+    """The caption whose image `name` would be, relative to the image folder; None if no image has such a name."""
+    folder, _, file = name.partition("/")
+    match = _ITEM_STEM.match(file)
+    return int(match[1]) if match and folder == folder_of(int(match[1])) else None
 
 
 def sample_paths(image1: str, index: int) -> tuple[str, str]:
@@ -66,6 +77,25 @@ def inside(root: Path, relative: str) -> Path:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"{relative!r} does not name a file inside the image folder")
     return root / path
+
+
+def read_image(root: Path, name: str) -> tuple[bytes, str]:
+    """The bytes of the image `name` below `root`, and a tag that changes with them.
+
+    Neither its folder nor the file may be a symbolic link. Raises FileNotFoundError, and OSError for what is no file.
+    """
+    folder, _, file = name.partition("/")
+    with ExitStack() as opened:
+        place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, place)
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        opened.callback(os.close, place)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place holds nobody up
+        image = opened.enter_context(os.fdopen(os.open(file, flags, dir_fd=place), "rb"))
+        found = os.fstat(image.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return image.read(), f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def write_whole(root: Path, files: Mapping[str, bytes]) -> None:

@@ -15,6 +15,8 @@ from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
@@ -172,6 +174,14 @@ class Reader:
     def pair_images(self, items: Collection[int]) -> list[tuple[int, str, str]]:
         """The names of the two images of each of these captions whose pair is painted."""
         return snapshot(self._connection, lambda c: scores.pair_images(c, items))
+
+    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """As `Store.sample_page`."""
+        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """As `Store.item_page`."""
+        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
