@@ -14,6 +14,7 @@ from imgdiffd.cli import (
     explain,
     export,
     jobs,
+    looking,
     mini,
     models,
     previews,
@@ -35,7 +36,7 @@ COMMANDS = {
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (export.export, statistics.statistics),
+    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
     "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip

@@ -25,7 +25,8 @@ def database_samples(reader: Reader, images: Path, jobs: Collection[int] | None)
         scores = {**_named("pair", row.pair_scores), **_named("region", row.scores)}
         pair = images / row.left_image, images / row.right_image
         yield REPLACEMENT, Seen((row.text1, row.text2), str(row.item), pair, row.caption1, scores)
-    for sample in reader.removal_samples(jobs):
+    for removed in reader.removal_samples(jobs):
+        sample = removed.sample
         pair = images / sample.left, images / sample.right
         yield REMOVAL, Seen((sample.caption,), str(sample.erasure.item), pair)
 

@@ -9,9 +9,9 @@ from imgdiffd.method.identity import stored_key
 from imgdiffd.method.removal import RemovalSample, holder_of
 from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Pipeline, Stage
-from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalSampleRow, RemovalStory
+from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
-from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, of_row
+from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, load_words, of_row
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
@@ -63,7 +63,8 @@ def keep_inspections(
                 )
 
 
-def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
+def removal_sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
+    """The sample of a row of `erasures` that has its item's `caption` and the `profile_json`, of caption `origin`."""
     erasure = erasure_of(row, origin)
     key = stored_key(row["profile_json"], row["caption"], Pipeline.REMOVAL, erasure.image, erasure.index)
     return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"], key)
@@ -82,17 +83,31 @@ def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
 
 def removal_samples(
     connection: sqlite3.Connection, job: int, after: int, limit: int
-) -> list[tuple[int, list[RemovalSample]]]:
+) -> list[tuple[int, list[RemovalRow]]]:
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
-        "SELECT id, origin FROM items WHERE job_id = ? AND origin > ? AND pipeline = 'removal' AND state = 'sampled'"
-        " ORDER BY origin LIMIT ?",
+        "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
+        " caption2, nouns1, nouns2, scores FROM items JOIN profiles ON profiles.id = items.profile_id"
+        " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
+        " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
         (job, after, limit),
     ).fetchall()
     return [
-        (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])
-        for item, origin in derived
+        (pair["origin"], [_removal(pair, row) for row in _rows(connection, pair["id"]) if row["with_image"]])
+        for pair in derived
     ]
+
+
+def _removal(pair: sqlite3.Row, row: sqlite3.Row) -> RemovalRow:
+    return of_row(
+        RemovalRow,
+        pair,
+        nouns1=load_words(pair["nouns1"]),
+        nouns2=load_words(pair["nouns2"]),
+        pair_scores=load_scores(pair["scores"]),
+        scores=load_scores(row["scores"]),
+        sample=removal_sample_of(row, pair["origin"]),
+    )
 
 
 _BY_NUMBER = """
@@ -113,7 +128,7 @@ def list_removal_samples(
         f"{_BY_NUMBER} WHERE removal_samples.id > ?{only} ORDER BY removal_samples.id LIMIT ?", values
     )
     return [
-        RemovalSampleRow(row["sample_id"], row["sample_job"], _sample(row, row["origin"]), row["sampled_at"])
+        RemovalSampleRow(row["sample_id"], row["sample_job"], removal_sample_of(row, row["origin"]), row["sampled_at"])
         for row in rows
     ]
 
@@ -141,7 +156,7 @@ def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory |
 
 
 def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
-    sample, scores = _sample(row, origin), load_scores(row["scores"])
+    sample, scores = removal_sample_of(row, origin), load_scores(row["scores"])
     return of_row(ErasureRow, row, erasure=sample.erasure, scores=scores, holder=sample.holder, letter=sample.answer)
 
 

@@ -10,17 +10,29 @@ from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import images, jobs, meta, previews, reports, samples, scores
+from imgdiffd.store import images, jobs, meta, previews, rejects, reports, samples, scores
 from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import BundleRow, FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow, Timing
+from imgdiffd.store.rows import (
+    BundleRow,
+    FunnelCounts,
+    ItemStory,
+    JobRow,
+    MadeRow,
+    Overview,
+    RejectedRow,
+    RemovalRow,
+    SampleRow,
+    Timing,
+)
 from imgdiffd.store.scores import ItemMark, ScoredItem
 from imgdiffd.store.sqlite_codes import is_damage
 
@@ -68,7 +80,7 @@ class Reader:
                 yield from rows
                 after = rows[-1].item, rows[-1].region
 
-    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalSample]:
+    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalRow]:
         """The removal samples of these jobs, or of all, in order of job, caption, image and object."""
         for job in self._known(jobs):
             after = 0
@@ -76,6 +88,14 @@ class Reader:
                 for _, found in page:
                     yield from found
                 after, _ = page[-1]
+
+    def rejected_regions(self, jobs: Collection[int] | None = None) -> Iterator[RejectedRow]:
+        """The rejected regions of these jobs, or of all, that have both descriptions, in the order of `samples`."""
+        for job in self._known(jobs):
+            page, after = partial(rejects.rejected_of_job, job=job, limit=PAGE), (0, 0)
+            while rows := snapshot(self._connection, partial(page, after=after)):
+                yield from rows
+                after = rows[-1].sample.item, rows[-1].sample.region
 
     def _known(self, jobs: Collection[int] | None) -> Collection[int]:
         return [row.job for row in self.made()] if jobs is None else jobs
@@ -127,6 +147,14 @@ class Reader:
     def previews(self) -> list[PreviewsRow]:
         """As `Store.previews`."""
         return snapshot(self._connection, previews.every)
+
+    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """As `Store.sample_page`."""
+        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """As `Store.item_page`."""
+        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def timings(self) -> list[Timing]:
         """As `Store.timings`."""

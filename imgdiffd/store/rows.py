@@ -252,6 +252,36 @@ class RemovalSampleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovalRow:
+    """A finished sample of object removal with everything needed to export it.
+
+    `scores` are those of its object; the captions, nouns and `pair_scores` are those of the pair it was erased from.
+    """
+
+    job: int
+    profile: str
+    caption1: str
+    caption2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    pair_scores: Scores
+    scores: Scores
+    sample: RemovalSample
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A region that was described and then rejected, as the sample that it did not become.
+
+    `sample` has neither a number nor images with boxes; `settings` is the profile that its caption was worked on under.
+    """
+
+    sample: SampleRow
+    reason: str
+    settings: Profile
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRow:
     """One attempt at rewriting; `reason` is '' if it was accepted."""
 

@@ -36,7 +36,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "worker": "bundles fleet.wire kernels method models stages",
         "fleet": "bundles hub method schedulers",
         "daemon": "api bundles fleet hub images inbox method schedulers store",
-        "api": "choosing store",
+        "api": "choosing method store",
         "mini": "bundles captions export method models stages store",
     }.items()
 }
