@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +18,7 @@ from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, P
 
 if TYPE_CHECKING:
     from imgdiffd.store import PreviewsRow
+    from imgdiffd.store.found import ItemPage, Order, SamplePage, Wanted
 
 _CHUNK_BYTES = 1 << 20
 _CONNECT_S = 10.0
@@ -47,6 +49,17 @@ def sendable_name(path: Path) -> str:
 def _is_busy(answer: httpx.Response) -> bool:
     """Whether others take all of the daemon's attention at the moment."""
     return answer.status_code == 503 and b'"busy"' in answer.content
+
+
+def _asked_for(wanted: "Wanted | None", limit: int, after: str | None, order: str) -> dict[str, str | int]:
+    """The query of a list of samples or items."""
+    asked: dict[str, Any] = {"limit": limit, "order": order, "after": after}
+    if wanted is not None:
+        columns = ("job", "kind", "profile", "noun", "state", "stage", "reason")
+        asked |= {column: getattr(wanted, column) for column in columns}
+        for name, bounds in (("min", wanted.least), ("max", wanted.most)):
+            asked[name] = ",".join(f"{score}={bound!r}" for score, bound in bounds.items()) or None
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 class Client:
@@ -80,6 +93,9 @@ class Client:
         self.close()
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        return self._answer(method, path, **options).json()
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         if not self._connected:
             self._refuse_unless_listening()
         try:
@@ -98,7 +114,7 @@ class Client:
             why = str(error) or type(error).__name__
             raise DaemonError(f"the daemon at {self._socket_path} broke off: {why}", hint="try again") from error
         if answer.is_success:
-            return answer.json()
+            return answer
         try:
             detail = answer.json().get("detail", answer.text)
         except ValueError:
@@ -167,6 +183,35 @@ class Client:
         from imgdiffd.store import PreviewsRow
 
         return TypeAdapter(list[PreviewsRow]).validate_python(self._call("GET", "/previews"))
+
+    def samples(
+        self, wanted: "Wanted | None" = None, *, limit: int = 100, after: str | None = None, order: "Order" = "newest"
+    ) -> "SamplePage":
+        """Up to `limit` samples (1000 at most) of those that are wanted, or fewer: a page ends where it has read much.
+
+        `after` is the `next` of the page before.
+        """
+        from pydantic import TypeAdapter
+
+        from imgdiffd.store.found import SamplePage
+
+        found = self._call("GET", "/samples", params=_asked_for(wanted, limit, after, order))
+        return TypeAdapter(SamplePage).validate_python(found)
+
+    def items(
+        self, wanted: "Wanted | None" = None, *, limit: int = 100, after: str | None = None, order: "Order" = "newest"
+    ) -> "ItemPage":
+        """As `samples`: captions and the object removals of their pairs."""
+        from pydantic import TypeAdapter
+
+        from imgdiffd.store.found import ItemPage
+
+        found = self._call("GET", "/items", params=_asked_for(wanted, limit, after, order))
+        return TypeAdapter(ItemPage).validate_python(found)
+
+    def image(self, name: str) -> bytes:
+        """The bytes of an image that a sample or an item names."""
+        return self._answer("GET", f"/images/{quote(name)}").content
 
     def problems(self, job: int, *, limit: int = 100, after: int = 0) -> ProblemPage:
         """Up to `limit` records (1000 at most) of the job's file that have no usable caption, in the file's order.

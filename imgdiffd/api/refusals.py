@@ -37,6 +37,9 @@ _STATUS_OF_CODE = {
     "unknown_job": 404,
     "unknown_item": 404,
     "unknown_sample": 404,
+    "no_such_profile": 404,
+    "unknown_image": 404,
+    "image_gone": 404,
     "wrong_job_state": 409,
     "content_type": 415,
 }

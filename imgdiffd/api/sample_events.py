@@ -14,9 +14,13 @@ POSITION = r"[0-9]{1,19}(\.[0-9]{1,19})?"
 
 
 class SampleEvent(BaseModel):
-    """A sample that was recorded. Its images' paths are relative to the image folder; the box is in their pixels."""
+    """A sample that was recorded. Its images' paths are relative to the image folder; the box is in their pixels.
+
+    `key` is the same on every machine that makes this sample.
+    """
 
     id: int
+    key: str
     job: int
     item: int
     region: int
@@ -33,10 +37,11 @@ class RemovalSampleEvent(BaseModel):
     """A sample of object removal that was recorded; `object` counts within its `image` (1 or 2) of caption `item`.
 
     The images' paths are relative to the image folder; `bbox` is in 0–1. `answer` is the letter of the image that still
-    has the object.
+    has the object, and `key` as in a sample.
     """
 
     id: int
+    key: str
     job: int
     item: int
     image: int
@@ -105,6 +110,7 @@ def _sample(row: SampleRow) -> SampleEvent:
     left, right = (row.text1, row.text2) if row.left == 1 else (row.text2, row.text1)
     return SampleEvent(
         id=row.id,
+        key=row.key,
         job=row.job,
         item=row.item,
         region=row.region,
@@ -123,6 +129,7 @@ def _removal(row: RemovalSampleRow) -> RemovalSampleEvent:
     x1, y1, x2, y2 = sample.bbox
     return RemovalSampleEvent(
         id=row.id,
+        key=sample.key,
         job=row.job,
         item=sample.erasure.item,
         image=sample.erasure.image,

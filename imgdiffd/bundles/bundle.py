@@ -22,6 +22,7 @@ _ADDRESS = re.compile(r"https://\S+/[^/\s]+")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _PAINTING = (Role.REWRITER, Role.PAINTER, Role.CLIP)
 _SAME_PAIRS = {"licence", "weights_gb", "peak_gb", "allow_pickle", "rows_per_pass", "pairs_per_pass"}
+_SAME_RESULTS = {*_SAME_PAIRS, "pictures_per_pass", "preview"}
 Rows = Annotated[int, Field(ge=1, le=4096)]
 Gigabytes = Annotated[float, Field(ge=0, le=100_000)]  # of 10⁹ bytes
 Colour = tuple[float, float, float]  # red, green, blue
@@ -227,6 +228,17 @@ class Bundle(_Frozen):
         models = [self.model(role) for role in _PAINTING]
         told = [f"{self.folder(each.source)} {each.model_dump_json(exclude=_SAME_PAIRS)}" for each in models]
         return f"{self.name} {hashlib.blake2b(' '.join(told).encode(), digest_size=4).hexdigest()}"
+
+    @property
+    def digests(self) -> dict[Role, str]:
+        """By role, a digest of all that decides what its model gives; licence, memory and sizes of passes are not."""
+        told = {role: self.model(role) for role in self.roles}
+        return {
+            role: hashlib.blake2b(
+                f"{self.folder(each.source)} {each.model_dump_json(exclude=_SAME_RESULTS)}".encode(), digest_size=8
+            ).hexdigest()
+            for role, each in told.items()
+        }
 
     def model(self, role: Role) -> Model:
         """The model for `role`. Raises BundleError where the bundle lacks it, which only OPTIONAL_ROLES may."""

@@ -9,7 +9,21 @@ import typer
 from typer.main import get_command
 
 from imgdiffd import __version__
-from imgdiffd.cli import daemon, explain, export, jobs, mini, models, previews, simulate, submitting, upkeep, watching
+from imgdiffd.cli import (
+    daemon,
+    explain,
+    export,
+    jobs,
+    looking,
+    mini,
+    models,
+    previews,
+    simulate,
+    statistics,
+    submitting,
+    upkeep,
+    watching,
+)
 from imgdiffd.cli.parameters import CONFIG, Config
 from imgdiffd.cli.usage import PROGRAM, Command, SomeCommand, in_our_words, new_group, share_option
 from imgdiffd.errors import ImgdiffdError, visible
@@ -22,7 +36,7 @@ COMMANDS = {
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (export.export,),
+    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
     "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip

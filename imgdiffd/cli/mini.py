@@ -1,7 +1,7 @@
 """The commands that run the miniature bundle: the demo, and its measurement and calibration."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,14 +34,21 @@ def demo(
 
 
 @mini.command(cls=Command)
-def evaluate(captions: HeldOut = 200, seed: Seed = 1) -> None:
+def evaluate(
+    captions: HeldOut = 200,
+    seed: Seed = 1,
+    only: Annotated[
+        Literal["early-abort"] | None,
+        typer.Option(help="Only what early abort saves and loses: pairs are painted and compared, no more."),
+    ] = None,
+) -> None:
     """Measure every promise of the miniature bundle.
 
     The exit status is 1 where one is broken.
     """
     from imgdiffd.mini.evaluate import evaluate as run
 
-    if not run(captions, seed):
+    if not run(captions, seed, only):
         raise typer.Exit(1)
 
 

@@ -30,6 +30,7 @@ from imgdiffd.job import JobChoice
 from imgdiffd.settings import Settings
 from imgdiffd.status import Funnel, JobPage, JobView, ProblemView, Status
 from imgdiffd.store import JobRow, Overview, PreviewsRow, Reader
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted, cursor_of
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
@@ -86,6 +87,18 @@ class Offline:
     def previews(self) -> list[PreviewsRow]:
         """What previews of half-painted pairs show: a row for each profile, bundle and step."""
         return self._reader.previews()
+
+    def samples(
+        self, wanted: Wanted | None = None, *, limit: int = 100, after: str | None = None, order: Order = "newest"
+    ) -> SamplePage:
+        """As the daemon lists them."""
+        return self._reader.sample_page(wanted or Wanted(), limit, cursor_of(after) if after else Cursor(), order)
+
+    def items(
+        self, wanted: Wanted | None = None, *, limit: int = 100, after: str | None = None, order: Order = "newest"
+    ) -> ItemPage:
+        """As the daemon lists them."""
+        return self._reader.item_page(wanted or Wanted(), limit, cursor_of(after) if after else Cursor(), order)
 
     def explain(self, item: int) -> dict[str, Any]:
         """Everything known of one caption: attempts, scores, regions, samples."""

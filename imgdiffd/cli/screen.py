@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from imgdiffd.cli.terminal import ByWidth, duration, plain
+from imgdiffd.cli.terminal import ByWidth, cut, duration, plain
 from imgdiffd.errors import counted, visible
 from imgdiffd.job import TERMINAL_JOB_STATES, JobState
 from imgdiffd.status import GateView, JobView, RemovalView, Status, summary
@@ -178,7 +178,7 @@ def _narrow_jobs(jobs: Sequence[JobView]) -> Table:
     table.pad_edge, table.show_edge = False, False
     for job in jobs:
         ended = job.sampled + job.rejected + job.failed
-        table.add_row(str(job.id), _cut(job.name), plain(job.state, _style(job)), f"{ended}/{job.captions}")
+        table.add_row(str(job.id), cut(job.name), plain(job.state, _style(job)), f"{ended}/{job.captions}")
     return table
 
 
@@ -192,17 +192,10 @@ def _wide_jobs(jobs: Sequence[JobView]) -> Table:
         eta = duration(job.eta_s) if job.state == "active" else ""
         note_text = _note(job).lstrip(": ") if job.error or job.duplicate_of is not None else ""
         table.add_row(
-            str(job.id), _cut(job.name), plain(job.state, _style(job)),
-            str(done), str(job.captions), str(job.samples), eta, _cut(note_text),
+            str(job.id), cut(job.name), plain(job.state, _style(job)),
+            str(done), str(job.captions), str(job.samples), eta, cut(note_text),
         )  # fmt: skip
     return table
-
-
-def _cut(told: str) -> Text:
-    """Text on one line, whose column may be made narrower than it: of columns that do not wrap, Rich cuts all alike."""
-    text = plain(told)
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
 
 
 def plain_line(job: JobView) -> str:

@@ -34,6 +34,13 @@ def plain(text: str, style: str = "") -> Text:
     return Text(visible(text), style=style)
 
 
+def cut(told: str, style: str = "") -> Text:
+    """Text on one line, whose column may be made narrower than it: of columns that do not wrap, Rich cuts all alike."""
+    text = plain(told, style)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
 class Screen(Console):
     """A console that says when nobody reads it any more, as `print` does: rich's own would end the process with 1."""
 

@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from imgdiffd import __version__, durable, heap
-from imgdiffd.api import events, upkeep
+from imgdiffd.api import events, looking, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
@@ -28,11 +28,13 @@ from imgdiffd.daemon.ending import Ending, first_order, start
 from imgdiffd.daemon.ground import Ground
 from imgdiffd.daemon.job_log import JobLog
 from imgdiffd.daemon.learnt_file import LearntFile
+from imgdiffd.daemon.looking import DaemonLooking
 from imgdiffd.daemon.metrics import Metrics
 from imgdiffd.daemon.model_files import ModelFiles
 from imgdiffd.daemon.moved import SocketKeeper, StateWatch
 from imgdiffd.daemon.notify import Notifier, tell_progress
 from imgdiffd.daemon.pruning import Pruning
+from imgdiffd.daemon.refiltering import bundle_row
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.start import has_room, starting_status
 from imgdiffd.daemon.store_work import StoreWork
@@ -146,6 +148,7 @@ class _Parts:
         self.feed = events.Feed(store, self.control.status, bell)
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
+        app.include_router(looking.routes(DaemonLooking(store, plan.images, self.cleanup)))
         app.include_router(upkeep.routes(self.pruning))
         app.include_router(upkeep.previews_route(store.previews))
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))
@@ -240,6 +243,8 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         on_full=disk.note_full,
         removal=not plan.no_removal,
         bundle=plan.bundle.painting,
+        models=bundle_row(plan.bundle),
+        images=plan.images,
         on_commit=bell.ring,
         on_damage=ending.because,
     )

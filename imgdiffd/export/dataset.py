@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -20,24 +20,13 @@ from imgdiffd.export import contact_sheet, release, removal
 from imgdiffd.export.choice import BOTH
 from imgdiffd.export.contact_sheet import ContactSheet
 from imgdiffd.export.folder import ExportFolder
+from imgdiffd.export.sample import SampleSource
 from imgdiffd.method.removal import RemovalSample
 from imgdiffd.method.removal import record as removal_record
 from imgdiffd.store import SampleRow
 
 _BATCH = 16  # samples whose images are encoded side by side, and written with one sync of their folder
 _JPEG_QUALITY = 95
-
-
-class SampleSource(Protocol):
-    """Where the samples of some jobs, or of all, are read: `store.Reader`."""
-
-    def samples(self, jobs: Collection[int] | None = None) -> Iterable[SampleRow]:
-        """In order of job, caption and region."""
-        ...
-
-    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterable[RemovalSample]:
-        """In order of job, caption, image and object."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +66,7 @@ def export_dataset(
             made = writer.with_images(map(_replacement, reader.samples(jobs)))
             lists[folder / release.JSON_NAME] = partial(_write_list, made)
             lists[sheet or folder / contact_sheet.NAME] = writer.sheet.save
-        removals = map(_removal, reader.removal_samples(jobs) if "removal" in products else ())
+        removals = map(_removal, (row.sample for row in reader.removal_samples(jobs)) if "removal" in products else ())
         first = next(removals, None)
         if first is not None or "replacement" not in products:
             made = writer.with_images(chain([first] if first else [], removals))

@@ -1,13 +1,17 @@
 """The image folder: what its files are called, and writing them inside it."""
 
 import errno
+import os
 import re
+import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
 from imgdiffd import durable
 
 ITEMS_PER_FOLDER = 1000
+_ITEM_STEM = re.compile(r"([1-9][0-9]{0,17})-[^/]*", re.ASCII)
 _PAIR_STEM = re.compile(r"(\d+-\d+)-[12]")
 
 
@@ -27,6 +31,13 @@ def items_of(folder: str) -> range:
     if not folder.isdigit():
         return range(0)
     return range(int(folder) * ITEMS_PER_FOLDER, (int(folder) + 1) * ITEMS_PER_FOLDER)
+
+
+def item_of(name: str) -> int | None:
+    """The caption whose image `name` would be, relative to the image folder; None if no image has such a name."""
+    folder, _, file = name.partition("/")
+    match = _ITEM_STEM.match(file)
+    return int(match[1]) if match and folder == folder_of(int(match[1])) else None
 
 
 def sample_paths(image1: str, index: int) -> tuple[str, str]:
@@ -68,6 +79,25 @@ def inside(root: Path, relative: str) -> Path:
     return root / path
 
 
+def read_image(root: Path, name: str) -> tuple[bytes, str]:
+    """The bytes of the image `name` below `root`, and a tag that changes with them.
+
+    Neither its folder nor the file may be a symbolic link. Raises FileNotFoundError, and OSError for what is no file.
+    """
+    folder, _, file = name.partition("/")
+    with ExitStack() as opened:
+        place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, place)
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        opened.callback(os.close, place)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place holds nobody up
+        image = opened.enter_context(os.fdopen(os.open(file, flags, dir_fd=place), "rb"))
+        found = os.fstat(image.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        return image.read(), f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
 def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     """Put each file's bytes at its path under `root`, durably and in one go, as `durable.write` does.
 
@@ -80,3 +110,18 @@ def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     for folder in {target.parent for target in targets}:
         durable.make_folder(folder)
     durable.write(targets)
+
+
+def link_whole(root: Path, links: Mapping[str, str]) -> frozenset[str]:
+    """Give images a second name each, durably: new name -> present one. Returns the present names that are not there.
+
+    Both names last until both are deleted. Where the file system has no hard links, the image is copied. A new name
+    that is there already is replaced. Raises OSError, and ValueError for a path out of `root`.
+    """
+    targets = {inside(root, new): inside(root, old) for new, old in links.items()}
+    if not root.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the image folder is gone", str(root))
+    for folder in {target.parent for target in targets}:
+        durable.make_folder(folder)
+    absent = durable.link(targets)
+    return frozenset(old for old in links.values() if root / old in absent)

@@ -9,15 +9,23 @@ from imgdiffd.method.messages import Box
 from imgdiffd.method.profile_sections import Bound
 
 
-def intersection_over_union(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of one box (4,) with others (n, 4), in continuous coordinates: no extra pixel. Empty unions give 0."""
-    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
-    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+def intersection_over_union(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of boxes (n, 4) with as many others, or of one (4,) with all of them; empty unions give 0.
+
+    In continuous coordinates: no extra pixel.
+    """
+    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
-    areas = np.maximum(others[:, 2] - others[:, 0], 0.0) * np.maximum(others[:, 3] - others[:, 1], 0.0)
-    union = max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) + areas - overlap
+    union = _areas(first) + _areas(second) - overlap
     ratio: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return ratio
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    areas: NDArray[np.float64] = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+    return areas
 
 
 def suppress_overlaps(boxes: Sequence[Box], cosines: Sequence[float], bound: Bound) -> list[int]:

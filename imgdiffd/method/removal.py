@@ -45,7 +45,8 @@ class Inspection:
 class RemovalSample:
     """A finished pair. Everything said of it follows from `holder`, the side that still holds the object.
 
-    `original` and `erased` are its two images with the red box, relative to the image folder.
+    `original` and `erased` are its two images with the red box, relative to the image folder. `key` is its `sample_key`
+    once it is recorded.
     """
 
     erasure: Erasure
@@ -53,6 +54,7 @@ class RemovalSample:
     holder: Side
     original: str
     erased: str
+    key: str = ""
 
     @property
     def left(self) -> str:

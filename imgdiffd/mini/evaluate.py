@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import numpy as np
@@ -36,7 +37,10 @@ from imgdiffd.mini.harness import Harness, held_out_captions
 from imgdiffd.mini.scene_judge import Detection
 from imgdiffd.mini.world import HELD_OUT_SEED, draw_scene
 from imgdiffd.models.painter import PairPrompt
+from imgdiffd.pipeline import Stage
 from imgdiffd.store import ItemStory, PairRow
+
+Only = Literal["early-abort"]
 
 _UNCHANGED_PAIRS = 48  # painted once more without injection, to compare the change outside
 _ERASED_PAIRS = 12  # both images of each
@@ -208,10 +212,14 @@ def demo_captions() -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
-    """Measure everything; returns the figures in the order of the pipeline."""
+async def measure(folder: Path, captions: int, seed: int, only: Only | None) -> list[Figure]:
+    """Measure everything, or `only` that; returns the figures in the order of the pipeline."""
     harness = Harness(folder)
     profile = watching(load_profile("mini"))
+    if only == "early-abort":
+        async with harness.store() as store:
+            stories = await harness.run(store, held_out_captions(captions, seed), profile, Stage.COMPARE)
+        return list(abort_figures(_painted(stories), profile))
     async with harness.store() as store:
         demo = await harness.run(store, demo_captions(), profile)
         held_out = await harness.run(store, held_out_captions(captions, seed), profile)
@@ -230,9 +238,9 @@ async def measure(folder: Path, captions: int, seed: int) -> list[Figure]:
     ]
 
 
-def evaluate(captions: int, seed: int) -> bool:
+def evaluate(captions: int, seed: int, only: Only | None = None) -> bool:
     """Print the table; returns whether every target was met."""
     with tempfile.TemporaryDirectory(prefix="imgdiffd-evaluate-") as folder:
-        figures = anyio.run(measure, Path(folder), captions, seed)
+        figures = anyio.run(measure, Path(folder), captions, seed, only)
     Console(width=110).print(table_of(figures))
     return all(figure.met for figure in figures)

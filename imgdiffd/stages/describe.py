@@ -16,8 +16,8 @@ from imgdiffd.method.messages import (
 )
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.profile_sections import Describe
+from imgdiffd.method.red_box import grown
 from imgdiffd.models.loading import Models
-from imgdiffd.stages.drawing import grown
 from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import cosines, put
 

@@ -8,8 +8,8 @@ from imgdiffd.method.filters import judge_area, judge_crops
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Candidate, LocateInput, LocateOutput, Scores, noun_key
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.profile_sections import Locate
+from imgdiffd.method.red_box import clamped
 from imgdiffd.models.loading import Models
-from imgdiffd.stages.drawing import clamped
 from imgdiffd.stages.images import Images
 from imgdiffd.stages.scores import best, cosines, put
 

@@ -3,12 +3,14 @@
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
+    BundleRow,
     CandidateRow,
     ErasureRow,
     FunnelCounts,
     ItemStory,
     JobRow,
     MadeRow,
+    ModelRow,
     Overview,
     PairRow,
     Progress,
@@ -16,21 +18,27 @@ from imgdiffd.store.rows import (
     Queue,
     Recorded,
     RegionRow,
+    RejectedRow,
+    RemovalRow,
     RemovalSampleRow,
     RemovalStory,
     RewriteRow,
     SampleRow,
     Timing,
 )
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
 from imgdiffd.store.store import Store
 
 __all__ = [
+    "BundleRow",
     "CandidateRow",
     "ErasureRow",
     "FunnelCounts",
+    "ItemMark",
     "ItemStory",
     "JobRow",
     "MadeRow",
+    "ModelRow",
     "Overview",
     "PairRow",
     "PreviewsRow",
@@ -40,10 +48,14 @@ __all__ = [
     "Reader",
     "Recorded",
     "RegionRow",
+    "RejectedRow",
+    "RemovalRow",
     "RemovalSampleRow",
     "RemovalStory",
     "RewriteRow",
     "SampleRow",
+    "ScoredItem",
+    "ScoredRegion",
     "Store",
     "Timing",
 ]

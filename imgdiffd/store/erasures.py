@@ -5,12 +5,13 @@ from collections.abc import Mapping
 
 from imgdiffd.job import ItemState
 from imgdiffd.method.filters import Verdict
+from imgdiffd.method.identity import stored_key
 from imgdiffd.method.removal import RemovalSample, holder_of
 from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
-from imgdiffd.pipeline import Stage
-from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalSampleRow, RemovalStory
+from imgdiffd.pipeline import Pipeline, Stage
+from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
-from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, of_row
+from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, load_words, of_row
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
@@ -62,35 +63,58 @@ def keep_inspections(
                 )
 
 
-def _sample(row: sqlite3.Row, origin: int) -> RemovalSample:
+def sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
+    """The sample of a row of `erasures` of caption `origin`."""
     erasure = erasure_of(row, origin)
-    return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"])
+    key = stored_key(row["profile_json"], row["caption"], Pipeline.REMOVAL, erasure.image, erasure.index)
+    return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"], key)
+
+
+_ERASURES = """
+    SELECT erasures.*, items.caption, profiles.json AS profile_json
+    FROM erasures JOIN items ON items.id = erasures.item_id JOIN profiles ON profiles.id = items.profile_id
+"""
 
 
 def _rows(connection: sqlite3.Connection, item: int) -> list[sqlite3.Row]:
-    return connection.execute("SELECT * FROM erasures WHERE item_id = ? ORDER BY image, number", (item,)).fetchall()
+    query = f"{_ERASURES} WHERE erasures.item_id = ? ORDER BY image, number"
+    return connection.execute(query, (item,)).fetchall()
 
 
 def removal_samples(
     connection: sqlite3.Connection, job: int, after: int, limit: int
-) -> list[tuple[int, list[RemovalSample]]]:
+) -> list[tuple[int, list[RemovalRow]]]:
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
-        "SELECT id, origin FROM items WHERE job_id = ? AND origin > ? AND pipeline = 'removal' AND state = 'sampled'"
-        " ORDER BY origin LIMIT ?",
+        "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
+        " caption2, nouns1, nouns2, scores FROM items JOIN profiles ON profiles.id = items.profile_id"
+        " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
+        " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
         (job, after, limit),
     ).fetchall()
     return [
-        (origin, [_sample(row, origin) for row in _rows(connection, item) if row["with_image"]])
-        for item, origin in derived
+        (pair["origin"], [_removal(pair, row) for row in _rows(connection, pair["id"]) if row["with_image"]])
+        for pair in derived
     ]
+
+
+def _removal(pair: sqlite3.Row, row: sqlite3.Row) -> RemovalRow:
+    return of_row(
+        RemovalRow,
+        pair,
+        nouns1=load_words(pair["nouns1"]),
+        nouns2=load_words(pair["nouns2"]),
+        pair_scores=load_scores(pair["scores"]),
+        scores=load_scores(row["scores"]),
+        sample=sample_of(row, pair["origin"]),
+    )
 
 
 _BY_NUMBER = """
     SELECT removal_samples.id AS sample_id, removal_samples.job_id AS sample_job,
-        removal_samples.created_at AS sampled_at, items.origin, erasures.*
+        removal_samples.created_at AS sampled_at, items.origin, items.caption, profiles.json AS profile_json, erasures.*
     FROM removal_samples JOIN items ON items.id = removal_samples.item_id
-    JOIN erasures USING (item_id, image, number)
+    JOIN erasures USING (item_id, image, number) JOIN profiles ON profiles.id = items.profile_id
 """
 
 
@@ -104,7 +128,7 @@ def list_removal_samples(
         f"{_BY_NUMBER} WHERE removal_samples.id > ?{only} ORDER BY removal_samples.id LIMIT ?", values
     )
     return [
-        RemovalSampleRow(row["sample_id"], row["sample_job"], _sample(row, row["origin"]), row["sampled_at"])
+        RemovalSampleRow(row["sample_id"], row["sample_job"], sample_of(row, row["origin"]), row["sampled_at"])
         for row in rows
     ]
 
@@ -132,7 +156,7 @@ def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory |
 
 
 def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
-    sample, scores = _sample(row, origin), load_scores(row["scores"])
+    sample, scores = sample_of(row, origin), load_scores(row["scores"])
     return of_row(ErasureRow, row, erasure=sample.erasure, scores=scores, holder=sample.holder, letter=sample.answer)
 
 

@@ -9,7 +9,7 @@ from imgdiffd.store.backup import write_copy
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 OLDEST_READABLE = 1  # the writer upgrades an older database itself, a reader upgrades a temporary copy
 # The steps from each version to the next. A released step never changes: old databases have gone through it.
 STEPS: dict[int, tuple[str, ...]] = {
@@ -188,6 +188,20 @@ END""",
     kept           INTEGER NOT NULL
 ) STRICT""",
         "CREATE INDEX previews_calibration ON previews (calibration_id)",
+    ),
+    6: (
+        "ALTER TABLE regions ADD COLUMN answer TEXT NOT NULL DEFAULT ''",
+        """CREATE TABLE bundles (
+    id     INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL,
+    models TEXT NOT NULL,
+    UNIQUE (name, models)
+) STRICT""",
+        """CREATE TABLE job_bundles (
+    job_id    INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    bundle_id INTEGER NOT NULL REFERENCES bundles,
+    PRIMARY KEY (job_id, bundle_id)
+) STRICT, WITHOUT ROWID""",
     ),
 }
 

@@ -20,6 +20,8 @@ from imgdiffd.store import (
     reports,
     samples,
 )
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
@@ -151,6 +153,14 @@ class Questions:
     async def newest_removal_sample(self) -> int:
         """The highest id that a removal sample ever had, or 0. Every later one has a higher one."""
         return await self._read(erasures.newest_removal_sample)
+
+    async def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """A part of the samples that are wanted. Raises InputError for an unknown job or profile."""
+        return await self._read(lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    async def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """A part of the items that are wanted. Raises InputError for an unknown job or profile."""
+        return await self._read(lambda c: list_items_by(c, wanted, limit, after, order))
 
     async def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

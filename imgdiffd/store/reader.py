@@ -1,7 +1,7 @@
 """The database for programs that only read it: exports, the contact sheet, a look at a finished run."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,16 +10,30 @@ from imgdiffd.errors import StoreError
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.removal import RemovalSample
-from imgdiffd.store import images, jobs, previews, reports, samples
+from imgdiffd.store import images, jobs, meta, previews, rejects, reports, samples, scores
+from imgdiffd.store.bundles import bundles_of
 from imgdiffd.store.connection import check, configure
 from imgdiffd.store.damage import damaged
 from imgdiffd.store.erasures import removal_samples
+from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
-from imgdiffd.store.rows import FunnelCounts, ItemStory, JobRow, MadeRow, Overview, SampleRow
+from imgdiffd.store.rows import (
+    BundleRow,
+    FunnelCounts,
+    ItemStory,
+    JobRow,
+    MadeRow,
+    Overview,
+    RejectedRow,
+    RemovalRow,
+    SampleRow,
+    Timing,
+)
+from imgdiffd.store.scores import ItemMark, ScoredItem
 from imgdiffd.store.sqlite_codes import is_damage
 
 PAGE = 500  # samples per query
@@ -66,7 +80,7 @@ class Reader:
                 yield from rows
                 after = rows[-1].item, rows[-1].region
 
-    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalSample]:
+    def removal_samples(self, jobs: Collection[int] | None = None) -> Iterator[RemovalRow]:
         """The removal samples of these jobs, or of all, in order of job, caption, image and object."""
         for job in self._known(jobs):
             after = 0
@@ -75,12 +89,24 @@ class Reader:
                     yield from found
                 after, _ = page[-1]
 
+    def rejected_regions(self, jobs: Collection[int] | None = None) -> Iterator[RejectedRow]:
+        """The rejected regions of these jobs, or of all, that have both descriptions, in the order of `samples`."""
+        for job in self._known(jobs):
+            page, after = partial(rejects.rejected_of_job, job=job, limit=PAGE), (0, 0)
+            while rows := snapshot(self._connection, partial(page, after=after)):
+                yield from rows
+                after = rows[-1].sample.item, rows[-1].sample.region
+
     def _known(self, jobs: Collection[int] | None) -> Collection[int]:
         return [row.job for row in self.made()] if jobs is None else jobs
 
     def made(self) -> list[MadeRow]:
         """What each job has made so far, in order of the jobs."""
         return snapshot(self._connection, reports.made)
+
+    def bundles(self, jobs: Collection[int] | None = None) -> dict[int, list[BundleRow]]:
+        """The models that worked on each of these jobs, or of all; jobs from before version 7 are not among them."""
+        return snapshot(self._connection, lambda c: bundles_of(c, jobs))
 
     def jobs(self, choice: JobChoice = "all", limit: int = jobs.ALL, after: int | None = None) -> list[JobRow]:
         """As `Store.jobs`."""
@@ -121,6 +147,41 @@ class Reader:
     def previews(self) -> list[PreviewsRow]:
         """As `Store.previews`."""
         return snapshot(self._connection, previews.every)
+
+    def timings(self) -> list[Timing]:
+        """As `Store.timings`."""
+        return snapshot(self._connection, reports.timings)
+
+    def instance(self) -> str:
+        """The random name of this database, or '' if no daemon has opened it yet."""
+        return snapshot(self._connection, lambda c: meta.get(c, "instance")) or ""
+
+    def caption_span(self) -> range:
+        """The range from the first caption to the last."""
+        return snapshot(self._connection, scores.span)
+
+    def scored(
+        self, of: range, wanted: Callable[[Sequence[ItemMark]], Collection[int]]
+    ) -> tuple[list[ItemMark], list[ScoredItem]]:
+        """The marks of the captions in `of`, and all scores of those that are `wanted`, as of one moment."""
+
+        def ask(connection: sqlite3.Connection) -> tuple[list[ItemMark], list[ScoredItem]]:
+            marks = scores.marks(connection, of)
+            return marks, list(scores.scored(connection, wanted(marks)))
+
+        return snapshot(self._connection, ask)
+
+    def pair_images(self, items: Collection[int]) -> list[tuple[int, str, str]]:
+        """The names of the two images of each of these captions whose pair is painted."""
+        return snapshot(self._connection, lambda c: scores.pair_images(c, items))
+
+    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """As `Store.sample_page`."""
+        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """As `Store.item_page`."""
+        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from imgdiffd.job import ItemState, JobState
@@ -24,6 +25,7 @@ from imgdiffd.method.messages import (
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.removal_messages import EraseOutput, FoundBox, InspectOutput
 from imgdiffd.pipeline import PIPELINES, Pipeline, Stage, Task, priority_in
+from imgdiffd.store.bundles import note_bundle
 from imgdiffd.store.erasures import keep_erasures, keep_inspections
 from imgdiffd.store.items import derive, parts_by_item
 from imgdiffd.store.jobs import complete_jobs
@@ -164,8 +166,8 @@ def _keep(
             _keep_verdicts_on_regions(connection, subject, step)
         case ScreenOutput():
             connection.executemany(
-                "UPDATE regions SET scores = json_patch(scores, ?) WHERE item_id = ? AND number = ?",
-                ((dump_scores(each.scores), output.item, each.index) for each in output.regions),
+                "UPDATE regions SET answer = ?, scores = json_patch(scores, ?) WHERE item_id = ? AND number = ?",
+                ((each.answer, dump_scores(each.scores), output.item, each.index) for each in output.regions),
             )
             _keep_verdicts_on_regions(connection, subject, step)
         case RenderOutput():
@@ -250,6 +252,58 @@ def _captions_of(connection: sqlite3.Connection, items: Collection[int]) -> set[
     return {row[0] for row in connection.execute(query, (json.dumps(list(items)),))} if items else set()
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` did: the steps taken, in order, with what they were decided about, and the job of each.
+
+    `stale` are the items that had moved on meanwhile, `derived` says whether another pipeline got new items.
+    """
+
+    steps: tuple[Step, ...]
+    subjects: tuple[Subject, ...]
+    rows: tuple[sqlite3.Row, ...]
+    stale: tuple[int, ...]
+    derived: bool
+
+
+def apply(
+    connection: sqlite3.Connection,
+    stage: Stage,
+    profile: Profile,
+    outputs: Sequence[StageOutput],
+    attempts: Mapping[int, int],
+    now: float,
+    pipelines: Collection[Pipeline],
+) -> Applied:
+    """Keep outputs and move their items; those whose items have moved on meanwhile are dropped.
+
+    Each of the `pipelines` that starts after this stage gets a new item for every item that passed.
+    """
+    steps: list[Step] = []
+    judged: list[Subject] = []
+    rows: list[sqlite3.Row] = []
+    parts: list[tuple[int, Verdict]] = []  # each with its job
+    subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
+    stale = tuple(output.item for output in outputs if output.item not in subjects)
+    for output in outputs:
+        if output.item not in subjects:
+            continue
+        subject, row = subjects.pop(output.item)  # a second result for it would be stale
+        step = advance(subject, output, profile)
+        _keep(connection, output, subject, step, row["job_id"], now)
+        steps.append(step)
+        judged.append(subject)
+        rows.append(row)
+        parts += ((row["job_id"], verdict) for verdict in step.parts)
+    _move(connection, stage, steps, now)
+    passed = [step.item for step in steps if step.verdict.passed]
+    begun = [pipeline for pipeline in pipelines if PIPELINES[pipeline].starts_after is stage] if passed else []
+    for pipeline in begun:
+        derive(connection, pipeline, passed, now)
+    count_verdicts(connection, stage, parts)
+    return Applied(tuple(steps), tuple(judged), tuple(rows), stale, bool(begun))
+
+
 def record(
     connection: sqlite3.Connection,
     stage: Stage,
@@ -261,48 +315,31 @@ def record(
     now: float,
     pipelines: Collection[Pipeline],
     bundle: str,
+    worker: int | None = None,
 ) -> Recorded:
-    """Keep a batch's outputs and move its items. Results whose items have moved on meanwhile are dropped and counted.
+    """`apply` a batch's outputs as the work of `device` and of the bundle with the id `worker`.
 
-    Each of the `pipelines` that starts after this stage gets a new item for every item that passed. Previews count for
-    the models of `bundle`.
+    Previews count for the models of `bundle`.
     """
+    done = apply(connection, stage, profile, outputs, attempts, now, pipelines)
+    if stage is Stage.COMPARE:
+        judged = zip(done.subjects, done.steps, strict=True)
+        keep_previews(connection, profile, bundle, [(subject, step.verdict.passed) for subject, step in judged])
+    note_timing(connection, stage, device, len(outputs), seconds, now)
+    note_bundle(connection, {row["job_id"] for row in done.rows}, worker)
     tasks: list[Task] = []
-    steps: list[Step] = []
-    judged: list[tuple[Subject, bool]] = []
-    parts: list[tuple[int, Verdict]] = []  # each with its job
     ended_in: dict[int, None] = {}
-    settled: set[int] = set()
-    subjects = _subjects(connection, stage, {output.item: attempts[output.item] for output in outputs})
-    stale = [output.item for output in outputs if output.item not in subjects]
-    for output in outputs:
-        if output.item not in subjects:
-            continue
-        subject, row = subjects.pop(output.item)  # a second result for it would be stale
-        step = advance(subject, output, profile)
-        _keep(connection, output, subject, step, row["job_id"], now)
-        steps.append(step)
-        judged.append((subject, step.verdict.passed))
-        parts += ((row["job_id"], verdict) for verdict in step.parts)
+    settled = _captions_of(connection, done.stale)
+    for step, row in zip(done.steps, done.rows, strict=True):
         if step.state is not ItemState.READY:
             ended_in[row["job_id"]] = None
             settled.add(row["caption_item"])
         elif row["job_state"] != JobState.PAUSED:
             tasks.append(_task(step, row, profile))
-    _move(connection, stage, steps, now)
-    passed = [step.item for step in steps if step.verdict.passed]
-    begun = [pipeline for pipeline in pipelines if PIPELINES[pipeline].starts_after is stage] if passed else []
-    for pipeline in begun:
-        derive(connection, pipeline, passed, now)
-    if stage is Stage.COMPARE:
-        keep_previews(connection, profile, bundle, judged)
-    count_verdicts(connection, stage, parts)
-    note_timing(connection, stage, device, len(outputs), seconds, now)
     done_jobs = complete_jobs(connection, ended_in, now)
-    finished = tuple(step.item for step in steps if step.state is not ItemState.READY)
-    settled |= _captions_of(connection, stale)
-    late = len(outputs) - len(steps)
-    return Recorded(tuple(tasks), finished, late, tuple(done_jobs), tuple(sorted(settled)), derived=bool(begun))
+    finished = tuple(step.item for step in done.steps if step.state is not ItemState.READY)
+    late = len(outputs) - len(done.steps)
+    return Recorded(tuple(tasks), finished, late, tuple(done_jobs), tuple(sorted(settled)), derived=done.derived)
 
 
 def _task(step: Step, row: sqlite3.Row, profile: Profile) -> Task:

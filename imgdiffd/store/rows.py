@@ -35,6 +35,28 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model as source@revision, with its licence or ''. Equal `digest`s: it gives the same for the same input."""
+
+    model: str
+    licence: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRow:
+    """A bundle that works, or has worked, on jobs: its models by role."""
+
+    name: str
+    models: Mapping[str, ModelRow]
+
+    def agrees(self, other: "BundleRow") -> bool:
+        """Whether both have the same model for each role that both have: then results of one stand for the other's."""
+        shared = self.models.keys() & other.models.keys()
+        return all(self.models[role].digest == other.models[role].digest for role in shared)
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of a batch's results.
 
@@ -185,6 +207,7 @@ class SampleRow:
     """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
 
     id: int
+    key: str
     item: int
     job: int
     job_name: str
@@ -226,6 +249,36 @@ class RemovalSampleRow:
     job: int
     sample: RemovalSample
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalRow:
+    """A finished sample of object removal with everything needed to export it.
+
+    `scores` are those of its object; the captions, nouns and `pair_scores` are those of the pair it was erased from.
+    """
+
+    job: int
+    profile: str
+    caption1: str
+    caption2: str
+    nouns1: tuple[str, ...]
+    nouns2: tuple[str, ...]
+    pair_scores: Scores
+    scores: Scores
+    sample: RemovalSample
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A region that was described and then rejected, as the sample that it did not become.
+
+    `sample` has neither a number nor images with boxes; `settings` is the profile that its caption was worked on under.
+    """
+
+    sample: SampleRow
+    reason: str
+    settings: Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +324,7 @@ class CandidateRow:
 
 @dataclass(frozen=True, slots=True)
 class RegionRow:
-    """A chosen box with its texts; `reason` says why a later stage rejected it."""
+    """A chosen box with its texts; `reason` says why a later stage rejected it, `answer` what the judge said of it."""
 
     number: int
     candidate: int
@@ -284,6 +337,7 @@ class RegionRow:
     difference: str
     reason: str
     detail: str
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,25 @@ from collections.abc import Iterable
 
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
+from imgdiffd.method.identity import stored_key
 from imgdiffd.method.profile import Profile
-from imgdiffd.pipeline import Stage
+from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
 from imgdiffd.store.values import box_of, load_scores, load_words, of_row
 
-_SAMPLES = """
+# Of a region and all that it belongs to; what a sample adds is in _SAMPLES.
+COLUMNS = """
+    jobs.name AS job_name, jobs.source, profiles.name AS profile, profiles.json AS profile_json,
+    items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
+    pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
+    pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
+    regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side AS left, regions.difference
+"""
+_SAMPLES = f"""
     SELECT samples.id, samples.item_id AS item, samples.job_id AS job, samples.region, samples.left_image,
-        samples.right_image, samples.created_at, jobs.name AS job_name, jobs.source, profiles.name AS profile,
-        items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
-        pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
-        pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
-        regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side AS left, regions.difference
+        samples.right_image, samples.created_at, {COLUMNS}
     FROM samples
     JOIN jobs ON jobs.id = samples.job_id
     JOIN items ON items.id = samples.item_id
@@ -29,10 +34,12 @@ _SAMPLES = """
 """
 
 
-def _sample(row: sqlite3.Row) -> SampleRow:
+def sample_of(row: sqlite3.Row) -> SampleRow:
+    """The record of a row with COLUMNS and those of a sample."""
     return of_row(
         SampleRow,
         row,
+        key=stored_key(row["profile_json"], row["caption1"], Pipeline.REPLACEMENT, row["region"]),
         group=str(row["profile_id"]),
         nouns1=load_words(row["nouns1"]),
         nouns2=load_words(row["nouns2"]),
@@ -47,7 +54,7 @@ def list_samples(connection: sqlite3.Connection, job: int | None, after: int, li
     only = "" if job is None else " AND samples.job_id = ?"
     values = (after, limit) if job is None else (after, job, limit)
     rows = connection.execute(f"{_SAMPLES} WHERE samples.id > ?{only} ORDER BY samples.id LIMIT ?", values)
-    return [_sample(row) for row in rows]
+    return [sample_of(row) for row in rows]
 
 
 def samples_of_job(connection: sqlite3.Connection, job: int, after: tuple[int, int], limit: int) -> list[SampleRow]:
@@ -60,7 +67,7 @@ def samples_of_job(connection: sqlite3.Connection, job: int, after: tuple[int, i
         " ORDER BY items.id, samples.region LIMIT ?",
         (job, *after, limit),
     )
-    return [_sample(row) for row in rows]
+    return [sample_of(row) for row in rows]
 
 
 def newest_sample(connection: sqlite3.Connection) -> int:
@@ -124,6 +131,6 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         pair=_pair(connection, item),
         candidates=candidates(connection, item),
         regions=tuple(_regions(connection, item)),
-        samples=tuple(_sample(sample) for sample in samples),
+        samples=tuple(sample_of(sample) for sample in samples),
         removal=removal_story(connection, item),
     )

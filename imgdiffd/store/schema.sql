@@ -1,4 +1,4 @@
--- Version 6. Times are Unix seconds; a missing text is ''.
+-- Version 7. Times are Unix seconds; a missing text is ''.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -143,6 +143,7 @@ CREATE TABLE regions (
     difference TEXT NOT NULL DEFAULT '',
     reason     TEXT NOT NULL DEFAULT '',  -- '': still in
     detail     TEXT NOT NULL DEFAULT '',
+    answer     TEXT NOT NULL DEFAULT '',  -- the judge's exact words about the sample; '': it was not asked
     PRIMARY KEY (item_id, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -213,6 +214,20 @@ CREATE TABLE timings (
     seconds REAL NOT NULL,
     last_at REAL NOT NULL,
     PRIMARY KEY (stage, device)
+) STRICT, WITHOUT ROWID;
+
+-- The models that worked on a job. Results are taken over between jobs of the same models alone.
+CREATE TABLE bundles (
+    id     INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL,
+    models TEXT NOT NULL,  -- JSON: role -> {model, licence, digest}; model is source@revision
+    UNIQUE (name, models)
+) STRICT;
+
+CREATE TABLE job_bundles (
+    job_id    INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    bundle_id INTEGER NOT NULL REFERENCES bundles,
+    PRIMARY KEY (job_id, bundle_id)
 ) STRICT, WITHOUT ROWID;
 
 -- What previews of half-painted pairs have shown: early abort takes its thresholds from here. No job owns them: they

@@ -20,7 +20,7 @@ def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
-def of_row(kind: type[T], row: sqlite3.Row, **given: object) -> T:
+def of_row(kind: type[T], row: sqlite3.Row, /, **given: object) -> T:
     """A record of type `kind`: the fields in `given`, and all others from the columns of the same names."""
     return kind(**given, **{name: row[name] for name in _names(cast(Any, kind)) if name not in given})
 

@@ -15,7 +15,8 @@ from imgdiffd.store import JobRow, RemovalSampleRow, SampleRow
 from tests.fakes.event_stream import Event
 
 SAMPLE = SampleRow(
-    id=0, item=7, job=1, job_name="a", profile="default", group="1", source="a", source_id="", line=1, attempt=1,
+    id=0, key="ab" * 16,
+    item=7, job=1, job_name="a", profile="default", group="1", source="a", source_id="", line=1, attempt=1,
     caption1="a cat", caption2="a dog", nouns1=("cat",), nouns2=("dog",), image1="1.png", image2="2.png", width=64,
     height=64, rewrite_seed=1, generate_seed=2, pair_scores={}, region=0, image=1, box=(1, 2, 3, 4), scores={},
     text1="a grey cat", text2="a dog\nwith two lines", left=2, difference="a dog, not a cat", left_image="l.png",

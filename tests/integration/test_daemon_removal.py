@@ -190,7 +190,7 @@ def test_the_mini_bundle_erases_an_object_and_nothing_else(tmp_path: Path) -> No
         assert running.stop() == 0
     reach = load_profile("mini").removal.dilate_px + load_profile("mini").removal.feather_px
     with Reader.open(tmp_path / "state.db") as reader:
-        (sample, *_) = reader.removal_samples()
+        sample = next(reader.removal_samples()).sample
     assert sample.caption
     with Image.open(tmp_path / "pictures" / sample.erasure.source) as source:
         before = np.asarray(source.convert("RGB"))

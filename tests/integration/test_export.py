@@ -43,7 +43,7 @@ async def made_in_any_order(folder: Path, seed: int) -> dict[str, bytes]:
         for sample in reader.samples():
             for name in (sample.left_image, sample.right_image):
                 Image.new("RGB", (sample.width, sample.height), (sample.item, 0, 0)).save(folder / name)
-        for made in reader.removal_samples():
+        for made in (row.sample for row in reader.removal_samples()):
             for name in (made.original, made.erased):
                 Image.new("RGB", (16, 16), (made.erasure.item, 0, 0)).save(folder / name)
         export_dataset(reader, folder, folder / "out")

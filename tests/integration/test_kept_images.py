@@ -48,7 +48,7 @@ def of_samples(folder: Path) -> set[str]:
         names = {
             name for each in reader.samples() for name in (each.image1, each.image2, each.left_image, each.right_image)
         }
-        for sample in reader.removal_samples():
+        for sample in (row.sample for row in reader.removal_samples()):
             names |= {sample.original, sample.erased, sample.erasure.source, sample.erasure.erased}
     return names
 

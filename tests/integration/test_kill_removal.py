@@ -68,7 +68,7 @@ def _check(folder: Path) -> list[RemovalSample]:
         with Image.open(images / name) as image:
             image.load()
     with Reader.open(folder / "state.db") as reader:
-        return list(reader.removal_samples())
+        return [row.sample for row in reader.removal_samples()]
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ def test_what_the_daemon_said_is_read_from_its_database(
         return capsys.readouterr().out
 
     asked = [["explain", "1", "--json"], ["explain", "1"], ["explain", "4"], ["funnel"], ["funnel", "1"], ["jobs"]]
+    asked += [["samples"], ["items", "--json"], ["items", "--order", "oldest", "--noun", "bus"]]
     asked += [["problems", "1"], ["problems", "1", "--json"], ["previews"], ["previews", "--json"]]
     with daemon(tmp_path) as running:
         drop(tmp_path, "captions.csv", ["id,caption", *(f"{n},{each}" for n, each in enumerate(CAPTIONS)), "9,"])

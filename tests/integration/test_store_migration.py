@@ -142,7 +142,7 @@ async def test_both_products_half_finished_end_as_if_undisturbed(tmp_path: Path)
             funnel, jobs = await store.funnel(), [job.state for job in await store.jobs()]
             numbered = [row.sample for row in await store.removal_samples()]
         with Reader.open(tmp_path / name) as reader:
-            samples = list(reader.removal_samples())
+            samples = [row.sample for row in reader.removal_samples()]
         assert sorted(numbered, key=place) == sorted(samples, key=place)
         found.append((before, stories, funnel, jobs, samples))
     assert len(found[0][-1]) > 8

@@ -113,7 +113,7 @@ async def test_a_job_is_done_with_its_captions_while_removals_go_on(tmp_path: Pa
         ]
         assert Counter(box.reason for box in story.found) == {"crops_too_similar": 2, "": 2}
     with Reader.open(path) as reader:
-        samples = list(reader.removal_samples([job.id]))
+        samples = [row.sample for row in reader.removal_samples([job.id])]
         assert [(each.erasure.image, each.original, each.erased, each.caption) for each in samples] == [
             (1, "1-1-1-with.png", "1-1-1-without.png", "object of image 1"),
             (2, "1-1-2-with.png", "1-1-2-without.png", "object of image 2"),

@@ -357,3 +357,32 @@ async def test_named_images_and_items_that_may_name_more_are_listed(tmp_path: Pa
         await submit(store, captions(2, start=50))
         await store.cancel(2)
         assert {each.live for each in (await store.images(range(4, 6))).values()} == {False}
+
+
+async def test_rejected_regions_are_read_as_the_samples_they_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgdiffd.store.reader.PAGE", 2)
+    async with Store.open(tmp_path / "s.db") as store:
+        await submit(store, 3)
+        first, *others = await advance_to(store, Stage.DESCRIBE)
+        await record(store, [first], passes=False)  # its descriptions are too similar
+        await record(store, others)
+        contrasted = await advance_to(store, Stage.CONTRAST)
+        with Reader.open(tmp_path / "s.db") as reader:
+            assert {each.sample.item for each in reader.rejected_regions()} == {first.item}
+        await record(store, contrasted[:1], passes=False)  # nothing is said of their difference
+        await finish(store)
+        with Reader.open(tmp_path / "s.db") as reader:
+            rows = list(reader.rejected_regions())
+            assert list(reader.rejected_regions([2])) == []
+    assert [(each.sample.item, each.sample.region, each.reason) for each in rows] == [
+        (first.item, 0, "descriptions_too_similar"),
+        (first.item, 1, "descriptions_too_similar"),
+        (others[0].item, 0, "difference_empty"),
+        (others[0].item, 1, "difference_empty"),
+    ]
+    sample = rows[0].sample
+    assert (sample.text1, sample.text2, sample.box, sample.left_image) == ("a cat", "a dog", BOXES[0], "")
+    assert sample.left == left_image(PROFILE, sample.caption1, 1, 0)
+    assert rows[0].settings == PROFILE

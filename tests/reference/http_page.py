@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from pydantic.json_schema import models_json_schema
 
-from imgdiffd.api import upkeep
+from imgdiffd.api import looking, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.events import routes
 from imgdiffd.api.progress import ProgressEvent
@@ -29,6 +29,7 @@ def schema() -> dict[str, Any]:
     """The OpenAPI schema of the API, `/events` and its records included. No request is answered."""
     app = build_app(cast(Any, None), "0")
     app.include_router(routes(cast(Any, None)))
+    app.include_router(looking.routes(cast(Any, None)))
     app.include_router(upkeep.routes(cast(Any, None)))
     app.include_router(upkeep.previews_route(cast(Any, None)))
     app.include_router(upkeep.metrics_route(cast(Any, None)))

@@ -27,6 +27,8 @@ FOLDERS: dict[str, frozenset[str]] = {
         "inbox": "captions method store",
         "store": "images method",
         "export": "method store",
+        "choosing": "method store",
+        "statistics": "export method store",
         "schedulers": "",
         "kernels": "",
         "models": "bundles hub kernels method",
@@ -34,7 +36,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "worker": "bundles fleet.wire kernels method models stages",
         "fleet": "bundles hub method schedulers",
         "daemon": "api bundles fleet hub images inbox method schedulers store",
-        "api": "store",
+        "api": "choosing method store",
         "mini": "bundles captions export method models stages store",
     }.items()
 }
@@ -42,7 +44,7 @@ FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import ever
 
 # What the daemon's own process runs, and what it must never load: torch and all that stands on it.
 PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
-PARENT |= {"schedulers", "store"}
+PARENT |= {"choosing", "schedulers", "statistics", "store"}
 CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
 ENGINE = frozenset(
     {"accelerate", "cv2", "diffusers", "safetensors", "tokenizers", "torch", "torchvision", "transformers", "triton"}
@@ -134,7 +136,14 @@ def test_what_the_parent_runs_never_imports_torch() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["imgdiffd.cli.main", "imgdiffd.daemon.serve", "imgdiffd.export", "imgdiffd.inbox", "imgdiffd.method.nouns"],
+    [
+        "imgdiffd.cli.main",
+        "imgdiffd.daemon.serve",
+        "imgdiffd.export",
+        "imgdiffd.inbox",
+        "imgdiffd.method.nouns",
+        "imgdiffd.statistics.gathering",
+    ],
 )
 def test_parent_process_never_loads_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'diffusers'}} & set(sys.modules)))"

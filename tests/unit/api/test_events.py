@@ -37,9 +37,9 @@ def test_a_sample_tells_what_was_found_where_and_its_id() -> None:
             "sample",
             "1.0",
             {
-                "id": 1, "job": 1, "item": 7, "region": 0, "box": [1, 2, 3, 4], "left_image": "l.png",
-                "right_image": "r.png", "left_text": "a dog\nwith two lines", "right_text": "a grey cat",
-                "difference": "a dog, not a cat", "created_at": 5.0,
+                "id": 1, "key": "ab" * 16, "job": 1, "item": 7, "region": 0, "box": [1, 2, 3, 4],
+                "left_image": "l.png", "right_image": "r.png", "left_text": "a dog\nwith two lines",
+                "right_text": "a grey cat", "difference": "a dog, not a cat", "created_at": 5.0,
             },
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import CandidateRow, ErasureRow, PairRow, RegionRow, RemovalStory, RewriteRow
-from tests.unit.export.test_export import SAMPLE
+from tests.fakes.made_samples import SAMPLE
 
 EVIL = "a [red]cat[/] on\x1b[31m a \u202emat[/nothing]"
 BOX = (1, 2, 30, 40)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,45 +12,15 @@ from imgdiffd.errors import ExportError
 from imgdiffd.export import release, removal
 from imgdiffd.export.dataset import Written, export_dataset
 from imgdiffd.export.folder import MARK, ExportFolder, refuse_place
-from imgdiffd.method.removal import RemovalSample, Side
+from imgdiffd.method.removal import Side
 from imgdiffd.settings import Settings
-from imgdiffd.store import SampleRow
-from tests.unit.export.test_export import SAMPLE
-from tests.unit.method.test_removal import sample as removal_sample
+from tests.fakes.made_samples import MadeSamples
 
 COLOURS = ("red", "blue")
 
 
-class Database:
-    """A state folder with samples whose images have the colours `left` and `right`."""
-
-    def __init__(self, folder: Path, items: Sequence[int], left: str = "red", right: str = "blue") -> None:
-        self.images = folder / "pictures"
-        (self.images / "000000").mkdir(parents=True)
-        self.rows = [self._row(item) for item in items]
-        self.removals: list[RemovalSample] = []
-        for row in self.rows:
-            for name, colour in ((row.left_image, left), (row.right_image, right)):
-                Image.new("RGB", (SAMPLE.width, SAMPLE.height), colour).save(self.images / name)
-
-    def _row(self, item: int) -> SampleRow:
-        left, right = (f"000000/{item}-1-r0-{side}.png" for side in ("left", "right"))
-        text = f"ä\u2028\n{item}"
-        return replace(SAMPLE, id=100 - item, item=item, difference=text, left_image=left, right_image=right)
-
-    def with_removal(self, holder: Side = "left") -> "Database":
-        """With a removal sample whose red image still holds the object."""
-        made = removal_sample(holder)
-        for name, colour in ((made.original, "red"), (made.erased, "blue")):
-            Image.new("RGB", (16, 16), colour).save(self.images / name)
-        self.removals = [made]
-        return self
-
-    def samples(self, _jobs: object = None) -> list[SampleRow]:
-        return self.rows
-
-    def removal_samples(self, _jobs: object = None) -> list[RemovalSample]:
-        return self.removals
+class Database(MadeSamples):
+    """Made-up samples that can be exported."""
 
     def export(self, folder: Path, **how: bool) -> Written:
         return export_dataset(self, self.images, folder, **how)  # type: ignore[arg-type]

@@ -8,16 +8,7 @@ import pytest
 from PIL import Image
 
 from imgdiffd.export import contact_sheet, release
-from imgdiffd.store import SampleRow
-
-SAMPLE = SampleRow(
-    id=7, item=12, job=1, job_name="captions.txt", profile="default", group="1", source="captions.txt", source_id="",
-    line=1, attempt=1, caption1="a cat on a mat", caption2="a dog on a mat", nouns1=("cat",), nouns2=("dog",),
-    image1="000000/12-1-1.png", image2="000000/12-1-2.png", width=200, height=100, rewrite_seed=1, generate_seed=2,
-    pair_scores={}, region=0, image=1, box=(172, 41, 196, 54), scores={}, text1="a grey cat", text2="a brown dog",
-    left=1, difference="Left shows a cat, right a dog.", left_image="000000/12-1-r0-left.png",
-    right_image="000000/12-1-r0-right.png", created_at=0.0,
-)  # fmt: skip
+from tests.fakes.made_samples import SAMPLE
 
 
 @pytest.fixture

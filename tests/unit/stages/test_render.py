@@ -8,7 +8,8 @@ from torch import Tensor
 
 from imgdiffd.method.messages import Box, RenderInput, RenderRegion
 from imgdiffd.method.profile import load_profile
-from imgdiffd.stages.drawing import grown, joined, joined_width, line_width, with_box
+from imgdiffd.method.red_box import grown, joined_width, line_width
+from imgdiffd.stages.drawing import joined, with_box
 from imgdiffd.stages.images import Images
 from imgdiffd.stages.render import render
 from imgdiffd.testing.models import canvas, fake_models
