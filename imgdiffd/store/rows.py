@@ -204,7 +204,10 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
+    """A finished sample with everything needed to export it. Image paths are relative to the image folder.
+
+    `bar_px` is the width of the black bar that stands between the two images where they are joined.
+    """
 
     id: int
     key: str
@@ -238,6 +241,7 @@ class SampleRow:
     difference: str
     left_image: str
     right_image: str
+    bar_px: int
     created_at: float
 
 
@@ -266,6 +270,7 @@ class RemovalRow:
     nouns2: tuple[str, ...]
     pair_scores: Scores
     scores: Scores
+    bar_px: int
     sample: RemovalSample
 
 
