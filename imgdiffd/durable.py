@@ -4,6 +4,7 @@ A file gathers under a temporary name beside its own, is synced, and is renamed 
 then makes the new name itself durable.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"  # a file so named that is older than every running process was never finished
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 Content = bytes | str | Callable[[BinaryIO], object]
 
@@ -47,6 +50,29 @@ def move(finished: Path, target: Path) -> None:
     _sync(finished)
     os.replace(finished, target)
     _sync(target.parent)
+
+
+def link(links: Mapping[Path, Path]) -> set[Path]:
+    """Give each present file (the value) another name (the key), or copy it where there are no hard links.
+
+    Returns the present files that are not there. A file under a new name is replaced. Raises OSError.
+    """
+    absent: set[Path] = set()
+    copied: dict[Path, Content] = {}
+    for new, present in links.items():
+        try:
+            new.unlink(missing_ok=True)
+            os.link(present, new)
+        except FileNotFoundError:
+            absent.add(present)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            copied[new] = present.read_bytes()
+    write(copied)
+    for folder in dict.fromkeys(new.parent for new in links):
+        _sync(folder)
+    return absent
 
 
 def remove(files: Iterable[Path]) -> None:

@@ -1,7 +1,7 @@
 """The store's answers: one frozen record type for each kind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
@@ -385,7 +385,8 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests.
+    checkpoint's own generation configuration suggests. `profiles` are those under which the region with that number is
+    a sample, by name: the caption's work may be shared by jobs under several.
     """
 
     item: int
@@ -409,3 +410,4 @@ class ItemStory:
     regions: tuple[RegionRow, ...]
     samples: tuple[SampleRow, ...]
     removal: RemovalStory | None = None  # None: object removal never began with its pair
+    profiles: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

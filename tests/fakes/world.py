@@ -182,9 +182,9 @@ class Run:
         self.subject = Subject(self.item, Stage.REWRITE, FIRST_ATTEMPT, self.world.caption)
         self.stored = Stored(self.item, self.world.caption, self.profile, FIRST_ATTEMPT, {})
 
-    def finish(self) -> "Run":
-        """Ask the world until the item has ended."""
-        while self.ended is None:
+    def finish(self, most: int | None = None) -> "Run":
+        """Ask the world until the item has ended, or `most` times."""
+        while self.ended is None and (most is None or len(self.asked) < most):
             self.asked.append(self.subject.stage)
             self.take(self.world.answer(self._given(), self.profile, self.subject.attempt))
         return self
