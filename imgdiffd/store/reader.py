@@ -149,13 +149,21 @@ class Reader:
         """The images that rows of the items `of` name, by item, and whether they are still wanted."""
         return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
 
-    def funnel(self, job: int | None = None) -> FunnelCounts:
-        """How captions narrowed to samples, with reasons."""
+    def funnel(self, job: int | Collection[int] | None = None) -> FunnelCounts:
+        """How the captions of a job, of several or of all jobs narrowed to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
 
     def previews(self) -> list[PreviewsRow]:
         """As `Store.previews`."""
         return snapshot(self._connection, previews.every)
+
+    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
+        """As `Store.sample_page`."""
+        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
+
+    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
+        """As `Store.item_page`."""
+        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def timings(self) -> list[Timing]:
         """As `Store.timings`."""
@@ -183,14 +191,6 @@ class Reader:
     def pair_images(self, items: Collection[int]) -> list[tuple[int, str, str]]:
         """The names of the two images of each of these captions whose pair is painted."""
         return snapshot(self._connection, lambda c: scores.pair_images(c, items))
-
-    def sample_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> SamplePage:
-        """As `Store.sample_page`."""
-        return snapshot(self._connection, lambda c: list_samples_by(c, wanted, limit, after, order))
-
-    def item_page(self, wanted: Wanted, limit: int, after: Cursor, order: Order) -> ItemPage:
-        """As `Store.item_page`."""
-        return snapshot(self._connection, lambda c: list_items_by(c, wanted, limit, after, order))
 
     def item_story(self, item: int) -> ItemStory:
         """Everything known about an item. Raises InputError with code `unknown_item`."""
