@@ -48,6 +48,23 @@ def move(finished: Path, target: Path) -> None:
     _sync(target.parent)
 
 
+def link(source: Path, target: Path) -> bool:
+    """Make `target` another name of the file `source`, in place of what was there; False where that cannot be.
+
+    Raises OSError where the file cannot be synced.
+    """
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    try:
+        os.link(source.resolve(), temporary)
+    except OSError:  # another file system, or one without links, or a file of somebody else's: the caller copies it
+        return False
+    _sync(temporary)
+    os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # which stays where both were one file already
+    _sync(target.parent)
+    return True
+
+
 def remove(files: Iterable[Path]) -> None:
     """Remove those of these files that are there, so that a power cut does not bring them back. Raises OSError."""
     there = [file for file in files if file.exists()]

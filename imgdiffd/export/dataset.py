@@ -174,6 +174,8 @@ class _Writer:
 
 def _as_jpeg(source: Path) -> bytes:
     with Image.open(source) as image:
+        if (image.format, image.mode) == ("JPEG", "RGB"):
+            return source.read_bytes()  # of an imported dataset: written anew, it would lose by every export
         jpeg = io.BytesIO()
         image.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         return jpeg.getvalue()

@@ -225,8 +225,8 @@ class SampleRow:
     image2: str
     width: int
     height: int
-    rewrite_seed: int
-    generate_seed: int
+    rewrite_seed: int | None  # None: not known, as of an imported sample
+    generate_seed: int | None
     pair_scores: Scores
     region: int
     image: int
@@ -267,6 +267,7 @@ class RemovalRow:
     pair_scores: Scores
     scores: Scores
     sample: RemovalSample
+    source_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,12 +381,12 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests.
+    checkpoint's own generation configuration suggests. `profile` is None if it was imported: nobody knows its settings.
     """
 
     item: int
     job: JobRow
-    profile: Profile
+    profile: Profile | None
     sampling: Mapping[str, Mapping[str, float]]
     line: int
     source_id: str
