@@ -4,12 +4,15 @@ A file gathers under a temporary name beside its own, is synced, and is renamed 
 then makes the new name itself durable.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"  # a file so named that is older than every running process was never finished
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 Content = bytes | str | Callable[[BinaryIO], object]
 
@@ -38,31 +41,37 @@ def write(files: Mapping[Path, Content]) -> None:
             temporary.unlink(missing_ok=True)
         raise
     for folder in dict.fromkeys(target.parent for target in files):
-        _sync(folder)
+        sync(folder)
 
 
 def move(finished: Path, target: Path) -> None:
     """Rename a file that gathered under a name of its own, such as a download, over `target`. Raises OSError."""
-    _sync(finished)
+    sync(finished)
     os.replace(finished, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
-def link(source: Path, target: Path) -> bool:
-    """Make `target` another name of the file `source`, in place of what was there; False where that cannot be.
+def link(links: Mapping[Path, Path]) -> set[Path]:
+    """Give each present file (the value) another name (the key), or copy it where there are no hard links.
 
-    Raises OSError where the file cannot be synced.
+    Returns the present files that are not there. A file under a new name is replaced. Raises OSError.
     """
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
-    try:
-        os.link(source.resolve(), temporary)
-    except OSError:  # another file system, or one without links, or a file of somebody else's: the caller copies it
-        return False
-    _sync(temporary)
-    os.replace(temporary, target)
-    temporary.unlink(missing_ok=True)  # which stays where both were one file already
-    _sync(target.parent)
-    return True
+    absent: set[Path] = set()
+    copied: dict[Path, Content] = {}
+    for new, present in links.items():
+        try:
+            new.unlink(missing_ok=True)
+            os.link(present, new)
+        except FileNotFoundError:
+            absent.add(present)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            copied[new] = present.read_bytes()
+    write(copied)
+    for folder in dict.fromkeys(new.parent for new in links):
+        sync(folder)
+    return absent
 
 
 def remove(files: Iterable[Path]) -> None:
@@ -71,7 +80,7 @@ def remove(files: Iterable[Path]) -> None:
     for file in there:
         file.unlink(missing_ok=True)
     for folder in dict.fromkeys(file.parent for file in there):
-        _sync(folder)
+        sync(folder)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -85,10 +94,11 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to the file, or the names in the folder, survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

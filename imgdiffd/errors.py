@@ -203,6 +203,7 @@ _WRONG = {  # pydantic's types of errors, in our words; what its context has can
     **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "must be a number, not {given}"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false, not {given}"),
     "string_type": "must be text, not {given}",
+    "is_instance_of": "must be text, not {given}",  # only paths are of a class
     **dict.fromkeys(("tuple_type", "list_type"), "must be a list, not {given}"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a table, not {given}"),
     "greater_than_equal": "must be at least {ge}, not {given}",
@@ -217,9 +218,21 @@ _WRONG = {  # pydantic's types of errors, in our words; what its context has can
 def wrong_value(error: Mapping[str, Any]) -> str:
     """What pydantic holds against a value, in our words: `must be at least 1, not 0`. Takes one of its `errors()`."""
     kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
-    if kind == "string_too_short" and context["min_length"] == 1:
+    if kind in ("string_too_short", "too_short") and context["min_length"] == 1:
         return "is empty"
     if kind not in _WRONG:
         return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
     shown = str(given).lower() if isinstance(given, bool) else repr(given)
     return _WRONG[kind].format(**context, given=shown if len(shown) <= 100 else f"{shown[:100]}…")
+
+
+def wrong_values(errors: Sequence[Mapping[str, Any]]) -> str:
+    """As `wrong_value`, of the first of pydantic's `errors()`; of a value that may be of several kinds, all of them.
+
+    Such a value has an error for each kind, all at its key: `must be true or false, or 'auto', not 'x'`.
+    """
+    first = errors[0]
+    kinds = [each for each in errors if each["loc"][:1] == first["loc"][:1] and each["input"] is first["input"]]
+    told = dict.fromkeys(map(wrong_value, kinds if len(first["loc"]) > 1 else kinds[:1]))
+    *others, last = (each.removeprefix("must be ") if number else each for number, each in enumerate(told))
+    return ", or ".join([*(each.rpartition(", not ")[0] or each for each in others), last])

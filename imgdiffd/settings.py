@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.errors import SettingsError, wrong_value
+from imgdiffd.errors import SettingsError, wrong_values
 
 NAME = "imgdiffd.toml"
 SYSTEM_FILE = Path("/etc/imgdiffd", NAME)
@@ -18,7 +18,13 @@ FILE_VARIABLE = "IMGDIFFD_CONFIG"
 PREFIX = "IMGDIFFD_"
 
 _HINT = "`imgdiffd settings` lists every key"
-_DEVICE = re.compile(r"cpu|cuda:\d+")
+_DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,5})")
+_WHOLE = re.compile("[+-]?[0-9]{1,100}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_SWITCHES = {
+    **dict.fromkeys(("1", "true", "yes", "on", "t", "y"), True),
+    **dict.fromkeys(("0", "false", "no", "off", "f", "n"), False),
+}
 KeepImages = Literal["samples", "all"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -142,6 +148,8 @@ class Settings(BaseModel):
     @field_validator("devices", mode="before")
     @classmethod
     def _one_device(cls, value: object) -> object:
+        if isinstance(value, list):
+            return tuple(value)
         return (value,) if isinstance(value, str) else value
 
     @field_validator("devices")
@@ -175,6 +183,8 @@ class Settings(BaseModel):
     @field_validator("state_folder", "inbox_folder", "socket_path", "compile_cache_folder")
     @classmethod
     def _whole_path(cls, path: Path) -> Path:
+        if "\0" in str(path):
+            raise ValueError("a path cannot have a NUL character")
         if not path.is_absolute():
             raise ValueError(f"{str(path)!r} is not an absolute path")
         return path
@@ -230,7 +240,10 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if found is None:
         return None
     if found != SYSTEM_FILE:
-        _refuse_strangers(found)
+        try:
+            _refuse_strangers(found)
+        except OSError as error:  # it went away just now
+            raise _unreadable(found, error) from error
     return found.absolute()
 
 
@@ -249,13 +262,18 @@ def _refuse_strangers(file: Path) -> None:
     )
 
 
-def _absolute(key: str, value: object, folder: Path) -> object:
-    if not isinstance(value, str) or not value:
+def _absolute(where: str, key: str, value: object, folder: Path) -> object:
+    """The value of `key`, a path made absolute. Raises SettingsError, which names `where`, for a home that is none."""
+    if not isinstance(value, str):
         return value
-    if key in PATHS:
-        return folder / Path(value).expanduser()
-    if key in ("bundle", "profile") and ("/" in value or value.endswith(".toml")):
-        return str(folder / Path(value).expanduser())
+    try:
+        if key in PATHS:
+            return folder / Path(value).expanduser() if value else Path()
+        if key in ("bundle", "profile") and ("/" in value or value.endswith(".toml")):
+            return str(folder / Path(value).expanduser())
+    except RuntimeError as error:
+        user = value.partition("/")[0].removeprefix("~")
+        raise SettingsError(f"{where}: there is no user {user!r} whose home ~{user} is", hint=_HINT) from error
     return value
 
 
@@ -264,12 +282,18 @@ def _read_file(path: Path) -> tuple[dict[str, object], str]:
         text = path.read_text("utf-8")
         return tomllib.loads(text), text
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise SettingsError(f"{path}: cannot be read: {reason}", hint="name a readable file with --config") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8 at byte {error.start}", hint="save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}", hint="correct the TOML") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: nested too deeply", hint="correct the TOML") from error
+
+
+def _unreadable(path: Path, error: OSError) -> SettingsError:
+    reason = error.strerror or str(error)
+    return SettingsError(f"{path}: cannot be read: {reason}", hint="name a readable file with --config")
 
 
 def _line_of(key: str, text: str) -> int | None:
@@ -286,9 +310,22 @@ def _from_environment(environ: Mapping[str, str], folder: Path) -> dict[str, obj
         if variable not in known:
             raise SettingsError(f"${variable}: no such setting", hint=_HINT)
         key = known[variable]
-        parsed = tuple(part.strip() for part in value.split(",")) if key == "devices" else value
-        values[key] = _absolute(key, parsed, folder)
+        values[key] = _absolute(f"${variable}={value}", key, _parsed(key, value), folder)
     return values
+
+
+def _parsed(key: str, text: str) -> object:
+    """What a variable's text stands for; the text itself where that is none of what its key takes."""
+    kind = Settings.model_fields[key].annotation
+    if key == "devices":
+        return tuple(part.strip() for part in text.split(","))
+    if kind is int and _WHOLE.fullmatch(text):
+        return int(text)
+    if kind is float and _NUMBER.fullmatch(text):
+        return float(text)
+    if bool in (kind, *get_args(kind)):
+        return _SWITCHES.get(text.lower(), text)
+    return text
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -299,18 +336,19 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
     file = find_file(path, environ)
     in_file, text = _read_file(file) if file is not None else ({}, "")
     folder = file.absolute().parent if file is not None else Path.cwd()
-    from_file = {key: _absolute(key, value, folder) for key, value in in_file.items()}
+    places = {key: f"{file}, line {_line_of(key, text) or '?'}: {key}" for key in in_file}
+    from_file = {key: _absolute(places[key], key, value, folder) for key, value in in_file.items()}
     from_environment = _from_environment(environ, Path.cwd())
     try:
-        return Settings.model_validate(from_file | from_environment)
+        return Settings.model_validate(from_file | from_environment, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        reason = "no such setting" if first["type"] == "extra_forbidden" else wrong_value(first)
+        reason = "no such setting" if first["type"] == "extra_forbidden" else wrong_values(error.errors())
         if key in from_environment:
             where = f"${variable_of(key)}={environ[variable_of(key)]}"
         elif key in from_file:
-            where = f"{file}, line {_line_of(key, text) or '?'}: {key}"
+            where = places[key]
         else:
             where = key or str(file or "settings")
         raise SettingsError(f"{where}: {reason}", hint=_HINT) from error

@@ -122,9 +122,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _methods_of(request: Request) -> Iterable[str]:
     """The methods that any route of this path takes."""
-    methods = {"GET"} if request.url.path == "/openapi.json" else set()
-    for template, verbs in request.app.openapi()["paths"].items():
-        if compile_path(template)[0].match(request.url.path):
+    path, routes = request.url.path, request.app.openapi()["paths"]
+    methods = {"GET"} if path == "/openapi.json" else set()
+    for template, verbs in {path: routes[path]}.items() if path in routes else routes.items():
+        if compile_path(template)[0].match(path):
             methods |= {verb.upper() for verb in verbs}
     return methods | ({"HEAD"} if "GET" in methods else set())
 
@@ -140,9 +141,13 @@ async def _on_failure(_request: Request, error: Exception) -> Response:
 async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse a parameter that the route does not have, one that comes twice, and a number that only Python would take.
 
-    Raises InputError.
+    Raises InputError; and HTTPException with 405 where the path is another route's, letter by letter: `GET /jobs/pause`
+    does not ask for a job of that number.
     """
-    takes_in = request.scope["route"].dependant
+    route = request.scope["route"]
+    if request.url.path != route.path and request.url.path in request.app.openapi()["paths"]:
+        raise HTTPException(405)
+    takes_in = route.dependant
     known = {field.alias for field in takes_in.query_params}
     takes = f"this route takes {', '.join(sorted(known))}" if known else "this route takes none"
     given = [name for name, _ in request.query_params.multi_items()]

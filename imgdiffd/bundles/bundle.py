@@ -1,6 +1,7 @@
 """Bundles: which model plays which role, as frozen data read from a `bundle.toml`."""
 
 import hashlib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -272,14 +273,16 @@ def load_bundle(name: str | Path) -> Bundle:
     except (OSError, UnicodeDecodeError) as error:
         hint = f"use one of {', '.join(BUILT_IN)}, a folder with bundle.toml, or a .toml file"
         raise BundleError(f"{where}: cannot be read: {reason_of(error)}", hint=hint) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BundleError(f"{where}: {error}", hint="correct the TOML") from error
     data.setdefault("name", path.stem if path.stem != "bundle" else path.parent.name)
     if "path" in data:
         raise BundleError(f"{where}: path: unknown key", hint="remove this key")
     try:
         sharing = sharing_roles(data)
-        return Bundle.model_validate({**written_out(data, sharing), "path": path})
+        whole = {**written_out(data, sharing), "path": path}
+        # As JSON, in which lists pass for tuples while every other value must be of the kind that is wanted.
+        return Bundle.model_validate_json(json.dumps(whole, default=str), strict=True)
     except BundleError as error:
         raise BundleError(f"{where}: {error.message}", hint=error.hint) from error
     except ValidationError as error:

@@ -68,7 +68,7 @@ def _table(key: str, tables: Table, sharing: Mapping[Role, Role]) -> object:
             raise BundleError(
                 f"{key}: {' → '.join(path)}: none of these roles has a model", hint=f"give [{path[-1]}] a source"
             )
-    given, own = tables[path[-1]], tables[key]
+    given, own = _table(path[1], tables, sharing), tables[key]
     mine = {name: value for name, value in own.items() if name != SAME_AS} if isinstance(own, Mapping) else {}
     for name in _OF_THE_MODEL:
         if name in mine:

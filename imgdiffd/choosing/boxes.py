@@ -115,6 +115,24 @@ def _judge_nouns(columns: Columns, rows: Array, locate: Locate) -> Array:
     return verdicts
 
 
+def lacking_scores(columns: Columns, choice: BoxChoice, locate: Locate) -> Array:
+    """The rows of boxes about which a score would have to decide that was never made, or was not finite."""
+    degenerate, small, large = (CODES[reason] for reason in BOX_REASONS[1:4])
+    verdicts = choice.verdicts
+    asked = verdicts != degenerate
+    if locate.area_test == "first":
+        asked &= (verdicts != small) & (verdicts != large)
+    rows = np.flatnonzero(asked)
+    cosines = scores(columns.boxes, CLIP_IMAGE_COSINE)[rows]
+    lacking = np.isnan(cosines)
+    differs = is_below(cosines, locate.crop_cosine_below)
+    owners = columns.owners("boxes")[rows[differs]]
+    for side in (1, 2):
+        missing = np.isnan(scores(columns.boxes, noun_key(locate.noun_kind, side))[rows[differs]])
+        lacking[differs] |= missing & columns.items[f"nouns{side}"][owners]
+    return rows[lacking]
+
+
 def suppress(boxes: Array, owners: Array, rows: Array, bound: Bound) -> Array:
     """Those of the boxes at `rows` that `overlap.suppress_overlaps` keeps, each owner's in the order given.
 

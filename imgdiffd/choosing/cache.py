@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from imgdiffd import durable
 from imgdiffd.choosing.columns import PARTS, SCORE, Array, Columns, Table, length
@@ -32,8 +33,9 @@ class Cache:
         Every array has a checksum in the file. What it says of captions may be out of date: the caller compares marks.
         """
         try:
-            with np.load(self._folder / f"{number:06d}{_END}", allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            with open(self._folder / f"{number:06d}{_END}", "rb") as file:
+                found = np.load(file, allow_pickle=False)
+                arrays = {name: found[name] for name in found.files} if isinstance(found, NpzFile) else {}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError):
             return None  # a file of any sort may lie there; it is written anew
         if "header" not in arrays or str(arrays["header"]) != self._header:

@@ -5,19 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgdiffd.choosing.boxes import BOX_REASONS, CODES, BoxChoice, choose_boxes, is_above, is_below
+from imgdiffd.choosing.boxes import BoxChoice, choose_boxes, is_above, is_below, lacking_scores
 from imgdiffd.choosing.columns import Array, Columns, Table, scores
-from imgdiffd.choosing.gathering import STAGES, STATES, Reasons
+from imgdiffd.choosing.course import REJECTED, SAMPLED, WAITS, Course
+from imgdiffd.choosing.gathering import STAGES, Reasons
 from imgdiffd.choosing.regions import judge_regions
-from imgdiffd.choosing.reusing import Usable, usable
-from imgdiffd.job import ItemState
+from imgdiffd.choosing.reusing import Reusable
 from imgdiffd.method.advance import FIRST_ATTEMPT, NOT_RETRIED
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, PREVIEW_COSINE, YES_PROBABILITY
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.profile_sections import Natural, Pair, Rewrite
+from imgdiffd.method.profile_sections import Locate, Natural, Pair, Rewrite
 from imgdiffd.pipeline import Stage
 
-WAITS, SAMPLED, REJECTED = (STATES[each] for each in (ItemState.READY, ItemState.SAMPLED, ItemState.REJECTED))
 _BEFORE_LENGTH = ("empty", "truncated", "refusal", "several_lines", "unchanged", "meta_talk")  # in `judge_answer`
 
 
@@ -44,55 +43,31 @@ class Outlook:
         return self.stage > STAGES[Stage.COMPARE]
 
 
-@dataclass(slots=True)
-class _Course:
-    """Captions on their way: each goes on until it is stopped for the first time."""
-
-    stage: Array
-    state: Array
-    reason: Array
-    reasons: Reasons
-
-    @property
-    def going(self) -> Array:
-        """Which are not stopped yet."""
-        found: Array = self.state < 0
-        return found
-
-    def stop(self, stage: Stage, which: Array, state: int, reason: str = "") -> None:
-        """Stop those of `which` that still go on."""
-        stopped = self.going & which
-        self.stage[stopped] = STAGES[stage]
-        self.state[stopped] = state
-        self.reason[stopped] = self.reasons.number(reason)
-
-
 def outlook(
     columns: Columns, profile: Profile, profile_of: Callable[[int], Profile], boxes: BoxChoice | None = None
 ) -> Outlook:
     """What every caption would come to under `profile`; `profile_of` gives a group's own.
 
-    `boxes` may give the choice of `choose_boxes` under an equal `profile.locate`, which takes most of the time.
+    It says what `method.replay` says of each. `boxes` may give the choice of `choose_boxes` under an equal
+    `profile.locate`, which takes most of the time.
     """
-    count, can = len(columns), usable(columns, profile, profile_of)
-    course = _Course(
-        np.full(count, -1, np.int8), np.full(count, -1, np.int8), np.zeros(count, np.int16), Reasons(columns.reasons)
-    )
-    _rewrite(columns, profile.rewrite, can, course)
-    _generate(columns, profile, can, course)
-    course.stop(Stage.COMPARE, ~can.has[Stage.COMPARE], WAITS)
+    same = Reusable(columns, profile, profile_of)
+    course = Course(len(columns), Reasons(columns.reasons))
+    _rewrite(columns, profile.rewrite, same, course)
+    _generate(columns, profile, same, course)
     _compare(columns, profile.pair, course)
     if Stage.VET not in profile.skipped_stages:
-        course.stop(Stage.VET, ~can.has[Stage.VET], WAITS)
+        course.wait(Stage.VET, ~same[Stage.VET] | ~columns.items["answered"])
         _vet(columns, profile.natural, course)
     boxes = boxes or choose_boxes(columns, profile.locate)
-    _locate(columns, boxes, can, course)
-    regions = judge_regions(columns, profile, boxes, can, course.going, course.reasons)
+    course.wait(Stage.LOCATE, ~same[Stage.LOCATE] | ~columns.items["located"])
+    _locate(columns, profile.locate, boxes, course)
+    regions = judge_regions(columns, profile, boxes, same, course.going, course.reasons)
     _after_regions(regions, course)
     return Outlook(course.stage, course.state, course.reason, boxes, regions, course.reasons.all)
 
 
-def _rewrite(columns: Columns, rewrite: Rewrite, can: Usable, course: _Course) -> None:
+def _rewrite(columns: Columns, rewrite: Rewrite, same: Reusable, course: Course) -> None:
     table, owners = columns.rewrites, columns.owners("rewrites")
     reasons, limit = course.reasons, rewrite.max_caption_tokens
     numbers = table["attempt"]
@@ -111,73 +86,61 @@ def _rewrite(columns: Columns, rewrite: Rewrite, can: Usable, course: _Course) -
     np.minimum.at(first, owners[accepted], numbers[accepted])
     final = np.isin(last, [reasons.number(reason) for reason in NOT_RETRIED])
     found = first < never
-    course.stop(Stage.REWRITE, ~can.same[Stage.REWRITE] | (~found & ~final & (tries < rewrite.attempts)), WAITS)
+    course.wait(Stage.REWRITE, ~same[Stage.REWRITE] | (~found & ~final & (tries < rewrite.attempts)))
     for code in np.unique(last[~found]):
-        course.stop(Stage.REWRITE, ~found & (last == code), REJECTED, reasons.all[code])
-    course.stop(Stage.GENERATE, first != columns.items["attempt"], WAITS)  # what is stored is of another rewrite
+        course.reject(Stage.REWRITE, ~found & (last == code), reasons.all[code])
+    course.wait(Stage.GENERATE, first != columns.items["attempt"])  # what is stored is of another rewrite
 
 
-def _generate(columns: Columns, profile: Profile, can: Usable, course: _Course) -> None:
+def _generate(columns: Columns, profile: Profile, same: Reusable, course: Course) -> None:
     abort, score = profile.generate.abort, scores(columns.items, PREVIEW_COSINE)
-    course.stop(Stage.GENERATE, ~can.has[Stage.GENERATE], WAITS)
+    course.wait(Stage.GENERATE, ~same[Stage.GENERATE] | (columns.items["width"] == 0))
     if abort.mode == "on":
-        judged = columns.items["draw"] >= np.uint64(-int(-abort.finished * 2**63 // 1))
+        judged = same.previews & (columns.items["draw"] >= np.uint64(-int(-abort.finished * 2**63 // 1)))
         for bound, reason, beyond in (
             (abort.below, "preview_too_different", np.less),
             (abort.above, "preview_too_similar", np.greater),
         ):
             if bound is not None:
-                course.stop(Stage.GENERATE, judged & beyond(score, bound), REJECTED, reason)
-    course.stop(Stage.GENERATE, ~columns.items["painted"], WAITS)  # it was given up half-painted
+                course.reject(Stage.GENERATE, judged & beyond(score, bound), reason)
+    course.wait(Stage.GENERATE, ~columns.items["painted"])  # it was given up half-painted
 
 
-def judge_pairs(columns: Columns, pair: Pair) -> tuple[Array, Array, Array]:
-    """What `filters.judge_pair` says of every pair: whether its score is missing, it is too different, too similar."""
+def judge_pairs(columns: Columns, pair: Pair) -> tuple[Array, Array]:
+    """What `filters.judge_pair` says of every pair with a score: whether it is too different, and too similar."""
     value = scores(columns.items, CLIP_IMAGE_COSINE)
-    missing = np.isnan(value)
     if pair.decimals is not None:  # numpy rounds another way
         value = np.array([round(each, pair.decimals) for each in value.tolist()], dtype=np.float64)
     different = ~is_above(value, pair.above)
-    return missing, different & ~missing, ~is_below(value, pair.below) & ~different & ~missing
+    return different, ~is_below(value, pair.below) & ~different
 
 
-def _compare(columns: Columns, pair: Pair, course: _Course) -> None:
-    reasons = ("score_missing", "pair_too_different", "pair_too_similar")
-    for which, reason in zip(judge_pairs(columns, pair), reasons, strict=True):
-        course.stop(Stage.COMPARE, which, REJECTED, reason)
+def _compare(columns: Columns, pair: Pair, course: Course) -> None:
+    course.wait(Stage.COMPARE, np.isnan(scores(columns.items, CLIP_IMAGE_COSINE)))
+    different, similar = judge_pairs(columns, pair)
+    course.reject(Stage.COMPARE, different, "pair_too_different")
+    course.reject(Stage.COMPARE, similar, "pair_too_similar")
 
 
-def _vet(columns: Columns, natural: Natural, course: _Course) -> None:
+def _vet(columns: Columns, natural: Natural, course: Course) -> None:
     answer, score = columns.items["answer"], scores(columns.items, YES_PROBABILITY)
     yes = answer == 1 if natural.rule == "answer" else is_above(score, natural.yes_above)
-    course.stop(Stage.VET, np.isnan(score), REJECTED, "score_missing")
-    course.stop(Stage.VET, answer < 0, REJECTED, "answer_unclear")
-    course.stop(Stage.VET, ~yes, REJECTED, "unnatural")
+    course.reject(Stage.VET, np.isnan(score), "score_missing")
+    course.reject(Stage.VET, answer < 0, "answer_unclear")
+    course.reject(Stage.VET, ~yes, "unnatural")
 
 
-def _locate(columns: Columns, boxes: BoxChoice, can: Usable, course: _Course) -> None:
+def _locate(columns: Columns, locate: Locate, boxes: BoxChoice, course: Course) -> None:
     owners = columns.owners("boxes")
-    course.stop(Stage.LOCATE, ~can.has[Stage.LOCATE] | ~columns.items["located"], WAITS)
-    missing = np.flatnonzero(boxes.verdicts == CODES["score_missing"])
-    course.stop(Stage.LOCATE, _unscored(columns, can, owners, missing), WAITS)
-    course.stop(Stage.LOCATE, columns.items["n_boxes"] == 0, REJECTED, "no_boxes")
-    some = np.zeros(len(columns), dtype=bool)
+    unscored, some = np.zeros((2, len(columns)), dtype=bool)
+    unscored[owners[lacking_scores(columns, boxes, locate)]] = True
     some[owners[boxes.chosen]] = True
-    course.stop(Stage.LOCATE, ~some, REJECTED, "no_region")
+    course.wait(Stage.LOCATE, unscored)
+    course.reject(Stage.LOCATE, columns.items["n_boxes"] == 0, "no_boxes")
+    course.reject(Stage.LOCATE, ~some, "no_region")
 
 
-def _unscored(columns: Columns, can: Usable, owners: Array, missing: Array) -> Array:
-    """The captions with a box whose missing score was never asked for, under `scores = "needed"`."""
-    gone = np.isin(
-        columns.boxes["reason"][missing],
-        [columns.code(reason) for reason in BOX_REASONS[2:6] if reason != "score_missing"],
-    )
-    found = np.zeros(len(columns), dtype=bool)
-    found[owners[missing[gone]]] = True
-    return found & can.needed
-
-
-def _after_regions(regions: Table, course: _Course) -> None:
+def _after_regions(regions: Table, course: Course) -> None:
     """A caption waits where its first region waits; it ended where its last one did."""
     count, item = len(course.stage), regions["item"]
     waits, last = np.full(count, 99, np.int8), np.full(count, -1, np.int8)

@@ -1,53 +1,31 @@
 """Which stored outputs of each caption count under another profile."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
 from imgdiffd.choosing.columns import Array, Columns
-from imgdiffd.choosing.gathering import STAGES, STATES
-from imgdiffd.job import ItemState
+from imgdiffd.method.calibration import preview_at
 from imgdiffd.method.profile import Profile
-from imgdiffd.method.reuse import fingerprint
-from imgdiffd.pipeline import CAPTION_STAGES, Stage
-
-_ENDED = (STATES[ItemState.SAMPLED], STATES[ItemState.REJECTED])
+from imgdiffd.method.reuse import unchanged
+from imgdiffd.pipeline import Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Usable:
-    """By stage, for each caption: whether its output would be the `same` under both profiles, and whether it `has` one.
+class Reusable:
+    """By stage, and for each caption, whether what is stored of it would be the same under `profile`.
 
-    `needed` says that its profile scored only what was needed.
+    `previews` says so of the previews' scores. `profile_of` gives a group's own profile.
     """
 
-    same: Mapping[Stage, Array]
-    has: Mapping[Stage, Array]
-    needed: Array
+    def __init__(self, columns: Columns, profile: Profile, profile_of: Callable[[int], Profile]) -> None:
+        groups, self._which = np.unique(columns.items["group"], return_inverse=True)
+        own = [profile_of(int(group)) for group in groups]
+        self._stages = [unchanged(each, profile) for each in own]
+        self.previews: Array = self._of([preview_at(each) == preview_at(profile) for each in own])
 
+    def __getitem__(self, stage: Stage) -> Array:
+        return self._of([stage in stages for stages in self._stages])
 
-def usable(columns: Columns, profile: Profile, profile_of: Callable[[int], Profile]) -> Usable:
-    """What counts of the captions in `columns` under `profile`; `profile_of` gives a group's own."""
-    groups, which = np.unique(columns.items["group"], return_inverse=True)
-    own = [profile_of(int(group)) for group in groups]
-    through = columns.items["stage"] + np.isin(columns.items["state"], _ENDED)
-
-    def of_own(says: Callable[[Profile], bool]) -> Array:
-        return np.array([says(each) for each in own], dtype=bool)[which]
-
-    same = {
-        stage: of_own(lambda each, stage=stage: fingerprint(each, stage) == fingerprint(profile, stage))  # type: ignore[misc]
-        for stage in CAPTION_STAGES
-    }
-    has = {
-        stage: same[stage]
-        & (through > STAGES[stage])
-        & of_own(lambda each, stage=stage: stage not in each.skipped_stages)  # type: ignore[misc]
-        for stage in CAPTION_STAGES
-    }
-    return Usable(
-        same,
-        has,
-        of_own(lambda each: each.scores == "needed"),
-    )
+    def _of(self, groups: list[bool]) -> Array:
+        found: Array = np.array(groups, dtype=bool)[self._which]
+        return found

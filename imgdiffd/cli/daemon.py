@@ -76,11 +76,12 @@ def _print_json(rows: list[tuple[str, str, str, str]]) -> None:
 
 
 def _print_findings(found: "list[Finding]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from imgdiffd.cli.terminal import Screen
+
+    console = Screen()
     colours = {"ok": "green", "warning": "yellow", "refused": "red"}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for each in found:

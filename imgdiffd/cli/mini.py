@@ -27,11 +27,10 @@ def demo(
     It leaves a dataset in a folder, with the daemon's database, settings and log. A second run continues where the
     first one was.
     """
-    from rich.console import Console
-
     from imgdiffd.cli.demo import run_demo
+    from imgdiffd.cli.terminal import Screen
 
-    run_demo(folder, captions, Console(), removal=removal)
+    run_demo(folder, captions, Screen(), removal=removal)
 
 
 @mini.command(cls=Command)

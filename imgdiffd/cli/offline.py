@@ -1,16 +1,14 @@
 """What the commands that only read are told where no daemon answers: the same, from the database itself."""
 
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from imgdiffd import __version__
-from imgdiffd.cli.parameters import client_of, settings_of
+from imgdiffd.cli.parameters import client_of, listens, settings_of
 from imgdiffd.cli.usage import PROGRAM
 from imgdiffd.daemon.views import (
     OPEN,
@@ -36,9 +34,6 @@ from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted, cu
 
 if TYPE_CHECKING:
     from imgdiffd.api.client import Client
-
-
-_CONNECT_S = 10.0  # the backlog of a daemon that hangs is full at some time
 
 
 class Offline:
@@ -128,23 +123,10 @@ def answers_of(context: typer.Context) -> Iterator["Client | Offline"]:
     """Whoever answers questions: the daemon or, where none listens, the database, which stderr is told in a line."""
     settings = settings_of(context)
     database = settings.database
-    if _listens(settings.socket_path) or not database.exists():
+    if listens(settings.socket_path) or not database.exists():
         with client_of(context) as client:
             yield client
         return
     print(f"{PROGRAM}: no daemon answers; read from {database}", file=sys.stderr)
     with Reader.open(database) as reader:
         yield Offline(reader, settings)
-
-
-def _listens(path: Path) -> bool:
-    """Whether there is a daemon, also one that may not be asked."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_CONNECT_S)
-        try:
-            probe.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        except OSError:
-            return True
-    return True

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from imgdiffd.settings import Settings
 
 CONFIG = "config"
+_CONNECT_S = 10.0  # the backlog of a daemon that hangs is full at some time
 
 
 def whole(text: object) -> int:
@@ -93,6 +95,19 @@ def client_of(context: typer.Context) -> "Client":
     from imgdiffd.api.client import Client
 
     return Client(settings_of(context).socket_path)
+
+
+def listens(path: Path) -> bool:
+    """Whether there is a daemon, also one that may not be asked."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_CONNECT_S)
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def settings_file_of(context: typer.Context) -> Path | None:

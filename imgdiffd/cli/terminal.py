@@ -41,10 +41,18 @@ def cut(told: str, style: str = "") -> Text:
     return text
 
 
+class Screen(Console):
+    """A console that says when nobody reads it any more, as `print` does: rich's own would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the command's end say so."""
+        raise BrokenPipeError
+
+
 def wide_console() -> Console:
     """A console whose tables are not squeezed where nobody sees a terminal's width: in a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_FILE_COLUMNS)
+    console = Screen()
+    return console if console.is_terminal else Screen(width=_FILE_COLUMNS)
 
 
 class ByWidth:

@@ -1,19 +1,23 @@
 """The commands that back the database up, put a backup back, and delete jobs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imgdiffd.cli.jobs import each_job
-from imgdiffd.cli.parameters import client_of, positive, settings_of
-from imgdiffd.errors import DaemonError, RefusedError, counted, visible
+from imgdiffd.cli.parameters import client_of, listens, positive, settings_of
+from imgdiffd.errors import counted, visible
 
 if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
     from imgdiffd.api.client import Client
+    from imgdiffd.daemon.pruning import Pruning
     from imgdiffd.status import DeletedJob
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -71,8 +75,8 @@ def delete(
 
     What was exported stays, and so does the caption file in the inbox. It cannot be undone.
     """
-    with _deleting(context) as client:
-        each_job(jobs, lambda job: _told(client.delete(job, dry_run=dry_run), dry_run))
+    with _deleting(context) as daemon:
+        each_job(jobs, lambda job: _told(daemon.delete(job, dry_run=dry_run), dry_run))
 
 
 def prune(
@@ -86,8 +90,8 @@ def prune(
 
     Jobs of which something still waits stay. `keep_jobs_days` in the settings does it by itself.
     """
-    with _deleting(context) as client:
-        jobs = client.prune(older_than, dry_run=dry_run)
+    with _deleting(context) as daemon:
+        jobs = daemon.prune(older_than, dry_run=dry_run)
     for job in jobs:
         print(_told(job, dry_run))
     if not jobs:
@@ -95,17 +99,37 @@ def prune(
 
 
 @contextmanager
-def _deleting(context: typer.Context) -> Iterator["Client"]:
-    """A connection to the daemon, which alone deletes: its rows and images belong together."""
-    with client_of(context) as client:
-        try:
+def _deleting(context: typer.Context) -> "Iterator[Client | _Here]":
+    """Whoever deletes: the daemon or, where none listens, this process, whose lock keeps one from starting."""
+    settings = settings_of(context)
+    if listens(settings.socket_path):
+        with client_of(context) as client:
             yield client
-        except RefusedError:
-            raise
-        except DaemonError as error:
-            raise DaemonError(
-                f"nothing was deleted, since only a running daemon deletes: {error.message}", hint=error.hint
-            ) from error
+        return
+    from anyio.from_thread import start_blocking_portal
+
+    from imgdiffd.daemon.pruning import without_daemon
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(without_daemon(settings)) as pruning:
+        yield _Here(portal, pruning)
+
+
+class _Here:
+    """The methods of `api.client.Client` that delete, done in this process."""
+
+    def __init__(self, portal: "BlockingPortal", pruning: "Pruning") -> None:
+        self._portal = portal
+        self._pruning = pruning
+
+    def delete(self, job: int, *, dry_run: bool) -> "DeletedJob":
+        """Delete an ended job with its captions, samples and images."""
+        (deleted,) = self._portal.call(partial(self._pruning.delete_here, [job], dry_run=dry_run))
+        return deleted
+
+    def prune(self, older_than_s: float, *, dry_run: bool) -> "Sequence[DeletedJob]":
+        """Delete every job that ended longer ago and of which nothing waits."""
+        old = self._portal.call(self._pruning.ended, older_than_s)
+        return self._portal.call(partial(self._pruning.delete_here, old, dry_run=dry_run))
 
 
 def _told(job: "DeletedJob", dry_run: bool) -> str:

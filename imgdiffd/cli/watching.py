@@ -16,27 +16,25 @@ _CHOICES: tuple[str, ...] = get_args(JobChoice)
 
 def status(context: typer.Context, job: OnlyJob = None, as_json: _AsJson = False) -> None:
     """Show devices, jobs and progress once."""
-    from rich.console import Console
-
     from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.screen import Rates, status_view
+    from imgdiffd.cli.terminal import Screen
 
     with answers_of(context) as answers:
         found = answers.status(job)
     if as_json:
         print(found.model_dump_json(indent=2))
     else:
-        Console().print(status_view(found, Rates(), job))
+        Screen().print(status_view(found, Rates(), job))
 
 
 def watch(context: typer.Context, job: OnlyJob = None) -> None:
     """Show progress live until the job is done; without JOB, until none is open."""
-    from rich.console import Console
-
     from imgdiffd.cli.screen import follow
+    from imgdiffd.cli.terminal import Screen
 
     with client_of(context) as client:
-        follow(lambda: client.status(job), lambda found: is_over(found, job), Console(), job)
+        follow(lambda: client.status(job), lambda found: is_over(found, job), Screen(), job)
 
 
 def is_over(found: "Status", job: int | None) -> bool:

@@ -76,18 +76,26 @@ class Cleanup:
             if self._all:
                 self._all = False
                 marked = {path.name for path, _ in await to_thread.run_sync(folders, self._images)}
-            count = 0
-            for folder in sorted(marked):
-                try:
-                    count += await self._cleanup(self._images / folder)
-                except OSError as error:
-                    _log.warning("images: cleanup of this folder failed and is tried again next time: %s", error)
-                    self._marked.add(folder)
-            self._started_ns = 0
-            if count:
-                _log.info("images: deleted %s, no longer wanted", counted(count, "file"))
+            await self._clean(marked)
             await self._woken.wait()
             await anyio.sleep(GATHER_S)
+
+    async def clean_marked(self) -> None:
+        """Look at what is marked, once, where `run` does not."""
+        marked, self._marked = self._marked, set()
+        await self._clean(marked)
+
+    async def _clean(self, marked: Collection[str]) -> None:
+        count = 0
+        for folder in sorted(marked):
+            try:
+                count += await self._cleanup(self._images / folder)
+            except OSError as error:
+                _log.warning("images: cleanup of this folder failed and is tried again next time: %s", error)
+                self._marked.add(folder)
+        self._started_ns = 0
+        if count:
+            _log.info("images: deleted %s, no longer wanted", counted(count, "file"))
 
     async def _cleanup(self, folder: Path) -> int:
         asked_ns = await to_thread.run_sync(now_ns, self._images)

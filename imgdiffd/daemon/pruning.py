@@ -3,27 +3,59 @@
 import hashlib
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from imgdiffd.daemon.cleanup import Cleanup
-from imgdiffd.daemon.disk import DiskGuard
-from imgdiffd.errors import InputError, unknown_job
+from imgdiffd.errors import InputError, StoreError, unknown_job
 from imgdiffd.inbox.outbox import Outbox
 from imgdiffd.job import TERMINAL_JOB_STATES
-from imgdiffd.schedulers.scheduler import Scheduler
 from imgdiffd.settings import Settings
 from imgdiffd.status import DeletedJob
 from imgdiffd.store import JobRow, Store
+from imgdiffd.store.damage import refuse_lost
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 DAY_S = 86400.0
 EVERY_S = 600.0  # between two looks for what has become old
+
+
+class Holder(Protocol):
+    """Whoever holds items for the devices."""
+
+    @property
+    def held(self) -> Collection[int]:
+        """The items."""
+
+    def forget(self, items: Collection[int], /) -> None:
+        """Hold these no more."""
+
+
+class FullDisk(Protocol):
+    """Whoever says what becomes of a change for which a disk has no room."""
+
+    async def retry_while_full(self, change: Callable[[], Awaitable[T]], /) -> T:
+        """Try the change again while the disk is full."""
+
+
+class _Nobody:
+    """Where no daemon runs: nothing is held, and a full disk is an error."""
+
+    held: Collection[int] = ()
+
+    def forget(self, items: Collection[int], /) -> None:
+        pass
+
+    async def retry_while_full(self, change: Callable[[], Awaitable[T]], /) -> T:
+        return await change()
 
 
 class Pruning:
@@ -33,9 +65,7 @@ class Pruning:
     room in the database.
     """
 
-    def __init__(
-        self, store: Store, disk: DiskGuard, cleanup: Cleanup, scheduler: Scheduler, settings: Settings
-    ) -> None:
+    def __init__(self, store: Store, disk: FullDisk, cleanup: Cleanup, scheduler: Holder, settings: Settings) -> None:
         self._store = store
         self._disk = disk
         self._cleanup = cleanup
@@ -55,17 +85,32 @@ class Pruning:
 
         With `dry_run`, it only says what would be deleted.
         """
-        rows = [await self._ended(job) for job in jobs]
-        told = await self._told(rows)
+        told = await self._mark(jobs, dry_run=dry_run)
         if not dry_run:
-            for job in jobs:
-                await self._store.mark_deleted(job)  # on a disk without a page to spare this is refused, and said
             await self._until_deleted(jobs)
         return told
 
     async def prune(self, older_than_s: float, *, dry_run: bool) -> tuple[DeletedJob, ...]:
         """Delete every job that ended longer ago than that and of which nothing waits."""
-        return await self.delete(await self._store.ended_before(time.time() - older_than_s), dry_run=dry_run)
+        return await self.delete(await self.ended(older_than_s), dry_run=dry_run)
+
+    async def delete_here(self, jobs: Sequence[int], *, dry_run: bool) -> tuple[DeletedJob, ...]:
+        """As `delete`, where `run` does not: the images are gone on return too."""
+        told = await self._mark(jobs, dry_run=dry_run)
+        if not dry_run:
+            await self._delete_marked()
+            await self._cleanup.clean_marked()
+        return told
+
+    async def ended(self, older_than_s: float) -> list[int]:
+        """The jobs that ended longer ago than that and of which nothing waits."""
+        return await self._store.ended_before(time.time() - older_than_s)
+
+    async def _mark(self, jobs: Sequence[int], *, dry_run: bool) -> tuple[DeletedJob, ...]:
+        told = await self._told([await self._ended(job) for job in jobs])
+        for job in () if dry_run else jobs:
+            await self._store.mark_deleted(job)  # on a disk without a page to spare this is refused, and said
+        return told
 
     async def run(self) -> None:
         """Finish what was begun, then prune by the settings, until cancelled."""
@@ -148,6 +193,20 @@ class Pruning:
                 removed += 1
         if removed:
             _log.info("inbox: removed %d of the files that were read longest ago; keep_done_gb limits them", removed)
+
+
+@asynccontextmanager
+async def without_daemon(settings: Settings) -> AsyncIterator[Pruning]:
+    """What deletes from a database that no daemon uses; its lock is held meanwhile, so that none starts.
+
+    Raises StoreError where a daemon holds the lock, or where there is no database.
+    """
+    refuse_lost(settings.database, settings.images)
+    if not settings.database.exists():
+        raise StoreError(f"{settings.database}: no such database", hint="start the daemon once, or name other settings")
+    async with Store.open(settings.database, removal=True) as store:
+        nobody, cleanup = _Nobody(), Cleanup(store, settings.images, settings.keep_pictures)
+        yield Pruning(store, nobody, cleanup, nobody, settings)
 
 
 def _digest(path: Path) -> str:

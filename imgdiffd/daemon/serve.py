@@ -244,6 +244,7 @@ def _opened(plan: _Plan, disk: DiskGuard, bell: events.Bell, ending: Ending) -> 
         removal=not plan.no_removal,
         bundle=plan.bundle.painting,
         models=bundle_row(plan.bundle),
+        images=plan.images,
         on_commit=bell.ring,
         on_damage=ending.because,
     )

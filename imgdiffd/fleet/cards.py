@@ -165,5 +165,5 @@ def _meant(entry: str, installed: list[_Card]) -> list[_Card]:
     if entry.startswith("GPU-"):
         meant = [card for card in installed if card.owner.startswith(entry)]
         return meant if len({card.owner for card in meant}) == 1 else []
-    number = re.match(r"\+?(\d+)", entry)  # whatever follows the digits is ignored by CUDA too
-    return [card for card in installed if number and card.index == int(number[1])]
+    number = re.match(r"\+?0*([0-9]+)", entry)  # whatever follows the digits is ignored by CUDA too
+    return [card for card in installed if number and str(card.index) == number[1]]

@@ -110,3 +110,18 @@ def write_whole(root: Path, files: Mapping[str, bytes]) -> None:
     for folder in {target.parent for target in targets}:
         durable.make_folder(folder)
     durable.write(targets)
+
+
+def link_whole(root: Path, links: Mapping[str, str]) -> frozenset[str]:
+    """Give images a second name each, durably: new name -> present one. Returns the present names that are not there.
+
+    Both names last until both are deleted. Where the file system has no hard links, the image is copied. A new name
+    that is there already is replaced. Raises OSError, and ValueError for a path out of `root`.
+    """
+    targets = {inside(root, new): inside(root, old) for new, old in links.items()}
+    if not root.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the image folder is gone", str(root))
+    for folder in {target.parent for target in targets}:
+        durable.make_folder(folder)
+    absent = durable.link(targets)
+    return frozenset(old for old in links.values() if root / old in absent)

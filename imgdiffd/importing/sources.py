@@ -1,18 +1,17 @@
 """Finds the images of a published dataset in its folders or ZIP archives, checks them, and puts them where they go."""
 
+import errno
 import io
 import os
-import shutil
 import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from PIL import Image
 
@@ -120,15 +119,9 @@ def place(images: Mapping[Path, FoundImage]) -> None:
     """Put each image at its path, durably: a hard link where it can be one, else a copy. Raises OSError."""
     for folder in {target.parent for target in images}:
         durable.make_folder(folder)
-    written: dict[Path, durable.Content] = {}
-    for target, image in images.items():
-        if isinstance(image.source, bytes):
-            written[target] = image.source
-        elif not durable.link(image.source, target):
-            written[target] = partial(_copy, image.source)
-    durable.write(written)
-
-
-def _copy(source: Path, file: BinaryIO) -> None:
-    with source.open("rb") as opened:
-        shutil.copyfileobj(opened, file)
+    links = {target: image.source.resolve() for target, image in images.items() if isinstance(image.source, Path)}
+    for source in links.values():
+        durable.sync(source)
+    for source in durable.link(links):
+        raise FileNotFoundError(errno.ENOENT, "gone since it was looked at", str(source))
+    durable.write({target: image.source for target, image in images.items() if isinstance(image.source, bytes)})

@@ -21,7 +21,7 @@ def contradiction(profile: "Profile") -> str:
 
     Profiles that a database has are taken as they are: only files are held to this.
     """
-    return next(chain(_unfilled(profile), _impassable(profile), _sizes(profile)), "")
+    return next(chain(_unfilled(profile), _impassable(profile), _sizes(profile), _abort(profile)), "")
 
 
 def _unfilled(profile: "Profile") -> Iterator[str]:
@@ -86,3 +86,19 @@ def _sizes(profile: "Profile") -> Iterator[str]:
     locate = profile.locate
     if locate.min_area > locate.max_area:
         yield f"locate.min_area: {locate.min_area} is over max_area, {locate.max_area}, so no box can pass"
+
+
+def _abort(profile: "Profile") -> Iterator[str]:
+    abort = profile.generate.abort
+    if abort.mode != "on":
+        return
+    below, above = (
+        (COSINE[0] if abort.below is None else abort.below),
+        (COSINE[1] if abort.above is None else abort.above),
+    )
+    if below >= above:
+        yield f"generate.abort: every pair would be given up: no preview lies between {below:g} and {above:g}"
+    if abort.finished == 1:
+        yield 'generate.abort.finished: no pair would be given up, since all are finished: set mode = "shadow"'
+    if abort.finished == 0 and abort.below is None and abort.above is None:
+        yield "generate.abort.finished: 0 leaves no pair by which thresholds that have become wrong would be noticed"

@@ -44,7 +44,10 @@ _noun = lru_cache(maxsize=65536)(noun_lemma)
 
 def tokens_of(caption: str) -> list[str]:
     """The caption's words, lower-case and without a possessive 's, and its punctuation marks."""
-    return [_POSSESSIVE.sub("", token) or token for token in _TOKEN.findall(caption.lower())]
+    tokens = _TOKEN.findall(caption.lower())
+    if "'" in caption or "’" in caption:
+        return [_POSSESSIVE.sub("", token) or token for token in tokens]
+    return tokens
 
 
 def object_name(tokens: Sequence[str], names: Container[str] = ()) -> str | None:
@@ -66,10 +69,9 @@ def object_name(tokens: Sequence[str], names: Container[str] = ()) -> str | None
 def _longest(tokens: Sequence[str], head: int, names: Container[str]) -> str:
     lemma = _noun(tokens[head]) or tokens[head]
     for words in range(min(_LONGEST, head + 1), 1, -1):
-        for last in (lemma, tokens[head]):
-            name = " ".join((*tokens[head + 1 - words : head], last))
-            if name in names:
-                return name
+        name = " ".join((*tokens[head + 1 - words : head], lemma))
+        if name in names:
+            return name
     return lemma
 
 
@@ -115,8 +117,12 @@ def _goes_on(tokens: Sequence[str], place: int, determiner: str) -> bool:
 
 def content_words(tokens: Sequence[str]) -> frozenset[str]:
     """The words that say something, nouns as lemmas: equal for captions that differ in order and function words."""
-    return frozenset(
-        _noun(token) or token
-        for token in tokens
-        if token[0].isalnum() and token not in _BREAKS and token not in _DETERMINERS
-    )
+    return frozenset(map(_content, tokens)) - {""}
+
+
+@lru_cache(maxsize=65536)
+def _content(token: str) -> str:
+    """What a token says, '' for function words and punctuation."""
+    if token in _BREAKS or token in _DETERMINERS or not token[0].isalnum():
+        return ""
+    return _noun(token) or token

@@ -1,5 +1,6 @@
 """Profiles: everything of the method that a user may want to change, read from files and known to databases."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -119,7 +120,8 @@ def load_profile(name: str) -> Profile:
             f"profile {name}: name: '{visible(called)}' cannot be seen or typed", hint="give a printable name"
         )
     try:
-        profile = Profile.model_validate(data)
+        # As JSON, in which lists pass for tuples while every other value must be of the kind that is wanted.
+        profile = Profile.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "profile"

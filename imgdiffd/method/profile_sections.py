@@ -106,7 +106,11 @@ class Abort(Frozen):
     ] = None
     loss: Annotated[
         float,
-        Field(gt=0, lt=1, description="share of the kept pairs that each side may lose, with 95 % certainty"),
+        Field(
+            ge=0.001,  # 2,995 kept pairs; a calibration looks at the newest 20,000 pairs or fewer
+            lt=1,
+            description="share of the kept pairs that each side may lose, with 95 % certainty",
+        ),
     ] = 0.005
     finished: Annotated[
         Fraction, Field(description="share of the pairs, drawn by seed, that are finished whatever their preview says")

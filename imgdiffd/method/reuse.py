@@ -159,6 +159,16 @@ def fingerprint(profile: Profile, stage: Stage) -> str:
     return _fingerprint(profile.stored(), stage)
 
 
+@lru_cache(maxsize=1024)
+def _unchanged(old: str, new: str) -> frozenset[Stage]:
+    return frozenset(stage for stage in Stage if _fingerprint(old, stage) == _fingerprint(new, stage))
+
+
+def unchanged(old: Profile, new: Profile) -> frozenset[Stage]:
+    """The stages that give the same under both profiles, if they run at all."""
+    return _unchanged(old.stored(), new.stored())
+
+
 def first_to_redo(old: Profile, new: Profile, pipeline: Pipeline = Pipeline.REPLACEMENT) -> Stage | None:
     """The first stage under `new` for which what was stored under `old` does not do; None if it all does.
 
@@ -167,11 +177,12 @@ def first_to_redo(old: Profile, new: Profile, pipeline: Pipeline = Pipeline.REPL
     """
     stages = PIPELINES[pipeline].stages
     first = PIPELINES[pipeline].starts_after
-    if first is not None and fingerprint(old, first) != fingerprint(new, first):
+    same = unchanged(old, new)
+    if first is not None and first not in same:
         return first
     for stage in stages:
         if stage in new.skipped_stages:
             continue
-        if stage in old.skipped_stages or fingerprint(old, stage) != fingerprint(new, stage):
+        if stage in old.skipped_stages or stage not in same:
             return stage
     return None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from imgdiffd.statistics.report import Statistics
-from imgdiffd.statistics.tally import Seen, Tally
+from imgdiffd.statistics.tally import KindTally, Seen
 from imgdiffd.status import Funnel
 
 DRAWN, IMAGES = 1_000, 200  # by default: samples that counts are rarefied to, and pairs whose images are looked at
@@ -25,10 +25,10 @@ def gather(
     The same samples give the same figures: what is drawn at random depends on `seed` alone. Raises what reading the
     samples raises, and ConfigurationError where the names of Objects365 are missing.
     """
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, KindTally] = {}
     for number, (kind, sample) in enumerate(samples, 1):
         if kind not in tallies:
-            tallies[kind] = Tally(images, seed)
+            tallies[kind] = KindTally(images, seed)
         tallies[kind].add(sample)
         if number % 1000 == 0:
             progress(number)

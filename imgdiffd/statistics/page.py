@@ -57,7 +57,7 @@ def _kind(found: Statistics, kind: KindStatistics) -> str:
     )
     parts.append(f'<div class="side">{lists}</div>')
     if not all(known for _, _, known in names):
-        parts.append('<p class="faint">Objects with a bar of the second colour are not in Objects365.</p>')
+        parts.append('<p class="faint">Objects with an orange bar are not in Objects365.</p>')
     if kind.scores:
         drawn = "".join(map(_histogram, kind.scores))
         parts.append(f'<h3>Scores of the samples</h3><div class="side">{drawn}</div>')

@@ -54,9 +54,9 @@ class Diversity(_Record):
 
 
 class WordClass(_Record):
-    """Of one class of words: samples of which both captions, one, or none has such a word, and where the two differ.
+    """Of a class of words: samples of which both captions, one, or none has such a word; `differ` is a part of `both`.
 
-    `differ` is a part of `both`.
+    Classes of which no caption has a word have no row.
     """
 
     name: str

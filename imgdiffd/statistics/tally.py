@@ -56,7 +56,8 @@ class _Scores:
     def add(self, score: float) -> None:
         self._bins[int(score // _BIN)] += 1
         self._sum += score
-        self._least, self._most = min(self._least, score), max(self._most, score)
+        self._least = min(self._least, score)
+        self._most = max(self._most, score)
 
     def histogram(self, name: str) -> Histogram:
         """Its bins, joined to at most _BARS."""
@@ -76,11 +77,12 @@ class _Scores:
         )
 
 
-class Tally:
+class KindTally:
     """What is counted of one kind. At most `images` pairs are drawn at random, by `seed`, to look at their images."""
 
     def __init__(self, images: int, seed: int) -> None:
         self.samples = 0
+        self._known = object_names()
         self._names: Counter[str] = Counter()  # by occurrence
         self._named_in: Counter[str] = Counter()  # by sample
         self._pairs: Counter[tuple[str, str]] = Counter()
@@ -101,17 +103,21 @@ class Tally:
         """Count a sample. Samples of one pair come one after the other."""
         self.samples += 1
         tokens = [tokens_of(text) for text in sample.texts]
-        names = [object_name(each, object_names()) for each in tokens]
-        found = [name for name in names if name is not None]
-        self._names.update(found)
-        self._named_in.update(set(found))
-        self._nameless += len(names) - len(found)
+        names = [object_name(each, self._known) for each in tokens]
+        for number, name in enumerate(names):
+            if name is None:
+                self._nameless += 1
+                continue
+            self._names[name] += 1
+            self._named_in[name] += name not in names[:number]
         if len(tokens) == 2:
             self._compare(tokens, names)
-        self._exact[hash(tuple(map(tuple, tokens)))] += 1
+        self._exact[hash(" | ".join(" ".join(each) for each in tokens))] += 1
         self._near[hash(frozenset(map(content_words, tokens)))] += 1
         for name, score in sample.scores.items():
-            self._scores.setdefault(name, _Scores()).add(score)
+            if name not in self._scores:
+                self._scores[name] = _Scores()
+            self._scores[name].add(score)
         if sample.pair != self._last_pair:
             self._last_pair = sample.pair
             self._draw(sample)
@@ -153,6 +159,7 @@ class Tally:
                 none=self._two_texts - self._both[name] - self._one[name],
             )
             for name in CLASSES
+            if self._both[name] or self._one[name]
         )
         captions = self._captions.total()
         return KindStatistics(
@@ -161,7 +168,7 @@ class Tally:
             captions=captions,
             repeated_captions=_repeats(self._captions, min(drawn, captions)) if captions else None,
             diversity=self._diversity(drawn),
-            words=words if self._two_texts else (),
+            words=words,
             laws=tuple(law for each in words if (law := _law(each))),
             repeats=Repeats(exact=_repeats(self._exact, drawn), near=_repeats(self._near, drawn)),
             images=image_repeats(self._drawn) if self._drawn else None,
@@ -169,7 +176,7 @@ class Tally:
         )
 
     def _diversity(self, drawn: int) -> Diversity:
-        known = object_names()
+        known = self._known
         unordered: Counter[tuple[str, ...]] = Counter()
         for pair, number in self._pairs.items():
             unordered[tuple(sorted(pair))] += number
@@ -203,7 +210,9 @@ def _repeats(groups: Mapping[int, int], drawn: int) -> Count:
     """How many members of groups are not the first of theirs."""
     total = sum(groups.values())
     kinds = _kinds(groups.values(), total, drawn)
-    return Count(count=total - kinds.count, rarefied=None if kinds.rarefied is None else drawn - kinds.rarefied)
+    return Count(
+        count=total - kinds.count, rarefied=None if kinds.rarefied is None else max(0.0, drawn - kinds.rarefied)
+    )
 
 
 def _law(words: WordClass) -> str:

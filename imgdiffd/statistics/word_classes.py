@@ -34,22 +34,20 @@ _CLASS_OF = {word: name for name, words in _LISTED.items() for word in words.spl
 CLASSES = (NOUN, *_LISTED, ACTION)
 _SHORTEST_PARTICIPLE = 5  # "ring", "king" and "bed" are none
 
-Words = tuple[tuple[str, str], ...]
-
 
 @lru_cache(maxsize=65536)
-def _classes_of(word: str) -> Words:
-    """Each class of a lower-case word with the form by which it is compared there."""
+def _class_of(word: str) -> tuple[str, str] | None:
+    """The class of a lower-case word, with the form by which it is compared there."""
     if listed := _CLASS_OF.get(word):
-        return ((listed, _SAME.get(word, word)),)
+        return listed, _SAME.get(word, word)
     if (lemma := noun_lemma(word)) is not None:
-        return ((NOUN, lemma),)
+        return NOUN, lemma
     if len(word) > _SHORTEST_PARTICIPLE and word.endswith(("ing", "ed")):
-        return ((ACTION, word),)
-    return ()
+        return ACTION, word
+    return None
 
 
-def words_by_class(tokens: Sequence[str], name: str | None) -> dict[str, frozenset[str]]:
+def words_by_class(tokens: Sequence[str], name: str | None) -> dict[str, set[str]]:
     """The words of each class that a caption has; classes without any are missing.
 
     `name`, that of the caption's object, counts as a noun alone: "an orange on a plate" names no colour, "a glass of
@@ -57,9 +55,15 @@ def words_by_class(tokens: Sequence[str], name: str | None) -> dict[str, frozens
     """
     found: dict[str, set[str]] = {}
     for token in tokens:
-        for kind, word in _classes_of(token):
-            if kind == NOUN or name not in {token, word}:
-                found.setdefault(kind, set()).add(word)
+        if (classed := _class_of(token)) is not None:
+            kind, word = classed
+            if kind not in found:
+                found[kind] = set()
+            found[kind].add(word)
     if name is not None:
+        for kind in [kind for kind, words in found.items() if kind != NOUN and name in words]:
+            found[kind].discard(name)
+            if not found[kind]:
+                del found[kind]
         found.setdefault(NOUN, set()).add(name)
-    return {kind: frozenset(words) for kind, words in found.items()}
+    return found

@@ -34,7 +34,7 @@ def diversity_rows(kind: KindStatistics, ordered: bool) -> list[tuple[str, str, 
     pairs = "pairs replaced → replacing" if ordered else "pairs left → right"
     paper = f"{PAPER_OBJECTS365:,} of {PAPER_NAMES:,} = {share(PAPER_OBJECTS365, PAPER_NAMES)}"
     ours = f"{found.objects365:,} of {found.names:,} = {share(found.objects365, found.names)}"
-    paired = kind.words != ()
+    paired = bool(kind.words)
     rows = [
         ("samples", number(kind.samples), "", number(PAPER_SAMPLES) if paired else ""),
         ("categories", *_both(found.categories), number(PAPER_CATEGORIES) if paired else ""),

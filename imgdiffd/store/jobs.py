@@ -138,11 +138,13 @@ def add_job(
     now: float,
     whole: Whole | None = None,
     changed_at: float | None = None,
+    *,
+    finish: bool = True,
 ) -> JobRow:
     """Insert a job: READING, or DONE at once if a job that was not cancelled already has this content and profile.
 
-    With `whole`, the entire content of its file, the job is read to its end at once. If a job has already taken the
-    file at this `source` as it is since `changed_at`, that one is returned instead.
+    With `whole`, the entire content of its file, it gets that at once and, with `finish`, is read to its end. If a job
+    has already taken the file at this `source` as it is since `changed_at`, that one is returned instead.
     """
     if changed_at is not None and (taken := _taken_job(connection, source, sha256, changed_at)):
         return taken
@@ -177,7 +179,8 @@ def add_job(
         )
     if duplicate_of is None and whole is not None:
         add_captions(connection, job, *whole, now)
-        return finish_reading(connection, job, now)
+        if finish:
+            return finish_reading(connection, job, now)
     return known_job(connection, job)
 
 

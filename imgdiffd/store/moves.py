@@ -12,8 +12,8 @@ def _states(states: Collection[str]) -> str:
     return ", ".join(f"'{state}'" for state in sorted(states)) or "NULL"
 
 
-# A DONE job may still have items in pipelines that do not hold it open.
-MAY_MOVE = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.PAUSED, JobState.DONE})})"
+# A DONE job may still have items in pipelines that do not hold it open; those of a READING one take results over.
+MAY_MOVE = f"jobs.state IN ({_states({JobState.READING, JobState.ACTIVE, JobState.PAUSED, JobState.DONE})})"
 MAY_RUN = f"jobs.state IN ({_states({JobState.ACTIVE, JobState.DONE})})"
 
 

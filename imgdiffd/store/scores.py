@@ -9,7 +9,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.method.messages import RewriteOutput, Scores
 from imgdiffd.pipeline import Stage
 from imgdiffd.store.items import parts_by_item
-from imgdiffd.store.values import load_boxes, load_scores
+from imgdiffd.store.values import load_boxes, load_scores, load_words
 
 FoundBoxes = Sequence[tuple[int, tuple[int, int, int, int], Scores, str, str]]  # image, box, scores, reason, detail
 
@@ -51,7 +51,8 @@ class ScoredItem:
     """What is stored of a caption beside its own row.
 
     `rewrites` are its attempts in order, each with its number and its verdict. `boxes` are in the segmenter's order,
-    None where it was not asked. A size of 0 and empty scores stand for a pair that is not painted.
+    None where it was not asked. `nouns` says which of the two captions has a noun that the other lacks. A size of 0 and
+    empty scores stand for a pair that is not painted.
     """
 
     item: int
@@ -62,6 +63,7 @@ class ScoredItem:
     painted: bool
     scores: Scores
     answer: str
+    nouns: tuple[bool, bool]
     boxes: FoundBoxes | None
     regions: Sequence[ScoredRegion]
 
@@ -102,7 +104,8 @@ def scored(connection: sqlite3.Connection, items: Collection[int]) -> Iterator[S
         )
     )
     rows = connection.execute(
-        "SELECT items.id, caption, width, height, image1, scores, answer, boxes FROM json_each(?) AS asked"
+        "SELECT items.id, caption, width, height, image1, scores, answer, nouns1, nouns2, boxes"
+        " FROM json_each(?) AS asked"
         " CROSS JOIN items ON items.id = asked.value LEFT JOIN pairs ON pairs.item_id = items.id"
         " LEFT JOIN candidates ON candidates.item_id = items.id ORDER BY asked.key",
         asked,
@@ -118,6 +121,7 @@ def scored(connection: sqlite3.Connection, items: Collection[int]) -> Iterator[S
             bool(row["image1"]),
             load_scores(row["scores"] or "{}"),
             row["answer"] or "",
+            (bool(load_words(row["nouns1"] or "[]")), bool(load_words(row["nouns2"] or "[]"))),
             None if boxes is None else tuple(load_boxes(boxes)),
             tuple(_region(each) for each in regions.get(item, ())),
         )

@@ -10,17 +10,20 @@ from pathlib import Path
 from anyio import CancelScope, to_thread
 
 from imgdiffd.errors import StoreDamagedError
-from imgdiffd.job import CaptionProblem, CaptionRecord
+from imgdiffd.job import CaptionProblem, CaptionRecord, JobState
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage
-from imgdiffd.store import images, items, jobs, meta, orders, previews, prune, repainting, results
+from imgdiffd.store import images as image_rows
+from imgdiffd.store import items, jobs, meta, orders, previews, prune, refiltering, repainting, results
+from imgdiffd.store.adoption import other_profiles
 from imgdiffd.store.bundles import NO_BUNDLE, keep_bundle
 from imgdiffd.store.connection import connected, locked
 from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
+from imgdiffd.store.taking_over import RefilterPlan, TakingOver
 from imgdiffd.store.writer import Writer
 
 BACKFILL_CHUNK = 5000  # pairs per operation
@@ -47,6 +50,8 @@ class Store(Questions):
         removal: bool = False,
         bundle: str = "",
         worker: int | None = None,
+        images: Path | None = None,
+        models: BundleRow = NO_BUNDLE,
     ) -> None:
         super().__init__(readers, frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL})
         self._write = writer.submit
@@ -54,6 +59,7 @@ class Store(Questions):
         self._clock = clock
         self._bundle = bundle
         self._worker = worker
+        self._taking_over = TakingOver(self._read, self._write, images, models, self._pipelines, clock)
         self.instance = instance  # identifies this database and never changes
 
     @classmethod
@@ -67,12 +73,14 @@ class Store(Questions):
         removal: bool = False,
         bundle: str = "",
         models: BundleRow = NO_BUNDLE,
+        images: Path | None = None,
         on_commit: Callable[[], None] = lambda: None,
         on_damage: Callable[[StoreDamagedError], None] = lambda error: None,
     ) -> AsyncIterator["Store"]:
         """Open the database at `path`, or create it. On leaving, all changes are on disk and it is closed.
 
-        `models` are those that work on its jobs from now on, which is recorded with each job.
+        `models` are those that work on its jobs from now on, which is recorded with each job. Where the folder `images`
+        is given too, captions take over what the same models have made of them under other profiles.
         `on_commit` is called after every change, `on_damage` when the database turns out to be damaged while it is
         used; both must return at once and raise nothing. Raises StoreError if another daemon uses the database,
         ConfigurationError if it is too new or not ours, StoreDamagedError if it is damaged.
@@ -88,7 +96,17 @@ class Store(Questions):
                     await writer.submit(meta.need_backfill)
                 instance = await writer.submit(meta.instance)
                 worker = await writer.submit(partial(keep_bundle, bundle=models))
-                yield cls(writer, readers, clock, instance, removal=removal, bundle=bundle, worker=worker)
+                yield cls(
+                    writer,
+                    readers,
+                    clock,
+                    instance,
+                    removal=removal,
+                    bundle=bundle,
+                    worker=worker,
+                    images=images,
+                    models=models,
+                )
 
     # Adding jobs
 
@@ -108,13 +126,17 @@ class Store(Questions):
         the file at `source` as it is since `changed_at`, that one is returned. The job's own profile has the thresholds
         of early abort that are in force now, where `profile` leaves them open.
         """
-        now, bundle = self._clock(), self._bundle
+        now, bundle, shares = self._clock(), self._bundle, self._taking_over.possible
 
         def add(connection: sqlite3.Connection) -> JobRow:
             admitted = previews.admitted(connection, profile, bundle, sha256)
-            return jobs.add_job(connection, name, source, sha256, admitted, priority, now, whole, changed_at)
+            finish = not (shares and other_profiles(connection, admitted))
+            return jobs.add_job(
+                connection, name, source, sha256, admitted, priority, now, whole, changed_at, finish=finish
+            )
 
-        return await self._write(add)
+        row = await self._write(add)
+        return await self.finish_reading(row.id) if whole is not None and row.state is JobState.READING else row
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -124,9 +146,37 @@ class Store(Questions):
         return await self._write(lambda c: jobs.add_captions(c, job, records, problems, now))
 
     async def finish_reading(self, job: int) -> JobRow:
-        """Mark a fully read job ACTIVE, or DONE if it brought nothing new."""
+        """Mark a fully read job ACTIVE, or DONE if it brought nothing new.
+
+        First its captions take over what there is of them under other profiles: each caption is one set of work.
+        """
+        row = await self._read(lambda c: jobs.known_job(c, job))
+        await self._taking_over.fill(job, await self.profile_of(row.group))
         now = self._clock()
         return await self._write(lambda c: jobs.finish_reading(c, job, now))
+
+    async def refilter(
+        self, profile: Profile, job: int | None = None, *, paint: bool = False
+    ) -> tuple[RefilterPlan, list[tuple[JobRow, JobRow]]]:
+        """Bring captions that ended under other profiles, of one job or all, under this one, as new jobs.
+
+        Returns what that is, and each job with its new one: what is stored counts, and only work that is missing
+        waits. Raises InputError, before anything changes, with the code `needs_painting` where pairs must be painted,
+        unless that is wanted.
+        """
+        bundle = self._bundle
+
+        def keep(connection: sqlite3.Connection) -> tuple[Profile, list[int]]:
+            if job is not None:
+                jobs.known_job(connection, job)
+            admitted = previews.admitted(connection, profile, bundle, "")
+            return admitted, refiltering.same_profiles(connection, jobs.keep_profile(connection, admitted))
+
+        admitted, same = await self._write(keep)
+        plan = await self._taking_over.plan(same, admitted, job)
+        if not paint:
+            plan.refuse_painting()
+        return plan, await self._taking_over.refilter(same, admitted, job, self.finish_reading)
 
     async def fail_job(self, job: int, error: str) -> JobRow:
         """Mark a job whose file cannot be read FAILED, and cancel the items that it has so far."""
@@ -230,7 +280,7 @@ class Store(Questions):
         now, after = self._clock(), 0
         if await self._read(lambda c: meta.get(c, meta.BACKFILLED) == "yes"):
             return
-        while pairs := await self._read(partial(images.missed_pairs, after=after, limit=BACKFILL_CHUNK)):
+        while pairs := await self._read(partial(image_rows.missed_pairs, after=after, limit=BACKFILL_CHUNK)):
             gone = frozenset(await to_thread.run_sync(missing, [name for _, *pair in pairs for name in pair]))
             there = [item for item, *pair in pairs if not gone.intersection(pair)]
             await self._write(partial(items.derive, pipeline=Pipeline.REMOVAL, origins=there, now=now))

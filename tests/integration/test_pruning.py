@@ -4,14 +4,16 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 
 import pytest
 
+from imgdiffd.cli.main import main
 from imgdiffd.errors import DaemonError, InputError
 from imgdiffd.images.files import pair_paths
 from imgdiffd.store import Store
+from imgdiffd.store.connection import locked
 from tests.fakes.answers import PROFILE, captions
 from tests.fakes.store_driver import finish, progress_of, record, submit
 from tests.integration.daemon_process import daemon, drop
@@ -196,6 +198,37 @@ def test_delete_takes_rows_and_images_of_that_job_alone(tmp_path: Path) -> None:
         assert answer(tmp_path, "/jobs/99", "DELETE").status_code == 404
         with pytest.raises(DaemonError, match="99"):
             running.client.delete(99)
+
+
+def test_delete_and_prune_work_without_a_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def typed(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) if words[-1] == "99" else nullcontext() as ended:
+            main(["--config", str(settings), *words])
+        told = capsys.readouterr()
+        return getattr(getattr(ended, "value", None), "code", 0), told.out + told.err
+
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'state_folder = "{tmp_path}"\nsocket_path = "{tmp_path}/s"\nkeep_pictures = "all"\n')
+    with daemon(tmp_path) as running:
+        for name, some in (("first.txt", CAPTIONS[:4]), ("second.txt", CAPTIONS[4:6]), ("third.txt", CAPTIONS[6:])):
+            drop(tmp_path, name, some)
+            running.wait(lambda status: name in {job.name for job in status.jobs}, name)  # noqa: B023
+        running.wait_done(jobs=3)
+        running.kill()
+    pictures = tmp_path / "pictures"
+    assert "job 1 ('first.txt', 4 captions, " in typed("delete", "1", "--dry-run")[1]
+    assert files_of(pictures, 1)
+    status, said = typed("delete", "1", "99")
+    assert (status, "job 1 ('first.txt'" in said, "there is no job 99" in said) == (1, True, True)
+    assert not any(files_of(pictures, item) for item in range(1, 5))
+    assert all(files_of(pictures, item) for item in range(5, 10))
+    assert typed("prune", "--older-than", "1h")[1] == "no job ended that long ago\n"
+    assert typed("prune", "--older-than", "0s")[1].count("is deleted") == 2
+    assert not list(pictures.rglob("*.png"))
+    assert rows(tmp_path, "SELECT count(*) FROM items") == rows(tmp_path, "SELECT count(*) FROM jobs") == [(0,)]
+    with locked(tmp_path / "state.db"), pytest.raises(SystemExit):
+        main(["--config", str(settings), "delete", "1"])
+    assert "in use by another daemon" in capsys.readouterr().err
 
 
 def test_old_jobs_go_by_age_and_a_killed_daemon_finishes(tmp_path: Path) -> None:

@@ -169,11 +169,57 @@ def test_file_that_is_not_utf8_is_refused(file: Path) -> None:
         ("IMGDIFFD_DEVICES", "cuda:0, cuda:0", "cuda:0 named twice"),
         ("IMGDIFFD_POL_S", "1", "$IMGDIFFD_POL_S: no such setting"),
         ("IMGDIFFD_SOCKET_PATH", "/" + "x" * 107, "longer than the 107 bytes"),
+        ("IMGDIFFD_OPEN_TASKS", "1_0", "must be a whole number, not '1_0'"),
+        ("IMGDIFFD_OPEN_TASKS", " 10", "must be a whole number, not ' 10'"),
+        ("IMGDIFFD_OPEN_TASKS", "10.0", "must be a whole number, not '10.0'"),
+        ("IMGDIFFD_POLL_S", "1_0", "must be a number, not '1_0'"),
+        ("IMGDIFFD_POLL_S", "\u0661", "must be a number, not '\u0661'"),
+        ("IMGDIFFD_DEVICES", "cuda:\u0663", 'is not "cpu" or "cuda:N"'),
+        ("IMGDIFFD_DEVICES", "cuda:00", 'is not "cpu" or "cuda:N"'),
+        ("IMGDIFFD_COMPILE", "x", "must be true or false, or 'auto' or 'max-autotune', not 'x'"),
+        ("IMGDIFFD_STATE_FOLDER", "~no-such-user/state", "there is no user 'no-such-user'"),
     ],
 )
 def test_wrong_environment_value_is_refused_by_name(variable: str, value: str, part: str, file: Path) -> None:
     file.touch()
     assert part in refused(file, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('compile = "x"', "must be true or false, or 'auto' or 'max-autotune', not 'x'"),
+        ("open_tasks = true", "must be a whole number, not true"),
+        ('open_tasks = "10"', "must be a whole number, not '10'"),
+        ("poll_s = true", "must be a number, not true"),
+        ("removal = 1", "must be true or false, not 1"),
+        ("state_folder = 3", "must be text, not 3"),
+        ('state_folder = "~no-such-user/state"', "there is no user 'no-such-user'"),
+        ('state_folder = "a\\u0000b"', "a path cannot have a NUL character"),
+        ("devices = []", "is empty"),
+        ("devices = [3]", "must be text, not 3"),
+        ("poll_s = " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_not_converted(line: str, said: str, file: Path) -> None:
+    file.write_text(line)
+    assert said in refused(file, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("poll_s", "1e1", 10.0),
+        ("poll_s", ".5", 0.5),
+        ("open_tasks", "+7", 7),
+        ("removal", "off", False),
+        ("compile", "True", True),
+        ("compile", "max-autotune", "max-autotune"),
+    ],
+)
+def test_the_environment_gives_numbers_and_switches_as_text(key: str, value: str, meant: object, file: Path) -> None:
+    file.touch()
+    assert getattr(load_settings(file, {variable_of(key): value}), key) == meant
 
 
 def test_devices_come_as_a_list_or_separated_by_commas(file: Path) -> None:

@@ -48,6 +48,19 @@ def test_a_table_with_same_as_keeps_its_own_sizes(tmp_path: Path) -> None:
     assert rewriter.chat_template == "its own"
 
 
+def test_a_role_has_the_chat_template_of_the_role_it_names(tmp_path: Path) -> None:
+    tables = '[judge]\nsource = "vendor/reader"\nchat_template = "judge"\n'
+    tables += '[captioner]\nsame_as = "judge"\nchat_template = "captioner"\n[rewriter]\nsame_as = "captioner"\n'
+    bundle = load_bundle(written(tmp_path, WITHOUT.replace(READER, "") + tables))
+    assert bundle.rewriter.chat_template == "captioner"
+    assert bundle.rewriter.weights == bundle.captioner.weights
+
+
+def test_numbers_are_numbers_not_switches(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="rows_per_pass: must be a whole number, not true"):
+        shared(tmp_path, tables='[rewriter]\nsame_as = "captioner"\nrows_per_pass = true')
+
+
 def test_an_eraser_shares_the_painter_and_its_autoencoder(tmp_path: Path) -> None:
     tables = TABLES.replace("[painter]\n", '[painter]\nvae = "some/vae"\n')
     bundle = load_bundle(written(tmp_path, f'eraser = "painter"\n{tables}'))

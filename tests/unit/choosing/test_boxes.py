@@ -64,7 +64,8 @@ def columns_of(pairs: Sequence[Sequence[Candidate]]) -> Columns:
     marks = [ItemMark(n, 1, 1, bytes(16), Stage.LOCATE, ItemState.READY, 1, "", 0.0, 0.0) for n in numbers]
     found = [tuple((each.image, each.box, each.scores, "", "") for each in pair) for pair in pairs]
     scored = [
-        ScoredItem(n, "", (), SIZE, SIZE, True, {}, "", boxes, ()) for n, boxes in zip(numbers, found, strict=True)
+        ScoredItem(n, "", (), SIZE, SIZE, True, {}, "", (True, True), boxes, ())
+        for n, boxes in zip(numbers, found, strict=True)
     ]
     return gather(marks, scored, {1: PROFILES["default"]})
 

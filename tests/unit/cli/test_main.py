@@ -48,8 +48,8 @@ def _run(*arguments: str) -> int:
         (("submit", "a.txt", "--profile", " "), 2, "--profile: it is empty"),
         (("retry", "--all", "--reason", ""), 2, "--reason: it is empty"),
         (("export", "out", "--profile", ""), 2, "--profile: it is empty"),
-        (("delete", "1"), 1, "nothing was deleted, since only a running daemon deletes: no daemon answers at "),
-        (("prune", "--older-than", "30d"), 1, "(start it with `imgdiffd serve`"),
+        (("delete", "1"), 1, "state.db: no such database"),
+        (("prune", "--older-than", "30d"), 1, "state.db: no such database"),
         (("status", "0"), 2, "give one from 1"),
         (("status", "one"), 2, "JOB: 'one' is not a whole number"),
         (("submit", "a.txt", "--priority", "high"), 2, "--priority: 'high' is not a whole number; give one such as 7"),
@@ -160,12 +160,12 @@ def test_the_listing_says_whether_a_bundle_fits_this_machine(
     assert "Whether it fits this machine is not known" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", ["settings", "--help", "--version"])
+@pytest.mark.parametrize("words", ["settings", "--help", "--version", "models mini"])
 def test_output_that_nobody_reads_ends_quietly(words: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     piped = subprocess.run(
-        [sys.executable, "-P", "-m", "imgdiffd", words],
+        [sys.executable, "-P", "-m", "imgdiffd", *words.split()],
         env=os.environ | {"PYTHONUNBUFFERED": ""},  # buffered, as it is for most people
         stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip

@@ -44,6 +44,9 @@ def test_auto_is_every_card_in_the_order_of_the_bus(driver: FakeDriver) -> None:
         ("1,,2", ["GPU-ab"]),
         ("GPU-bb,GPU-a", ["GPU-bb"]),  # the beginning of two
         ("GPU-bb,GPU-zz,GPU-aa", ["GPU-bb"]),
+        ("02,00", ["GPU-ba", "GPU-aa"]),
+        ("0,\u0661", ["GPU-aa"]),  # a digit to Python alone
+        (f"3,{'1' * 5000}", ["GPU-bb"]),
     ],
 )
 def test_cards_are_named_as_cuda_has_them_named(value: str, left: list[str]) -> None:
