@@ -172,7 +172,7 @@ def test_missing_and_damaged_images_are_counted(tmp_path: Path) -> None:
     assert taken(folder, tmp_path).left_out == {"image_missing": 2, "image_damaged": 3, "sizes_differ": 1}
 
 
-def test_a_hostile_archive_writes_nothing_elsewhere_and_unpacks_no_more_than_an_image(tmp_path: Path) -> None:
+def test_a_hostile_archive_gets_no_file_and_no_room_of_its_own(tmp_path: Path) -> None:
     folder = publish(tmp_path / "published", [*THREE, replacement("bomb"), replacement("a/../../evil")])
     whole = pack(folder)
     with zipfile.ZipFile(whole, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -248,7 +248,7 @@ release.import_release(folder, state / "state.db", state / "pictures")
 
 
 @pytest.mark.parametrize("after", [1, 5])
-def test_killed_midway_nothing_is_there_and_the_next_import_is_whole(tmp_path: Path, after: int) -> None:
+def test_killed_midway_nothing_is_there_and_the_next_is_whole(tmp_path: Path, after: int) -> None:
     folder = publish(tmp_path / "published", THREE, GONE)
     done = subprocess.run([sys.executable, "-c", KILLED, folder, tmp_path, str(after)], check=False)
     assert done.returncode == -signal.SIGKILL
