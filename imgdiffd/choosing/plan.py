@@ -10,6 +10,7 @@ from imgdiffd.choosing.course import SAMPLED, WAITS
 from imgdiffd.choosing.funnel import ChoiceStep, Funnels
 from imgdiffd.choosing.gathering import STAGES, STATES
 from imgdiffd.choosing.outlook import Outlook, outlook
+from imgdiffd.choosing.reusing import Reusable
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.reuse import first_to_redo, work_settings
@@ -48,7 +49,8 @@ class RefilterPlan:
     """What `profile` would yield from what is stored of `captions`.
 
     `painted_again` counts the captions whose pair would have to be painted again because its images are gone; they
-    wait for `generate` in `work`. `seconds` is the sum over `work`: of one device, and no more than an estimate.
+    wait for `generate` in `work`. Nothing is taken over of `foreign` captions, which other models worked on. `seconds`
+    is the sum over `work`: of one device, and no more than an estimate.
     """
 
     profile: str
@@ -57,6 +59,7 @@ class RefilterPlan:
     work: tuple[MissingWork, ...]
     painted_again: int
     redo: tuple[Redo, ...]
+    foreign: int
     seconds: float
 
     @property
@@ -71,6 +74,7 @@ def plan(
     profile_of: Callable[[int], Profile],
     *,
     job: int | None = None,
+    jobs: Collection[int] | None = None,
     images: Images = lambda items: (),
     missing: Missing = lambda names: (),
     seconds_per_item: Mapping[Stage, float] | None = None,
@@ -78,9 +82,10 @@ def plan(
     """What `profile` would yield from the captions of `job`, or of all jobs.
 
     Of a caption that several jobs have, the one counts of which most is stored; cancelled ones do not. `images` names
-    the images of pairs, and `missing` says which are gone. `seconds_per_item` is what a stage costs a caption.
+    the images of pairs, and `missing` says which are gone. `seconds_per_item` is what a stage costs a caption. Results
+    are taken over from `jobs` alone, from all where these are not given.
     """
-    found = outlook(columns, profile, profile_of)
+    found = outlook(columns, profile, profile_of, jobs=jobs)
     among = chosen_captions(columns, found, job)
     gone = _gone(columns, found, among, images, missing)
     waits = np.where(gone, STAGES[Stage.GENERATE], found.stage)
@@ -93,6 +98,7 @@ def plan(
         work,
         int(gone.sum()),
         tuple(_redo(columns, among, profile, profile_of)),
+        int((among & ~Reusable(columns, profile, profile_of, jobs).counted).sum()),
         sum(each.seconds for each in work),
     )
 

@@ -1,4 +1,4 @@
-"""`imgdiffd refilter`: what other thresholds would yield from the scores that are stored."""
+"""`imgdiffd refilter` and `thresholds`: what other thresholds would yield from the scores that are stored."""
 
 import json
 import sys
@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from imgdiffd.cli.parameters import positive, profile_names, settings_of, some
 from imgdiffd.cli.usage import PROGRAM, UsageError
+from imgdiffd.errors import counted, visible
 
 if TYPE_CHECKING:
     from imgdiffd.choosing.columns import Columns
@@ -70,11 +72,64 @@ def refilter(
         console.print(part)
 
 
+def thresholds(
+    context: typer.Context,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            parser=some,
+            autocompletion=profile_names,
+            help="A profile's name or .toml file; the daemon's own where none is given.",
+        ),
+    ] = None,
+    score: Annotated[
+        Literal["pair", "natural", "crops", "nouns", "texts", "descriptions"] | None,
+        typer.Option("--score", help="Only this score; all where none is given."),
+    ] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw them into this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show how each score is spread, and what each bound on it would yield.
+
+    For each threshold of a profile: a histogram of its score, how many would pass at each bound, how many samples there
+    would be if only this bound moved, and where the bounds of the profiles that come with imgdiffd lie.
+    """
+    from imgdiffd.bundles.bundle import load_bundle
+    from imgdiffd.choosing.bounds import SCORES, score_bounds
+    from imgdiffd.method.profile import load_profile
+    from imgdiffd.method.profile_files import BUILT_IN
+
+    settings = settings_of(context)
+    wanted = load_profile(profile or settings.profile or load_bundle(settings.bundle).profile)
+    marked = {**{name: load_profile(name) for name in BUILT_IN}, wanted.name: wanted}
+    with loaded(context) as (_, loader, columns):
+        names = [score] if score else list(SCORES)
+        found = [each for name in names for each in score_bounds(columns, name, wanted, loader.profile, marked)]
+        title = f"Scores of {counted(len(columns), 'caption')}, profile {wanted.name}"
+    if svg is not None:
+        from imgdiffd import durable
+        from imgdiffd.choosing.drawing import draw
+
+        durable.write({svg: draw(visible(title), found)})
+    if as_json:
+        print(json.dumps({"profile": wanted.name, "bounds": [asdict(each) for each in found]}, indent=2))
+        return
+    from imgdiffd.cli.choosing_tables import bounds_parts
+    from imgdiffd.cli.terminal import wide_console
+
+    console = wide_console()
+    for part in bounds_parts(title, found):
+        console.print(part)
+
+
 def plan_of(
     reader: "Reader", loader: "Loader", columns: "Columns", settings: "Settings", profile: "Profile", job: int | None
 ) -> "RefilterPlan":
     """What `profile` would yield, with the images that are there now and the costs measured so far."""
+    from imgdiffd.bundles.bundle import load_bundle
     from imgdiffd.choosing.plan import plan
+    from imgdiffd.daemon.refiltering import bundle_row
     from imgdiffd.daemon.views import seconds_per_item
     from imgdiffd.errors import unknown_job
     from imgdiffd.images.sweep import missing
@@ -82,12 +137,15 @@ def plan_of(
 
     if job is not None and reader.job(job) is None:
         raise unknown_job(job)
+    models = bundle_row(load_bundle(settings.bundle))
+    agreeing = [job for job, bundles in reader.bundles().items() if all(models.agrees(each) for each in bundles)]
     costs = {**first_guess_s(settings.bundle), **seconds_per_item(reader.timings())}
     return plan(
         columns,
         profile,
         loader.profile,
         job=job,
+        jobs=agreeing,
         images=reader.pair_images,
         missing=partial(missing, settings.images),
         seconds_per_item=costs,

@@ -36,7 +36,7 @@ COMMANDS = {
         submitting.submit, submitting.problems, watching.status, watching.watch, watching.jobs, watching.funnel,
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
-    "Choosing": (choosing.refilter,),
+    "Choosing": (choosing.refilter, choosing.thresholds),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
     "Trying and planning": (mini.demo, simulate.simulate, mini.mini),

@@ -63,8 +63,8 @@ def keep_inspections(
                 )
 
 
-def sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
-    """The sample of a row of `erasures` of caption `origin`."""
+def removal_sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
+    """The sample of a row of `erasures` that has its item's `caption` and the `profile_json`, of caption `origin`."""
     erasure = erasure_of(row, origin)
     key = stored_key(row["profile_json"], row["caption"], Pipeline.REMOVAL, erasure.image, erasure.index)
     return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"], key)
@@ -87,7 +87,8 @@ def removal_samples(
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
         "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
-        " caption2, nouns1, nouns2, scores FROM items JOIN profiles ON profiles.id = items.profile_id"
+        " caption2, nouns1, nouns2, scores, json_extract(profiles.json, '$.contrast.bar_px') AS bar_px FROM items"
+        " JOIN profiles ON profiles.id = items.profile_id"
         " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
         " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
         (job, after, limit),
@@ -106,7 +107,7 @@ def _removal(pair: sqlite3.Row, row: sqlite3.Row) -> RemovalRow:
         nouns2=load_words(pair["nouns2"]),
         pair_scores=load_scores(pair["scores"]),
         scores=load_scores(row["scores"]),
-        sample=sample_of(row, pair["origin"]),
+        sample=removal_sample_of(row, pair["origin"]),
     )
 
 
@@ -128,7 +129,7 @@ def list_removal_samples(
         f"{_BY_NUMBER} WHERE removal_samples.id > ?{only} ORDER BY removal_samples.id LIMIT ?", values
     )
     return [
-        RemovalSampleRow(row["sample_id"], row["sample_job"], sample_of(row, row["origin"]), row["sampled_at"])
+        RemovalSampleRow(row["sample_id"], row["sample_job"], removal_sample_of(row, row["origin"]), row["sampled_at"])
         for row in rows
     ]
 
@@ -156,7 +157,7 @@ def removal_story(connection: sqlite3.Connection, origin: int) -> RemovalStory |
 
 
 def _erasure(row: sqlite3.Row, origin: int) -> ErasureRow:
-    sample, scores = sample_of(row, origin), load_scores(row["scores"])
+    sample, scores = removal_sample_of(row, origin), load_scores(row["scores"])
     return of_row(ErasureRow, row, erasure=sample.erasure, scores=scores, holder=sample.holder, letter=sample.answer)
 
 

@@ -58,7 +58,7 @@ def cursor_of(text: str) -> Cursor:
 
 @dataclass(frozen=True, slots=True)
 class ListedSample:
-    """A sample of either kind; every later one of its kind has a higher `id`.
+    """A sample of either kind; every later one of its kind has a higher `id`, and `key` is the same on every machine.
 
     Of object replacement, `number` is the region's and `answer` the difference caption. Of object removal, `number` is
     the object's in `image` (1 or 2), `answer` the letter of the side that still has it, and only that side has a text.
@@ -67,6 +67,7 @@ class ListedSample:
     """
 
     id: int
+    key: str
     kind: Pipeline
     job: int
     item: int

@@ -17,6 +17,7 @@ from imgdiffd.store.values import box_of, load_scores, load_words, of_row
 # Of a region and all that it belongs to; what a sample adds is in _SAMPLES.
 COLUMNS = """
     jobs.name AS job_name, jobs.source, profiles.name AS profile, profiles.json AS profile_json,
+    json_extract(profiles.json, '$.contrast.bar_px') AS bar_px,
     items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
     pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
     pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
