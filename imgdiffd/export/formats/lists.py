@@ -73,7 +73,7 @@ class ListWriter:
         """One joined image or two, called by the sample's key."""
         return pictures_of(sample, self._images)
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
         """Nothing: images that are there are not made again, and a list is quickly written."""
         return {}
 

@@ -130,7 +130,7 @@ def _row(sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], im
 
 def _writer(target: Target) -> ShardWriter:
     shard = partial(ParquetShard, columns=_COLUMNS[target.images])
-    return ShardWriter(target, "parquet", FOLDER, ".parquet", shard, _row)
+    return ShardWriter(target, FOLDER, ".parquet", shard, _row)
 
 
 FORMAT = Format(
