@@ -90,7 +90,7 @@ class Finishing:
                 raise ExportError(
                     f"{folder}: {counted(len(self.checked.problems), 'problem')} in what was written: "
                     f"{self.checked.told()}",
-                    hint="remove the images that are named and export again, which makes them anew; report a record that is wrong",
+                    hint="remove the images that are named and export again: they are made anew. Report a wrong record",
                 )
 
         durable.write({folder / sums.NAME: write})
