@@ -18,6 +18,7 @@ from imgdiffd.cli import (
     mini,
     models,
     previews,
+    rewriting,
     simulate,
     statistics,
     submitting,
@@ -37,7 +38,7 @@ COMMANDS = {
     ),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
-    "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
+    "Trying and planning": (mini.demo, rewriting.rewrite, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip
 
