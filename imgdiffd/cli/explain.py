@@ -93,11 +93,17 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
                 f"{each['number']}, image {each['image']}\n{_box(each)}{left.get(each['number'], '')}",
                 *(each[key] for key in ("text1", "text2", "difference")),
                 _scores(each["scores"]),
-                _verdict(each),
+                _verdict(each) + _shared(story, each["number"]),
             )
             for each in story["regions"]
         ]
         yield _table("regions", ("region", "text 1", "text 2", "difference", "scores", "verdict"), regions)
+
+
+def _shared(story: _Part, region: int) -> str:
+    """The other profiles under which a region is a sample."""
+    others = [name for name in story["profiles"].get(str(region), ()) if name != story["profile"]["name"]]
+    return f"\na sample under {', '.join(others)} too" if others else ""
 
 
 def _removal_tables(removal: _Part) -> "Iterator[Group]":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from imgdiffd.bundles.sharing import LEXICON
 from imgdiffd.cli.parameters import bundle_names, positive, profile_names, settings_of, some
 from imgdiffd.errors import ExportError, InputError, counted, reason_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Sequence[RewriteInput]], Sequence[RewriteOutput]]
 
-LEXICON = "lexicon"
 _BATCH = 64  # captions
 
 

@@ -1,7 +1,7 @@
 """The store's answers: one frozen record type for each kind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
@@ -126,12 +126,14 @@ class Waiting:
 class Queue:
     """The captions that wait in active jobs, and how far those of all open jobs are, by group, stage and state.
 
-    `samples` are those that open jobs have.
+    `waiting` may be of the first jobs in the order of work alone; `backlog` sums up all active ones, by group and
+    stage. `samples` are those that open jobs have.
     """
 
     waiting: Sequence[Waiting]
     groups: Mapping[str, Mapping[Stage, Mapping[ItemState, int]]]
     samples: int
+    backlog: Mapping[tuple[str, Stage], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,10 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
+    """A finished sample with everything needed to export it. Image paths are relative to the image folder.
+
+    `bar_px` is the width of the black bar that stands between the two images where they are joined.
+    """
 
     id: int
     key: str
@@ -238,6 +243,7 @@ class SampleRow:
     difference: str
     left_image: str
     right_image: str
+    bar_px: int
     created_at: float
 
 
@@ -266,6 +272,7 @@ class RemovalRow:
     nouns2: tuple[str, ...]
     pair_scores: Scores
     scores: Scores
+    bar_px: int
     sample: RemovalSample
 
 
@@ -380,7 +387,8 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests.
+    checkpoint's own generation configuration suggests. `profiles` are those under which the region with that number is
+    a sample, by name: the caption's work may be shared by jobs under several.
     """
 
     item: int
@@ -404,3 +412,4 @@ class ItemStory:
     regions: tuple[RegionRow, ...]
     samples: tuple[SampleRow, ...]
     removal: RemovalStory | None = None  # None: object removal never began with its pair
+    profiles: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
