@@ -7,6 +7,7 @@ then makes the new name itself durable.
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -85,8 +86,10 @@ def remove(files: Iterable[Path]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed left in `folder`, while no other writes there. Raises OSError."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), os.scandir(folder) as files:
+        for file in files:  # one by one: a dataset's folder holds hundreds of thousands
+            if file.name.startswith(TEMPORARY_PREFIX):
+                os.unlink(file)
 
 
 def make_folder(folder: Path) -> None:

@@ -280,6 +280,32 @@ class Funnel(_Record):
     ends: tuple[FunnelStep, ...] = ()
 
 
+class RefilteredJob(_Record):
+    """A new job with captions of an older one, `of`, under another profile; `samples` are those it has already."""
+
+    job: int
+    of: int
+    name: str
+    captions: int
+    samples: int
+
+
+class Refiltered(_Record):
+    """What became of captions that ended, under another profile.
+
+    `sampled` and `rejected` ended at once, `waiting` counts the others by the stage that they wait for. `painted` of
+    them have their pair painted, which takes a device `paint_s` seconds, if the past tells.
+    """
+
+    captions: int
+    sampled: int
+    rejected: int
+    waiting: dict[Stage, int]
+    painted: int
+    paint_s: float | None
+    jobs: tuple[RefilteredJob, ...]
+
+
 def about(seconds: float) -> str:
     """Roughly how long: `less than a minute`, `about 5 min`, `about 3 h`, `about 2 days`."""
     minutes = seconds / 60

@@ -14,7 +14,7 @@ import httpx
 from imgdiffd.api.unreachable import unreachable
 from imgdiffd.errors import DaemonError, RefusedError
 from imgdiffd.job import JobChoice
-from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, ProblemView, Status
+from imgdiffd.status import DeletedJob, Funnel, JobPage, JobView, ProblemPage, ProblemView, Refiltered, Status
 
 if TYPE_CHECKING:
     from imgdiffd.store import PreviewsRow
@@ -271,6 +271,16 @@ class Client:
         params = {key: value for key, value in chosen.items() if value is not None}
         answer = self._call("POST", "/retry", params=params, timeout=None)
         return int(answer["retried"])
+
+    def refilter(self, profile: str, *, job: int | None = None, paint: bool = False) -> Refiltered:
+        """Bring captions that ended, of one job or all, under another profile, as new jobs; what is stored counts.
+
+        Without `paint`, it is refused where pairs would have to be painted.
+        """
+        params: dict[str, str | int | bool] = {"profile": profile, "paint": paint}
+        if job is not None:
+            params["job"] = job
+        return Refiltered.model_validate(self._call("POST", "/refilter", params=params, timeout=None))
 
     def failures(self, job: int | None = None) -> dict[str, int]:
         """How many captions and removals `retry` would try again, by reason, of one job or all."""

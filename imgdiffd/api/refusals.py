@@ -41,6 +41,7 @@ _STATUS_OF_CODE = {
     "unknown_image": 404,
     "image_gone": 404,
     "wrong_job_state": 409,
+    "needs_painting": 409,
     "content_type": 415,
 }
 _CODE_OF_STATUS = {404: "unknown_route", 405: "method_not_allowed", 503: "busy"}

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgdiffd.bundles.sharing import sharing_roles, written_out
+from imgdiffd.bundles.sharing import LEXICON, sharing_roles, written_out
 from imgdiffd.errors import BundleError, reason_of, wrong_value
 from imgdiffd.pipeline import OPTIONAL_ROLES, Role
 
@@ -18,6 +18,7 @@ SHIPPED = ("paper", "small", "compact")  # bundles of models that are not part o
 BUILT_IN = (MINI, *SHIPPED)
 
 _HERE = Path(__file__).parent
+_LEXICON_FOLDER = _HERE.parent / "method" / "data"
 _ADDRESS = re.compile(r"https://\S+/[^/\s]+")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _PAINTING = (Role.REWRITER, Role.PAINTER, Role.CLIP)
@@ -89,11 +90,30 @@ class RewriterSpec(Model):
     """A chat LLM, or a model that reads images too. Exactly `rows_per_pass` prompts run at once, so that no result
     depends on its batch mates.
 
-    `chat_template` is Jinja, for tokenizers and processors that have none.
+    `chat_template` is Jinja, for tokenizers and processors that have none. `rewriter = "lexicon"` takes no model and no
+    memory: it replaces names of objects by others of their kind.
     """
 
     rows_per_pass: Rows = 16
     chat_template: str | None = None
+
+    @property
+    def is_lexicon(self) -> bool:
+        """Whether there is no model behind it."""
+        return self.source == LEXICON
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lexicon_is_known(cls, data: object) -> object:
+        if not isinstance(data, dict) or data.get("source") != LEXICON:
+            return data
+        if other := set(data) - {"source"}:
+            raise ValueError(
+                f"{min(other)} is of models, and the lexicon is none; a folder of this name is ./{LEXICON}"
+            )
+        content = (_LEXICON_FOLDER / "lexicon.txt").read_bytes()
+        digest = hashlib.blake2b(content, digest_size=4).hexdigest()
+        return {**data, "revision": digest, "licence": "WordNet 3.0", "weights_gb": 0.0, "peak_gb": 0.0}
 
 
 class SdxlSpec(Model):
@@ -201,8 +221,8 @@ class Bundle(_Frozen):
         source = "OpenGVLab/InternVL3-8B-hf"
         rows_per_pass = 4
 
-    A role may share another role's model: `judge = "captioner"`, or `same_as = "captioner"` in a table with its own
-    sizes of passes.
+    A rewriter may do without a model: `rewriter = "lexicon"`. A role may share another role's model:
+    `judge = "captioner"`, or `same_as = "captioner"` in a table with its own sizes of passes.
     """
 
     name: str
@@ -257,6 +277,8 @@ class Bundle(_Frozen):
         """The local folder that `source` names, even if it does not exist; None for a hub id or a web address."""
         if is_address(source):
             return None
+        if source == LEXICON:
+            return _LEXICON_FOLDER
         local = (self.path.parent / source).resolve()
         return None if _HUB_ID.fullmatch(source) and not local.is_dir() else local
 

@@ -6,6 +6,7 @@ from imgdiffd.errors import BundleError
 from imgdiffd.pipeline import Role
 
 SAME_AS = "same_as"
+LEXICON = "lexicon"  # a rewriter's source: no model, but the names of objects that come with imgdiffd
 
 # Within a set, one model can play every role: it reads text and images, or it paints.
 _KINDS = (frozenset({Role.REWRITER, Role.CAPTIONER, Role.JUDGE}), frozenset({Role.PAINTER, Role.ERASER}))
@@ -25,17 +26,22 @@ def sharing_roles(tables: Table) -> dict[Role, Role]:
     for role in Role:
         table = tables.get(role)
         named = table.get(SAME_AS) if isinstance(table, Mapping) else table
-        if named is None or isinstance(table, list | int | float):
+        if named is None or isinstance(table, list | int | float) or _is_lexicon(role, named):
             continue
         if named not in list(Role):
             hint = (
-                f'name a role, as in rewriter = "captioner", or give [{role}] a source; the roles are {", ".join(Role)}'
+                f'name a role, as in rewriter = "captioner", or give [{role}] a source; the roles are'
+                f' {", ".join(Role)}; rewriter = "lexicon" needs no model'
             )
             raise BundleError(f"{role}: there is no role {named!r} whose model it could share", hint=hint)
         found[role] = Role(str(named))
     for role, named in found.items():
         _check(role, named, tables)
     return found
+
+
+def _is_lexicon(role: Role, named: object) -> bool:
+    return role is Role.REWRITER and named == LEXICON
 
 
 def _check(role: Role, named: Role, tables: Table) -> None:
@@ -59,6 +65,8 @@ def written_out(tables: Table, sharing: Mapping[Role, Role]) -> dict[str, object
 
 
 def _table(key: str, tables: Table, sharing: Mapping[Role, Role]) -> object:
+    if key == Role.REWRITER and tables[key] == LEXICON:
+        return {"source": LEXICON}
     if key not in sharing:
         return tables[key]
     path = [Role(key)]

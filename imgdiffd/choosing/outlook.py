@@ -1,6 +1,6 @@
 """What every caption would come to under a profile, from stored scores alone: `method.advance` for all at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,14 +44,20 @@ class Outlook:
 
 
 def outlook(
-    columns: Columns, profile: Profile, profile_of: Callable[[int], Profile], boxes: BoxChoice | None = None
+    columns: Columns,
+    profile: Profile,
+    profile_of: Callable[[int], Profile],
+    *,
+    jobs: Collection[int] | None = None,
+    boxes: BoxChoice | None = None,
 ) -> Outlook:
     """What every caption would come to under `profile`; `profile_of` gives a group's own.
 
-    It says what `method.replay` says of each. `boxes` may give the choice of `choose_boxes` under an equal
+    It says what `method.replay` says of each. Of captions of other jobs than `jobs`, where these are given, nothing
+    counts unless they have the profile itself. `boxes` may give the choice of `choose_boxes` under an equal
     `profile.locate`, which takes most of the time.
     """
-    same = Reusable(columns, profile, profile_of)
+    same = Reusable(columns, profile, profile_of, jobs)
     course = Course(len(columns), Reasons(columns.reasons))
     _rewrite(columns, profile.rewrite, same, course)
     _generate(columns, profile, same, course)

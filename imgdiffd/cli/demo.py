@@ -24,7 +24,7 @@ from imgdiffd.captions import DEMO_CAPTIONS
 from imgdiffd.cli.screen import follow
 from imgdiffd.cli.terminal import funnel_table
 from imgdiffd.cli.usage import PROGRAM
-from imgdiffd.errors import DaemonError
+from imgdiffd.errors import DaemonError, counted
 from imgdiffd.job import TERMINAL_JOB_STATES
 from imgdiffd.settings import NAME, PREFIX, load_settings
 from imgdiffd.status import Funnel, Status
@@ -165,10 +165,11 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     with Reader.open(folder / "state.db") as reader:
         made = export_dataset(reader, folder / "pictures", folder / "dataset", sheet=folder / "contact-sheet.png")
         first = next(iter(reader.samples()), None)
-    also = f" and {made.removals} of object removal" if made.removals else ""
+    replaced, removed = (made.samples.get(kind, 0) for kind in ("replacement", "removal"))
+    also = f" and {removed} of object removal" if removed else ""
     console.print(funnel_table(funnel))
     console.print(
-        f"{made.samples} sample{'' if made.samples == 1 else 's'}{also} in {time.monotonic() - started:.0f} s\n"
+        f"{counted(replaced, 'sample')}{also} in {time.monotonic() - started:.0f} s\n"
         f"  dataset        {folder / 'dataset'}\n"
         f"  contact sheet  {folder / 'contact-sheet.png'}\n"
         f"  state          {folder / 'state.db'}\n\n"

@@ -1,28 +1,61 @@
-"""`imgdiffd export`: the finished samples of both products into one folder, as the dataset was published."""
+"""`imgdiffd export`: finished samples into one folder, in the format that a trainer or a loader reads."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgdiffd.cli.parameters import positive, settings_of, some
-from imgdiffd.errors import ExportError
+from imgdiffd.cli.parameters import number, positive, settings_of, some
+from imgdiffd.errors import ExportError, InputError
 
 if TYPE_CHECKING:
     from imgdiffd.export.dataset import Written
+    from imgdiffd.export.sample import Choice
     from imgdiffd.settings import Settings
     from imgdiffd.store import MadeRow, Reader
+
+_Layout = Literal[
+    "release",
+    "llava",
+    "mgm",
+    "internvl",
+    "trl",
+    "llama-factory",
+    "swift",
+    "parquet",
+    "webdataset",
+    "data-juicer",
+    "coco",
+]
+
+
+class _Kind(StrEnum):  # as `export.sample.KINDS`, which would be slow to import
+    REPLACEMENT = "replacement"
+    REMOVAL = "removal"
+    ADDITION = "addition"
+    NO_DIFFERENCE = "no_difference"
+    HARD_NEGATIVE = "hard_negative"
+
+
+def _share(text: object) -> float:
+    """A share, typed or a default. Raises ValueError."""
+    share = number(text, "a share such as 0.02")
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text} is not a share; give one from 0 to 1, such as 0.02")
+    return share
 
 
 def export(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the dataset goes.")],
-    _format: Annotated[Literal["release"], typer.Option("--format", help="The layout of the dataset.")] = "release",
-    product: Annotated[
-        Literal["replacement", "removal"] | None, typer.Option(help="Only this product; both where none is given.")
+    layout: Annotated[_Layout, typer.Option("--format", help="Who is to read the dataset.")] = "release",
+    kind: Annotated[
+        list[_Kind] | None,
+        typer.Option(help="Only samples of this kind; may be repeated. Replacement and removal where none is given."),
     ] = None,
     job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only this job.")] = None,
     profile: Annotated[
@@ -31,6 +64,25 @@ def export(
     all_profiles: Annotated[
         bool, typer.Option("--all-profiles", help="Samples of several profiles in one dataset.")
     ] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", parser=positive, help="At most this many samples of each kind.")
+    ] = None,
+    min_score: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only samples with at least this score; may be repeated."),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            parser=_share,
+            help="Share of the captions whose samples are for validation: 0.02 where none is given.",
+        ),
+    ] = None,
+    images: Annotated[
+        Literal["joined", "two"] | None,
+        typer.Option(help="A pair as one image with a black bar, or as two, where the format has a choice."),
+    ] = None,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out samples whose images are missing or damaged.")
     ] = False,
@@ -38,19 +90,33 @@ def export(
     """Write the dataset, with or without a running daemon.
 
     The folder is new, empty, or that of an older export, of which nothing is left. Samples stand in the order of job,
-    caption and region.
+    caption and region, and those of one caption are all for training or all for validation.
     """
     from imgdiffd.export.choice import BOTH, choose_jobs
     from imgdiffd.export.folder import refuse_place
+    from imgdiffd.export.formats.table import FORMATS
+    from imgdiffd.export.sample import VALIDATION, Choice
+    from imgdiffd.method.score_names import bounds_of
     from imgdiffd.store import Reader
 
     settings = settings_of(context)
     refuse_place(folder, settings)
-    products = (product,) if product else BOTH
+    if validation and not FORMATS[layout].split:
+        raise ExportError(
+            f"the format {layout} has no place for a split", hint="leave --validation out, or choose another --format"
+        )
+    try:
+        least = bounds_of(min_score or ())
+    except InputError as error:
+        raise ExportError(f"--min-score: {error}") from error
+    kinds = tuple(dict.fromkeys(str(each) for each in kind or BOTH))
     with Reader.open(settings.database) as reader:
-        made = choose_jobs(reader.made(), job=job, profile=profile, all_profiles=all_profiles, products=products)
-        written = _export(reader, settings, folder, made, products, skip_missing)
-    _report(written, products, folder)
+        made = choose_jobs(reader.made(), job=job, profile=profile, all_profiles=all_profiles, kinds=kinds)
+        share = VALIDATION if validation is None else validation
+        choice = Choice([row.job for row in made], kinds, limit, least, share)
+        with _named_errors(folder), _progress(made, choice) as progress:
+            written = _export(reader, settings, folder, layout, choice, images, skip_missing, progress)
+    _report(written, kinds, folder)
     _note(made, job)
 
 
@@ -58,24 +124,30 @@ def _export(
     reader: "Reader",
     settings: "Settings",
     folder: Path,
-    made: Sequence["MadeRow"],
-    products: Sequence[str],
+    layout: str,
+    choice: "Choice",
+    shown: Literal["joined", "two"] | None,
     skip_missing: bool,
+    progress: Callable[[int], object],
 ) -> "Written":
-    from imgdiffd.export.choice import count_of
     from imgdiffd.export.dataset import export_dataset
 
+    return export_dataset(
+        reader,
+        settings.images,
+        folder,
+        layout=layout,
+        choice=choice,
+        shown=shown,
+        skip_missing=skip_missing,
+        progress=progress,
+    )
+
+
+@contextmanager
+def _named_errors(folder: Path) -> Iterator[None]:
     try:
-        with _progress(sum(count_of(row, products) for row in made)) as progress:
-            return export_dataset(
-                reader,
-                settings.images,
-                folder,
-                jobs=[row.job for row in made],
-                products=products,
-                skip_missing=skip_missing,
-                progress=progress,
-            )
+        yield
     except OSError as error:
         raise ExportError(
             f"{folder}: cannot be written: {error.strerror or error}",
@@ -84,11 +156,15 @@ def _export(
 
 
 @contextmanager
-def _progress(expected: int) -> Iterator[Callable[[int], object]]:
+def _progress(made: Sequence["MadeRow"], choice: "Choice") -> Iterator[Callable[[int], object]]:
     """A bar while a person waits."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from imgdiffd.export.choice import count_of
+
+    counts = [sum(count_of(row, [kind]) for row in made) for kind in choice.kinds]
+    expected = sum(counts if choice.limit is None else (min(count, choice.limit) for count in counts))
     columns = (TextColumn("samples"), *Progress.get_default_columns()[1:2], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -96,15 +172,24 @@ def _progress(expected: int) -> Iterator[Callable[[int], object]]:
         yield lambda count: bar.update(task, completed=count)
 
 
-def _report(written: "Written", products: Sequence[str], folder: Path) -> None:
+_CALLED = {
+    "replacement": "sample",
+    "removal": "removal sample",
+    "addition": "addition",
+    "no_difference": "pair alike",
+    "hard_negative": "hard negative",
+}
+
+
+def _report(written: "Written", kinds: Sequence[str], folder: Path) -> None:
     from imgdiffd.errors import visible
 
-    said = [_count(written.samples, "sample")] if "replacement" in products else []
-    if written.removals or "replacement" not in products:
-        said.append(_count(written.removals, "removal sample"))
-    left_out = f"; left out {_count(written.left_out, 'sample')} without images" if written.left_out else ""
+    counts = {kind: written.samples.get(kind, 0) for kind in kinds}
+    shown = {kind: count for kind, count in counts.items() if count or kind == kinds[0]}
+    said = " and ".join(_count(count, _CALLED[kind]) for kind, count in shown.items())
+    left_out = "".join(f"; left out {_count(count, 'sample')} {why}" for why, count in written.left_out.items())
     older = f"; removed {_count(written.removed, 'file')} of an older export" if written.removed else ""
-    print(visible(f"{' and '.join(said)} in {folder}{left_out}{older}"))
+    print(visible(f"{said} in {folder}{left_out}{older}"))
 
 
 def _count(number: int, what: str) -> str:

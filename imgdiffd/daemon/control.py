@@ -15,6 +15,7 @@ from imgdiffd.bundles.compatibility import check_agreement
 from imgdiffd.daemon.cleanup import Cleanup
 from imgdiffd.daemon.disk import DiskGuard
 from imgdiffd.daemon.progress import stranded
+from imgdiffd.daemon.refiltering import refilter
 from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.views import (
     OPEN,
@@ -36,7 +37,7 @@ from imgdiffd.inbox import Inbox
 from imgdiffd.job import JobChoice
 from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.schedulers.scheduler import Scheduler
-from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, SchedulerView, Status
+from imgdiffd.status import DeviceView, Funnel, JobPage, JobView, ProblemPage, Refiltered, SchedulerView, Status
 from imgdiffd.store import Overview, Store
 
 PAUSED = "paused by a person"
@@ -235,6 +236,15 @@ class DaemonControl:
         row = await self._inbox.submit(name, body, chosen, priority, field)
         self._scheduler.wake()
         return await self._ordered(row.id)
+
+    async def refilter(self, profile: str, job: int | None, paint: bool) -> Refiltered:
+        """Bring captions that ended, of one job or all, under a profile. Raises InputError and ConfigurationError."""
+        chosen = await to_thread.run_sync(self._fit_profile, profile)
+        done = await refilter(self._store, chosen, job, paint=paint)
+        self._scheduler.wake()
+        for made in done.jobs:
+            await self._cleanup.mark_job(made.job)
+        return done
 
     def _fit_profile(self, name: str) -> Profile:
         """The profile called `name`; reads files. Raises ConfigurationError where it cannot work here."""

@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from imgdiffd import __version__, durable, heap
-from imgdiffd.api import events, looking, upkeep
+from imgdiffd.api import events, looking, refiltering, upkeep
 from imgdiffd.api.app import build_app
 from imgdiffd.api.connections import serve as serve_api
 from imgdiffd.api.listening import listening
@@ -149,6 +149,7 @@ class _Parts:
         app = build_app(self.control, __version__)
         app.include_router(events.routes(self.feed))
         app.include_router(looking.routes(DaemonLooking(store, plan.images, self.cleanup)))
+        app.include_router(refiltering.routes(self.control.refilter))
         app.include_router(upkeep.routes(self.pruning))
         app.include_router(upkeep.previews_route(store.previews))
         app.include_router(upkeep.metrics_route(Metrics(store, self.control.status, plan.devices, plan.database).text))

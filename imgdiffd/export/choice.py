@@ -8,9 +8,15 @@ from imgdiffd.store import MadeRow
 BOTH = ("replacement", "removal")
 
 
-def count_of(row: MadeRow, products: Collection[str]) -> int:
-    """How many samples of these products the job has made."""
-    return row.samples * ("replacement" in products) + row.removals * ("removal" in products)
+def count_of(row: MadeRow, kinds: Collection[str]) -> int:
+    """How many samples of these kinds the job has made; of those made from rejects, which are not counted, none."""
+    made = {"replacement": row.samples, "removal": row.removals, "addition": row.removals}
+    return sum(made.get(kind, 0) for kind in kinds)
+
+
+def _may_have(row: MadeRow, kinds: Collection[str]) -> bool:
+    from_rejects = {"no_difference", "hard_negative"} & set(kinds)
+    return bool(count_of(row, kinds) or (from_rejects and row.captions))
 
 
 def choose_jobs(
@@ -19,7 +25,7 @@ def choose_jobs(
     job: int | None = None,
     profile: str | None = None,
     all_profiles: bool = False,
-    products: Collection[str] = BOTH,
+    kinds: Collection[str] = BOTH,
 ) -> tuple[MadeRow, ...]:
     """Those of the jobs `made` that an export takes, in order.
 
@@ -35,11 +41,10 @@ def choose_jobs(
             known = ", ".join(_profiles(made, made)) or "none yet"
             whose = "no job has" if job is None else f"job {job} does not have"
             raise ExportError(f"{whose} the profile {profile!r}", hint=f"the jobs' profiles are: {known}")
-    having = [row for row in chosen if count_of(row, products)]
+    having = [row for row in chosen if _may_have(row, kinds)]
     if not all_profiles and len(called := _profiles(having, made)) > 1:
         listed = ", ".join(
-            f"{name}: {counted(sum(count_of(row, products) for row in rows), 'sample')}"
-            for name, rows in called.items()
+            f"{name}: {counted(sum(count_of(row, kinds) for row in rows), 'sample')}" for name, rows in called.items()
         )
         raise ExportError(
             f"there are samples of {len(called)} profiles ({listed})",

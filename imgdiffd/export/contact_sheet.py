@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from imgdiffd.store import SampleRow
+from imgdiffd.export.sample import Sample
 
 NAME = "contact-sheet.png"
 _IMAGE_PX = 224
@@ -24,16 +24,15 @@ MAX_SAMPLES = 120
 _Line = tuple[str, tuple[int, int, int]]
 
 
-def _lines(sample: SampleRow) -> list[_Line]:
+def _lines(sample: Sample) -> list[_Line]:
     """The card's text: the number that `imgdiffd explain` takes, both captions, both regions' texts, the difference."""
-    left, right = (sample.text1, sample.text2) if sample.left == 1 else (sample.text2, sample.text1)
-    original, edited = ("left", "right") if sample.left == 1 else ("right", "left")
+    edited = "right" if sample.original == "left" else "left"
     blocks = (
-        (f"#{sample.item}  {original}: {sample.caption1}", _FAINT),
+        (f"#{sample.item}  {sample.original}: {sample.caption}", _FAINT),
         (f"{edited}: {sample.caption2}", _FAINT),
-        (f"left box: {left}", _LEFT),
-        (f"right box: {right}", _RIGHT),
-        (sample.difference, _INK),
+        (f"left box: {sample.text_left}", _LEFT),
+        (f"right box: {sample.text_right}", _RIGHT),
+        (sample.answer, _INK),
     )
     return [(line, colour) for text, colour in blocks for line in textwrap.wrap(text, _CHARACTERS) or [""]]
 
@@ -46,9 +45,9 @@ def _image(path: Path) -> Image.Image:
         return image.convert("RGB").resize((_IMAGE_PX, height), method)
 
 
-def _card(sample: SampleRow, images: Path, lines: Sequence[_Line], height: int) -> Image.Image:
+def _card(sample: Sample, images: Path, lines: Sequence[_Line], height: int) -> Image.Image:
     card = Image.new("RGB", (_CARD_WIDTH, height), _PAPER)
-    left, right = _image(images / sample.left_image), _image(images / sample.right_image)
+    left, right = _image(images / sample.left), _image(images / sample.right)
     card.paste(left, (0, 0))
     card.paste(right, (_IMAGE_PX + _GAP_PX, 0))
     draw = ImageDraw.Draw(card)
@@ -68,9 +67,9 @@ class ContactSheet:
         self._images = images
         self._count = 0
         self._step = 1
-        self._shown: list[SampleRow] = []
+        self._shown: list[Sample] = []
 
-    def note(self, sample: SampleRow) -> None:
+    def note(self, sample: Sample) -> None:
         """Add a sample behind those noted so far."""
         if self._count % self._step == 0:
             self._shown.append(sample)

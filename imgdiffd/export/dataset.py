@@ -1,42 +1,36 @@
 """Writes a dataset into a folder: each sample's images first, the lists last, and then nothing older is left."""
 
-import io
-import json
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from PIL import Image
-
-from imgdiffd import durable
 from imgdiffd.errors import ExportError
-from imgdiffd.export import contact_sheet, release, removal
-from imgdiffd.export.choice import BOTH
-from imgdiffd.export.contact_sheet import ContactSheet
 from imgdiffd.export.folder import ExportFolder
-from imgdiffd.export.sample import SampleSource
-from imgdiffd.method.removal import RemovalSample
-from imgdiffd.method.removal import record as removal_record
-from imgdiffd.store import SampleRow
+from imgdiffd.export.formats.format import DatasetWriter, Images, Target
+from imgdiffd.export.formats.table import FORMATS
+from imgdiffd.export.pictures import ImageError, Picture, as_jpeg, stamps_of, time_of
+from imgdiffd.export.sample import Choice, Sample, SampleSource, Split, samples
+from imgdiffd.export.unfit import why_unfit
 
 _BATCH = 16  # samples whose images are encoded side by side, and written with one sync of their folder
-_JPEG_QUALITY = 95
+WITHOUT_IMAGES = "without images"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What an export did: samples of each product, files of an older export removed, samples left out."""
+    """What an export did: samples by kind, files of an older export removed, samples left out by reason."""
 
-    samples: int
-    removals: int
+    samples: Mapping[str, int]
     removed: int
-    left_out: int
+    left_out: Mapping[str, int]
 
 
 def export_dataset(
@@ -44,141 +38,162 @@ def export_dataset(
     images: Path,
     folder: Path,
     *,
-    jobs: Collection[int] | None = None,
-    products: Collection[str] = BOTH,
+    layout: str = "release",
+    choice: Choice | None = None,
+    shown: Images | None = None,
     sheet: Path | None = None,
     skip_missing: bool = False,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Written:
-    """Write the samples of `jobs`, or of all, to `folder`; remove what an older export wrote there and this did not.
+    """Write the chosen samples, or all, to `folder`, in the format `layout`; nothing of an older export is left there.
 
-    `images` is the daemon's image folder; `sheet` is where the contact sheet goes if not into `folder`. The lists
-    appear last and together, so that a reader never sees a record without its images; killed midway, the next export
-    continues. Equal samples give equal bytes. `progress` is told how many samples have been written. Without samples of
-    object removal there is no list of them, unless `products` names nothing else.
+    `images` is the daemon's image folder. `shown` says how a pair is shown, the format's usual way where None; `sheet`
+    is where the published format's contact sheet goes if not into `folder`. The lists appear last and together, so
+    that a reader never sees a record without its images; killed midway, the next export continues. Equal samples give
+    equal bytes, and memory does not grow with their number. `progress` is told how many samples have been written.
 
     Raises ExportError, also for a missing image unless `skip_missing`, StoreError and OSError.
     """
-    with ExportFolder.claimed(folder) as target, ThreadPoolExecutor(os.cpu_count()) as pool:
-        writer = _Writer(target, images, pool, skip_missing, progress)
-        lists: dict[Path, durable.Content] = {}
-        if "replacement" in products:
-            made = writer.with_images(map(_replacement, reader.samples(jobs)))
-            lists[folder / release.JSON_NAME] = partial(_write_list, made)
-            lists[sheet or folder / contact_sheet.NAME] = writer.sheet.save
-        removals = map(_removal, (row.sample for row in reader.removal_samples(jobs)) if "removal" in products else ())
-        first = next(removals, None)
-        if first is not None or "replacement" not in products:
-            made = writer.with_images(chain([first] if first else [], removals))
-            lists[folder / removal.JSON_NAME] = partial(_write_list, made)
-        durable.write(lists)
-        removed = target.remove_rest(writer.kept | {path.name for path in lists if path.parent == folder})
-    counts = Counter(path.partition("/")[0] for path in writer.kept)
-    return Written(counts[release.IMAGE_FOLDER], counts[removal.IMAGE_FOLDER], removed, writer.left_out)
+    row, choice = FORMATS[layout], choice or Choice()
+    shown = shown or row.images[0]
+    if shown not in row.images:
+        raise ExportError(f"the format {layout} has no images {shown}", hint=f"leave --images {shown} out")
+    if row.kinds is not None and (other := [kind for kind in choice.kinds if kind not in row.kinds]):
+        raise ExportError(
+            f"the format {layout} has no place for the kind {other[0]}", hint=f"it has: {', '.join(row.kinds)}"
+        )
+    with (
+        ExportFolder.claimed(folder) as held,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        closing(row.writer(Target(held, images, choice.kinds, shown, sheet))) as writer,
+    ):
+        held.own(writer.names)
+        export = _Export(held, images, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
+        chosen = partial(samples, reader, choice)
+        done = writer.resume(_identities(chosen(), writer, images, skip_missing, trains=row.trains))
+        export.run(chosen(), dict(done), trains=row.trains)
+        held.publish(writer.finish())
+    return Written(export.written, held.removed, export.left_out)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A sample under its path in the dataset; `left` and `right` are its images below the daemon's image folder."""
+    """A sample with its pictures, the time that their files are to have, and what stands for all of it."""
 
-    sample: SampleRow | RemovalSample
-    item: int
-    path: str
-    record: Mapping[str, Any]
-    left: str
-    right: str
+    sample: Sample
+    pictures: Sequence[Picture]
+    time_ns: Sequence[int]
+    identity: str
 
 
-def _replacement(sample: SampleRow) -> _Entry:
-    left, right = sample.left_image, sample.right_image
-    return _Entry(sample, sample.item, release.sample_name(sample), release.record(sample), left, right)
+def _entry(writer: DatasetWriter, images: Path, sample: Sample) -> _Entry:
+    pictures = writer.pictures(sample)
+    stamps = [stamps_of(images, [picture], sample) for picture in pictures]
+    identity = hashlib.blake2b(f"{sample!r}{pictures}{stamps}".encode("utf-8", "surrogatepass"), digest_size=16)
+    return _Entry(sample, pictures, [time_of(each) for each in stamps], identity.hexdigest())
 
 
-def _removal(sample: RemovalSample) -> _Entry:
-    path = removal.sample_name(sample)
-    return _Entry(sample, sample.erasure.item, path, removal_record(sample, path), sample.left, sample.right)
+def _identities(
+    chosen: Iterator[Sample], writer: DatasetWriter, images: Path, skip_missing: bool, *, trains: bool
+) -> Iterator[tuple[Split, str]]:
+    """What stands for each sample that will be written, so far as one can tell without opening its images."""
+    for sample in chosen:
+        if trains and why_unfit(sample):
+            continue
+        try:
+            yield sample.split, _entry(writer, images, sample).identity
+        except ImageError:
+            if not skip_missing:
+                raise
 
 
-def _write_list(entries: Iterable[_Entry], file: BinaryIO) -> None:
-    """The records as `json.dumps` would write the whole list, but one by one."""
-    between = b"[\n "
-    for entry in entries:
-        text = json.dumps(entry.record, ensure_ascii=False, indent=1).replace("\n", "\n ")
-        file.write(between + text.encode())
-        between = b",\n "
-    file.write(b"[]\n" if between.startswith(b"[") else b"\n]\n")
-
-
-class _ImageError(ExportError):
-    """An image of a sample is missing or damaged."""
-
-
-class _Writer:
-    """Writes samples' images. `kept` are the paths of the samples that are in the dataset now."""
+class _Export:
+    """Takes samples through a writer. `written` counts them by kind, `left_out` the others by reason."""
 
     def __init__(
-        self, folder: ExportFolder, images: Path, pool: Executor, skip_missing: bool, progress: Callable[[int], object]
+        self,
+        folder: ExportFolder,
+        images: Path,
+        writer: DatasetWriter,
+        pool: Executor,
+        *,
+        files: bool,
+        skip_missing: bool,
+        progress: Callable[[int], object],
     ) -> None:
-        self.kept: set[str] = set()
-        self.left_out = 0
-        self.sheet = ContactSheet(images)
+        self.written: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self._folder = folder
         self._images = images
+        self._writer = writer
         self._pool = pool
+        self._files = files
         self._skip_missing = skip_missing
         self._progress = progress
 
-    def with_images(self, entries: Iterator[_Entry]) -> Iterator[_Entry]:
-        """Each entry once its images are in the folder; without those whose images are missing, if so wanted."""
+    def run(self, chosen: Iterator[Sample], done: dict[Split, int], *, trains: bool) -> None:
+        """Write all of them but the first `done` of each split, which are there already."""
+        entries = self._fit(chosen, done, trains)
         while batch := list(islice(entries, _BATCH)):
-            (self._folder.path / batch[0].path).parent.mkdir(exist_ok=True)
-            drawing = [(entry, self._pool.submit(self._due, entry)) for entry in batch]
-            due: dict[Path, durable.Content] = {}
-            whole = []
-            for entry, drawn in drawing:
-                try:
-                    due |= drawn.result()
-                    whole.append(entry)
-                except _ImageError:
-                    if not self._skip_missing:
-                        raise
-                    self.left_out += 1
-            if any(target.exists() for target in due):
-                self._folder.withdraw()
-            durable.write(due)
-            for entry in whole:
-                if isinstance(entry.sample, SampleRow):
-                    self.sheet.note(entry.sample)
-                self.kept.add(entry.path)
-                yield entry
-            self._progress(len(self.kept))
+            self._write(batch)
+            self._progress(self.written.total())
 
-    def _due(self, entry: _Entry) -> dict[Path, durable.Content]:
-        """The entry's JPEGs that are not in the folder yet. One that is has its source's time, to the nanosecond."""
-        due: dict[Path, durable.Content] = {}
-        for name, end in ((entry.left, "_0.jpg"), (entry.right, "_1.jpg")):
-            target = self._folder.path / f"{entry.path}{end}"
+    def _fit(self, chosen: Iterator[Sample], done: dict[Split, int], trains: bool) -> Iterator[_Entry]:
+        for sample in chosen:
+            if trains and (why := why_unfit(sample)):
+                self.left_out[why] += 1
+                continue
             try:
-                changed_ns = (self._images / name).stat().st_mtime_ns
-                if not target.exists() or target.stat().st_mtime_ns != changed_ns:
-                    due[target] = partial(_write_dated, _as_jpeg(self._images / name), changed_ns)
-            except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for a damaged file
-                what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-                raise _ImageError(
-                    f"caption {entry.item}, sample {entry.path}: its image {self._images / name} {what}",
-                    hint="no keep_pictures deletes a sample's images: restore it from a backup, or leave such samples "
-                    "out with --skip-missing",
-                ) from error
-        return due
+                entry = _entry(self._writer, self._images, sample)
+            except ImageError as error:
+                self._leave_out(error)
+                continue
+            if done.get(sample.split, 0):
+                done[sample.split] -= 1
+                self.written[sample.kind] += 1
+            else:
+                yield entry
 
+    def _leave_out(self, error: ImageError) -> None:
+        """Count a sample whose images cannot be had, or raise the error that says so."""
+        if not self._skip_missing:
+            raise error
+        self.left_out[WITHOUT_IMAGES] += 1
 
-def _as_jpeg(source: Path) -> bytes:
-    with Image.open(source) as image:
-        if (image.format, image.mode) == ("JPEG", "RGB"):
-            return source.read_bytes()  # of an imported dataset: written anew, it would lose by every export
-        jpeg = io.BytesIO()
-        image.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-        return jpeg.getvalue()
+    def _write(self, batch: Sequence[_Entry]) -> None:
+        drawing: list[tuple[_Entry, list[Future[bytes] | None]]] = [
+            (entry, [self._draw(entry, number) for number in range(len(entry.pictures))]) for entry in batch
+        ]
+        due: dict[str, Callable[[BinaryIO], None]] = {}
+        whole: list[tuple[_Entry, list[bytes]]] = []
+        for entry, drawn in drawing:
+            try:
+                jpegs = [None if each is None else each.result() for each in drawn]
+            except ImageError as error:
+                self._leave_out(error)
+                continue
+            if self._files:
+                for picture, jpeg, time_ns in zip(entry.pictures, jpegs, entry.time_ns, strict=True):
+                    if jpeg is not None:
+                        due[picture.name] = partial(_write_dated, jpeg, time_ns)
+                whole.append((entry, []))
+            else:
+                whole.append((entry, [jpeg for jpeg in jpegs if jpeg is not None]))
+        if due:
+            self._folder.add_images(due)
+        for entry, inside in whole:
+            for picture in entry.pictures if self._files else ():
+                self._folder.keep(picture.name)
+            self._writer.add(entry.sample, entry.pictures, inside, entry.identity)
+            self.written[entry.sample.kind] += 1
+
+    def _draw(self, entry: _Entry, number: int) -> Future[bytes] | None:
+        """The JPEG to come, or None if the dataset has that file: it then has the time of its sources, to the ns."""
+        picture = entry.pictures[number]
+        target = self._folder.path / picture.name
+        if self._files and target.exists() and target.stat().st_mtime_ns == entry.time_ns[number]:
+            return None
+        return self._pool.submit(as_jpeg, self._images, picture, entry.sample)
 
 
 def _write_dated(data: bytes, changed_ns: int, file: BinaryIO) -> None:

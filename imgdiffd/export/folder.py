@@ -1,11 +1,17 @@
 """The folder that a dataset goes to: whether it may be written, and what an older export left there."""
 
 import fcntl
+import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy
 
 from imgdiffd import durable
 from imgdiffd.errors import ExportError
@@ -13,12 +19,18 @@ from imgdiffd.export import contact_sheet, release, removal
 from imgdiffd.settings import Settings
 
 MARK = ".imgdiffd-export"
+STAGED = ".imgdiffd-unfinished"  # what gathers there is taken up by the next export
+_OLD = ".imgdiffd-old-"
 _MARK_TEXT = (
     b"`imgdiffd export` owns the files that it wrote to this folder: the next export replaces or removes them.\n"
 )
-_IMAGE_FOLDERS = (release.IMAGE_FOLDER, removal.IMAGE_FOLDER)
-_LISTS = (release.JSON_NAME, removal.JSON_NAME, contact_sheet.NAME)
-_IMAGE = re.compile(r"(\d{8,}(?:_\d+){1,2})_[01]\.jpg")
+# What exports of the published format have always owned, and no mark names.
+_RELEASED = frozenset(
+    {release.JSON_NAME, removal.JSON_NAME, contact_sheet.NAME, f"{release.IMAGE_FOLDER}/", f"{removal.IMAGE_FOLDER}/"}
+)
+_Hashes = numpy.ndarray[tuple[int], numpy.dtype[numpy.uint64]]
+_IMAGE = re.compile(r"(\d{8,}(?:_\d+){1,2}_[01]|[0-9a-f]{32}(_[01])?)\.jpg")
+_SHARD = re.compile(r"(train|validation)-\d{5,}\.(parquet|tar)")
 
 
 def refuse_place(folder: Path, settings: Settings, hint: str = "name a folder for the dataset alone") -> None:
@@ -41,17 +53,26 @@ def refuse_place(folder: Path, settings: Settings, hint: str = "name a folder fo
 
 
 class ExportFolder:
-    """A folder that an export owns: its files there are replaced or removed, other files stay."""
+    """A folder that an export owns: its files there are replaced or removed, other files stay.
 
-    def __init__(self, path: Path) -> None:
+    `removed` counts the files of an older export that were removed.
+    """
+
+    def __init__(self, path: Path, mark: BinaryIO) -> None:
         self.path = path
+        self.removed = 0
+        self._mark = mark
+        lines = mark.read().decode("utf-8", "replace").splitlines()[1:]
+        self._owned = {*_RELEASED, *lines}
+        self._named: set[str] = set()
+        self._images = array("Q")  # a hash of each image's name: 8 bytes, however many there are
 
     @classmethod
     @contextmanager
     def claimed(cls, path: Path) -> Iterator["ExportFolder"]:
         """Own the folder, which is made where it is missing, alone until left. Raises ExportError and OSError.
 
-        A mark says that it is ours. A folder that holds files but no mark is not.
+        A mark says that it is ours, and names what exports wrote. A folder that holds files but no mark is not.
         """
         try:
             durable.make_folder(path)
@@ -60,37 +81,119 @@ class ExportFolder:
         mark = path / MARK
         if not mark.exists() and (foreign := next(path.iterdir(), None)):
             raise ExportError(f"{path} holds {foreign.name}, which no export wrote", hint="name a new or empty folder")
-        with mark.open("ab") as held:
+        with open(os.open(mark, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ExportError(f"{path}: another export is writing there", hint="wait until it has ended") from error
-            if not held.tell():
-                held.write(_MARK_TEXT)
-                held.flush()
-                os.fsync(held.fileno())
-            for folder in (path, *(path / name for name in _IMAGE_FOLDERS)):
-                durable.remove_unfinished(folder)
-            yield cls(path)
+            folder = cls(path, held)
+            folder._note(folder._owned)
+            folder._recover()
+            yield folder
 
-    def withdraw(self) -> None:
-        """Remove the lists and the sheet of the older export, before an image that they tell of is replaced."""
-        durable.remove(self.path / name for name in _LISTS)
+    def own(self, names: Iterable[str]) -> None:
+        """Note what is written to the folder from now on: files, and folders, which end in /.
 
-    def remove_rest(self, kept: Collection[str]) -> int:
-        """Remove what an older export left and `kept` does not name; returns how many files that were.
-
-        `kept` are the lists' names and the samples' paths.
+        Raises ExportError if there is something of such a name that no export wrote.
         """
-        rest = [self.path / name for name in _LISTS if name not in kept and (self.path / name).exists()]
-        durable.remove(rest)  # first: nothing may tell of an image that is gone
-        images = 0
-        for name in _IMAGE_FOLDERS:
-            folder = self.path / name
-            for file in folder.iterdir() if folder.is_dir() else ():
-                if (match := _IMAGE.fullmatch(file.name)) and f"{name}/{match[1]}" not in kept:
-                    file.unlink()
-                    images += 1
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        return len(rest) + images
+        names = set(names)
+        if foreign := [name for name in sorted(names - self._owned) if (self.path / name).exists()]:
+            raise ExportError(
+                f"{self.path} holds {foreign[0]}, which no export wrote", hint="name a new or empty folder"
+            )
+        self._owned |= names
+        self._named |= names
+        self._note(self._owned)
+
+    def disown(self, name: str) -> None:
+        """Take a name back: nothing was written there, and what an older export wrote is not wanted."""
+        self._named.discard(name)
+
+    def _note(self, names: Iterable[str]) -> None:
+        """Have the mark name these files and folders."""
+        text = _MARK_TEXT + "".join(f"{name}\n" for name in sorted(set(names) - _RELEASED)).encode()
+        self._mark.seek(0)
+        if self._mark.read() != text:
+            os.pwrite(self._mark.fileno(), text, 0)  # first, so that a kill leaves a name too many rather than too few
+            os.ftruncate(self._mark.fileno(), len(text))
+            os.fsync(self._mark.fileno())
+
+    def _recover(self) -> None:
+        """Take up what a kill left: files that were never finished, and a folder whose new one did not come."""
+        for name in ("", *(name for name in self._owned if name.endswith("/")), STAGED):
+            durable.remove_unfinished(self.path / name)
+        for old in self.path.glob(f"{_OLD}*"):
+            current = self.path / old.name.removeprefix(_OLD)
+            if current.exists():
+                self._remove_old(old, current)
+            else:
+                old.rename(current)
+
+    def add_images(self, images: Mapping[str, durable.Content]) -> None:
+        """Write images, by name. Before one is replaced, the lists of the older export go, which tell of it."""
+        for parent in {(self.path / name).parent for name in images}:
+            parent.mkdir(exist_ok=True)
+        due = {self.path / name: content for name, content in images.items()}
+        if any(target.exists() for target in due):
+            durable.remove(self.path / name for name in self._owned if not name.endswith("/"))
+        durable.write(due)
+
+    def keep(self, image: str) -> None:
+        """Note that this image belongs to the dataset."""
+        self._images.append(_hash(image))
+
+    def swap(self, staged: Path, name: str) -> None:
+        """Put the folder `staged` in the place of the folder `name`, whose files that no export wrote move into it."""
+        current, old = self.path / name, self.path / f"{_OLD}{name}"
+        if current.exists():
+            current.rename(old)
+        durable.move(staged, current)
+        if old.exists():
+            self._remove_old(old, current)
+
+    def _remove_old(self, old: Path, current: Path) -> None:
+        for file in list(old.iterdir()):
+            if _SHARD.fullmatch(file.name):
+                self.removed += not (current / file.name).exists()
+                file.unlink()
+            else:
+                file.rename(current / file.name)
+        old.rmdir()
+
+    def publish(self, files: Mapping[str, durable.Content]) -> None:
+        """Write the files that tell of the images; then remove what an older export left, its lists first."""
+        durable.write({self.path / name: content for name, content in files.items()})
+        kept = {name for name in self._named if name.endswith("/") or name in files}
+        older = [self.path / name for name in sorted(self._owned - kept) if not name.endswith("/")]
+        older = [path for path in older if path.exists()]
+        durable.remove(older)
+        self.removed += len(older)
+        images = numpy.sort(numpy.frombuffer(self._images, numpy.uint64))
+        for name in sorted(self._owned):
+            if name.endswith("/") and (self.path / name).is_dir():
+                self._sweep(name, images if name in kept else None)
+        shutil.rmtree(self.path / STAGED, ignore_errors=True)
+        # A folder that holds files of a user's stays ours, so that a later export may write there again.
+        self._note(kept | {name for name in self._owned if name.endswith("/") and (self.path / name).is_dir()})
+
+    def _sweep(self, name: str, kept: _Hashes | None) -> None:
+        """Remove from a folder what exports wrote there, but of the folder of this export the images that it keeps."""
+        with os.scandir(self.path / name) as files:
+            for file in files:
+                ours = _IMAGE.fullmatch(file.name) or (kept is None and _SHARD.fullmatch(file.name))
+                if ours and (kept is None or not _holds(kept, _hash(f"{name}{file.name}"))):
+                    os.unlink(file)
+                    self.removed += 1
+        with os.scandir(self.path / name) as files:
+            empty = next(files, None) is None
+        if empty:
+            (self.path / name).rmdir()
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _holds(ordered: _Hashes, value: int) -> bool:
+    place = int(numpy.searchsorted(ordered, numpy.uint64(value)))
+    return place < len(ordered) and int(ordered[place]) == value

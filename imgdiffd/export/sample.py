@@ -8,12 +8,14 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from imgdiffd.errors import ExportError
-from imgdiffd.export import derived, release
+from imgdiffd.export import derived
 from imgdiffd.export.derived import BoxStyle
+from imgdiffd.export.release import QUESTION
 from imgdiffd.method.agreement import agrees
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.removal import Side
 from imgdiffd.method.removal_messages import NO_COSINE, Erasure
+from imgdiffd.method.score_names import all_scores
 from imgdiffd.store import RejectedRow, RemovalRow, SampleRow
 
 Split = Literal["train", "validation"]
@@ -25,11 +27,12 @@ class Sample:
     """A finished sample of any kind.
 
     `left` and `right` are its images, with the boxes drawn in, below the image folder; `plain_left` and `plain_right`
-    those without boxes. `box` is in pixels of a `width` × `height` image. `original` is the side of the image that was
-    there first: the one painted from `caption` or, in a removal, the one that still holds the object. Texts and nouns
-    are empty where none is known. `place` is the region's number or, in a removal, its image's and its object's.
-    `scores` are raw; those of the whole pair begin with "pair.". `reason` is why a hard negative was rejected. With a
-    `box_style`, `left` and `right` have no boxes yet: whoever shows them draws `box`.
+    those without boxes. `box` is in pixels of a `width` × `height` image, and `bar_px` wide is the black bar between
+    the two where they are joined. `original` is the side of the image that was there first: the one painted from
+    `caption` or, in a removal, the one that still holds the object. Texts and nouns are empty where none is known.
+    `place` is the region's number or, in a removal, its image's and its object's. `scores` are raw; those of the whole
+    pair begin with "pair.". `reason` is why a hard negative was rejected. With a `box_style`, `left` and
+    `right` have no boxes yet: whoever shows them draws `box`.
     """
 
     key: str
@@ -48,6 +51,7 @@ class Sample:
     width: int
     height: int
     box: Box
+    bar_px: int
     original: Side
     question: str
     answer: str
@@ -128,10 +132,6 @@ def _of_kind(kind: Kind, reader: SampleSource, choice: Choice, known: set[str]) 
             yield sample
 
 
-def _scores(pair: Mapping[str, float], own: Mapping[str, float]) -> Scores:
-    return {**{f"pair.{name}": value for name, value in pair.items()}, **own}
-
-
 def _replacement(row: SampleRow, validation: float) -> Sample:
     # Each side's plain image, text and noun; the original's first.
     sides = [(row.image1, row.text1, next(iter(row.nouns1), "")), (row.image2, row.text2, next(iter(row.nouns2), ""))]
@@ -153,14 +153,15 @@ def _replacement(row: SampleRow, validation: float) -> Sample:
         width=row.width,
         height=row.height,
         box=row.box,
+        bar_px=row.bar_px,
         original="left" if row.left == 1 else "right",
-        question=release.QUESTION,
+        question=QUESTION,
         answer=row.difference,
         text_left=text_left,
         text_right=text_right,
         noun_left=noun_left,
         noun_right=noun_right,
-        scores=_scores(row.pair_scores, row.scores),
+        scores=all_scores(row.pair_scores, row.scores),
     )
 
 
@@ -185,6 +186,7 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         width=erasure.size_px,
         height=erasure.size_px,
         box=erasure.box,
+        bar_px=row.bar_px,
         original=made.holder,
         question=made.question,
         answer=made.answer,
@@ -192,7 +194,7 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         text_right="" if held else made.caption,
         noun_left="",
         noun_right="",
-        scores=_scores(row.pair_scores, {**_cosine(erasure), **row.scores}),
+        scores=all_scores(row.pair_scores, {**_cosine(erasure), **row.scores}),
     )
 
 

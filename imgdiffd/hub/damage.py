@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from imgdiffd.bundles.bundle import Model, SdxlSpec, SegmenterSpec
+from imgdiffd.bundles.bundle import Model, RewriterSpec, SdxlSpec, SegmenterSpec
 from imgdiffd.errors import reason_of
 
 _NO_WEIGHTS = (
@@ -30,6 +30,8 @@ def damages(model: Model, folder: Path | None, additions: Iterable[Path] = ()) -
     elif folder is not None and isinstance(model, SegmenterSpec):
         if not (folder / model.file).is_file():
             yield f"{folder / model.file}: missing"
+    elif isinstance(model, RewriterSpec) and model.is_lexicon:
+        return
     elif folder is not None and isinstance(model, SdxlSpec):
         yield from _of_pipeline(folder)
     elif folder is not None:

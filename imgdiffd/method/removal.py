@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from imgdiffd.method.filters import PASSED, Verdict, summarise
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
@@ -201,15 +201,3 @@ def erase_seed(profile: Profile, given: EraseInput, image: int, index: int) -> i
 def holder_of(erasure: Erasure) -> Side:
     """The side that the original stands on: even odds, from the erasure's seed."""
     return "left" if seed_of(erasure.seed, "", 0, "removal-sides") & 1 else "right"
-
-
-def record(sample: RemovalSample, path: str) -> dict[str, Any]:
-    """The sample as the release writes it; `path` names its images without their ends."""
-    return {
-        "bbox": sample.bbox,
-        "conversations": [
-            {"from": "human", "value": sample.question},
-            {"from": "gpt", "value": sample.answer},
-        ],
-        "path": path,
-    }

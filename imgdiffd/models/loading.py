@@ -18,6 +18,7 @@ from imgdiffd.models.chat import image_question, text_question
 from imgdiffd.models.clip import Clip, refuse_unfit
 from imgdiffd.models.eraser import Eraser
 from imgdiffd.models.judge import Judge
+from imgdiffd.models.lexicon_rewriter import LexiconRewriter
 from imgdiffd.models.painter import Painter
 from imgdiffd.models.preview import load_preview
 from imgdiffd.models.rewriter import Rewriter
@@ -56,7 +57,7 @@ class Models:
     """
 
     tokenizer: Any
-    rewriter: Rewriter | None = None
+    rewriter: Rewriter | LexiconRewriter | None = None
     painter: Painter | None = None
     segmenter: Segmenter | None = None
     clip: Clip | None = None
@@ -73,8 +74,10 @@ class Models:
         return sum(sdxl.decodes_repeated for sdxl in held.values())
 
     @property
-    def need_rewriter(self) -> Rewriter:
+    def need_rewriter(self) -> Rewriter | LexiconRewriter:
         """The rewriter, or StageError."""
+        if isinstance(self.rewriter, LexiconRewriter):
+            return self.rewriter
         return _held(self.rewriter, Role.REWRITER)
 
     @property
@@ -211,9 +214,11 @@ def _crop_plan(bundle: Bundle, role: Role) -> CropPlan:
     return CropPlan.from_image_processor(part_of(bundle, role, AutoImageProcessor))
 
 
-def _rewriter(bundle: Bundle, device: torch.device, loaded: Weights, note: Say) -> Rewriter:
+def _rewriter(bundle: Bundle, device: torch.device, loaded: Weights, note: Say) -> Rewriter | LexiconRewriter:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if bundle.rewriter.is_lexicon:
+        return LexiconRewriter()
     if reads_images(bundle):
         model, asked = _looker(bundle, Role.REWRITER, device, loaded, text_question("a cat"))
     else:

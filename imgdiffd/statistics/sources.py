@@ -9,7 +9,7 @@ import ijson
 
 from imgdiffd.errors import InputError, reason_of
 from imgdiffd.export import release, removal
-from imgdiffd.method.messages import Scores
+from imgdiffd.export.sample import Choice, samples
 from imgdiffd.statistics.tally import Seen
 from imgdiffd.store import Reader
 
@@ -21,18 +21,11 @@ _HINT = "give a database, or a folder with img_diff_object_replacement.json, suc
 
 def database_samples(reader: Reader, images: Path, jobs: Collection[int] | None) -> Iterator[tuple[str, Seen]]:
     """Each sample of these jobs, or of all, with its kind. The first text is of what was replaced."""
-    for row in reader.samples(jobs):
-        scores = {**_named("pair", row.pair_scores), **_named("region", row.scores)}
-        pair = images / row.left_image, images / row.right_image
-        yield REPLACEMENT, Seen((row.text1, row.text2), str(row.item), pair, row.caption1, scores)
-    for removed in reader.removal_samples(jobs):
-        sample = removed.sample
+    for sample in samples(reader, Choice(jobs=jobs)):
+        sides = [sample.text_left, sample.text_right]
+        texts = tuple(text for text in (sides if sample.original == "left" else sides[::-1]) if text)
         pair = images / sample.left, images / sample.right
-        yield REMOVAL, Seen((sample.caption,), str(sample.erasure.item), pair)
-
-
-def _named(what: str, scores: Scores) -> dict[str, float]:
-    return {f"{what} {name}": score for name, score in scores.items()}
+        yield sample.kind, Seen(texts, str(sample.item), pair, sample.caption, sample.scores)
 
 
 def is_release(folder: Path) -> bool:

@@ -87,7 +87,8 @@ def removal_samples(
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
         "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
-        " items.source_id, caption2, nouns1, nouns2, scores FROM items JOIN profiles ON profiles.id = items.profile_id"
+        " items.source_id, caption2, nouns1, nouns2, scores, json_extract(profiles.json, '$.contrast.bar_px') AS bar_px"
+        " FROM items JOIN profiles ON profiles.id = items.profile_id"
         " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
         " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
         (job, after, limit),

@@ -140,8 +140,8 @@ class Reader:
         """The images that rows of the items `of` name, by item, and whether they are still wanted."""
         return snapshot(self._connection, lambda c: images.images(c, of, removal=True))
 
-    def funnel(self, job: int | None = None) -> FunnelCounts:
-        """How captions narrowed to samples, with reasons."""
+    def funnel(self, job: int | Collection[int] | None = None) -> FunnelCounts:
+        """How the captions of a job, of several or of all jobs narrowed to samples, with reasons."""
         return snapshot(self._connection, lambda c: reports.funnel(c, job))
 
     def previews(self) -> list[PreviewsRow]:

@@ -19,13 +19,18 @@ _STATES = {state.value: state for state in ItemState}
 _LOST = TERMINAL_ITEM_STATES - {ItemState.SAMPLED}
 
 
-def _of(job: int | None) -> tuple[str, tuple[int, ...]]:
-    return ("", ()) if job is None else (" AND job_id = ?", (job,))
+def _of(job: int | Collection[int] | None, column: str = "job_id") -> tuple[str, tuple[int | str, ...]]:
+    """The condition that a row is of `job`, of one of several, or of any."""
+    if job is None:
+        return "", ()
+    if isinstance(job, int):
+        return f" AND {column} = ?", (job,)
+    return f" AND {column} IN (SELECT value FROM json_each(?))", (json.dumps(list(job)),)
 
 
-def progress(connection: sqlite3.Connection, job: int | None) -> ProgressOf:
-    """How far the items of `job`, or of all jobs, are, by pipeline. Raises InputError for an unknown job."""
-    if job is not None:
+def progress(connection: sqlite3.Connection, job: int | Collection[int] | None) -> ProgressOf:
+    """How far the items of `job`, of several or of all jobs, are, by pipeline. Raises InputError for an unknown job."""
+    if isinstance(job, int):
         known_job(connection, job)
     where, values = _of(job)
     counts = connection.execute(
@@ -134,8 +139,8 @@ def _progress(rows: Collection[sqlite3.Row], samples: int) -> Progress:
     return Progress({stage: stages[stage] for stage in STAGES if stage in stages}, lost, samples)
 
 
-def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
-    """How the captions of `job`, or of all jobs, narrowed to samples. Raises InputError for an unknown job."""
+def funnel(connection: sqlite3.Connection, job: int | Collection[int] | None) -> FunnelCounts:
+    """How the captions of `job`, of several or all jobs, narrowed to samples. Raises InputError for an unknown job."""
     where, values = _of(job)
     verdicts: dict[Stage, dict[str, int]] = {}
     for row in connection.execute(
@@ -143,9 +148,9 @@ def funnel(connection: sqlite3.Connection, job: int | None) -> FunnelCounts:
         values,
     ):
         verdicts.setdefault(Stage(row["stage"]), {})[row["reason"]] = row["n"]
-    only = "" if job is None else " WHERE id = ?"
+    only, _ = _of(job, "id")
     read = connection.execute(
-        f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs{only}", values
+        f"SELECT coalesce(sum(duplicates), 0), coalesce(sum(problems), 0) FROM jobs WHERE TRUE{only}", values
     ).fetchone()
     return FunnelCounts(read[0], read[1], progress(connection, job), verdicts)
 

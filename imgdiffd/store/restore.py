@@ -21,9 +21,9 @@ def restore(backup: Path, database: Path) -> Path | None:
     ours, and ConfigurationError if it is too new. The old database is moved only once the copy is complete.
     """
     _refuse_no_backup(backup, database)
-    aside = database.with_name(f"{database.name}{REPLACED}-{time.strftime('%Y%m%d-%H%M%S')}")
     fresh = database.with_name(f"{database.name}.restoring")
     with locked(database):
+        aside = _free_place(database)
         try:
             with read_only(backup) as connection:
                 refuse_damaged(connection, backup)
@@ -42,6 +42,13 @@ def restore(backup: Path, database: Path) -> Path | None:
                 f"{backup}: cannot be restored to {database}: {reason_of(error)}", hint="check the folder and its owner"
             ) from error
     return aside if replaced else None
+
+
+def _free_place(database: Path) -> Path:
+    """Where the old database goes: nothing lies there, however many restores there were in this second."""
+    stem = f"{database.name}{REPLACED}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 10_000)))
+    return next(place for name in names if not (place := database.with_name(name)).exists())
 
 
 def _refuse_no_backup(backup: Path, database: Path) -> None:

@@ -1,7 +1,7 @@
 """The store's answers: one frozen record type for each kind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imgdiffd.job import CaptionProblem, CaptionRecord, ItemState, JobState
 from imgdiffd.method.messages import Box, Scores
@@ -204,7 +204,10 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A finished sample with everything needed to export it. Image paths are relative to the image folder."""
+    """A finished sample with everything needed to export it. Image paths are relative to the image folder.
+
+    `bar_px` is the width of the black bar that stands between the two images where they are joined.
+    """
 
     id: int
     key: str
@@ -238,6 +241,7 @@ class SampleRow:
     difference: str
     left_image: str
     right_image: str
+    bar_px: int
     created_at: float
 
 
@@ -266,6 +270,7 @@ class RemovalRow:
     nouns2: tuple[str, ...]
     pair_scores: Scores
     scores: Scores
+    bar_px: int
     sample: RemovalSample
     source_id: str = ""
 
@@ -382,6 +387,8 @@ class ItemStory:
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
     checkpoint's own generation configuration suggests. `profile` is None if it was imported: nobody knows its settings.
+    `profiles` are those under which the region with that number is a sample, by name: the caption's work may be shared
+    by jobs under several.
     """
 
     item: int
@@ -405,3 +412,4 @@ class ItemStory:
     regions: tuple[RegionRow, ...]
     samples: tuple[SampleRow, ...]
     removal: RemovalStory | None = None  # None: object removal never began with its pair
+    profiles: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

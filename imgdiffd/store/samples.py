@@ -7,6 +7,7 @@ from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.method.identity import stored_key
 from imgdiffd.method.profile import IMPORTED, Profile
+from imgdiffd.method.reuse import unchanged
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
@@ -16,6 +17,7 @@ from imgdiffd.store.values import KNOWN_AS, box_of, load_scores, load_words, of_
 # Of a region and all that it belongs to; what a sample adds is in _SAMPLES.
 COLUMNS = f"""
     jobs.name AS job_name, jobs.source, profiles.name AS profile, profiles.json AS profile_json,
+    json_extract(profiles.json, '$.contrast.bar_px') AS bar_px,
     items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1,
     {KNOWN_AS} AS known_as, pairs.caption2, pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width,
     pairs.height, nullif(pairs.seed, 0) AS generate_seed, pairs.scores AS pair_scores,
@@ -106,6 +108,26 @@ def _regions(connection: sqlite3.Connection, item: int) -> Iterable[RegionRow]:
         yield of_row(RegionRow, row, box=box_of(row), scores=scores, left=row["left_side"])
 
 
+def _profiles_by_region(connection: sqlite3.Connection, caption: sqlite3.Row) -> dict[int, tuple[str, ...]]:
+    """The names of the profiles under which each region of a caption is a sample, itself in its own job or shared."""
+    own = profile_of(connection, str(caption["profile_id"]))
+    rows = connection.execute(
+        "SELECT regions.number, profiles.id, profiles.name FROM profiles"
+        " CROSS JOIN items ON items.profile_id = profiles.id AND items.caption_sha = ? AND items.state <> 'cancelled'"
+        " AND items.origin IS NULL AND items.attempt = ?"
+        " JOIN samples ON samples.item_id = items.id"
+        " JOIN regions AS theirs ON theirs.item_id = samples.item_id AND theirs.number = samples.region"
+        " JOIN regions ON regions.item_id = ? AND (regions.x1, regions.y1, regions.x2, regions.y2)"
+        " = (theirs.x1, theirs.y1, theirs.x2, theirs.y2) ORDER BY profiles.id",
+        (caption["caption_sha"], caption["attempt"], caption["id"]),
+    ).fetchall()
+    found: dict[int, dict[str, None]] = {}
+    for number, profile, name in rows:
+        if Stage.LOCATE in unchanged(own, profile_of(connection, str(profile))):  # else it is a box of another pair
+            found.setdefault(number, {})[name] = None
+    return {number: tuple(names) for number, names in sorted(found.items())}
+
+
 def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
     """Everything known about the item; for a derived item, the story of its origin, which includes it.
 
@@ -135,4 +157,5 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         regions=tuple(_regions(connection, item)),
         samples=tuple(sample_of(sample) for sample in samples),
         removal=removal_story(connection, item),
+        profiles=_profiles_by_region(connection, row),
     )

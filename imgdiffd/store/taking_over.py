@@ -19,6 +19,7 @@ from imgdiffd.method.profile import Profile
 from imgdiffd.method.replay import PAINTING
 from imgdiffd.method.reuse import unchanged
 from imgdiffd.pipeline import Pipeline, Stage
+from imgdiffd.status import about
 from imgdiffd.store import adoption, jobs, refiltering
 from imgdiffd.store.adoption import Adoption, Sources
 from imgdiffd.store.bundles import NO_BUNDLE
@@ -56,16 +57,12 @@ class RefilterPlan:
         if not (pairs := self.paints.total()):
             return
         why = "; ".join(f"{number}: {reason}" for reason, number in self.paints.most_common())
-        cost = "" if self.paint_s is None else f", about {_hours(self.paint_s)} of one device"
+        cost = "" if self.paint_s is None else f", which takes one device {about(self.paint_s)}"
         raise InputError(
             f"{counted(pairs, 'pair')} of {counted(self.captions, 'caption')} would have to be painted{cost} ({why})",
             code="needs_painting",
             hint="confirm it with --paint; nothing was changed",
         )
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 class TakingOver:

@@ -20,7 +20,7 @@ SAMPLE = SampleRow(
     caption1="a cat", caption2="a dog", nouns1=("cat",), nouns2=("dog",), image1="1.png", image2="2.png", width=64,
     height=64, rewrite_seed=1, generate_seed=2, pair_scores={}, region=0, image=1, box=(1, 2, 3, 4), scores={},
     text1="a grey cat", text2="a dog\nwith two lines", left=2, difference="a dog, not a cat", left_image="l.png",
-    right_image="r.png", created_at=5.0,
+    right_image="r.png", bar_px=20, created_at=5.0,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ SAMPLE = SampleRow(
     generate_seed=2, pair_scores={"clip_image_cosine": 0.9}, region=0, image=1, box=(172, 41, 196, 54),
     scores={"clip_image_cosine": 0.5, "clip_text_cosine": 0.7}, text1="a grey cat", text2="a brown dog", left=1,
     difference="Left shows a cat, right a dog.", left_image="000000/12-1-r0-left.png",
-    right_image="000000/12-1-r0-right.png", created_at=0.0,
+    right_image="000000/12-1-r0-right.png", bar_px=20, created_at=0.0,
 )  # fmt: skip
 _REMOVAL_PX = 512
 
@@ -32,7 +32,7 @@ def removal_row(holder: Side = "left", item: int = 12, index: int = 0) -> Remova
     made = RemovalSample(erasure, "a grey cat", holder, *removal_paths(source, index), f"{item:016x}{index:016x}")
     return RemovalRow(
         1, "default", SAMPLE.caption1, SAMPLE.caption2, ("cat",), ("dog",), {"clip_image_cosine": 0.9},
-        {"blip_itc_cosine.original": 0.4}, made,
+        {"blip_itc_cosine.original": 0.4}, 20, made,
     )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class MadeSamples:
 
     def __init__(self, folder: Path, items: Sequence[int], left: str = "red", right: str = "blue") -> None:
         self.images = folder / "pictures"
-        (self.images / "000000").mkdir(parents=True)
+        (self.images / "000000").mkdir(parents=True, exist_ok=True)
         self.rows = [self._row(item) for item in items]
         self.removals: list[RemovalRow] = []
         self.rejected: list[RejectedRow] = []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_FILES = ("open", "os.rename", "os.remove", "os.mkdir")  # audit events whose first argument is a path
+_FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.link")  # audit events whose first argument is a path
 _WRITING = ("BEGIN IMMEDIATE", "SAVEPOINT", "RELEASE", "INSERT", "UPDATE", "DELETE", "COMMIT", "CREATE")
 
 

@@ -32,7 +32,7 @@ def test_a_dropped_file_becomes_samples_and_a_dataset(tmp_path: Path) -> None:
         assert running.stop() == 0
     assert not (tmp_path / "s").exists()
     with Reader.open(tmp_path / "state.db") as reader:
-        assert export_dataset(reader, tmp_path / "pictures", tmp_path / "out").samples == job.samples
+        assert export_dataset(reader, tmp_path / "pictures", tmp_path / "out").samples == {"replacement": job.samples}
     records = json.loads((tmp_path / "out" / "img_diff_object_replacement.json").read_text())
     for entry in records:
         assert (tmp_path / "out" / f"{entry['path']}_0.jpg").exists()

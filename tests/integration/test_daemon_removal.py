@@ -114,8 +114,8 @@ def test_killed_midway_every_removal_is_done_and_exported_once(
     monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path))
     both, one, other = tmp_path / "both", tmp_path / "removal", tmp_path / "replacement"
     main(["export", str(both)])
-    main(["export", str(one), "--product", "removal"])
-    main(["export", str(other), "--product", "replacement"])
+    main(["export", str(one), "--kind", "removal"])
+    main(["export", str(other), "--kind", "replacement"])
     assert capsys.readouterr().out.splitlines() == [
         f"{job.samples} samples and {job.removal.samples} removal samples in {both}",
         f"{job.removal.samples} removal samples in {one}",

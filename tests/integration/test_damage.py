@@ -12,7 +12,7 @@ import pytest
 
 from imgdiffd.cli.main import main
 from imgdiffd.errors import EXIT_CONFIGURATION, DaemonError, StoreError
-from imgdiffd.store import Reader
+from imgdiffd.store import Reader, Store
 from imgdiffd.store.backup import SAMPLES_SKIPPED, back_up
 from imgdiffd.store.restore import restore
 from tests.integration.daemon_process import LIMIT_S, RunningDaemon, daemon, drop
@@ -160,6 +160,17 @@ def test_a_backup_leaves_nothing_beside_and_is_kept_apart(
         assert f"lies in {what} (name a file elsewhere" in capsys.readouterr().err
         assert not (state / folder / "kept.db").exists()
     main(["backup", str(state / "kept.db")])
+
+
+@pytest.mark.anyio
+async def test_restores_within_a_second_keep_every_database(tmp_path: Path) -> None:
+    database = tmp_path / "state.db"
+    async with Store.open(database):
+        pass
+    back_up(database, tmp_path / "backup.db")
+    kept = {restore(tmp_path / "backup.db", database) for _ in range(3)}
+    assert len(kept) == 3
+    assert all(place and place.exists() for place in kept)
 
 
 def test_a_restore_takes_no_damaged_file_and_no_database_in_use(tmp_path: Path) -> None:

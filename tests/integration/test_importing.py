@@ -67,7 +67,9 @@ def test_import_and_export_give_the_same_json_and_images(tmp_path: Path, shell: 
 
 def test_what_was_imported_can_be_looked_at(tmp_path: Path, shell: Callable[..., str]) -> None:
     shell("import", publish(tmp_path / "published", THREE, GONE))
-    assert "published: done" in shell("status", 1)
+    status = shell("status", 1)
+    assert "published: done" in status
+    assert "rewrite" not in status
     listed = json.loads(shell("samples", "--json", "--order", "oldest"))["samples"]
     assert [(each["kind"], each["item"], each["number"]) for each in listed] == [
         *(("replacement", item, number) for item, number in ((3, 0), (3, 2), (12, 1))),

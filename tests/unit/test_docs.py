@@ -13,11 +13,13 @@ import pytest
 from imgdiffd.bundles.bundle import load_bundle
 from imgdiffd.captions import read_open
 from imgdiffd.export import release
+from imgdiffd.export.formats.release import record
+from imgdiffd.export.sample import Choice, samples
 from imgdiffd.job import CaptionRecord
 from imgdiffd.method import removal
 from imgdiffd.method.profile import load_profile
 from imgdiffd.settings import load_settings
-from tests.fakes.event_world import SAMPLE
+from tests.fakes.made_samples import MadeSamples
 from tests.reference import http_page
 from tests.reference.pages import PAGES, ROOT, RUN, Block, anchors, blocks, prose
 
@@ -120,9 +122,10 @@ def test_every_json_example_of_the_captions_page_is_read_whole() -> None:
         assert all(isinstance(entry, CaptionRecord) for entry in entries), block.where
 
 
-def test_the_samples_shown_are_as_the_export_writes_them() -> None:
+def test_the_samples_shown_are_as_the_export_writes_them(tmp_path: Path) -> None:
     sample, erased = (json.loads(block.text) for block in of("json") if block.page.name == "output.md")
-    assert list(sample) == list(release.record(SAMPLE))
+    made = MadeSamples(tmp_path, [1])
+    assert list(sample) == list(record(next(samples(made, Choice()))))
     assert sample["conversations"][0]["value"] == release.QUESTION
     assert set(erased) == {"bbox", "conversations", "path"}
     assert erased["conversations"][0]["value"] == removal.QUESTION.replace("{caption}", "a green cube")

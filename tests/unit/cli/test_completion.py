@@ -33,7 +33,7 @@ def offered(typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("imgdiffd submit a.txt --profile d", "default data-juicer"),
         ("imgdiffd profile p", "paper"),
         ("imgdiffd simulate --placement ", "equal mixed"),
-        ("imgdiffd export --product re", "replacement removal"),
+        ("imgdiffd export --kind re", "replacement removal"),
         ("imgdiffd submit ", ""),  # nothing of ours: the shell offers files
     ],
 )

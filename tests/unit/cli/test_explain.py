@@ -32,6 +32,7 @@ def story(**changed: Any) -> dict[str, Any]:
         ],
         "pair": asdict(pair), "candidates": [asdict(box) for box in boxes], "regions": [asdict(region)],
         "samples": [asdict(SAMPLE)], "removal": None, "pictures_gone": {"12-1-1.png": "not kept"},
+        "profiles": {"0": ["default", "strict"]},
     } | changed  # fmt: skip
 
 
@@ -59,7 +60,8 @@ def test_the_caption_comes_first_then_the_edited_one_and_the_verdict() -> None:
 @pytest.mark.parametrize(
     "said",
     ["unchanged", "a dog on a mat …", "cat → dog", "clip 0.9500", "the judge: Yes", "boxes: 2, kept 1", "1 2 30 40",
-     "box_too_small: 0.001", "a grey cat", "a brown dog", "It barks.", "match 0.4000", "12-1-1.png: not kept"],
+     "box_too_small: 0.001", "a grey cat", "a brown dog", "It barks.", "match 0.4000", "a sample under strict too",
+     "12-1-1.png: not kept"],
 )  # fmt: skip
 def test_every_part_of_the_story_is_told(said: str) -> None:
     assert said in "\n".join(shown(story()))

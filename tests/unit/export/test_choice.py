@@ -43,7 +43,7 @@ def test_two_profiles_are_told_apart_or_mixed_when_asked() -> None:
 def test_a_profile_without_samples_of_the_product_mixes_nothing() -> None:
     assert chosen([*ONE, made(3, "paper", "2", samples=0)]) == [1, 2, 3]
     removing = [*ONE, made(3, "paper", "2", samples=0, removals=4)]
-    assert chosen(removing, products=("replacement",)) == [1, 2, 3]
+    assert chosen(removing, kinds=("replacement",)) == [1, 2, 3]
     with pytest.raises(ExportError, match="paper: 4 samples"):
         chosen(removing)
 

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from imgdiffd.errors import ExportError
 from imgdiffd.export import release, removal
 from imgdiffd.export.dataset import Written, export_dataset
 from imgdiffd.export.folder import MARK, ExportFolder, refuse_place
+from imgdiffd.export.formats.release import record
+from imgdiffd.export.sample import Choice, samples
 from imgdiffd.method.removal import Side
 from imgdiffd.settings import Settings
 from tests.fakes.made_samples import MadeSamples
@@ -22,8 +25,8 @@ COLOURS = ("red", "blue")
 class Database(MadeSamples):
     """Made-up samples that can be exported."""
 
-    def export(self, folder: Path, **how: bool) -> Written:
-        return export_dataset(self, self.images, folder, **how)  # type: ignore[arg-type]
+    def export(self, folder: Path, **how: Any) -> Written:
+        return export_dataset(self, self.images, folder, **how)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -44,7 +47,7 @@ def consistent(folder: Path, left: str) -> bool:
 
 
 def test_image_0_is_the_left_one_and_image_1_the_right_one(tmp_path: Path) -> None:
-    assert Database(tmp_path, [12]).export(tmp_path / "out").samples == 1
+    assert Database(tmp_path, [12]).export(tmp_path / "out").samples == {"replacement": 1}
     (entry,) = json.loads((tmp_path / "out" / release.JSON_NAME).read_text())
     assert [colour(tmp_path / "out" / f"{entry['path']}{end}") for end in ("_0.jpg", "_1.jpg")] == ["red", "blue"]
 
@@ -53,7 +56,7 @@ def test_image_0_is_the_left_one_and_image_1_the_right_one(tmp_path: Path) -> No
 def test_removal_image_0_is_the_left_one_too(
     tmp_path: Path, holder: Side, letter: str, colours: tuple[str, str]
 ) -> None:
-    assert Database(tmp_path, []).with_removal(holder).export(tmp_path / "out").removals == 1
+    assert Database(tmp_path, []).with_removal(holder).export(tmp_path / "out").samples == {"removal": 1}
     (entry,) = json.loads((tmp_path / "out" / removal.JSON_NAME).read_text())
     assert set(entry) == {"bbox", "conversations", "path"}
     assert entry["conversations"][1]["value"] == letter
@@ -64,7 +67,7 @@ def test_removal_image_0_is_the_left_one_too(
 def test_the_list_is_written_as_json_dumps_would(tmp_path: Path, count: int) -> None:
     made = Database(tmp_path, range(1, count + 1))
     made.export(tmp_path / "out")
-    whole = json.dumps([release.record(row) for row in made.rows], ensure_ascii=False, indent=1) + "\n"
+    whole = json.dumps([record(sample) for sample in samples(made, Choice())], ensure_ascii=False, indent=1) + "\n"
     assert (tmp_path / "out" / release.JSON_NAME).read_text("utf-8") == whole
 
 
@@ -171,7 +174,7 @@ def test_a_missing_image_is_named_with_its_caption_and_a_way_on(tmp_path: Path) 
     (made.images / made.rows[1].left_image).unlink()
     with pytest.raises(ExportError) as caught:
         made.export(tmp_path / "out")
-    for part in ("caption 2, sample object_replacement/00000002_0", "2-1-r0-left.png is missing", "--skip-missing"):
+    for part in (f"caption 2, sample {made.rows[1].key}", "2-1-r0-left.png is missing", "--skip-missing"):
         assert part in str(caught.value)
     assert contents(tmp_path / "out") == before
 
@@ -182,7 +185,7 @@ def test_a_damaged_image_is_named_or_its_sample_left_out(tmp_path: Path, damage:
     (made.images / made.rows[0].right_image).write_bytes(damage)
     with pytest.raises(ExportError, match=r"1-1-r0-right\.png cannot be read"):
         made.export(tmp_path / "out")
-    assert made.export(tmp_path / "out", skip_missing=True) == Written(1, 0, 0, 1)
+    assert made.export(tmp_path / "out", skip_missing=True) == Written({"replacement": 1}, 0, {"without images": 1})
     assert set(contents(tmp_path / "out")) == {
         MARK,
         "contact-sheet.png",
@@ -196,7 +199,7 @@ def test_removal_samples_have_a_list_only_where_there_are_any(tmp_path: Path) ->
     made = Database(tmp_path, [1])
     made.export(tmp_path / "out")
     assert not (tmp_path / "out" / removal.JSON_NAME).exists()
-    assert made.with_removal().export(tmp_path / "out").removals == 1
+    assert made.with_removal().export(tmp_path / "out").samples["removal"] == 1
     assert len(json.loads((tmp_path / "out" / removal.JSON_NAME).read_text())) == 1
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imgdiffd.export import contact_sheet, release
-from tests.fakes.made_samples import SAMPLE
+from imgdiffd.export import contact_sheet
+from imgdiffd.export.formats.release import path_of, record
+from imgdiffd.export.sample import Choice, Sample, samples
+from imgdiffd.store import SampleRow
+from tests.fakes.made_samples import SAMPLE, MadeSamples, removal_row
 
 
 @pytest.fixture
@@ -19,8 +22,14 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def test_a_record_is_the_published_one_to_the_letter() -> None:
-    assert release.record(SAMPLE) == {
+def sample(tmp_path: Path, row: SampleRow = SAMPLE) -> Sample:
+    made = MadeSamples(tmp_path, [])
+    made.rows = [row]
+    return next(samples(made, Choice()))
+
+
+def test_a_record_is_the_published_one_to_the_letter(tmp_path: Path) -> None:
+    assert record(sample(tmp_path)) == {
         "conversations": [
             {
                 "from": "human",
@@ -37,20 +46,41 @@ def test_a_record_is_the_published_one_to_the_letter() -> None:
     }
 
 
-def test_captions1_describes_the_left_image_whichever_that_is() -> None:
-    swapped = release.record(dataclasses.replace(SAMPLE, left=2))
+def test_a_removals_record_is_the_published_one_to_the_letter(tmp_path: Path) -> None:
+    made = MadeSamples(tmp_path, [])
+    row = removal_row("right")
+    made.removals = [dataclasses.replace(row, sample=dataclasses.replace(row.sample, caption='a "grey" cat'))]
+    (removal,) = samples(made, Choice())
+    assert record(removal) == {
+        "bbox": [0.62, 0.35, 0.77, 0.44],
+        "conversations": [
+            {
+                "from": "human",
+                "value": "Analyse the left image and the right image (separated by the black vertical bar). Which "
+                'image has the object related to "a "grey" cat" within the red bounding box?\nA. the left image\n'
+                "B. the right image\nAnswer with the option's letter from the given choices directly.",
+            },
+            {"from": "gpt", "value": "B"},
+        ],
+        "path": "object_removal/00000012_1_0",
+    }
+
+
+def test_captions1_describes_the_left_image_whichever_that_is(tmp_path: Path) -> None:
+    swapped = record(sample(tmp_path, dataclasses.replace(SAMPLE, left=2)))
     assert (swapped["captions1"], swapped["captions2"]) == ("a brown dog", "a grey cat")
 
 
-def test_two_samples_never_share_a_name() -> None:
-    others = [dataclasses.replace(SAMPLE, item=item, region=region) for item in (1, 11, 12) for region in (0, 1)]
-    assert len({release.sample_name(sample) for sample in others}) == len(others)
+def test_two_samples_never_share_a_name(tmp_path: Path) -> None:
+    one = sample(tmp_path)
+    others = [dataclasses.replace(one, item=item, place=(region,)) for item in (1, 11, 12) for region in (0, 1)]
+    assert len({path_of(each) for each in others}) == len(others)
 
 
 def drawn(images: Path, count: int) -> Image.Image:
-    sheet = contact_sheet.ContactSheet(images)
+    sheet, shown = contact_sheet.ContactSheet(images), sample(images.parent / "made")
     for _ in range(count):
-        sheet.note(SAMPLE)
+        sheet.note(shown)
     file = io.BytesIO()
     sheet.save(file)
     return Image.open(file)

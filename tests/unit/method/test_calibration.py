@@ -9,12 +9,20 @@ import pytest
 from imgdiffd.method.calibration import (
     CERTAINTY,
     FALSE_ALARM_EVERY,
+    Calibration,
     Preview,
+    Side,
     calibrate,
     least_kept,
     most_lost,
     upper_bound,
+    with_thresholds,
 )
+from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Abort
+
+_DEFAULT = load_profile("default")
+ON = _DEFAULT.model_copy(update={"generate": _DEFAULT.generate.model_copy(update={"abort": Abort(mode="on")})})
 
 LOSS = 0.05  # the laws are the same for every loss; this one needs 59 kept pairs, so that repetitions are cheap
 KEPT_SHARE = 0.4
@@ -115,6 +123,28 @@ def test_a_side_that_would_give_up_next_to_nothing_stays_open() -> None:
     assert found.given_up == found.below.given_up
 
 
+def test_the_share_given_up_is_of_the_pairs_that_were_fitted_to() -> None:
+    early = [Preview(0.9, kept=True)] * 598 + [Preview(0.1, kept=False)] * 1202
+    later = [Preview(0.9, kept=True)] * 200
+    for seen in ([*early[598:], *early[:598]], [*early[598:], *early[:598], *later]):
+        side = calibrate(seen, 0.005).below
+        assert (side.fitted, side.given_up) == (598, 1202 / 1800)
+
+
+def test_thresholds_that_cross_put_a_job_into_shadow_mode() -> None:
+    below, above = Side(0.6, kept=100, fitted=96), Side(0.4, kept=100, fitted=96)
+    assert with_thresholds(ON, Calibration(100, 100, 3, below, above)).generate.abort.mode == "shadow"
+    assert with_thresholds(ON, Calibration(100, 100, 3, above, below)).generate.abort.mode == "on"
+
+
+def test_a_cosine_that_rounding_carried_beyond_one_is_recorded_as_one() -> None:
+    some = [Preview(1.0000001 if kept else 0.0, kept) for kept in (number % 2 == 0 for number in range(200))]
+    found = calibrate(some, LOSS)
+    assert found.below.threshold == 1.0000001
+    abort = with_thresholds(ON, found).generate.abort
+    assert (abort.mode, abort.below) == ("on", 1.0)
+
+
 def test_too_few_kept_pairs_give_no_threshold() -> None:
     some = first(597, pairs(random.Random(7)))
     found = calibrate(some, 0.005)
@@ -158,6 +188,15 @@ def test_a_withdrawn_threshold_comes_back_with_enough_new_pairs() -> None:
     again = calibrate(seen + first(600, pairs(draw, 1.0)), LOSS).below
     assert again.threshold is not None
     assert lost_under(again.threshold, 1.0) < 2 * LOSS
+
+
+@pytest.mark.parametrize(("lost", "drifts"), [(5, 0), (6, 1)])
+def test_drift_that_begins_late_is_seen_as_soon(lost: int, drifts: int) -> None:
+    usual = [Preview(0.9, kept=True)] * (
+        598 + 500
+    )  # of which the last 500 are watched; waiting must not dull the watch
+    beyond = [Preview(0.1, kept=True)] * lost
+    assert calibrate([*usual, *beyond], 0.005).below.drifts == drifts
 
 
 def test_without_drift_no_threshold_is_withdrawn() -> None:

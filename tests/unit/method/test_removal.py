@@ -22,7 +22,6 @@ from imgdiffd.method.removal import (
     holder_of,
     judge_inspection,
     original_key,
-    record,
 )
 from imgdiffd.method.removal_messages import EraseInput, Erasure
 
@@ -152,22 +151,6 @@ def test_seeds_depend_on_profile_and_attempt_not_on_the_item() -> None:
     again = EraseInput(GIVEN.item, GIVEN.image1, GIVEN.image2, GIVEN.caption, 2)
     assert erase_seed(PROFILE, again, 1, 0) != first
     assert erase_seed(PROFILE.model_copy(update={"seed": 1}), GIVEN, 1, 0) != first
-
-
-def test_the_record_is_the_published_one_to_the_letter() -> None:
-    assert record(sample("right", 'a "grey" cat'), "object_removal/00000012_1_0") == {
-        "bbox": [0.62, 0.35, 0.77, 0.44],
-        "conversations": [
-            {
-                "from": "human",
-                "value": "Analyse the left image and the right image (separated by the black vertical bar). Which "
-                'image has the object related to "a "grey" cat" within the red bounding box?\nA. the left image\n'
-                "B. the right image\nAnswer with the option's letter from the given choices directly.",
-            },
-            {"from": "gpt", "value": "B"},
-        ],
-        "path": "object_removal/00000012_1_0",
-    }
 
 
 @given(st.tuples(*[st.integers(0, 512)] * 4))

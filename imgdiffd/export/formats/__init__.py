@@ -1,0 +1,1 @@
+"""The formats in which a dataset can be written: one module per format."""
