@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 # What an item is told from others by, in SQL: its caption or, of an imported one, whose caption is not known, a digest.
 KNOWN_AS = "CASE items.caption WHEN '' THEN hex(items.caption_sha) ELSE items.caption END"
+MADE_HERE = "items.caption <> ''"  # that it was not imported
 
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would build a new encoder for every call
 

@@ -25,6 +25,7 @@ from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import locked
 from imgdiffd.store.found import Cursor, Wanted
+from imgdiffd.store.refiltering import jobs_with_finished
 from tests.fakes.published import pack, publish, removed, replacement
 
 TWO = [replacement("object_replacement/00000003_0"), replacement("object_replacement/00000003_2", captions1="a fox")]
@@ -265,6 +266,14 @@ def test_while_a_daemon_runs_it_is_refused(tmp_path: Path) -> None:
     folder = publish(tmp_path / "published", THREE)
     with locked(tmp_path / "state.db"), pytest.raises(StoreError, match=r"in use by another daemon .*stop that daemon"):
         taken(folder, tmp_path)
+
+
+def test_other_thresholds_say_nothing_of_what_was_imported(tmp_path: Path, shell: Callable[..., str]) -> None:
+    shell("import", publish(tmp_path / "published", THREE, GONE))
+    assert "captions" in shell("refilter", "--profile", "paper", "--dry-run")
+    assert "there are no scores yet" in shell("thresholds")
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
+        assert jobs_with_finished(connection, [], None) == []
 
 
 @pytest.mark.anyio
