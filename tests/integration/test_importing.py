@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from imgdiffd.cli.main import main
-from imgdiffd.errors import InputError, ProfileError, StoreError
+from imgdiffd.errors import DaemonError, InputError, ProfileError, StoreError
 from imgdiffd.importing import release as importing
 from imgdiffd.importing.release import Imported, import_release
 from imgdiffd.importing.sources import place
@@ -27,6 +27,7 @@ from imgdiffd.store.connection import locked
 from imgdiffd.store.found import Cursor, Wanted
 from imgdiffd.store.refiltering import jobs_with_finished
 from tests.fakes.published import pack, publish, removed, replacement
+from tests.integration.daemon_process import daemon
 
 TWO = [replacement("object_replacement/00000003_0"), replacement("object_replacement/00000003_2", captions1="a fox")]
 THREE = [*TWO, replacement("object_replacement/00000012_1", bbox="[0.00, 0.33, 1.00, 0.34]")]
@@ -313,3 +314,25 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert not list((tmp_path / "pictures").rglob("*.jpg"))
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert connection.execute("SELECT count(*) FROM items").fetchone() == (0,)
+
+
+def test_a_daemon_shows_keeps_and_deletes_what_was_imported(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "published", THREE, GONE)
+    taken(folder, tmp_path)
+    with daemon(tmp_path, IMGDIFFD_KEEP_PICTURES="samples", IMGDIFFD_REMOVAL="true") as running:
+        client = running.client
+        status = running.wait(lambda status: status.ready, "the device")
+        assert [(job.name, job.state, job.samples, job.removal.samples) for job in status.jobs] == [
+            ("published", "done", 3, 2)
+        ]
+        with pytest.raises(DaemonError, match="profile imported: unknown"):
+            client.submit(folder / REMOVALS, profile="imported")
+        found = client.samples().samples
+        assert len(found) == 5
+        for each in found:
+            assert client.image(each.left_image).startswith(b"\xff\xd8")
+        with pytest.raises(StoreError, match="stop that daemon"):
+            taken(folder, tmp_path)
+        assert client.delete(1).captions == 3
+        running.wait(lambda _: not list((tmp_path / "pictures").rglob("*.jpg")), "the end of the images")
+    assert len(list(folder.rglob("*.jpg"))) == 10
