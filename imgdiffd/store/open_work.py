@@ -196,7 +196,8 @@ def _places(rows: Sequence[tuple[Any, ...]], pipeline: Pipeline) -> tuple[tuple[
     found = tuple(
         ((Stage(stage), _ITEM_STATES[state]), int(n)) for _, kind, stage, state, n in rows if kind == pipeline
     )
-    return _shared(found)
+    same: tuple[tuple[Place, int], ...] = _shared(found)
+    return same
 
 
 @lru_cache(maxsize=4096)
