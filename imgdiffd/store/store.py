@@ -24,7 +24,7 @@ from imgdiffd.store.open_work import note_changes
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
-from imgdiffd.store.taking_over import RefilterPlan, TakingOver
+from imgdiffd.store.taking_over import RefilterCounts, TakingOver
 from imgdiffd.store.writer import Writer
 
 BACKFILL_CHUNK = 5000  # pairs per operation
@@ -169,7 +169,7 @@ class Store(Questions):
 
     async def refilter(
         self, profile: Profile, job: int | None = None, *, paint: bool = False
-    ) -> tuple[RefilterPlan, list[tuple[JobRow, JobRow]]]:
+    ) -> tuple[RefilterCounts, list[tuple[JobRow, JobRow]]]:
         """Bring captions that ended under other profiles, of one job or all, under this one, as new jobs.
 
         Returns what that is, and each job with its new one: what is stored counts, and only work that is missing

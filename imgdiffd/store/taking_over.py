@@ -39,7 +39,7 @@ class Run(Protocol):
 
 
 @dataclass(slots=True)
-class RefilterPlan:
+class RefilterCounts:
     """What a profile makes of captions that ended under others.
 
     `ended` counts those that end at once, `waiting` the others by the stage that they wait for, `paints` by reason
@@ -121,10 +121,10 @@ class TakingOver:
         names = frozenset(name for stored in sources.values() for each in stored for name in each.images)
         return frozenset(await to_thread.run_sync(missing, self._images, names)) if names else names
 
-    async def plan(self, same: Sequence[int], profile: Profile, job: int | None) -> RefilterPlan:
+    async def plan(self, same: Sequence[int], profile: Profile, job: int | None) -> RefilterCounts:
         """What `refilter` would do with the same arguments; changes nothing."""
         others = await self._read(partial(adoption.other_profiles, profile=profile))
-        plan, after, seen = RefilterPlan(), 0, set[bytes]()
+        plan, after, seen = RefilterCounts(), 0, set[bytes]()
         while rows := await self._read(partial(refiltering.finished, same=same, job=job, after=after, limit=CHUNK)):
             after = rows[-1].item
             new = {row.digest: row for row in rows if row.digest not in seen}
@@ -169,7 +169,7 @@ class TakingOver:
         return made
 
 
-def _count(plan: RefilterPlan, found: Adoption | None, whole: Adoption | None, differs: str | None) -> None:
+def _count(plan: RefilterCounts, found: Adoption | None, whole: Adoption | None, differs: str | None) -> None:
     """Count a caption; `whole` is what it would take over if all its images were there."""
     plan.captions += 1
     if found is not None and found.caption.state is not ItemState.READY:
