@@ -68,7 +68,10 @@ def link(links: Mapping[Path, Path]) -> set[Path]:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            copied[new] = present.read_bytes()
+            if present.exists():
+                copied[new] = present.read_bytes()
+            else:
+                absent.add(present)
     write(copied)
     for folder in dict.fromkeys(new.parent for new in links):
         sync(folder)

@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from imgdiffd import __version__
 from imgdiffd.cli import (
+    ablating,
     choosing,
     daemon,
     explain,
@@ -38,7 +39,7 @@ COMMANDS = {
         submitting.submit, submitting.problems, watching.status, watching.watch, watching.jobs, watching.funnel,
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
-    "Choosing": (choosing.refilter, choosing.thresholds),
+    "Choosing": (choosing.refilter, choosing.thresholds, ablating.ablate),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (looking.samples, looking.items, export.export, importing.import_, statistics.statistics),
     "Trying and planning": (mini.demo, rewriting.rewrite, simulate.simulate, mini.mini),
