@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from imgdiffd import __version__
 from imgdiffd.errors import ExportError
+from imgdiffd.export.finishing import Finishing
 from imgdiffd.export.folder import ExportFolder
 from imgdiffd.export.formats.format import DatasetWriter, Images, Target
 from imgdiffd.export.formats.table import FORMATS
@@ -23,6 +24,7 @@ from imgdiffd.export.unfit import why_unfit
 
 _BATCH = 16  # samples whose images are encoded side by side, and written with one sync of their folder
 WITHOUT_IMAGES = "without images"
+NOT_KEPT = 'whose images were not kept (keep_pictures = "all" keeps them)'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ def export_dataset(
     shown: Images | None = None,
     sheet: Path | None = None,
     skip_missing: bool = False,
+    finishing: Finishing | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Written:
     """Write the chosen samples, or all, to `folder`, in the format `layout`; nothing of an older export is left there.
@@ -51,7 +54,8 @@ def export_dataset(
     `images` is the daemon's image folder. `shown` says how a pair is shown, the format's usual way where None; `sheet`
     is where the published format's contact sheet goes if not into `folder`. The lists appear last and together, so
     that a reader never sees a record without its images; killed midway, the next export continues. Equal samples give
-    equal bytes, and memory does not grow with their number. `progress` is told how many samples have been written.
+    equal bytes, and memory does not grow with their number. `finishing` then mixes, checks and describes all of it.
+    `progress` is told how many samples have been written.
 
     Raises ExportError, also for a missing image unless `skip_missing`, StoreError and OSError.
     """
@@ -68,13 +72,17 @@ def export_dataset(
         ThreadPoolExecutor(os.cpu_count()) as pool,
         closing(row.writer(Target(held, images, choice.kinds, shown, sheet))) as writer,
     ):
-        held.own(writer.names)
+        held.own(writer.names, finishing.names if finishing else ())
         source = _Source(images, writer, f"{__version__} {layout} {shown}")
         export = _Export(held, source, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
         chosen = partial(samples, reader, choice)
         done = writer.resume(_identities(chosen(), source, skip_missing, trains=row.trains))
+        if finishing:
+            export.noted = finishing.counts.note
         export.run(chosen(), {split: iter(each) for split, each in done.items()}, trains=row.trains)
         held.publish(writer.finish())
+        if finishing:
+            finishing.run(folder, held.files())
     return Written(export.written, held.removed, export.left_out)
 
 
@@ -114,13 +122,21 @@ def _identities(
             continue
         try:
             yield sample.split, source.entry(sample).identity
-        except ImageError:
-            if not skip_missing:
+        except ImageError as error:
+            if not skip_missing and not not_kept(sample, error):
                 raise
 
 
+def not_kept(sample: Sample, error: ImageError) -> bool:
+    """Whether the images are gone as those of rejects are, which `keep_pictures` need not keep."""
+    return sample.box_style is not None and isinstance(error.__cause__, FileNotFoundError)
+
+
 class _Export:
-    """Takes samples through a writer. `written` counts them by kind, `left_out` the others by reason."""
+    """Takes samples through a writer. `written` counts them by kind, `left_out` the others by reason.
+
+    `noted` is told each sample that is in the dataset.
+    """
 
     def __init__(
         self,
@@ -135,6 +151,7 @@ class _Export:
     ) -> None:
         self.written: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.noted: Callable[[Sample], object] = lambda sample: None
         self._folder = folder
         self._source = source
         self._writer = writer
@@ -158,21 +175,28 @@ class _Export:
             try:
                 entry = self._source.entry(sample)
             except ImageError as error:
-                self._leave_out(error)
+                self._leave_out(sample, error)
                 continue
             written = next(done.get(sample.split, iter(())), None)
             if written is None:
                 yield entry
             elif written == entry.identity:
-                self.written[sample.kind] += 1
+                self._count(sample)
             else:
                 raise ExportError("samples were added while the export began", hint="type it again: it goes on")
 
-    def _leave_out(self, error: ImageError) -> None:
+    def _count(self, sample: Sample) -> None:
+        self.written[sample.kind] += 1
+        self.noted(sample)
+
+    def _leave_out(self, sample: Sample, error: ImageError) -> None:
         """Count a sample whose images cannot be had, or raise the error that says so."""
-        if not self._skip_missing:
+        if not_kept(sample, error):
+            self.left_out[NOT_KEPT] += 1
+        elif self._skip_missing:
+            self.left_out[WITHOUT_IMAGES] += 1
+        else:
             raise error
-        self.left_out[WITHOUT_IMAGES] += 1
 
     def _write(self, batch: Sequence[_Entry]) -> None:
         drawing: list[tuple[_Entry, list[Future[bytes] | None]]] = [
@@ -184,7 +208,7 @@ class _Export:
             try:
                 jpegs = [None if each is None else each.result() for each in drawn]
             except ImageError as error:
-                self._leave_out(error)
+                self._leave_out(entry.sample, error)
                 continue
             if self._files:
                 for picture, jpeg, time_ns in zip(entry.pictures, jpegs, entry.time_ns, strict=True):
@@ -199,7 +223,7 @@ class _Export:
             for picture in entry.pictures if self._files else ():
                 self._folder.keep(picture.name)
             self._writer.add(entry.sample, entry.pictures, inside, entry.identity)
-            self.written[entry.sample.kind] += 1
+            self._count(entry.sample)
 
     def _draw(self, entry: _Entry, number: int) -> Future[bytes] | None:
         """The JPEG to come, or None if the dataset has that file: it then has the time of its sources, to the ns."""

@@ -126,12 +126,14 @@ class Waiting:
 class Queue:
     """The captions that wait in active jobs, and how far those of all open jobs are, by group, stage and state.
 
-    `samples` are those that open jobs have.
+    `waiting` may be of the first jobs in the order of work alone; `backlog` sums up all active ones, by group and
+    stage. `samples` are those that open jobs have.
     """
 
     waiting: Sequence[Waiting]
     groups: Mapping[str, Mapping[Stage, Mapping[ItemState, int]]]
     samples: int
+    backlog: Mapping[tuple[str, Stage], int]
 
 
 @dataclass(frozen=True, slots=True)
