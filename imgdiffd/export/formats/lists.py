@@ -80,7 +80,8 @@ class ListWriter:
     def add(self, sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], identity: str) -> None:
         """Append the sample's record to its split's list."""
         names = [picture.name for picture in pictures]
-        self._lists[sample.split].add(self._record(sample, names, self._images))
+        marked = {"reason": sample.reason} if sample.reason else {}
+        self._lists[sample.split].add({**self._record(sample, names, self._images), **marked})
 
     def finish(self) -> Mapping[str, durable.Content]:
         """The train list, even an empty one, that of validation if it has any, and what else belongs to them."""

@@ -35,6 +35,7 @@ _OF_BOTH: Columns = {
     "height": pyarrow.int32(),
     "profile": TEXT,
     "scores": TEXT,
+    "reason": TEXT,
 }
 _COLUMNS: Mapping[Images, Columns] = {
     "two": {"id": TEXT, "left": IMAGE, "right": IMAGE, **_OF_BOTH},
@@ -118,6 +119,7 @@ def facts_of(sample: Sample, images: Images) -> dict[str, Any]:
         "height": sample.height,
         "profile": sample.profile,
         "scores": dict(sorted(sample.scores.items())),
+        "reason": sample.reason,
     }
 
 
