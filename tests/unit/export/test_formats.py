@@ -390,7 +390,7 @@ def test_samples_are_read_one_batch_ahead_and_no_further(tmp_path: Path, name: s
         def __init__(self) -> None:
             self.removals = []
 
-        def samples(self, jobs: object = None) -> Iterator[SampleRow]:  # type: ignore[override]
+        def samples(self, jobs: object = None) -> Iterator[SampleRow]:
             for number in range(40):
                 read[0] += 1
                 ahead.append(read[0] - told[0])
