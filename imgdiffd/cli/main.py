@@ -14,6 +14,7 @@ from imgdiffd.cli import (
     daemon,
     explain,
     export,
+    importing,
     jobs,
     looking,
     mini,
@@ -39,7 +40,7 @@ COMMANDS = {
     ),
     "Choosing": (choosing.refilter, choosing.thresholds),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
+    "Dataset": (looking.samples, looking.items, export.export, importing.import_, statistics.statistics),
     "Trying and planning": (mini.demo, rewriting.rewrite, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip
@@ -68,7 +69,8 @@ def build() -> SomeCommand:
             if isinstance(command, typer.Typer):
                 app.add_typer(command, rich_help_panel=heading)
             else:
-                app.command(cls=Command, rich_help_panel=heading)(command)
+                name = command.__name__.rstrip("_")  # a name that Python keeps to itself ends in _
+                app.command(name, cls=Command, rich_help_panel=heading)(command)
     root = get_command(app)
     share_option(root, CONFIG)
     return root

@@ -278,7 +278,7 @@ def problem_page(row: JobRow, found: Sequence[CaptionProblem], after: int) -> Pr
 def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:
     """Everything known about one caption, as plain data; `gone` says why images are not there, by their names."""
     plain = asdict(story)
-    plain["profile"] = story.profile.model_dump(mode="json")
+    plain["profile"] = story.profile and story.profile.model_dump(mode="json")
     plain["profiles"] = {str(region): names for region, names in story.profiles.items()}
     plain["pictures_gone"] = dict(gone)
     return plain

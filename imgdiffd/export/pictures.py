@@ -71,6 +71,8 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     for name in picture.sources:
         try:
             with Image.open(images / name) as source:
+                if picture.sources == (name,) and _as_wanted(source, picture):
+                    return (images / name).read_bytes()
                 boxed = sample.box_style if picture.unboxed else None
                 parts.append(
                     with_box(source, sample.box, boxed.render, boxed.bar_px) if boxed else source.convert("RGB")
@@ -83,6 +85,12 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return jpeg.getvalue()
+
+
+def _as_wanted(source: Image.Image, picture: Picture) -> bool:
+    """Whether the file is the image that is wanted: one of an imported dataset, which would lose by every export."""
+    size = picture.size or source.size
+    return not picture.unboxed and (source.format, source.mode, source.size) == ("JPEG", "RGB", size)
 
 
 def _side_by_side(parts: Sequence[Image.Image], bar_px: int) -> Image.Image:
