@@ -57,7 +57,7 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
     origin = f" ({story['source_id']})" if story["source_id"] else ""
     yield plain(
         f"caption {story['item']}, line {story['line']}{origin} of job {job['id']} {job['name']}, "
-        f"profile {story['profile']['name'] if story['profile'] else 'imported'}",
+        f"profile {_profile_of(story)}",
         "dim",
     )
     for role, chosen in story["sampling"].items():
@@ -69,6 +69,11 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
         yield from _removal_tables(removal)
     for name, reason in story["pictures_gone"].items():
         yield plain(f"{name}: {reason}", "dim")
+
+
+def _profile_of(story: _Part) -> str:
+    """The name of the profile that the caption was worked on under; of an imported one nothing more is known."""
+    return str(story["profile"]["name"]) if story["profile"] else "imported"
 
 
 def _ending(part: _Part, otherwise: str) -> str:
@@ -105,7 +110,7 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
 
 def _shared(story: _Part, region: int) -> str:
     """The other profiles under which a region is a sample."""
-    others = [name for name in story["profiles"].get(str(region), ()) if name != story["profile"]["name"]]
+    others = [name for name in story["profiles"].get(str(region), ()) if name != _profile_of(story)]
     return f"\na sample under {', '.join(others)} too" if others else ""
 
 

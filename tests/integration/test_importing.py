@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from imgdiffd.cli.main import main
-from imgdiffd.errors import InputError, ProfileError, StoreError
+from imgdiffd.errors import DaemonError, InputError, ProfileError, StoreError
 from imgdiffd.importing import release as importing
 from imgdiffd.importing.release import Imported, import_release
 from imgdiffd.importing.sources import place
@@ -25,7 +25,9 @@ from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import Reader, Store
 from imgdiffd.store.connection import locked
 from imgdiffd.store.found import Cursor, Wanted
+from imgdiffd.store.refiltering import jobs_with_finished
 from tests.fakes.published import pack, publish, removed, replacement
+from tests.integration.daemon_process import daemon
 
 TWO = [replacement("object_replacement/00000003_0"), replacement("object_replacement/00000003_2", captions1="a fox")]
 THREE = [*TWO, replacement("object_replacement/00000012_1", bbox="[0.00, 0.33, 1.00, 0.34]")]
@@ -67,7 +69,9 @@ def test_import_and_export_give_the_same_json_and_images(tmp_path: Path, shell: 
 
 def test_what_was_imported_can_be_looked_at(tmp_path: Path, shell: Callable[..., str]) -> None:
     shell("import", publish(tmp_path / "published", THREE, GONE))
-    assert "published: done" in shell("status", 1)
+    status = shell("status", 1)
+    assert "published: done" in status
+    assert "rewrite" not in status
     listed = json.loads(shell("samples", "--json", "--order", "oldest"))["samples"]
     assert [(each["kind"], each["item"], each["number"]) for each in listed] == [
         *(("replacement", item, number) for item, number in ((3, 0), (3, 2), (12, 1))),
@@ -265,6 +269,14 @@ def test_while_a_daemon_runs_it_is_refused(tmp_path: Path) -> None:
         taken(folder, tmp_path)
 
 
+def test_other_thresholds_say_nothing_of_what_was_imported(tmp_path: Path, shell: Callable[..., str]) -> None:
+    shell("import", publish(tmp_path / "published", THREE, GONE))
+    assert "captions" in shell("refilter", "--profile", "paper", "--dry-run")
+    assert "there are no scores yet" in shell("thresholds")
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
+        assert jobs_with_finished(connection, [], None) == []
+
+
 @pytest.mark.anyio
 async def test_a_daemon_does_nothing_more_with_what_was_imported(tmp_path: Path) -> None:
     taken(publish(tmp_path / "published", THREE, GONE), tmp_path)
@@ -302,3 +314,25 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert not list((tmp_path / "pictures").rglob("*.jpg"))
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         assert connection.execute("SELECT count(*) FROM items").fetchone() == (0,)
+
+
+def test_a_daemon_shows_keeps_and_deletes_what_was_imported(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "published", THREE, GONE)
+    taken(folder, tmp_path)
+    with daemon(tmp_path, IMGDIFFD_KEEP_PICTURES="samples", IMGDIFFD_REMOVAL="true") as running:
+        client = running.client
+        status = running.wait(lambda status: status.ready, "the device")
+        assert [(job.name, job.state, job.samples, job.removal.samples) for job in status.jobs] == [
+            ("published", "done", 3, 2)
+        ]
+        with pytest.raises(DaemonError, match="profile imported: unknown"):
+            client.submit(folder / REMOVALS, profile="imported")
+        found = client.samples().samples
+        assert len(found) == 5
+        for each in found:
+            assert client.image(each.left_image).startswith(b"\xff\xd8")
+        with pytest.raises(StoreError, match="stop that daemon"):
+            taken(folder, tmp_path)
+        assert client.delete(1).captions == 3
+        running.wait(lambda _: not list((tmp_path / "pictures").rglob("*.jpg")), "the end of the images")
+    assert len(list(folder.rglob("*.jpg"))) == 10
