@@ -19,7 +19,7 @@ from imgdiffd.cli.main import main
 from imgdiffd.errors import DaemonError, InputError, ProfileError, StoreError
 from imgdiffd.importing import release as importing
 from imgdiffd.importing.release import Imported, import_release
-from imgdiffd.importing.sources import place
+from imgdiffd.importing.sources import MOST_BYTES, place
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import Reader, Store
@@ -176,15 +176,25 @@ def test_missing_and_damaged_images_are_counted(tmp_path: Path) -> None:
     assert taken(folder, tmp_path).left_out == {"image_missing": 2, "image_damaged": 3, "sizes_differ": 1}
 
 
-def test_a_hostile_archive_gets_no_file_and_no_room_of_its_own(tmp_path: Path) -> None:
+def test_a_hostile_archive_gets_no_file_and_no_room_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = publish(tmp_path / "published", [*THREE, replacement("bomb"), replacement("a/../../evil")])
     whole = pack(folder)
     with zipfile.ZipFile(whole, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil_0.jpg", b"x")
         archive.writestr("bomb_0.jpg", bytes(200_000_000))
         archive.writestr("bomb_1.jpg", b"")
+    asked: list[int] = []
+    read = zipfile.ZipExtFile.read
+
+    def noted(member: zipfile.ZipExtFile, size: int | None = -1) -> bytes:
+        asked.append(-1 if size is None else size)
+        return read(member, size)
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", noted)
     assert taken(folder, tmp_path).left_out == {"path_odd": 1, "image_damaged": 1}
     assert not list(tmp_path.rglob("*evil*"))
+    assert len(asked) == 7
+    assert all(0 < size <= MOST_BYTES + 1 for size in asked)
 
 
 @pytest.mark.parametrize(
