@@ -27,5 +27,5 @@ def take_over(text: str, costs: Costs, limits: BatchLimits) -> None:
             costs.expect(str(device), (Stage(stage), str(group)), means)
         for device, stage, group, size, patience in read["caps"]:
             limits.remember(str(device), (Stage(stage), str(group)), int(size), int(patience))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not what a scheduler learnt: {error!r}") from error

@@ -74,10 +74,6 @@ def _rounded(columns: Columns, profile: Profile) -> Array:
     return np.array([round(each, decimals) for each in value.tolist()], dtype=np.float64)
 
 
-def _nouns(columns: Columns, profile: Profile) -> Array:
-    return noun_scores(columns, np.arange(len(columns.boxes["image"])), profile.locate)
-
-
 def _matches(columns: Columns, profile: Profile) -> Array:
     first, second = (scores(columns.regions, match_key(profile.describe.match_kind, side)) for side in (1, 2))
     return np.minimum(first, second)
@@ -95,7 +91,13 @@ SCORES: Mapping[str, _Score] = MappingProxyType(
             "boxes",
             independent=False,
         ),
-        "nouns": _Score("boxes", ("locate.noun_above",), _nouns, "boxes", independent=False),
+        "nouns": _Score(
+            "boxes",
+            ("locate.noun_above",),
+            lambda columns, profile: noun_scores(columns, profile.locate),
+            "boxes",
+            independent=False,
+        ),
         "texts": _Score(
             "regions",
             ("describe.text_cosine_below",),

@@ -46,8 +46,8 @@ def is_above(values: Array, bound: Bound) -> Array:
 
 def choose_boxes(columns: Columns, locate: Locate) -> BoxChoice:
     """What `filters.choose_regions` says of the boxes of every pair."""
-    owners = columns.owners("boxes")
-    verdicts = _judge_alone(columns, owners, locate)
+    owners = columns.box_owners
+    verdicts = _judge_alone(columns, locate)
     passed = np.flatnonzero(verdicts == 0)
     if locate.overlap_keeps == "most_different":
         cosines = scores(columns.boxes, CLIP_IMAGE_COSINE)[passed]
@@ -60,77 +60,57 @@ def choose_boxes(columns: Columns, locate: Locate) -> BoxChoice:
     verdicts[chosen] = 0
     chosen = _limit(chosen, owners, locate.overlap_limit, verdicts, "beyond_overlap_limit")
     if locate.area_test == "last":
-        verdicts[chosen] = _judge_areas(columns, owners, chosen, locate)
-        chosen = chosen[verdicts[chosen] == 0]
+        found = verdicts[chosen]
+        _judge_areas(found, columns.boxes["share"][chosen], locate)
+        verdicts[chosen] = found
+        chosen = chosen[found == 0]
     chosen = _limit(chosen, owners, locate.regions, verdicts, "beyond_region_limit")
     return BoxChoice(verdicts, chosen)
 
 
-def _judge_alone(columns: Columns, owners: Array, locate: Locate) -> Array:
-    """What `filters.judge_box` says of every box."""
-    box = columns.boxes["box"]
+def _judge_alone(columns: Columns, locate: Locate) -> Array:
+    """What `filters.judge_box` says of every box: the first of its tests that fails is judged last here."""
+    cosines, share = scores(columns.boxes, CLIP_IMAGE_COSINE), columns.boxes["share"]
+    nouns = noun_scores(columns, locate)
+    verdicts = np.zeros(len(share), dtype=np.int8)
+    np.copyto(verdicts, CODES["no_object_in_box"], where=~is_above(nouns, locate.noun_above))
+    np.copyto(verdicts, CODES["score_missing"], where=np.isnan(nouns))
+    np.copyto(verdicts, CODES["crops_too_similar"], where=~is_below(cosines, locate.crop_cosine_below))
+    np.copyto(verdicts, CODES["score_missing"], where=np.isnan(cosines))
     if locate.area_test == "first":
-        verdicts = _judge_areas(columns, owners, np.arange(len(box)), locate)
-    else:
-        verdicts = np.where(_is_degenerate(box), np.int8(CODES["box_degenerate"]), np.int8(0))
-    cosines = scores(columns.boxes, CLIP_IMAGE_COSINE)
-    open_ = np.flatnonzero(verdicts == 0)
-    found = cosines[open_]
-    verdicts[open_[~is_below(found, locate.crop_cosine_below)]] = CODES["crops_too_similar"]
-    verdicts[open_[np.isnan(found)]] = CODES["score_missing"]
-    open_ = np.flatnonzero(verdicts == 0)
-    verdicts[open_] = _judge_nouns(columns, open_, locate)
+        _judge_areas(verdicts, share, locate)
+    np.copyto(verdicts, CODES["box_degenerate"], where=np.isnan(share))
     return verdicts
 
 
-def _judge_areas(columns: Columns, owners: Array, rows: Array, locate: Locate) -> Array:
-    """What `filters.judge_area` says of the boxes at `rows`."""
-    box = columns.boxes["box"][rows].astype(np.int64)
-    whole = (columns.items["width"] * columns.items["height"])[owners[rows]]
-    degenerate = _is_degenerate(box)
-    area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    share = np.divide(area, whole, out=np.zeros(len(rows)), where=whole > 0)
-    verdicts = np.zeros(len(rows), dtype=np.int8)
-    verdicts[share > locate.max_area] = CODES["box_too_large"]
-    verdicts[share < locate.min_area] = CODES["box_too_small"]
-    verdicts[degenerate] = CODES["box_degenerate"]
-    return verdicts
+def _judge_areas(verdicts: Array, share: Array, locate: Locate) -> None:
+    """Note what `filters.judge_area` has against boxes of these shares of their images."""
+    np.copyto(verdicts, CODES["box_too_large"], where=share > locate.max_area)
+    np.copyto(verdicts, CODES["box_too_small"], where=share < locate.min_area)
 
 
-def _is_degenerate(box: Array) -> Array:
-    degenerate: Array = (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
-    return degenerate
-
-
-def noun_scores(columns: Columns, rows: Array, locate: Locate) -> Array:
-    """The score of each box at `rows` that `filters.judge_nouns` decides by; NaN where that is missing."""
-    first, second = (scores(columns.boxes, noun_key(locate.noun_kind, side))[rows] for side in (1, 2))
-    return np.fmax(first, second) if locate.noun_rule == "any" else np.minimum(first, second)
-
-
-def _judge_nouns(columns: Columns, rows: Array, locate: Locate) -> Array:
-    deciding = noun_scores(columns, rows, locate)
-    verdicts = np.where(is_above(deciding, locate.noun_above), np.int8(0), np.int8(CODES["no_object_in_box"]))
-    verdicts[np.isnan(deciding)] = CODES["score_missing"]
-    return verdicts
+def noun_scores(columns: Columns, locate: Locate) -> Array:
+    """The score of each box that `filters.judge_nouns` decides by; NaN where that is missing."""
+    first, second = (scores(columns.boxes, noun_key(locate.noun_kind, side)) for side in (1, 2))
+    found: Array = np.fmax(first, second) if locate.noun_rule == "any" else np.minimum(first, second)
+    return found
 
 
 def lacking_scores(columns: Columns, choice: BoxChoice, locate: Locate) -> Array:
     """The rows of boxes about which a score would have to decide that was never made, or was not finite."""
-    degenerate, small, large = (CODES[reason] for reason in BOX_REASONS[1:4])
-    verdicts = choice.verdicts
-    asked = verdicts != degenerate
+    cosines = scores(columns.boxes, CLIP_IMAGE_COSINE)
+    nouns = [scores(columns.boxes, noun_key(locate.noun_kind, side)) for side in (1, 2)]
+    rows = np.flatnonzero(np.isnan(cosines) | np.isnan(nouns[0]) | np.isnan(nouns[1]))
+    verdicts, owners = choice.verdicts[rows], columns.box_owners[rows]
+    asked = verdicts != CODES["box_degenerate"]
     if locate.area_test == "first":
-        asked &= (verdicts != small) & (verdicts != large)
-    rows = np.flatnonzero(asked)
-    cosines = scores(columns.boxes, CLIP_IMAGE_COSINE)[rows]
-    lacking = np.isnan(cosines)
-    differs = is_below(cosines, locate.crop_cosine_below)
-    owners = columns.owners("boxes")[rows[differs]]
+        asked &= (verdicts != CODES["box_too_small"]) & (verdicts != CODES["box_too_large"])
+    missing = np.isnan(cosines[rows])
+    differs = is_below(cosines[rows], locate.crop_cosine_below)
     for side in (1, 2):
-        missing = np.isnan(scores(columns.boxes, noun_key(locate.noun_kind, side))[rows[differs]])
-        lacking[differs] |= missing & columns.items[f"nouns{side}"][owners]
-    return rows[lacking]
+        missing |= differs & np.isnan(nouns[side - 1][rows]) & columns.items[f"nouns{side}"][owners]
+    lacking: Array = rows[asked & missing]
+    return lacking
 
 
 def suppress(boxes: Array, owners: Array, rows: Array, bound: Bound) -> Array:
@@ -139,18 +119,29 @@ def suppress(boxes: Array, owners: Array, rows: Array, bound: Bound) -> Array:
     The rows of an owner stand together. In each round the first box left of every owner is kept, and what overlaps it
     falls: exactly the greedy rule, for all owners at once.
     """
-    corners = boxes[rows].astype(np.float64)
-    owner = owners[rows]
     kept = np.zeros(len(rows), dtype=bool)
-    left = np.arange(len(rows))
+    left, owner, edges = np.arange(len(rows)), owners[rows], np.ascontiguousarray(boxes[rows].T)
     while len(left):
-        begins = np.concatenate(([True], owner[left[1:]] != owner[left[:-1]]))
-        heads = left[begins]
-        kept[heads] = True
-        others = left[~begins]
-        ratio = intersection_over_union(corners[heads[np.cumsum(begins) - 1][~begins]], corners[others])
-        left = others[~is_above(ratio, bound)]
+        begins = np.concatenate(([True], owner[1:] != owner[:-1]))
+        kept[left[begins]] = True
+        rest = np.flatnonzero(~begins)
+        heads = np.take(edges[:, begins], (np.cumsum(begins) - 1)[rest], axis=1)
+        others = np.take(edges, rest, axis=1)
+        stay = rest[~_overlap(heads, others, bound)]
+        left, owner, edges = left[stay], owner[stay], np.take(edges, stay, axis=1)
     return rows[kept]
+
+
+def _overlap(first: Array, second: Array, bound: Bound) -> Array:
+    """Whether the IoU of each two boxes, edges by rows, is above `bound`; it is 0 of the many that do not meet."""
+    found = np.full(first.shape[1], is_above(np.zeros(1), bound)[0])
+    meet = (np.minimum(first[2], second[2]) > np.maximum(first[0], second[0])) & (
+        np.minimum(first[3], second[3]) > np.maximum(first[1], second[1])
+    )
+    which = np.flatnonzero(meet)
+    ratio = intersection_over_union(*(box[:, which].T.astype(np.float64) for box in (first, second)))
+    found[which] = is_above(ratio, bound)
+    return found
 
 
 def _limit(chosen: Array, owners: Array, limit: int, verdicts: Array, reason: str) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ PARTS = ("rewrites", "boxes", "regions", "letters")
 SCORE = "score:"  # before a score's key: a column of float64, NaN where the score is missing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Columns:
     """All captions and what is stored of them. Rows of the other tables stand in the order of the captions.
 
@@ -41,6 +42,11 @@ class Columns:
         """The row of the caption that each row of the table `part` belongs to."""
         counts = self.items[f"n_{part}"]
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+    @cached_property
+    def box_owners(self) -> Array:
+        """`owners` of the boxes, of which there are millions."""
+        return self.owners("boxes")
 
     def code(self, reason: str) -> int:
         """The number of `reason`; -1 where no row has it."""

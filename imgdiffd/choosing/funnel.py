@@ -22,7 +22,7 @@ CAPTION_STEPS = (
     ("pairs with a region", Stage.LOCATE, Stage.LOCATE),
     ("pairs with a sample", Stage.DESCRIBE, Stage.RENDER),
 )
-NOT_YET = "not known yet"  # why something has not come as far today: it waits for its stage, or failed there
+NOT_YET = "not judged"  # why something has not come as far today: it was never asked about
 _REJECTED = STATES[ItemState.REJECTED]
 
 
@@ -52,7 +52,7 @@ class Funnels:
         items = columns.items
         self._today = items["stage"] + (items["state"] == SAMPLED)
         self._then = found.stage + (found.state == SAMPLED)
-        owners = columns.owners("boxes")
+        owners = columns.box_owners
         self._boxes = among[owners]
         self._sampled = np.zeros(len(columns), dtype=bool)
         self._sampled[found.regions["item"][found.regions["state"] == SAMPLED]] = True
@@ -196,9 +196,11 @@ def _of(column: Array, rows: Array, otherwise: int = 0) -> Array:
 
 def tally(codes: Array, reasons: Sequence[str]) -> dict[str, int]:
     """How often each reason comes, the most frequent first; what has none is NOT_YET."""
-    values, numbers = np.unique(codes, return_counts=True)
+    counts = np.bincount(codes.astype(np.int64) + 1)
     named: dict[str, int] = {}
-    for value, number in sorted(zip(values.tolist(), numbers.tolist(), strict=True), key=lambda each: -each[1]):
+    for value, number in sorted(enumerate(counts.tolist(), -1), key=lambda each: -each[1]):
+        if not number:
+            break
         name = reasons[value] if value > 0 else NOT_YET
         named[name] = named.get(name, 0) + number
     return named

@@ -139,11 +139,17 @@ def _unlimited(caption: str, output: RewriteOutput, reason: str, rewrite: Rewrit
 
 
 def _boxes(scored: Sequence[ScoredItem], reasons: Reasons) -> Table:
+    """`share` is of the image; NaN where a box has no pixel."""
     rows = [box for each in scored for box in each.boxes or ()]
     images, corners, found, codes, _ = zip(*rows, strict=True) if rows else ((),) * 5
+    box = np.array(corners, dtype=np.int32).reshape(-1, 4)
+    sides = (box[:, 2:] - box[:, :2]).astype(np.float64)
+    whole = np.array([each.width * each.height for each in scored for _ in each.boxes or ()], dtype=np.float64)
+    there = (sides > 0).all(axis=1) & (whole > 0)
     return {
         "image": np.array(images, dtype=np.int8),
-        "box": np.array(corners, dtype=np.int32).reshape(-1, 4),
+        "box": box,
+        "share": np.divide(sides[:, 0] * sides[:, 1], whole, out=np.full(len(rows), np.nan), where=there),
         "reason": np.array([reasons.number(code) for code in codes], dtype=np.int16),
         **_scores(found),
     }

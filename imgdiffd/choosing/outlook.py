@@ -137,7 +137,7 @@ def _vet(columns: Columns, natural: Natural, course: Course) -> None:
 
 
 def _locate(columns: Columns, locate: Locate, boxes: BoxChoice, course: Course) -> None:
-    owners = columns.owners("boxes")
+    owners = columns.box_owners
     unscored, some = np.zeros((2, len(columns)), dtype=bool)
     unscored[owners[lacking_scores(columns, boxes, locate)]] = True
     some[owners[boxes.chosen]] = True

@@ -18,7 +18,7 @@ class _Regions(Course):
     """The chosen boxes of the captions that got there, with the stored regions of the same boxes."""
 
     def __init__(self, columns: Columns, boxes: BoxChoice, among: Array, reasons: Reasons) -> None:
-        owners = columns.owners("boxes")
+        owners = columns.box_owners
         self.box = boxes.chosen[among[owners[boxes.chosen]]]
         super().__init__(len(self.box), reasons)
         self.item = owners[self.box]

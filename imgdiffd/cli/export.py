@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from imgdiffd.cli.parameters import number, positive, settings_of, some
+from imgdiffd.cli.parameters import number, positive, settings_of, some, whole
 from imgdiffd.errors import ExportError, InputError
 
 if TYPE_CHECKING:
     from imgdiffd.export.dataset import Written
+    from imgdiffd.export.finishing import Finishing
     from imgdiffd.export.sample import Choice
     from imgdiffd.settings import Settings
     from imgdiffd.store import MadeRow, Reader
@@ -86,12 +87,25 @@ def export(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out samples whose images are missing or damaged.")
     ] = False,
+    others: Annotated[
+        Path | None,
+        typer.Option(
+            "--with", metavar="MIX.json", help="Shuffle the samples for training into this instruction set: mix.json."
+        ),
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(metavar="N", parser=positive, help="How often each sample is in the mix: once.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", parser=whole, help="Another seed, another order of the mix: 0.")
+    ] = None,
 ) -> None:
     """Write the dataset, with or without a running daemon.
 
     The folder is new, empty, or that of an older export, of which nothing is left. Samples stand in the order of job,
     caption and region, and those of one caption are all for training or all for validation.
     """
+    from imgdiffd.cli import ending
     from imgdiffd.export.choice import BOTH, choose_jobs
     from imgdiffd.export.folder import refuse_place
     from imgdiffd.export.formats.table import FORMATS
@@ -110,13 +124,16 @@ def export(
     except InputError as error:
         raise ExportError(f"--min-score: {error}") from error
     kinds = tuple(dict.fromkeys(str(each) for each in kind or BOTH))
+    mixing = ending.mixing_of(layout, others, repeat, seed)
     with Reader.open(settings.database) as reader:
         made = choose_jobs(reader.made(), job=job, profile=profile, all_profiles=all_profiles, kinds=kinds)
         share = VALIDATION if validation is None else validation
         choice = Choice([row.job for row in made], kinds, limit, least, share)
-        with _named_errors(folder), _progress(made, choice) as progress:
-            written = _export(reader, settings, folder, layout, choice, images, skip_missing, progress)
+        with _named_errors(folder), _progress(made, choice) as (progress, ending_progress):
+            finishing = ending.finishing_of(context, reader, made, layout, mixing, ending_progress)
+            written = _export(reader, settings, folder, choice, images, skip_missing, finishing, progress)
     _report(written, kinds, folder)
+    ending.report(finishing, folder)
     _note(made, job)
 
 
@@ -124,10 +141,10 @@ def _export(
     reader: "Reader",
     settings: "Settings",
     folder: Path,
-    layout: str,
     choice: "Choice",
     shown: Literal["joined", "two"] | None,
     skip_missing: bool,
+    finishing: "Finishing",
     progress: Callable[[int], object],
 ) -> "Written":
     from imgdiffd.export.dataset import export_dataset
@@ -136,10 +153,11 @@ def _export(
         reader,
         settings.images,
         folder,
-        layout=layout,
+        layout=finishing.layout,
         choice=choice,
         shown=shown,
         skip_missing=skip_missing,
+        finishing=finishing,
         progress=progress,
     )
 
@@ -156,8 +174,10 @@ def _named_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(made: Sequence["MadeRow"], choice: "Choice") -> Iterator[Callable[[int], object]]:
-    """A bar while a person waits."""
+def _progress(
+    made: Sequence["MadeRow"], choice: "Choice"
+) -> Iterator[tuple[Callable[[int], object], Callable[[str, float], object]]]:
+    """A bar while a person waits: for the samples written, then for what is done with all of them, by its share."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -165,11 +185,19 @@ def _progress(made: Sequence["MadeRow"], choice: "Choice") -> Iterator[Callable[
 
     counts = [sum(count_of(row, [kind]) for row in made) for kind in choice.kinds]
     expected = sum(counts if choice.limit is None else (min(count, choice.limit) for count in counts))
-    columns = (TextColumn("samples"), *Progress.get_default_columns()[1:2], MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        *Progress.get_default_columns()[1:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=expected)
-        yield lambda count: bar.update(task, completed=count)
+        task = bar.add_task("samples", total=expected)
+        yield (
+            lambda count: bar.update(task, completed=count),
+            lambda what, share: bar.update(task, description=what, completed=round(share * expected)),
+        )
 
 
 _CALLED = {

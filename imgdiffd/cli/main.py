@@ -20,6 +20,7 @@ from imgdiffd.cli import (
     mini,
     models,
     previews,
+    rewriting,
     simulate,
     statistics,
     submitting,
@@ -40,7 +41,7 @@ COMMANDS = {
     "Choosing": (choosing.refilter, choosing.thresholds),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
     "Dataset": (looking.samples, looking.items, export.export, importing.import_, statistics.statistics),
-    "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
+    "Trying and planning": (mini.demo, rewriting.rewrite, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip
 

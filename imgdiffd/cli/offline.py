@@ -60,7 +60,7 @@ class Offline:
             devices=(),
             jobs=self._views(seen),
             job_counts=dict(seen.counts),
-            open=open_jobs(seen.queue, {}),
+            open=open_jobs(seen.queue, None),
             removal=removal_view(seen.removal),
         )
 

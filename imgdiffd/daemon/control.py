@@ -20,6 +20,7 @@ from imgdiffd.daemon.reload import LiveSettings
 from imgdiffd.daemon.views import (
     OPEN,
     RECENT,
+    Etas,
     Pace,
     etas_of,
     funnel_view,
@@ -97,8 +98,10 @@ class DaemonControl:
 
     async def status(self, job: int | None = None) -> Status:
         """Everything `imgdiffd status` shows; of all jobs only `job`, if given. Raises InputError if it is unknown."""
-        seen = await (self._store.overview(OPEN, RECENT) if job is None else self._store.overview_of(job))
-        jobs, etas_s = await self._views(seen)
+        # Jobs that come much later hardly change when those that are shown end, and there may be thousands of them.
+        near = OPEN + self._settings.open_tasks
+        seen = await (self._store.overview(OPEN, RECENT, near) if job is None else self._store.overview_of(job))
+        jobs, etas = await self._views(seen)
         statistics = self._scheduler.statistics()
         devices = self._devices(statistics)
         problems = self._all_problems(devices)
@@ -120,7 +123,7 @@ class DaemonControl:
             devices=devices,
             jobs=jobs,
             job_counts=dict(seen.counts),
-            open=open_jobs(seen.queue, etas_s),
+            open=open_jobs(seen.queue, etas.all_s),
             removal=removal_view(seen.removal),
             scheduler=statistics,
             no_removal=self._no_removal,
@@ -134,7 +137,7 @@ class DaemonControl:
             }
         )
 
-    async def _views(self, seen: Overview) -> tuple[tuple[JobView, ...], Mapping[int, float]]:
+    async def _views(self, seen: Overview) -> tuple[tuple[JobView, ...], Etas]:
         """The jobs of `seen`, in their order, and the ETAs of all."""
         statistics = self._scheduler.statistics()
         ready = sum(device.state == "ready" for device in self._devices(statistics))
@@ -142,9 +145,9 @@ class DaemonControl:
         pace = Pace(seconds_per_item(seen.timings), devices, self._settings.open_tasks, self._settings.bundle)
         profiles = await self._profiles({*seen.queue.groups, *(row.group for row in seen.rows)})
 
-        def view() -> tuple[tuple[JobView, ...], Mapping[int, float]]:
-            etas_s = etas_of(seen.queue, profiles, pace)
-            return job_views(seen.rows, seen.progress, profiles, pace, etas_s), etas_s
+        def view() -> tuple[tuple[JobView, ...], Etas]:
+            etas = etas_of(seen.queue, profiles, pace)
+            return job_views(seen.rows, seen.progress, profiles, pace, etas.by_job), etas
 
         if len(seen.rows) + len(seen.queue.waiting) < _FEW:
             return view()

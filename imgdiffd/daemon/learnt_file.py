@@ -34,7 +34,7 @@ class LearntFile:
                 scheduler.take_over(read["learnt"])
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             _log.warning("%s: ignored, so costs and batch sizes are learnt again: %s", self.path, error)
 
     def save(self, learnt: str) -> None:

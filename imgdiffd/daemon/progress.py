@@ -111,7 +111,7 @@ def stranded(queue: Queue, devices: Sequence[DeviceView]) -> tuple[str, ...]:
     """
     found = []
     for stage in sorted(OPTIONAL_STAGES, key=DEPTH.__getitem__):
-        waiting = sum(each.count for each in queue.waiting if each.stage is stage)
+        waiting = sum(count for (_, where), count in queue.backlog.items() if where is stage)
         if waiting and not any(STAGES[stage].roles <= set(device.roles) for device in devices):
             held = f"no device holds {', '.join(sorted(STAGES[stage].roles))}"
             found.append(f"{stage}: {counted(waiting, 'caption')} waiting, {held}")

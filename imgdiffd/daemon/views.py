@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -56,13 +56,21 @@ class Pace:
     bundle: str = "paper"
 
 
-def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mapping[int, float]:
-    """Seconds until the end of each job that is worked on, what goes before it included.
+@dataclass(frozen=True, slots=True)
+class Etas:
+    """Seconds until the end of jobs that are worked on, what goes before each included, and until that of all work."""
+
+    by_job: Mapping[int, float] = field(default_factory=dict)
+    all_s: float | None = None
+
+
+def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Etas:
+    """When the jobs whose waiting captions `queue` tells end, as if no more came after them, and when all work does.
 
     `profiles` is by group. None has one before the first batch, and without devices.
     """
     if not pace.devices:
-        return {}
+        return Etas()
     guesses_s = first_guess_s(pace.bundle)
     left = {
         group: seconds_left(stages_of(counts, pace.seconds, profiles[group].skipped_stages), guesses_s)
@@ -74,15 +82,17 @@ def etas_of(queue: Queue, profiles: Mapping[str, Profile], pace: Pace) -> Mappin
         if seconds := left[each.group].get(each.stage):
             work[each.job] = work.get(each.job, 0.0) + each.count * seconds / pace.devices
             priorities[each.job] = each.priority
-    return ends_of([(job, priorities[job], seconds) for job, seconds in work.items()], pace.at_once)
+    by_job = ends_of([(job, priorities[job], seconds) for job, seconds in work.items()], pace.at_once)
+    all_s = sum(n * left[group].get(stage, 0.0) / pace.devices for (group, stage), n in queue.backlog.items())
+    return Etas(by_job, all_s or None)
 
 
-def open_jobs(queue: Queue, etas_s: Mapping[int, float]) -> OpenJobs:
+def open_jobs(queue: Queue, eta_s: float | None) -> OpenJobs:
     """All open jobs together."""
     counts = [states for stages in queue.groups.values() for states in stages.values()]
     captions = sum(sum(states.values()) for states in counts)
     done = captions - sum(states.get(ItemState.READY, 0) for states in counts)
-    return OpenJobs(captions=captions, done=done, samples=queue.samples, eta_s=max(etas_s.values(), default=None))
+    return OpenJobs(captions=captions, done=done, samples=queue.samples, eta_s=eta_s)
 
 
 def job_views(

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from imgdiffd.errors import counted, visible
-from imgdiffd.export.records import Asked, records_of
+from imgdiffd.export.records import ReadRecord, records_of
 
 SPOILING = ("</s>", "ASSISTANT: ", "<image>")  # in an answer: LLaVA learns nothing of it, or looks for another image
 REWRITTEN = ("ocr", "VG_100K")  # in a path: MGM looks for another file
@@ -68,14 +68,14 @@ def check(
     return done
 
 
-def _check_records(folder: Path, records: Iterable[Asked], done: Checked) -> None:
+def _check_records(folder: Path, records: Iterable[ReadRecord], done: Checked) -> None:
     for record in records:
         done.records += 1
         for problem in _problems(record, folder):
             _note(done, f"record {record.name}", problem)
 
 
-def _problems(record: Asked, folder: Path) -> Iterator[str]:
+def _problems(record: ReadRecord, folder: Path) -> Iterator[str]:
     marks = record.question.count("<image>")
     if marks != record.marks:
         yield f"it has {counted(marks, '<image>')} for {counted(len(record.images), 'image')}"

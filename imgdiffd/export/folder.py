@@ -65,6 +65,7 @@ class ExportFolder:
         lines = mark.read().decode("utf-8", "replace").splitlines()[1:]
         self._owned = {*_RELEASED, *lines}
         self._named: set[str] = set()
+        self._later: frozenset[str] = frozenset()
         self._images = array("Q")  # a hash of each image's name: 8 bytes, however many there are
 
     @classmethod
@@ -91,12 +92,14 @@ class ExportFolder:
             folder._recover()
             yield folder
 
-    def own(self, names: Iterable[str]) -> None:
+    def own(self, names: Iterable[str], later: Iterable[str] = ()) -> None:
         """Note what is written to the folder from now on: files, and folders, which end in /.
 
-        Raises ExportError if there is something of such a name that no export wrote.
+        Files that come `later` than those of `publish`, since they tell of them, go at once where an older export
+        wrote them. Raises ExportError if there is something of such a name that no export wrote.
         """
-        names = set(names)
+        self._later = frozenset(later)
+        names = {*names, *self._later}
         if foreign := [name for name in sorted(names - self._owned) if (self.path / name).exists()]:
             raise ExportError(
                 f"{self.path} holds {foreign[0]}, which no export wrote", hint="name a new or empty folder"
@@ -104,6 +107,7 @@ class ExportFolder:
         self._owned |= names
         self._named |= names
         self._note(self._owned)
+        durable.remove(self.path / name for name in self._later)
 
     def disown(self, name: str) -> None:
         """Take a name back: nothing was written there, and what an older export wrote is not wanted."""
@@ -163,7 +167,7 @@ class ExportFolder:
     def publish(self, files: Mapping[str, durable.Content]) -> None:
         """Write the files that tell of the images; then remove what an older export left, its lists first."""
         durable.write({self.path / name: content for name, content in files.items()})
-        kept = {name for name in self._named if name.endswith("/") or name in files}
+        kept = {name for name in self._named if name.endswith("/") or name in files or name in self._later}
         older = [self.path / name for name in sorted(self._owned - kept) if not name.endswith("/")]
         older = [path for path in older if path.exists()]
         durable.remove(older)
@@ -175,6 +179,15 @@ class ExportFolder:
         shutil.rmtree(self.path / STAGED, ignore_errors=True)
         # A folder that holds files of a user's stays ours, so that a later export may write there again.
         self._note(kept | {name for name in self._owned if name.endswith("/") and (self.path / name).is_dir()})
+
+    def files(self) -> list[str]:
+        """The files of this export that are there, by name below the folder; those of a folder in order."""
+        found = [name for name in sorted(self._named) if not name.endswith("/") and (self.path / name).is_file()]
+        for name in sorted(self._named):
+            if name.endswith("/") and (self.path / name).is_dir():
+                there = sorted(os.listdir(self.path / name))
+                found += (f"{name}{file}" for file in there if _IMAGE.fullmatch(file) or _SHARD.fullmatch(file))
+        return found
 
     def _sweep(self, name: str, kept: _Hashes | None) -> None:
         """Remove from a folder what exports wrote there, but of the folder of this export the images that it keeps."""

@@ -50,14 +50,15 @@ def mix(
     Raises ExportError for a list that cannot be used, and for a record of `others` that has the id of one of ours;
     OSError.
     """
-    with own.open("rb") as ours, _opened(others) as theirs:
+    with own.open("rb") as ours, opened(others) as theirs:
         mixing = _Mixing(ours, theirs, repeat, seed, progress)
         mixing.find(own, others)
         durable.write({target: mixing.copy})
     return Mixed(mixing.own, repeat, mixing.records - mixing.own * repeat, target.stat().st_size)
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """The instruction set of that name, for reading. Raises ExportError."""
     try:
         if path.exists() and not path.is_file():
             raise ExportError(f"{path} is not a file, which can be read twice", hint=WANTED)

@@ -19,7 +19,7 @@ _CHAT = ("[[human]]: ", "[[gpt]]: ")  # Data-Juicer's
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadRecord:
     """A record as a trainer sees it: its name, question and answer, and its images as names of files or as bytes.
 
     `marks` says how many times `<image>` must stand in the question: as often as there are images, or never.
@@ -32,7 +32,7 @@ class Asked:
     marks: int
 
 
-def records_of(path: Path) -> Iterator[Asked]:
+def records_of(path: Path) -> Iterator[ReadRecord]:
     """The records of one file of an export; none where it holds no questions, as of COCO or a description.
 
     Raises ExportError, OSError and ValueError for a file that cannot be read.
@@ -59,7 +59,7 @@ def _of_list(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(os.pread(file.fileno(), found.length, found.start))
 
 
-def _of_archive(path: Path) -> Iterator[Asked]:
+def _of_archive(path: Path) -> Iterator[ReadRecord]:
     """Files of one name and several ends are one record."""
     with tarfile.open(path) as archive:
         for name, members in groupby(archive, key=lambda member: member.name.partition(".")[0]):
@@ -73,14 +73,14 @@ def _of_archive(path: Path) -> Iterator[Asked]:
                 elif member.name.endswith(".json"):
                     record |= json.loads(data)
             asked = _asked(record)
-            yield Asked(name, asked.question, asked.answer, tuple(images), 0)
+            yield ReadRecord(name, asked.question, asked.answer, tuple(images), 0)
 
 
-def _asked(record: Mapping[str, Any]) -> Asked:
+def _asked(record: Mapping[str, Any]) -> ReadRecord:
     images = tuple(_images(record))
     question, answer = _turns(record)
     marked = "messages" in record or ("conversations" in record and bool({"image", "images"} & record.keys()))
-    return Asked(str(record.get("id", record.get("path", ""))), question, answer, images, len(images) * marked)
+    return ReadRecord(str(record.get("id", record.get("path", ""))), question, answer, images, len(images) * marked)
 
 
 def _turns(record: Mapping[str, Any]) -> tuple[str, str]:

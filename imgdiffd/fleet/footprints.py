@@ -89,9 +89,10 @@ def _key(model: Model) -> str:
 def _read(path: Path) -> dict[str, Measured]:
     try:
         entries = json.loads(path.read_text("utf-8"))
-        return {str(key): Measured(int(e["weights_bytes"]), int(e["peak_bytes"])) for key, e in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = {str(key): Measured(int(e["weights_bytes"]), int(e["peak_bytes"])) for key, e in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
+    return {key: each for key, each in found.items() if min(each.weights_bytes, each.peak_bytes) >= 0}
 
 
 def footprints(bundle: Bundle, roles: Iterable[Role], measured: Measurements, *, cpu: bool) -> dict[Role, Footprint]:

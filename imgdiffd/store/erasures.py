@@ -11,7 +11,7 @@ from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
-from imgdiffd.store.values import KNOWN_AS, box_of, dump_scores, load_boxes, load_scores, load_words, of_row
+from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, dump_scores, load_boxes, load_scores, load_words, of_row
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
@@ -87,8 +87,9 @@ def removal_samples(
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
         "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
-        " items.source_id, caption2, nouns1, nouns2, scores, json_extract(profiles.json, '$.contrast.bar_px') AS bar_px"
-        " FROM items JOIN profiles ON profiles.id = items.profile_id"
+        " items.source_id, caption2, nouns1, nouns2, scores,"
+        f" {BAR_PX} AS bar_px FROM items"
+        " JOIN profiles ON profiles.id = items.profile_id"
         " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
         " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
         (job, after, limit),

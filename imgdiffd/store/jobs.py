@@ -47,14 +47,14 @@ def known_job(connection: sqlite3.Connection, job: int) -> JobRow:
     return row
 
 
-def first_jobs(connection: sqlite3.Connection, opened: int, ended: int) -> list[JobRow]:
-    """The first `opened` open jobs: the active ones in the order of work, then the others; the newest `ended` ones."""
+def these_jobs(connection: sqlite3.Connection, wanted: Sequence[int]) -> list[JobRow]:
+    """These jobs in their order; the unknown ones are left out."""
     rows = connection.execute(
-        f"{_JOB} WHERE jobs.state IN (SELECT value FROM json_each(?))"
-        " ORDER BY jobs.state <> ?, jobs.priority DESC, jobs.id LIMIT ?",
-        (json.dumps(list(chosen_states("open"))), JobState.ACTIVE, opened),
+        "SELECT jobs.*, profiles.name AS profile FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
+        " JOIN profiles ON profiles.id = jobs.profile_id ORDER BY asked.key",
+        (json.dumps(list(wanted)),),
     )
-    return [*map(_job_row, rows), *list_jobs(connection, "ended", ended, None)]
+    return [_job_row(row) for row in rows]
 
 
 def open_jobs(connection: sqlite3.Connection) -> tuple[frozenset[int], int]:
@@ -81,12 +81,7 @@ def list_jobs(connection: sqlite3.Connection, choice: JobChoice, limit: int, aft
     if len(found) < limit:
         below = ALL if after is None or after > 0 else -after
         found += _newest(connection, states & TERMINAL_JOB_STATES, below, limit - len(found))
-    rows = connection.execute(
-        "SELECT jobs.*, profiles.name AS profile FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
-        " JOIN profiles ON profiles.id = jobs.profile_id ORDER BY asked.key",
-        (json.dumps(found),),
-    )
-    return [_job_row(row) for row in rows]
+    return these_jobs(connection, found)
 
 
 def _newest(connection: sqlite3.Connection, states: Iterable[JobState], below: int, limit: int) -> list[int]:
@@ -99,12 +94,6 @@ def _newest(connection: sqlite3.Connection, states: Iterable[JobState], below: i
         )
     ]
     return sorted(found, reverse=True)[:limit]
-
-
-def count_jobs(connection: sqlite3.Connection) -> dict[JobState, int]:
-    """The number of all jobs by state, in the order of the states."""
-    counted = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
-    return {state: counted[state] for state in JobState if state in counted}
 
 
 def list_problems(connection: sqlite3.Connection, job: int, limit: int, after: int) -> list[CaptionProblem]:

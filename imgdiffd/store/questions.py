@@ -1,7 +1,11 @@
 """What the rest of the daemon asks of the database: each question one call, each with a snapshot of its own."""
 
-from collections.abc import Collection, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+
+import anyio
+from anyio import CancelScope
 
 from imgdiffd.images.retention import ItemImages
 from imgdiffd.job import CaptionProblem, JobChoice
@@ -21,7 +25,9 @@ from imgdiffd.store import (
     samples,
 )
 from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
+from imgdiffd.store.jobs import ALL
 from imgdiffd.store.looking import list_items_by, list_samples_by
+from imgdiffd.store.open_work import OpenTotals
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
@@ -41,10 +47,15 @@ PAGE = 500  # samples per page
 class Questions:
     """The reading half of an open database. Every call may raise StoreError; an unknown job raises InputError."""
 
-    def __init__(self, readers: ReadPool, pipelines: frozenset[Pipeline]) -> None:
+    def __init__(self, readers: ReadPool, pipelines: frozenset[Pipeline], changed: set[int]) -> None:
+        """`changed` gets the number of each job that a commit has changed."""
         self._read = readers.ask
         self._pipelines = pipelines
         self._profiles: dict[str, Profile] = {}
+        self._changed = changed
+        self._work = OpenTotals()
+        self._has_looked = False
+        self._looking = anyio.Lock()
 
     async def failures(self, job: int | None = None) -> dict[str, int]:
         """How many items `retry` would take, by reason, the most frequent first."""
@@ -104,17 +115,41 @@ class Questions:
         """Whether dispatch as a whole is paused; survives a restart."""
         return await self._read(meta.paused)
 
-    async def overview(self, opened: int, ended: int) -> Overview:
-        """The first `opened` open jobs in the order of work, the newest `ended` ended ones, and the totals of all."""
-        return await self._read(lambda c: reports.overview(c, jobs.first_jobs(c, opened, ended)))
+    async def overview(self, opened: int, ended: int, waiting_of: int = ALL) -> Overview:
+        """The first `opened` open jobs in the order of work, the newest `ended` ended ones, and the totals of all.
+
+        What waits is told job by job of the first `waiting_of` open jobs. It takes a look at these and at the jobs that
+        have changed since the last call, however many others are open.
+        """
+        return await self._overview(lambda c, work: reports.first_jobs(c, work, opened, ended), waiting_of)
 
     async def overview_of(self, job: int) -> Overview:
         """The job, and the totals of all."""
-        return await self._read(lambda c: reports.overview(c, [jobs.known_job(c, job)]))
+        return await self._overview(lambda c, _: [jobs.known_job(c, job)])
 
     async def page(self, choice: JobChoice, limit: int, after: int | None) -> Overview:
         """As `jobs`, with the totals of all."""
-        return await self._read(lambda c: reports.overview(c, jobs.list_jobs(c, choice, limit, after)))
+        return await self._overview(lambda c, _: jobs.list_jobs(c, choice, limit, after))
+
+    async def _overview(
+        self, choose: Callable[[sqlite3.Connection, OpenTotals], Sequence[JobRow]], waiting_of: int = ALL
+    ) -> Overview:
+        async with self._looking:
+            changed = self._changed.copy()
+            self._changed -= changed
+
+            def look(connection: sqlite3.Connection) -> Overview:
+                self._work.look(connection, changed if self._has_looked else None)
+                return reports.overview(connection, choose(connection, self._work), self._work, waiting_of)
+
+            try:
+                with CancelScope(shield=True):  # a thread that has begun goes on, and another must not look meanwhile
+                    found = await self._read(look)
+            except BaseException:
+                self._changed |= changed
+                raise
+            self._has_looked = True
+            return found
 
     async def progress(self, job: int | None = None) -> ProgressOf:
         """Counts by pipeline, stage and state, of one job or all."""

@@ -18,6 +18,7 @@ from imgdiffd.store.erasures import removal_samples
 from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
 from imgdiffd.store.looking import list_items_by, list_samples_by
 from imgdiffd.store.migration import SCHEMA_VERSION, migrate, version_of
+from imgdiffd.store.open_work import OpenTotals
 from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_only import read_only
 from imgdiffd.store.read_pool import snapshot
@@ -114,15 +115,23 @@ class Reader:
 
     def overview(self, opened: int, ended: int) -> Overview:
         """As `Store.overview`."""
-        return snapshot(self._connection, lambda c: reports.overview(c, jobs.first_jobs(c, opened, ended)))
+        return self._overview(lambda c, work: reports.first_jobs(c, work, opened, ended))
 
     def overview_of(self, job: int) -> Overview:
         """As `Store.overview_of`."""
-        return snapshot(self._connection, lambda c: reports.overview(c, [jobs.known_job(c, job)]))
+        return self._overview(lambda c, _: [jobs.known_job(c, job)])
 
     def page(self, choice: JobChoice, limit: int, after: int | None) -> Overview:
         """As `Store.page`."""
-        return snapshot(self._connection, lambda c: reports.overview(c, jobs.list_jobs(c, choice, limit, after)))
+        return self._overview(lambda c, _: jobs.list_jobs(c, choice, limit, after))
+
+    def _overview(self, choose: Callable[[sqlite3.Connection, OpenTotals], Sequence[JobRow]]) -> Overview:
+        def look(connection: sqlite3.Connection) -> Overview:
+            work = OpenTotals()
+            work.look(connection, None)
+            return reports.overview(connection, choose(connection, work), work)
+
+        return snapshot(self._connection, look)
 
     def job(self, job: int) -> JobRow | None:
         """The job, or None if it is unknown."""

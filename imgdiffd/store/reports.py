@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState, chosen_states
-from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, STAGES, Pipeline, Stage
+from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
+from imgdiffd.pipeline import PIPELINES, STAGES, Stage
 from imgdiffd.store import meta
-from imgdiffd.store.jobs import count_jobs, known_job
+from imgdiffd.store.jobs import ALL, known_job, list_jobs, these_jobs
+from imgdiffd.store.open_work import OpenTotals
 from imgdiffd.store.previews import families
-from imgdiffd.store.rows import FunnelCounts, JobRow, MadeRow, Overview, Progress, ProgressOf, Queue, Timing, Waiting
+from imgdiffd.store.rows import FunnelCounts, JobRow, MadeRow, Overview, Progress, ProgressOf, Timing
 from imgdiffd.store.values import of_row
 
 _STAGES = {stage.value: stage for stage in Stage}  # `Stage(name)` would take most of the time of a report
@@ -59,62 +60,27 @@ def progress_of_jobs(connection: sqlite3.Connection, jobs: Collection[int]) -> d
     }
 
 
-def overview(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> Overview:
-    """These jobs with their progress, and all that is told of the others."""
+def first_jobs(connection: sqlite3.Connection, work: OpenTotals, opened: int, ended: int) -> list[JobRow]:
+    """The first `opened` open jobs: the active ones in the order of work, then the others; the newest `ended` ones."""
+    return [*these_jobs(connection, work.first(opened)), *list_jobs(connection, "ended", ended, None)]
+
+
+def overview(
+    connection: sqlite3.Connection, rows: Sequence[JobRow], work: OpenTotals, waiting_of: int = ALL
+) -> Overview:
+    """These jobs with their progress, and all that is told of the others: `work`, which has looked at all changes.
+
+    What waits is told job by job of the first `waiting_of` open jobs.
+    """
     return Overview(
         rows,
         progress_of_jobs(connection, [row.id for row in rows]),
-        count_jobs(connection),
-        _queue(connection),
-        _backlog(connection, Pipeline.REMOVAL),
+        work.counts(),
+        work.queue(waiting_of),
+        work.removal(),
         timings(connection),
         meta.paused(connection),
     )
-
-
-def _queue(connection: sqlite3.Connection) -> Queue:
-    """What waits in active jobs, and how far the captions of open jobs are."""
-    stages = json.dumps(CAPTION_STAGES)
-    waiting = connection.execute(
-        "SELECT jobs.id, jobs.priority, jobs.profile_id, counts.stage, counts.n FROM json_each(?) AS asked"
-        " CROSS JOIN counts INDEXED BY counts_ready ON counts.stage = asked.value JOIN jobs ON jobs.id = counts.job_id"
-        " WHERE counts.state = 'ready' AND counts.n > 0 AND jobs.state = ?",
-        (stages, JobState.ACTIVE),
-    )
-    rows = [Waiting(job, priority, str(group), _STAGES[stage], n) for job, priority, group, stage, n in waiting]
-    groups: dict[str, dict[Stage, dict[ItemState, int]]] = {}
-    opened = json.dumps(list(chosen_states("open")))
-    for group, stage, state, number in connection.execute(
-        "SELECT jobs.profile_id, counts.stage, counts.state, sum(counts.n) FROM json_each(?) AS asked"
-        " CROSS JOIN jobs ON jobs.state = asked.value JOIN counts ON counts.job_id = jobs.id"
-        " WHERE counts.pipeline = ? AND counts.n > 0 GROUP BY 1, 2, 3",
-        (opened, Pipeline.REPLACEMENT),
-    ):
-        groups.setdefault(str(group), {}).setdefault(_STAGES[stage], {})[_STATES[state]] = number
-    samples = connection.execute(
-        "SELECT coalesce(sum(verdicts.n), 0) FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.state = asked.value"
-        " JOIN verdicts ON verdicts.job_id = jobs.id WHERE verdicts.stage = ? AND verdicts.reason = ''",
-        (opened, CAPTION_STAGES[-1]),
-    ).fetchone()[0]
-    return Queue(rows, groups, samples)
-
-
-def _backlog(connection: sqlite3.Connection, pipeline: Pipeline) -> Progress:
-    """The progress of `pipeline` in all jobs, open or not, that have READY items in it."""
-    stages = PIPELINES[pipeline].stages
-    among = (
-        "job_id IN (SELECT job_id FROM counts INDEXED BY counts_ready"
-        f" WHERE stage IN ({', '.join('?' * len(stages))}) AND state = 'ready' AND n > 0)"
-    )
-    counts = connection.execute(
-        "SELECT pipeline, stage, state, reason, sum(n) AS n FROM counts"
-        f" WHERE {among} AND n > 0 AND pipeline = ? GROUP BY stage, state, reason",
-        (*stages, pipeline),
-    ).fetchall()
-    samples = connection.execute(
-        f"SELECT coalesce(sum(n), 0) FROM verdicts WHERE {among} AND stage = ? AND reason = ''", (*stages, stages[-1])
-    ).fetchone()[0]
-    return _progress(counts, samples)
 
 
 def _by_pipeline(counts: Collection[sqlite3.Row], passed: Iterable[sqlite3.Row]) -> ProgressOf:

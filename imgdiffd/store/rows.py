@@ -126,12 +126,14 @@ class Waiting:
 class Queue:
     """The captions that wait in active jobs, and how far those of all open jobs are, by group, stage and state.
 
-    `samples` are those that open jobs have.
+    `waiting` may be of the first jobs in the order of work alone; `backlog` sums up all active ones, by group and
+    stage. `samples` are those that open jobs have.
     """
 
     waiting: Sequence[Waiting]
     groups: Mapping[str, Mapping[Stage, Mapping[ItemState, int]]]
     samples: int
+    backlog: Mapping[tuple[str, Stage], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,9 +388,9 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests. `profile` is None if it was imported: nobody knows its settings.
-    `profiles` are those under which the region with that number is a sample, by name: the caption's work may be shared
-    by jobs under several.
+    checkpoint's own generation configuration suggests. `profiles` are those under which the region with that number is
+    a sample, by name: the caption's work may be shared by jobs under several. `profile` is None if
+    it was imported: nobody knows its settings.
     """
 
     item: int

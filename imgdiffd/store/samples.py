@@ -12,12 +12,12 @@ from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
-from imgdiffd.store.values import KNOWN_AS, box_of, load_scores, load_words, of_row
+from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, load_scores, load_words, of_row
 
 # Of a region and all that it belongs to; what a sample adds is in _SAMPLES.
 COLUMNS = f"""
     jobs.name AS job_name, jobs.source, profiles.name AS profile, profiles.json AS profile_json,
-    json_extract(profiles.json, '$.contrast.bar_px') AS bar_px,
+    {BAR_PX} AS bar_px,
     items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1,
     {KNOWN_AS} AS known_as, pairs.caption2, pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width,
     pairs.height, nullif(pairs.seed, 0) AS generate_seed, pairs.scores AS pair_scores,

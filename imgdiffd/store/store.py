@@ -18,8 +18,9 @@ from imgdiffd.store import images as image_rows
 from imgdiffd.store import items, jobs, meta, orders, previews, prune, refiltering, repainting, results
 from imgdiffd.store.adoption import other_profiles
 from imgdiffd.store.bundles import NO_BUNDLE, keep_bundle
-from imgdiffd.store.connection import connected, locked
+from imgdiffd.store.connection import connected, locked, run_on
 from imgdiffd.store.damage import SqliteErrors
+from imgdiffd.store.open_work import note_changes
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
@@ -52,8 +53,10 @@ class Store(Questions):
         worker: int | None = None,
         images: Path | None = None,
         models: BundleRow = NO_BUNDLE,
+        changed: set[int],
     ) -> None:
-        super().__init__(readers, frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL})
+        pipelines = frozenset(Pipeline) if removal else frozenset(Pipeline) - {Pipeline.REMOVAL}
+        super().__init__(readers, pipelines, changed)
         self._write = writer.submit
         self._checkpoint = readers.checkpoint
         self._clock = clock
@@ -87,11 +90,19 @@ class Store(Questions):
         """
         with locked(path):
             refusal = SqliteErrors(path, on_damage)
+            changing, changed = set[int](), set[int]()  # jobs: by the transaction under way, and since the last look
+
+            def committed() -> None:
+                changed.update(changing)
+                changing.clear()
+                on_commit()
+
             async with (
                 connected(path, writer=True) as connection,
-                Writer(connection, refusal, on_full, on_commit).running() as writer,
+                Writer(connection, refusal, on_full, committed).running() as writer,
                 ReadPool.open(path, refusal) as readers,
             ):
+                await run_on(connection, lambda raw: note_changes(raw, changing.add))
                 if not removal:
                     await writer.submit(meta.need_backfill)
                 instance = await writer.submit(meta.instance)
@@ -106,6 +117,7 @@ class Store(Questions):
                     worker=worker,
                     images=images,
                     models=models,
+                    changed=changed,
                 )
 
     # Adding jobs

@@ -16,6 +16,9 @@ T = TypeVar("T")
 KNOWN_AS = "CASE items.caption WHEN '' THEN hex(items.caption_sha) ELSE items.caption END"
 MADE_HERE = "items.caption <> ''"  # that it was not imported
 
+# The bar between the two images in pixels: the paper's for an imported dataset, whose profile is not known.
+BAR_PX = "coalesce(json_extract(profiles.json, '$.contrast.bar_px'), 20)"
+
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would build a new encoder for every call
 
 

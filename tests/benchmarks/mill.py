@@ -137,7 +137,10 @@ async def fill(store: Store, count: int, start: int = 1) -> None:
 
 @contextmanager
 def statements_counted() -> Iterator[Counter[str]]:
-    """Counts the statements of every connection made inside, by their first word, those of triggers left out."""
+    """Counts the statements of every connection made inside, by their first word.
+
+    Each trigger that a statement sets off counts as that statement once more.
+    """
     counted: Counter[str] = Counter()
     configure = connection.configure
 

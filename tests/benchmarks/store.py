@@ -1,4 +1,4 @@
-"""`make bench-store`: results recorded per second, start and status with a large database, and files taken in.
+"""`make bench-store`: results recorded per second, start and status with a large database, files taken in, choosing.
 
 Exits 1 where a target is missed.
 """
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imgdiffd.store import Store
-from tests.benchmarks import dropping
+from tests.benchmarks import choosing, dropping
 from tests.benchmarks.asking import asking
 from tests.benchmarks.mill import CHUNK, Mill, Milled, fill, first_dispatch_s, forget_cached, statements_counted
 from tests.fakes.disk import available, faulty_disk
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         partial(_recording, captions=chosen.captions),
         partial(_large, rows=chosen.rows, captions=chosen.captions),
         partial(_dropping, files=chosen.files),
+        _choosing,
         *([_counting] if available() else []),
     ]
     for step in steps:
@@ -133,6 +134,20 @@ async def _dropping(folder: Path, files: int) -> list[Figure]:
         at_most(f"{files:,} files dropped at once", taken.wall_s, 60, "s"),
         Figure("    status over the socket then, p99", f"{asked.p99_s * 1000:.3g} ms"),
     ]
+
+
+async def _choosing(_: Path) -> list[Figure]:
+    figures: list[Figure] = []
+    targets = (("100,000 regions", 0.2), ("the paper's captions", 2.0))
+    for (what, target), columns in zip(targets, choosing.drawn(), strict=True):
+        judging, answering = choosing.answering_s(columns)
+        counts = {"captions": len(columns), "boxes": len(columns.boxes["box"]), "regions": len(columns.regions["left"])}
+        figures += [
+            at_most(f"another profile's verdicts on {what}", judging, target, "s"),
+            Figure("    both funnels and what is missing too", f"{answering:.3g} s"),
+            Figure("    of so many", ", ".join(f"{number:,} {name}" for name, number in counts.items())),
+        ]
+    return figures
 
 
 async def _counting(folder: Path) -> list[Figure]:

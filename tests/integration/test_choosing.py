@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import anyio
 import pytest
 
 from imgdiffd.cli.main import main
 from imgdiffd.daemon.views import funnel_view
-from imgdiffd.store import Reader
+from imgdiffd.store import Reader, Store
 from tests.integration.daemon_process import daemon, drop
 
 CAPTIONS = [
@@ -23,6 +26,7 @@ PROFILES = {
     "stricter": "[locate]\ncrop_cosine_below = 0.15\n[describe]\nmatch_above = 0.5\n",
     "other-texts": '[describe]\nprompt = "What is at {box}?"\n',
     "other-images": "[generate]\nsteps = 30\n",
+    "none-alike": "[pair]\nabove = 0.96\n",
     "judged": "[natural]\nenabled = true\n",
 }
 
@@ -119,6 +123,26 @@ def test_a_profile_that_changes_more_says_from_where_on(
     assert steps["samples"]["then"] == 0
 
 
+@pytest.mark.parametrize("profile", ["looser", "stricter", "other-texts", "none-alike"])
+def test_a_dry_run_counts_what_refilter_then_does(
+    typed: Any, state: Path, tmp_path: Path, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, work, found = planned(typed, profile)
+    shutil.copytree(state, tmp_path / "state")
+    monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path / "state"))
+    done = typed("refilter", "--profile", f"{profile}.toml", "--paint", "--json")
+    assert done["captions"] == found["captions"] == len(CAPTIONS)
+    assert done["waiting"] == {stage: count for stage, count in work.items() if count}
+    assert done["painted"] == found["painted_again"]
+    assert done["sampled"] <= steps["pairs with a sample"]["then"]
+    if not work:
+        assert sum(job["samples"] for job in done["jobs"]) == steps["samples"]["then"]
+        assert (done["sampled"], done["rejected"]) == (
+            steps["pairs with a sample"]["then"],
+            len(CAPTIONS) - steps["pairs with a sample"]["then"],
+        )
+
+
 def test_one_job_alone_is_asked_about_and_an_unknown_one_refused(typed: Any) -> None:
     assert planned(typed, "same", "--job", "1")[2]["captions"] == len(CAPTIONS)
     with pytest.raises(SystemExit) as ended:
@@ -139,3 +163,46 @@ def test_a_read_only_state_folder_is_enough(typed: Any, state: Path) -> None:
         assert planned(typed, "looser")[2] == before
     finally:
         kept.chmod(0o700)
+
+
+def test_thresholds_say_what_a_profile_with_that_bound_would_yield(typed: Any, state: Path) -> None:
+    found = typed("thresholds", "--profile", "same.toml", "--json")
+    bounds = {each["key"]: each for each in found["bounds"]}
+    assert set(bounds) == {
+        "pair.above", "pair.below", "locate.crop_cosine_below", "locate.noun_above", "describe.text_cosine_below",
+        "describe.match_above",
+    }  # fmt: skip
+    crops = bounds["locate.crop_cosine_below"]
+    assert crops["marks"] == {
+        "default": 0.85,
+        "paper": 0.85,
+        "scripts": 0.85,
+        "data-juicer": 0.85,
+        "mini": 0.97,
+        "same": 0.85,
+    }
+    assert sum(crops["counts"]) == crops["own"]["passing"] > 0
+    for choice in crops["choices"][::6]:
+        (state.parent / "moved.toml").write_text(
+            f'extends = "default"\n[locate]\ncrop_cosine_below = {choice["bound"]}\n'
+        )
+        steps, work, _ = planned(typed, "moved")
+        assert (choice["samples"], choice["open"]) == (steps["samples"]["then"], sum(work.values()))
+    shown = typed("thresholds", "--profile", "same.toml", "--score", "crops", "--svg", "scores.svg")
+    assert "locate.crop_cosine_below = 0.85" in shown
+    assert "pair.above" not in shown
+    drawn = ElementTree.fromstring((state.parent / "scores.svg").read_text())
+    assert any("locate.crop_cosine_below" in (text.text or "") for text in drawn.iter())
+
+
+def test_thresholds_of_an_empty_database_say_so(typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path))
+    anyio.run(emptied, tmp_path / "state.db")
+    assert "there are no scores yet" in typed("thresholds", "--svg", str(tmp_path / "none.svg"))
+    assert ElementTree.fromstring((tmp_path / "none.svg").read_text()) is not None
+    assert "from what is stored of 0 captions" in typed("refilter", "--profile", "mini", "--dry-run")
+
+
+async def emptied(database: Path) -> None:
+    async with Store.open(database):
+        pass

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.anyio
 CAPTIONS = [f"a {animal} beside a {obj}" for animal in ("cat", "dog", "cow") for obj in ("bus", "tree", "chair")]
 
 
+ENDING = {".imgdiffd-export", "README.md", "croissant.json", "SHA256SUMS"}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -135,6 +138,11 @@ def test_another_user_reads_a_database_and_leaves_nothing(dies: bool, mode: int)
         assert contents(folder) == before
 
 
+def dataset(folder: Path) -> dict[str, bytes]:
+    """Its files but the two that tell which options were typed."""
+    return {name: data for name, data in contents(folder).items() if name not in {"README.md", "SHA256SUMS"}}
+
+
 def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """Exit status and both outputs of a command line."""
     status = 0
@@ -165,6 +173,9 @@ def test_exports_as_a_user_types_them(
         ([], "there are samples of 2 profiles (default: "),
         (["--job", "2"], "job 2 is a duplicate of job 1, which has the samples (use --job 1)"),
         (["--job", "9"], "there is no job 9 (`imgdiffd jobs` lists them)"),
+        (["--min-score", "clip=0.5", "--job", "1"], "--min-score: there is no score 'clip'"),
+        (["--format", "llava", "--images", "two", "--job", "1"], "the format llava has no images two"),
+        (["--validation", "0.1", "--job", "1"], "the format release has no place for a split"),
         (["--profile", "papr"], "no job has the profile 'papr' (the jobs' profiles are: default, paper)"),
     ):
         status, printed, error = typed(capsys, "export", str(out), *words)
@@ -175,12 +186,19 @@ def test_exports_as_a_user_types_them(
     assert typed(capsys, "export", str(state))[2].startswith(f"imgdiffd: {state} is the state folder")
     status, printed, error = typed(capsys, "export", str(out), "--job", "1")
     assert (status, error) == (0, "")
-    first = contents(out)
+    first = dataset(out)
     assert typed(capsys, "export", str(out), "--profile", "paper")[0] == 0
-    assert len(contents(out)) < len(first)
+    assert len(dataset(out)) < len(first)
     status, printed, error = typed(capsys, "export", str(out), "--profile", "default")
     assert "files of an older export" in printed
-    assert contents(out) == first
+    assert dataset(out) == first
+    chosen = ["--format", "llava", "--job", "1", "--limit", "3", "--min-score", "pair.clip_image_cosine=0.1"]
+    status, printed, error = typed(capsys, "export", str(out), *chosen)
+    assert (status, error) == (0, "")
+    assert f"3 samples in {out}; removed " in printed
+    made = [name for name in contents(out) if name.endswith(".jpg")]
+    assert len(made) == 3
+    assert sorted(path.name for path in out.iterdir() if path.name not in ENDING) == ["imgdiff", "llava.json"]
 
 
 def test_other_devices_give_the_same_dataset(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_datasets_shows_splits_and_images_of_parquet(
     assert loaded("parquet", data_files=f"{out}/data/train-*.parquet", split="train", streaming=True).features
 
 
+@pytest.mark.long  # importing TRL takes 20 CPU seconds
 def test_trl_learns_exactly_the_answer(made: MadeSamples, tmp_path: Path, loaded: Any) -> None:
     from transformers import LlavaNextProcessor
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
@@ -133,18 +134,19 @@ def test_webdataset_reads_images_and_facts(made: MadeSamples, tmp_path: Path, sh
 def llama_factory(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """Its parser and converter alone: the whole package wants other versions of what we have."""
     root = f"{WHEEL}/llamafactory"
-    for name, facts in {
+    stubs: dict[str, dict[str, Any]] = {
         "llamafactory": {"__path__": [root]},
         "llamafactory.data": {"__path__": [f"{root}/data"]},
         "llamafactory.extras": {"__path__": [f"{root}/extras"]},
         "llamafactory.extras.constants": {"DATA_CONFIG": "dataset_info.json", "RUNNING_LOG": "log"},
         "llamafactory.extras.misc": {"use_modelscope": lambda: False, "use_openmind": lambda: False},
-    }.items():
+    }
+    for name, facts in stubs.items():
         module = ModuleType(name)
         vars(module).update(facts)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.syspath_prepend(WHEEL)
-    return tuple(importlib.import_module(f"llamafactory.data.{name}") for name in ("parser", "converter"))  # type: ignore[return-value]
+    return importlib.import_module("llamafactory.data.parser"), importlib.import_module("llamafactory.data.converter")
 
 
 @pytest.mark.skipif(not WHEEL, reason="LLAMA_FACTORY_WHEEL names no wheel of llamafactory: its pins are not ours")

@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +16,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from imgdiffd.daemon.views import funnel_view
 from imgdiffd.errors import InputError
-from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState, JobState
+from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, ItemState, JobState
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.pipeline import Stage, Task
 from imgdiffd.status import Funnel, FunnelStep
-from imgdiffd.store import Store
+from imgdiffd.store import Overview, Reader, Store
 from tests.fakes.answers import PROFILE, answers, captions
 from tests.fakes.store_driver import MANY, finish
 
@@ -116,6 +117,20 @@ class StoreMachine(RuleBasedStateMachine):
             self.run(getattr(self.store, action)(job))
             if action == "retry":
                 self.ended = {item: state for item, state in self.ended.items() if state != ItemState.FAILED}
+
+    @rule()
+    def look(self) -> None:
+        """What is summed up from changes is what a look at everything finds."""
+        kept = self.run(self.store.overview(4, 2, 3))
+        with Reader.open(self.path) as reader:
+            found = reader.overview(4, 2)
+        first = self._open_in_order(found)[:3]
+        waiting = [each for each in found.queue.waiting if each.job in first]
+        assert kept == replace(found, queue=replace(found.queue, waiting=waiting))
+
+    @staticmethod
+    def _open_in_order(found: Overview) -> list[int]:
+        return [row.id for row in found.rows if row.state not in TERMINAL_JOB_STATES]
 
     @rule(aside=st.booleans())
     def crash(self, aside: bool) -> None:

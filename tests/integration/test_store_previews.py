@@ -17,6 +17,7 @@ from imgdiffd.store.backup import back_up
 from imgdiffd.store.restore import restore
 from tests.fakes.answers import PROFILE, captions
 from tests.fakes.store_driver import advance_to, ready, record, submit
+from tests.integration.faulty import rows
 
 pytestmark = pytest.mark.anyio
 
@@ -244,9 +245,28 @@ async def test_previews_outlive_their_job_and_are_in_backups(store: Store, tmp_p
         assert reader.previews() == counted
 
 
-async def test_the_older_half_goes_where_there_are_too_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_older_half_goes_where_there_are_too_many(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(previews, "MOST", 100)
     await run(store, SHADOW, 100)
     assert (await kept_by(store))[0] == 100
     await run(store, SHADOW, 6, start=1000)
     assert (await kept_by(store))[0] == 56
+    assert rows(tmp_path, "SELECT min(item_id), max(item_id) FROM previews") == [(51, 106)]
+
+
+async def test_the_last_profile_says_what_may_be_lost(store: Store) -> None:
+    await run(store, SHADOW, 6)
+    named = with_abort(Abort(mode="shadow", loss=0.3, finished=0.5)).model_copy(update={"name": "later"})
+    await run(store, named, 6, start=1000)
+    (row,) = await store.previews()
+    assert (row.profile, row.loss) == ("later", 0.3)
+
+
+async def test_a_cancelled_jobs_file_is_admitted_with_thresholds_of_today(store: Store) -> None:
+    pilot, recorded = await run(store, ON)
+    await store.cancel(pilot.id)
+    again = await store.add_job("again", "/inbox/again", pilot.sha256, ON)
+    assert (recorded.generate.abort.mode, again.duplicate_of) == ("shadow", None)
+    assert (await store.profile_of(again.group)).generate.abort.mode == "on"

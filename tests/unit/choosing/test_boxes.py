@@ -74,7 +74,7 @@ def columns_of(pairs: Sequence[Sequence[Candidate]]) -> Columns:
 def test_boxes_get_the_verdicts_of_choose_regions(pairs: list[list[Candidate]], locate: Locate) -> None:
     columns = columns_of(pairs)
     choice = choose_boxes(columns, locate)
-    starts, owners = columns.starts("boxes"), columns.owners("boxes")[choice.chosen]
+    starts, owners = columns.starts("boxes"), columns.box_owners[choice.chosen]
     assert (ranks(owners) < (locate.regions or math.inf)).all()
     for row, pair in enumerate(pairs):
         wanted = choose_regions(pair, locate, SIZE, SIZE)

@@ -2,12 +2,15 @@
 
 from hypothesis import given
 
-from imgdiffd.choosing.gathering import STAGES, STATES
+from imgdiffd.choosing.columns import PARTS, SCORE
+from imgdiffd.choosing.gathering import STAGES, STATES, gather
 from imgdiffd.choosing.outlook import outlook
+from imgdiffd.choosing.plan import plan
 from imgdiffd.method.messages import LocateOutput
-from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile import Profile, load_profile
 from imgdiffd.method.replay import replay
 from imgdiffd.pipeline import Stage
+from tests.benchmarks.choosing import drawn_columns
 from tests.fakes.world import Run
 from tests.unit.choosing.drawn import cases, columns_of
 
@@ -29,3 +32,11 @@ def test_outlook_says_what_a_replay_says(case: tuple[list[Run], Profile]) -> Non
             box = found.regions["box"][found.regions["item"] == row]
             located = next(step for output, step in again.taken if isinstance(output, LocateOutput))
             assert (box - columns.starts("boxes")[row]).tolist() == [region.candidate for region in located.regions]
+
+
+def test_columns_of_the_benchmark_are_like_those_of_a_database() -> None:
+    drawn, real, own = drawn_columns(20, 10, 8, 3), gather((), (), {}), load_profile("paper")
+    for name in ("items", *PARTS):
+        assert {key for key in getattr(drawn, name) if not key.startswith(SCORE)} == getattr(real, name).keys()
+    found = plan(drawn, own, lambda group: own)
+    assert (found.captions, found.steps[-1].today) == (20, 30)

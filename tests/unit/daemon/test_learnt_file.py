@@ -32,7 +32,9 @@ def test_other_models_begin_anew(tmp_path: Path) -> None:
     assert later.learnt() == scheduler().learnt()
 
 
-@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"bundle": "paper", "learnt": "{}"}', '{"bundle": "paper"}'])
+@pytest.mark.parametrize(
+    "damaged", ["", "{", "[]", '{"bundle": "paper", "learnt": "{}"}', '{"bundle": "paper"}', "[" * 9999]
+)
 def test_damaged_file_is_as_none_and_is_written_anew(
     tmp_path: Path, damaged: str, caplog: pytest.LogCaptureFixture
 ) -> None:

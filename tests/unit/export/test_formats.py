@@ -1,9 +1,10 @@
 """Every format restated: what its reader demands of a record, and what holds for the folder whatever the format."""
 
+import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from imgdiffd.export.folder import MARK, STAGED
 from imgdiffd.export.formats.table import FORMATS
 from imgdiffd.export.release import QUESTION
 from imgdiffd.export.sample import Choice
+from imgdiffd.store import SampleRow
 from tests.fakes.made_samples import MadeSamples, removal_row
 
 BAR = " (separated by the black vertical bar)"
@@ -149,6 +151,15 @@ def test_swift_and_data_juicer_records_are_as_their_readers_want(tmp_path: Path)
     ]
     (first, _) = records(tmp_path / "dj" / "data-juicer.jsonl")
     assert first["text"] == f"[[human]]: <__dj__image>\n{QUESTION}\n[[gpt]]: {answer} <|__dj__eoc|>"
+
+
+def test_trl_has_prompt_and_completion_without_marks(tmp_path: Path) -> None:
+    made = Database(tmp_path, 1)
+    made.export(tmp_path / "out", "trl")
+    first = parquet.read_table(tmp_path / "out" / "data" / "train-00000.parquet").to_pylist()[0]
+    assert first["prompt"] == [{"role": "user", "content": QUESTION}]
+    assert first["completion"] == [{"role": "assistant", "content": made.rows[0].difference}]
+    assert [Image.open(io.BytesIO(image["bytes"])).size for image in first["images"]] == [(420, 100)]
 
 
 def test_coco_has_each_image_once_and_each_box_by_its_noun(tmp_path: Path) -> None:
@@ -367,3 +378,59 @@ def test_what_a_format_does_not_have_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="release has no place for the kind addition"):
         made.export(tmp_path / "out", "release", choice=Choice(kinds=("addition",)))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_samples_are_read_one_batch_ahead_and_no_further(tmp_path: Path, name: str) -> None:
+    made, ahead, read, told = Database(tmp_path, 1), [0], [0], [0]
+
+    class Many(MadeSamples):
+        images = made.images
+
+        def __init__(self) -> None:
+            self.removals = []
+
+        def samples(self, jobs: object = None) -> Iterator[SampleRow]:  # type: ignore[override]
+            for number in range(40):
+                read[0] += 1
+                ahead.append(read[0] - told[0])
+                yield replace(made.rows[0], item=number + 1, key=f"{number:032x}")
+
+    def tell(count: int) -> None:
+        told[0] = count
+
+    many = Many()
+    export_dataset(
+        many, many.images, tmp_path / "out", layout=name, choice=Choice(kinds=("replacement",)), progress=tell
+    )
+    assert told == [40]
+    assert max(ahead) == 16
+
+
+def test_samples_added_as_an_export_goes_on_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_SAMPLES", 2)
+    made = Database(tmp_path, 40)
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.export(tmp_path / "out", "webdataset", progress=stop)
+    late = made.rows.pop(3)
+    with pytest.raises(KeyboardInterrupt):
+        made.export(tmp_path / "out", "webdataset", progress=stop)
+
+    class Growing(Database):
+        def __init__(self) -> None:
+            self.images, self.rows, self.removals = made.images, made.rows, made.removals
+
+        def samples(self, jobs: object = None) -> list[SampleRow]:
+            rows, self.rows = self.rows, sorted([*self.rows, late], key=lambda row: row.item)
+            return rows
+
+    with pytest.raises(ExportError, match="samples were added"):
+        Growing().export(tmp_path / "out", "webdataset")
+    made.rows.insert(3, late)
+    made.export(tmp_path / "out", "webdataset")
+    made.export(tmp_path / "new", "webdataset")
+    assert contents(tmp_path / "out") == contents(tmp_path / "new")

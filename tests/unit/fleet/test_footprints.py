@@ -52,9 +52,12 @@ def test_models_of_other_pass_sizes_are_measured_apart(measured: Measurements) -
 
 
 def test_a_damaged_file_of_measurements_is_as_none(tmp_path: Path) -> None:
-    path = tmp_path / "footprints.json"
-    path.write_text('{"a": 1}')
-    assert footprints(load_bundle("paper"), [Role.CLIP], Measurements(path), cpu=False)[Role.CLIP].peak_bytes == GB // 2
+    path, paper = tmp_path / "footprints.json", load_bundle("paper")
+    figures = '{"%s": {"weights_bytes": %s, "peak_bytes": -5}}'
+    clip = f"{paper.clip.label} {paper.clip.precision}"
+    for damaged in ('{"a": 1}', "[" * 9999, figures % (clip, "1e999"), figures % (clip, "5")):
+        path.write_text(damaged)
+        assert footprints(paper, [Role.CLIP], Measurements(path), cpu=False)[Role.CLIP].peak_bytes == GB // 2
 
 
 def _clip_from(folder: Path, text: str = "") -> Bundle:

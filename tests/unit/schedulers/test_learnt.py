@@ -37,6 +37,8 @@ def test_everything_learnt_survives_as_text() -> None:
         '{"seconds": [["a", "generate", "7", {"4": -1.0}]], "caps": []}',
         '{"seconds": [], "caps": [["a", "generate", "7", 0, 256]]}',
         '{"seconds": [], "caps": [["a", "generate", "7", 2]]}',
+        '{"seconds": [], "caps": [["a", "generate", "7", 1e999, 1]]}',
+        "[" * 9999,
     ],
 )
 def test_what_no_scheduler_wrote_is_refused(text: str) -> None:
