@@ -51,7 +51,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    wanted = (file for file in folder.rglob("*") if file.suffix in (".json", ".jpg"))
+    wanted = (*folder.rglob("*.jpg"), *folder.glob("img_diff_*.json"))
     return {str(file.relative_to(folder)): file.read_bytes() for file in wanted}
 
 
