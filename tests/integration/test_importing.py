@@ -64,6 +64,10 @@ def test_import_and_export_give_the_same_json_and_images(tmp_path: Path, shell: 
     assert "job 1, 3 samples and 2 removal samples" in shell("import", folder, "--name", "theirs")
     shell("export", tmp_path / "out")
     assert contents(tmp_path / "out") == contents(folder)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Profile `imported`: Samples were imported" in card
+    assert "generate.steps" not in card
+    assert "an older version" not in card
     assert shell("import", folder) == f"{folder}: the same content as job 1; nothing to do\n"
 
 
