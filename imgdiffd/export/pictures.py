@@ -71,7 +71,7 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     for name in picture.sources:
         try:
             with Image.open(images / name) as source:
-                if picture.sources == (name,) and _as_wanted(source, picture):
+                if _is_done(source, picture):
                     return (images / name).read_bytes()
                 boxed = sample.box_style if picture.unboxed else None
                 parts.append(
@@ -87,10 +87,10 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     return jpeg.getvalue()
 
 
-def _as_wanted(source: Image.Image, picture: Picture) -> bool:
-    """Whether the file is the image that is wanted: one of an imported dataset, which would lose by every export."""
-    size = picture.size or source.size
-    return not picture.unboxed and (source.format, source.mode, source.size) == ("JPEG", "RGB", size)
+def _is_done(source: Image.Image, picture: Picture) -> bool:
+    """Whether it is a JPEG of all that is wanted, as of an imported dataset: encoded again, it would lose each time."""
+    alone = len(picture.sources) == 1 and not picture.unboxed and picture.size in (None, source.size)
+    return alone and (source.format, source.mode) == ("JPEG", "RGB")
 
 
 def _side_by_side(parts: Sequence[Image.Image], bar_px: int) -> Image.Image:

@@ -388,9 +388,9 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests. `profiles` are those under which the region with that number is
-    a sample, by name: the caption's work may be shared by jobs under several. `profile` is None if
-    it was imported: nobody knows its settings.
+    checkpoint's own generation configuration suggests. `profile` is None if it was imported: nobody knows its settings.
+    `profiles` are those under which the region with that number is a sample, by name: the caption's work may be shared
+    by jobs under several.
     """
 
     item: int
