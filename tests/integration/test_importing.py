@@ -19,7 +19,7 @@ from imgdiffd.cli.main import main
 from imgdiffd.errors import DaemonError, InputError, ProfileError, StoreError
 from imgdiffd.importing import release as importing
 from imgdiffd.importing.release import Imported, import_release
-from imgdiffd.importing.sources import place
+from imgdiffd.importing.sources import MOST_BYTES, place
 from imgdiffd.method.profile import load_profile
 from imgdiffd.pipeline import Pipeline
 from imgdiffd.store import Reader, Store
@@ -51,7 +51,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    wanted = (file for file in folder.rglob("*") if file.suffix in (".json", ".jpg"))
+    wanted = (*folder.rglob("*.jpg"), *folder.glob("img_diff_*.json"))
     return {str(file.relative_to(folder)): file.read_bytes() for file in wanted}
 
 
@@ -64,6 +64,10 @@ def test_import_and_export_give_the_same_json_and_images(tmp_path: Path, shell: 
     assert "job 1, 3 samples and 2 removal samples" in shell("import", folder, "--name", "theirs")
     shell("export", tmp_path / "out")
     assert contents(tmp_path / "out") == contents(folder)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Profile `imported`: Samples were imported" in card
+    assert "generate.steps" not in card
+    assert "an older version" not in card
     assert shell("import", folder) == f"{folder}: the same content as job 1; nothing to do\n"
 
 
@@ -176,15 +180,25 @@ def test_missing_and_damaged_images_are_counted(tmp_path: Path) -> None:
     assert taken(folder, tmp_path).left_out == {"image_missing": 2, "image_damaged": 3, "sizes_differ": 1}
 
 
-def test_a_hostile_archive_gets_no_file_and_no_room_of_its_own(tmp_path: Path) -> None:
+def test_a_hostile_archive_gets_no_file_and_no_room_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = publish(tmp_path / "published", [*THREE, replacement("bomb"), replacement("a/../../evil")])
     whole = pack(folder)
     with zipfile.ZipFile(whole, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil_0.jpg", b"x")
         archive.writestr("bomb_0.jpg", bytes(200_000_000))
         archive.writestr("bomb_1.jpg", b"")
+    asked: list[int] = []
+    read = zipfile.ZipExtFile.read
+
+    def noted(member: zipfile.ZipExtFile, size: int | None = -1) -> bytes:
+        asked.append(-1 if size is None else size)
+        return read(member, size)
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", noted)
     assert taken(folder, tmp_path).left_out == {"path_odd": 1, "image_damaged": 1}
     assert not list(tmp_path.rglob("*evil*"))
+    assert len(asked) == 7
+    assert all(0 < size <= MOST_BYTES + 1 for size in asked)
 
 
 @pytest.mark.parametrize(
