@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_an_answer_leaves_when_its_images_are_durable_and_in_order() -> None:
     answers = Answers(lambda answer: happened.append(answer.batch))
     for batch in (3, 1, 2):
         answers.put(done(batch), lambda batch=batch: happened.append(f"durable {batch}"))  # type: ignore[misc]
-    answers.put(done(9))
+    answers.put(done(9), lambda: time.sleep(0.2))  # `close` waits for it
     answers.close()
     assert happened == ["durable 3", 3, "durable 1", 1, "durable 2", 2, 9]
 
