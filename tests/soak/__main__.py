@@ -23,7 +23,7 @@ from rich.table import Table
 from imgdiffd.api.client import Client
 from imgdiffd.job import JobState
 from imgdiffd.status import Status
-from tests.soak.daemon import age, fill_cache, soaking
+from tests.soak.daemon import age, fill_caches, soaking
 from tests.soak.events import listen
 from tests.soak.mill import Mill
 from tests.soak.readings import descriptors, resident_mb, unaccounted_mb, wal_mb
@@ -95,7 +95,7 @@ def soak(state: Path, minutes: float, console: Console) -> Readings:
     readings: Readings = {}
     stop = Event()
     with soaking(state) as (pid, client):
-        fill_cache(client, state.with_suffix(".txt"))
+        fill_caches(client, state / "imgdiffd.sock", state.with_suffix(".txt"))
         age(client, state / "inbox")
         listener = Thread(target=listen, args=(state / "imgdiffd.sock", stop))
         listener.start()

@@ -6,16 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from imgdiffd.api.client import Client
 from imgdiffd.job import JobState
+from imgdiffd.store.read_pool import READ_CONNECTIONS
 
 START_S = 300.0
 STOP_S = 120.0
 CACHE_CAPTIONS = 200_000  # whose rows take more than the 32 MB of the database's cache
 FIRST_JOBS = 1000
+PAGES_READ = 20  # of 1000 items: more than the 2 MB of a reading connection's cache
 
 
 @contextmanager
@@ -32,6 +35,10 @@ def soaking(state: Path) -> Iterator[tuple[int, Client]]:
         "IMGDIFFD_SETTLE_S": "0.2",
         # Blocks of this size go back to the system when they are freed: what is read is what is held, not the holes.
         "MALLOC_MMAP_THRESHOLD_": "262144",
+        # Python's own allocator gives memory back by the MB, and half an hour is short for steps of one.
+        "PYTHONMALLOC": "malloc",
+        # Each shape of a batch leaves up to 100 kB of code in oneDNN's cache of 1024, which takes hours to fill.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     }
     log = state.with_suffix(".log")
     with log.open("wb") as file:
@@ -54,10 +61,10 @@ def soaking(state: Path) -> Iterator[tuple[int, Client]]:
             process.wait()
 
 
-def fill_cache(client: Client, captions: Path) -> None:
-    """Have the daemon touch more of its database than its cache holds, so that the cache grows no further.
+def fill_caches(client: Client, socket: Path, captions: Path) -> None:
+    """Have the daemon touch more of its database than its caches hold, so that they grow no further.
 
-    Small jobs fill it in days, which would look like a leak of some MB an hour meanwhile. The captions stay paused.
+    Small jobs fill them in days, which would look like a leak of some MB an hour meanwhile. The captions stay paused.
     """
     captions.write_text(
         "".join(f"a caption that waits for ever, number {number}\n" for number in range(CACHE_CAPTIONS))
@@ -66,6 +73,20 @@ def fill_cache(client: Client, captions: Path) -> None:
     client.change(client.submit(captions).id, "pause")
     client.set_paused(False)
     captions.unlink()
+    with ThreadPoolExecutor(
+        READ_CONNECTIONS
+    ) as pool:  # at once, since one question alone goes to the same connection each time
+        for read in [pool.submit(_read_through, socket) for _ in range(READ_CONNECTIONS)]:
+            read.result()
+
+
+def _read_through(socket: Path) -> None:
+    """List items until more pages were read than the cache of a connection that only reads has."""
+    with Client(socket, timeout_s=START_S) as client:
+        after: str | None = None
+        for _ in range(PAGES_READ):
+            page = client.items(limit=1000, after=after)
+            after = page.next
 
 
 def age(client: Client, inbox: Path) -> None:
