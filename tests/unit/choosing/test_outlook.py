@@ -58,7 +58,7 @@ def test_a_region_that_moves_up_waits_where_its_sides_change() -> None:
         own = load_profile("default").model_copy(update={"seed": seed})
         run = Run(Drawn(7, ANSWERS[:1], {CLIP_IMAGE_COSINE: 0.95}, {}, ("", {}), boxes), own, 1).finish()
         profile = own.model_copy(update={"locate": own.locate.model_copy(update={"noun_above": Bound(value=0.5)})})
-        found = outlook(columns_of([run]), profile, lambda group: own)
+        found = outlook(columns_of([run]), profile, {1: own}.__getitem__)
         changes = left_image(own, CAPTION, 1, 0) != left_image(own, CAPTION, 1, 1)
         wanted = (Stage.CONTRAST, ItemState.READY) if changes else (Stage.RENDER, ItemState.SAMPLED)
         assert (found.stage[0], found.state[0]) == (STAGES[wanted[0]], STATES[wanted[1]])
