@@ -16,6 +16,7 @@ NAME = "imgdiffd.toml"
 SYSTEM_FILE = Path("/etc/imgdiffd", NAME)
 FILE_VARIABLE = "IMGDIFFD_CONFIG"
 PREFIX = "IMGDIFFD_"
+_MAX_BYTES = 1 << 20
 
 _HINT = "`imgdiffd settings` lists every key"
 _DEVICE = re.compile(r"cpu|cuda:(0|[1-9][0-9]{0,5})")
@@ -279,7 +280,7 @@ def _absolute(where: str, key: str, value: object, folder: Path) -> object:
 
 def _read_file(path: Path) -> tuple[dict[str, object], str]:
     try:
-        text = path.read_text("utf-8")
+        text = _text_in(path)
         return tomllib.loads(text), text
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -289,6 +290,17 @@ def _read_file(path: Path) -> tuple[dict[str, object], str]:
         raise SettingsError(f"{path}: {error}", hint="correct the TOML") from error
     except RecursionError as error:
         raise SettingsError(f"{path}: nested too deeply", hint="correct the TOML") from error
+
+
+def _text_in(path: Path) -> str:
+    """What the file says. Raises SettingsError for one that has no end; a reload would wait for it for good."""
+    if stat.S_ISFIFO(path.stat().st_mode) and os.path.exists(os.path.realpath(path)):  # unlike what a shell hands over
+        raise SettingsError(f"{path}: a named pipe, not a file", hint="name a readable file with --config")
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise SettingsError(f"{path}: larger than {_MAX_BYTES} bytes", hint="name a settings file with --config")
+    return data.decode("utf-8")
 
 
 def _unreadable(path: Path, error: OSError) -> SettingsError:

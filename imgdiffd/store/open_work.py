@@ -6,9 +6,10 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from imgdiffd.job import TERMINAL_JOB_STATES, ItemState, JobState
 from imgdiffd.pipeline import CAPTION_STAGES, PIPELINES, STAGES, Pipeline, Stage
@@ -21,6 +22,7 @@ _ITEM_STATES = {state.value: state for state in ItemState}
 _REMOVAL_STAGES = PIPELINES[Pipeline.REMOVAL].stages
 _NOTED = (("jobs", "id"), ("counts", "job_id"), ("verdicts", "job_id"))
 
+T = TypeVar("T")
 Place = tuple[Stage, ItemState]
 _Order = tuple[bool, int, int]  # sorts jobs by the order of work: the active ones, by priority, the oldest first
 
@@ -177,7 +179,7 @@ def _read(connection: sqlite3.Connection, jobs: Sequence[int]) -> tuple[dict[int
         order = None if is_over else (row["state"] != JobState.ACTIVE, -row["priority"], number)
         found[number] = _Job(
             order,
-            str(row["profile_id"]),
+            _shared(str(row["profile_id"])),
             _places(places.get(number, ()), Pipeline.REPLACEMENT),
             passed.get(CAPTION_STAGES[-1], 0),
             _places(places.get(number, ()), Pipeline.REMOVAL) if number in removing else (),
@@ -191,4 +193,14 @@ def _grouped(rows: Iterable[sqlite3.Row]) -> dict[int, list[tuple[Any, ...]]]:
 
 
 def _places(rows: Sequence[tuple[Any, ...]], pipeline: Pipeline) -> tuple[tuple[Place, int], ...]:
-    return tuple(((Stage(stage), _ITEM_STATES[state]), n) for _, kind, stage, state, n in rows if kind == pipeline)
+    found = tuple(
+        ((Stage(stage), _ITEM_STATES[state]), int(n)) for _, kind, stage, state, n in rows if kind == pipeline
+    )
+    same: tuple[tuple[Place, int], ...] = _shared(found)
+    return same
+
+
+@lru_cache(maxsize=4096)
+def _shared(value: T) -> T:
+    """The same object for equal ones: most of ten thousand small jobs are alike."""
+    return value

@@ -149,6 +149,23 @@ def test_unreadable_file_is_refused(file: Path) -> None:
     assert refused(None, {"IMGDIFFD_CONFIG": str(file)}).startswith(f"{file}: cannot be read: ")
 
 
+def test_a_pipe_that_nobody_writes_is_refused_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    assert "a named pipe" in refused(file, {})
+
+
+def test_a_file_without_end_is_refused(file: Path) -> None:
+    assert "larger than" in refused(Path("/dev/zero"), {})
+
+
+def test_settings_from_a_process_are_read() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"poll_s = 7\n")
+    os.close(writer)
+    assert load_settings(Path(f"/dev/fd/{reader}"), {}).poll_s == 7  # as bash names what `<(...)` writes
+    os.close(reader)
+
+
 def test_file_that_is_not_utf8_is_refused(file: Path) -> None:
     file.write_bytes(b'bundle = "\xff"\n')
     assert refused(file, {}) == f"{file}: not UTF-8 at byte 10"

@@ -77,9 +77,9 @@ def with_abort(**abort: object) -> Profile:
     return PROFILE.model_copy(update={"generate": generate})
 
 
-def painted(profile: Profile, root: Path, **given: object) -> list[GenerateOutput]:
+def painted(profile: Profile, root: Path, attempt: int = 1, **given: object) -> list[GenerateOutput]:
     previews = {caption: (canvas(one, 8, 8), canvas(two, 8, 8)) for caption, (one, two) in ABORTS.items()}
-    inputs = [GenerateInput(item, caption, "a cat", 1) for item, caption in enumerate(ABORTS, 1)]
+    inputs = [GenerateInput(item, caption, "a cat", attempt) for item, caption in enumerate(ABORTS, 1)]
     models = fake_models(painter=FakePainter(previews), **{"clip": FakeClip(), **given})
     return list(generate(models, profile, inputs, Images(root, torch.device("cpu"))))
 
@@ -112,8 +112,9 @@ def test_the_drawn_pairs_are_painted_whatever_is_seen(tmp_path: Path) -> None:
     assert outputs[0].scores == {"preview_cosine": 0.0}
 
 
-def test_what_the_stage_gives_up_the_store_rejects(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(1, 9))  # each draws the pairs that are finished anew
+def test_what_the_stage_gives_up_the_store_rejects(tmp_path: Path, attempt: int) -> None:
     profile = with_abort(mode="on", below=0.2, above=0.9, finished=0.4)
-    for caption, output in zip(ABORTS, painted(profile, tmp_path), strict=True):
-        step = advance(Subject(output.item, Stage.GENERATE, 1, caption), output, profile)
+    for caption, output in zip(ABORTS, painted(profile, tmp_path, attempt), strict=True):
+        step = advance(Subject(output.item, Stage.GENERATE, attempt, caption), output, profile)
         assert step.verdict.passed is (output.image1 is not None)
