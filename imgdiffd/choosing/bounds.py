@@ -123,11 +123,13 @@ def score_bounds(
     profile_of: Callable[[int], Profile],
     marked: Mapping[str, Profile] = MappingProxyType({}),
 ) -> list[ScoreBounds]:
-    """How the score called `name` is spread, once for each bound on it; empty where nothing has the score.
+    """How the score called `name` is spread, once for each bound on it; empty where nothing has it.
 
     The bounds of the profiles `marked` are noted, by their names.
     """
-    score = SCORES[name]
+    score, natural = SCORES[name], profile.natural
+    if name == "natural" and not (natural.enabled and natural.shown == "pairs" and natural.rule == "probability"):
+        return []  # it decides nothing
     values = score.values(columns, profile)
     there = values[~np.isnan(values)]
     if not len(there):

@@ -59,6 +59,7 @@ CAPTION = "a cat on a mat"
 ANSWERS = (*[("a dog on a mat", 7)] * 5, ("a dog on a mat", 90), (CAPTION, 7))  # with their tokens
 REPLIES = (*["Yes"] * 6, "no.", "not", "")
 NOUNS, MATCHES = ([key(kind, side) for kind in KINDS for side in (1, 2)] for key in (noun_key, match_key))
+SECTIONS = ("locate", "describe", "pair")
 VALUES = (0.2, 0.4, 0.85, 0.9, 0.9004, 0.95, 0.98)
 
 
@@ -156,7 +157,7 @@ class Drawn(World):
 
 def drawn_told(draw: Random) -> Told:
     """Texts that sometimes are empty, and scores."""
-    texts = [draw.choice((*["a cat"] * 8, " ", "")) for _ in range(2)]
+    texts = [draw.choice((*["a cat"] * 12, " ", "")) for _ in range(2)]
     scores = some(draw, CLIP_TEXT_COSINE, near=0.6) | some(draw, *MATCHES, near=0.6)
     return Told(
         texts[0], texts[1], scores, draw.choice((*["it changed"] * 8, " ")), draw.choice(REPLIES),
@@ -248,7 +249,10 @@ def case(seed: int, captions: int = 12) -> tuple[list[Run], Profile]:
     runs = [Run(drawn_world(draw), draw.choice(owns), number) for number in range(1, captions + 1)]
     for run in runs:
         run.finish(draw.choice((None, None, None, draw.randint(0, 8))))
-    return runs, draw.choice((owns[0], changed(draw, owns[0]), changed(draw, base)))
+    asked = changed(draw, draw.choice((owns[0], base)))
+    if draw.random() < 0.5:  # near enough that much of what is stored still counts
+        asked = owns[0].model_copy(update={name: getattr(asked, name) for name in draw.sample(SECTIONS, 1)})
+    return runs, asked
 
 
 def columns_of(runs: Sequence[Run]) -> Columns:

@@ -7,13 +7,16 @@ from imgdiffd.choosing.columns import PARTS, SCORE
 from imgdiffd.choosing.gathering import STAGES, STATES, gather
 from imgdiffd.choosing.outlook import outlook
 from imgdiffd.choosing.plan import plan
-from imgdiffd.method.messages import LocateOutput
+from imgdiffd.job import ItemState
+from imgdiffd.method.filters import left_image
+from imgdiffd.method.messages import CLIP_IMAGE_COSINE, CLIP_TEXT_COSINE, Candidate, LocateOutput
 from imgdiffd.method.profile import load_profile
+from imgdiffd.method.profile_sections import Bound
 from imgdiffd.method.replay import replay
 from imgdiffd.pipeline import Stage
 from tests.benchmarks.choosing import drawn_columns
 from tests.fakes.world import Run
-from tests.unit.choosing.drawn import case, columns_of
+from tests.unit.choosing.drawn import ANSWERS, CAPTION, MATCHES, NOUNS, Drawn, Told, case, columns_of
 
 
 @given(st.integers(0, 2**64))
@@ -41,3 +44,23 @@ def test_columns_of_the_benchmark_are_like_those_of_a_database() -> None:
         assert {key for key in getattr(drawn, name) if not key.startswith(SCORE)} == getattr(real, name).keys()
     found = plan(drawn, own, lambda group: own)
     assert (found.captions, found.steps[-1].today) == (20, 30)
+
+
+def test_a_region_that_moves_up_waits_where_its_sides_change() -> None:
+    seen = set()
+    scores = (
+        {CLIP_IMAGE_COSINE: 0.2, **dict.fromkeys(NOUNS, 0.4)},
+        {CLIP_IMAGE_COSINE: 0.6, **dict.fromkeys(NOUNS, 0.9)},
+    )
+    told = Told("a cat", "a dog", {CLIP_TEXT_COSINE: 0.2, **dict.fromkeys(MATCHES, 0.9)}, "it changed", "", {})
+    boxes = [(Candidate(1, (50 * n, 0, 50 * n + 40, 40), found), told) for n, found in enumerate(scores)]
+    for seed in range(12):
+        own = load_profile("default").model_copy(update={"seed": seed})
+        run = Run(Drawn(7, ANSWERS[:1], {CLIP_IMAGE_COSINE: 0.95}, {}, ("", {}), boxes), own, 1).finish()
+        profile = own.model_copy(update={"locate": own.locate.model_copy(update={"noun_above": Bound(value=0.5)})})
+        found = outlook(columns_of([run]), profile, {1: own}.__getitem__)
+        changes = left_image(own, CAPTION, 1, 0) != left_image(own, CAPTION, 1, 1)
+        wanted = (Stage.CONTRAST, ItemState.READY) if changes else (Stage.RENDER, ItemState.SAMPLED)
+        assert (found.stage[0], found.state[0]) == (STAGES[wanted[0]], STATES[wanted[1]])
+        seen.add(changes)
+    assert seen == {True, False}
