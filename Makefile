@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test test-schedules test-chaos check format reference bench bench-gpu bench-store bench-mix mini install install-venv install-units uninstall test-systemd test-powercut clean
+.PHONY: help demo test test-schedules test-chaos check format reference bench bench-gpu bench-store bench-mix bench-export mini install install-venv install-units uninstall test-systemd test-powercut clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-gpu  the same at real size, on a machine with a CUDA GPU"
 	@echo "make bench-store  results recorded a second, start and status with a million captions, files dropped at once"
 	@echo "make bench-mix  samples shuffled into an instruction set of 665,298 records: seconds and peak memory"
+	@echo "make bench-export  2,000 and 20,000 samples in three formats: peak memory and seconds"
 	@echo "make install   as root: the daemon as a systemd service below PREFIX (default: /usr/local)"
 	@echo "make uninstall as root: all of it but settings, database and pictures"
 	@echo "make test-systemd  as root: boot a real systemd in a container and live through start, kill -9 and stop"
@@ -91,6 +92,9 @@ bench-store: .venv/ready
 
 bench-mix: .venv/ready
 	@$(RUN) python -m tests.benchmarks.mixing
+
+bench-export: .venv/ready
+	@$(RUN) python -m tests.benchmarks.exporting
 
 # In this order: each step stands on the ones before it. Every step goes on where it was stopped.
 MINI := train_vae decode_scenes train_judge train_painter fit_preview paint_scenes train_rewriter train_segmenter train_clip train_blip train_captioner

@@ -42,14 +42,14 @@ def write(files: Mapping[Path, Content]) -> None:
             temporary.unlink(missing_ok=True)
         raise
     for folder in dict.fromkeys(target.parent for target in files):
-        _sync(folder)
+        sync(folder)
 
 
 def move(finished: Path, target: Path) -> None:
     """Rename a file that gathered under a name of its own, such as a download, over `target`. Raises OSError."""
-    _sync(finished)
+    sync(finished)
     os.replace(finished, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def link(links: Mapping[Path, Path]) -> set[Path]:
@@ -68,10 +68,13 @@ def link(links: Mapping[Path, Path]) -> set[Path]:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            copied[new] = present.read_bytes()
+            if present.exists():
+                copied[new] = present.read_bytes()
+            else:
+                absent.add(present)
     write(copied)
     for folder in dict.fromkeys(new.parent for new in links):
-        _sync(folder)
+        sync(folder)
     return absent
 
 
@@ -81,7 +84,7 @@ def remove(files: Iterable[Path]) -> None:
     for file in there:
         file.unlink(missing_ok=True)
     for folder in dict.fromkeys(file.parent for file in there):
-        _sync(folder)
+        sync(folder)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -97,10 +100,11 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to the file, or the names in the folder, survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,10 +10,13 @@ import numpy as np
 from imgdiffd.choosing.boxes import is_above, is_below, noun_scores
 from imgdiffd.choosing.columns import Array, Columns, scores
 from imgdiffd.choosing.course import SAMPLED, WAITS
+from imgdiffd.choosing.gathering import STAGES
 from imgdiffd.choosing.outlook import Outlook, outlook
+from imgdiffd.choosing.reusing import Reusable
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, CLIP_TEXT_COSINE, YES_PROBABILITY, match_key
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.profile_sections import Bound
+from imgdiffd.pipeline import Stage
 
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _MOST_BINS = 30
@@ -54,9 +57,10 @@ class ScoreBounds:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """A score: what has it, which bounds the profile has on it, and where its values are."""
+    """A score: what has it, the stage that it decides about, the bounds on it, and where its values are."""
 
     of: str
+    stage: Stage
     keys: tuple[str, ...]
     values: Callable[[Columns, Profile], Array]
     owner: str  # the table that the values belong to
@@ -82,10 +86,11 @@ def _matches(columns: Columns, profile: Profile) -> Array:
 # By the name that `imgdiffd thresholds --score` takes.
 SCORES: Mapping[str, _Score] = MappingProxyType(
     {
-        "pair": _Score("pairs", ("pair.above", "pair.below"), _rounded, "items"),
-        "natural": _Score("pairs", ("natural.yes_above",), _of_items(YES_PROBABILITY), "items"),
+        "pair": _Score("pairs", Stage.COMPARE, ("pair.above", "pair.below"), _rounded, "items"),
+        "natural": _Score("pairs", Stage.VET, ("natural.yes_above",), _of_items(YES_PROBABILITY), "items"),
         "crops": _Score(
             "boxes",
+            Stage.LOCATE,
             ("locate.crop_cosine_below",),
             lambda columns, profile: scores(columns.boxes, CLIP_IMAGE_COSINE),
             "boxes",
@@ -93,6 +98,7 @@ SCORES: Mapping[str, _Score] = MappingProxyType(
         ),
         "nouns": _Score(
             "boxes",
+            Stage.LOCATE,
             ("locate.noun_above",),
             lambda columns, profile: noun_scores(columns, profile.locate),
             "boxes",
@@ -100,11 +106,12 @@ SCORES: Mapping[str, _Score] = MappingProxyType(
         ),
         "texts": _Score(
             "regions",
+            Stage.DESCRIBE,
             ("describe.text_cosine_below",),
             lambda columns, profile: scores(columns.regions, CLIP_TEXT_COSINE),
             "regions",
         ),
-        "descriptions": _Score("regions", ("describe.match_above",), _matches, "regions"),
+        "descriptions": _Score("regions", Stage.DESCRIBE, ("describe.match_above",), _matches, "regions"),
     }
 )
 
@@ -179,8 +186,14 @@ def _yields(
     above = key.endswith("above")
     loosest = under(_LOOSEST[above])
     item, stored = loosest.regions["item"], loosest.regions["stored"]
-    captions = values if score.owner == "items" else np.full(len(columns), np.nan)
-    regions = captions[item] if score.owner == "items" else np.append(values, np.nan)[stored]
+    if score.owner == "items":
+        # A caption that waits for the score's own stage or an earlier one is not judged by what is stored of it.
+        captions = np.where(loosest.stage > STAGES[score.stage], values, np.nan)
+        regions = captions[item]
+    else:
+        captions = np.full(len(columns), np.nan)
+        counts = Reusable(columns, profile, profile_of)[score.stage][item]
+        regions = np.where(counts, np.append(values, np.nan)[stored], np.nan)
     sampled, waits = loosest.regions["state"] == SAMPLED, loosest.regions["state"] == WAITS
     early = loosest.state == WAITS
     early[item] = False  # their regions tell

@@ -22,7 +22,7 @@ CAPTION_STEPS = (
     ("pairs with a region", Stage.LOCATE, Stage.LOCATE),
     ("pairs with a sample", Stage.DESCRIBE, Stage.RENDER),
 )
-NOT_YET = "not known yet"  # why something has not come as far today: it waits for its stage, or failed there
+NOT_YET = "not judged"  # why something has not come as far today: it was never asked about
 _REJECTED = STATES[ItemState.REJECTED]
 
 

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgdiffd.choosing.columns import Array, Columns
-from imgdiffd.choosing.course import SAMPLED, WAITS
+from imgdiffd.choosing.course import REJECTED, SAMPLED, WAITS
 from imgdiffd.choosing.funnel import ChoiceStep, Funnels
 from imgdiffd.choosing.gathering import STAGES, STATES
 from imgdiffd.choosing.outlook import Outlook, outlook
 from imgdiffd.choosing.reusing import Reusable
-from imgdiffd.job import ItemState
+from imgdiffd.job import TERMINAL_ITEM_STATES, ItemState
 from imgdiffd.method.profile import Profile
 from imgdiffd.method.reuse import first_to_redo, work_settings
 from imgdiffd.pipeline import CAPTION_STAGES, Stage
 
 Missing = Callable[[Collection[str]], Collection[str]]  # returns which of these images are gone
 Images = Callable[[Collection[int]], Collection[tuple[int, str, str]]]  # returns the images of these captions' pairs
+_ENDED = [STATES[state] for state in TERMINAL_ITEM_STATES - {ItemState.FAILED}]
 _IMAGED = tuple(STAGES[stage] for stage in CAPTION_STAGES if stage not in (Stage.REWRITE, Stage.GENERATE))
 
 
@@ -45,12 +46,12 @@ class Redo:
 
 
 @dataclass(frozen=True, slots=True)
-class RefilterPlan:
+class Prospect:
     """What `profile` would yield from what is stored of `captions`.
 
     `painted_again` counts the captions whose pair would have to be painted again because its images are gone; they
-    wait for `generate` in `work`. Nothing is taken over of `foreign` captions, which other models worked on. `seconds`
-    is the sum over `work`: of one device, and no more than an estimate.
+    wait for `generate` in `work`. Nothing is taken over of `foreign` captions, which other models worked on. Those
+    `not_ended` are left out. `seconds` is the sum over `work`: of one device, and only an estimate.
     """
 
     profile: str
@@ -60,6 +61,7 @@ class RefilterPlan:
     painted_again: int
     redo: tuple[Redo, ...]
     foreign: int
+    not_ended: int
     seconds: float
 
     @property
@@ -78,20 +80,21 @@ def plan(
     images: Images = lambda items: (),
     missing: Missing = lambda names: (),
     seconds_per_item: Mapping[Stage, float] | None = None,
-) -> RefilterPlan:
+) -> Prospect:
     """What `profile` would yield from the captions of `job`, or of all jobs.
 
-    Of a caption that several jobs have, the one counts of which most is stored; cancelled ones do not. `images` names
+    Of a caption that several jobs have, the one counts of which most is stored; only those that have ended do. `images`
+    names
     the images of pairs, and `missing` says which are gone. `seconds_per_item` is what a stage costs a caption. Results
     are taken over from `jobs` alone, from all where these are not given.
     """
-    found = outlook(columns, profile, profile_of, jobs=jobs)
+    items, found = columns.items, outlook(columns, profile, profile_of, jobs=jobs)
     among = chosen_captions(columns, found, job)
     gone = _gone(columns, found, among, images, missing)
     waits = np.where(gone, STAGES[Stage.GENERATE], found.stage)
     costs = seconds_per_item or {}
     work = _work(columns, found, among, waits, costs, profile)
-    return RefilterPlan(
+    return Prospect(
         profile.name,
         int(among.sum()),
         Funnels(columns, found, among).steps(),
@@ -99,14 +102,15 @@ def plan(
         int(gone.sum()),
         tuple(_redo(columns, among, profile, profile_of)),
         int((among & ~Reusable(columns, profile, profile_of, jobs).counted).sum()),
+        int((~np.isin(items["state"], _ENDED) & (True if job is None else items["job"] == job)).sum()),
         sum(each.seconds for each in work),
     )
 
 
 def chosen_captions(columns: Columns, found: Outlook, job: int | None = None) -> Array:
-    """Which rows stand for their caption: of equal captions that of which most is stored, and no cancelled one."""
+    """Which rows stand for their caption: of equal captions that have ended, the one of which most is stored."""
     items = columns.items
-    among: Array = items["state"] != STATES[ItemState.CANCELLED]
+    among: Array = np.isin(items["state"], (SAMPLED, REJECTED))
     if job is not None:
         among &= items["job"] == job
     rows = np.flatnonzero(among)
@@ -155,7 +159,7 @@ def _share_passing(columns: Columns, stage: Stage) -> float:
     """The share of captions judged in `stage` that passed it; one half where there is none."""
     items, number = columns.items, STAGES[stage]
     passed = int(((items["stage"] > number) | (items["state"] == SAMPLED)).sum())
-    rejected = int(((items["stage"] == number) & (items["state"] == STATES[ItemState.REJECTED])).sum())
+    rejected = int(((items["stage"] == number) & (items["state"] == REJECTED)).sum())
     return passed / (passed + rejected) if passed + rejected else 0.5
 
 

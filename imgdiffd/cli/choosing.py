@@ -18,7 +18,7 @@ from imgdiffd.errors import counted, visible
 if TYPE_CHECKING:
     from imgdiffd.choosing.columns import Columns
     from imgdiffd.choosing.loading import Loader
-    from imgdiffd.choosing.plan import RefilterPlan
+    from imgdiffd.choosing.plan import Prospect
     from imgdiffd.method.profile import Profile
     from imgdiffd.settings import Settings
     from imgdiffd.store import Reader
@@ -125,7 +125,7 @@ def thresholds(
 
 def plan_of(
     reader: "Reader", loader: "Loader", columns: "Columns", settings: "Settings", profile: "Profile", job: int | None
-) -> "RefilterPlan":
+) -> "Prospect":
     """What `profile` would yield, with the images that are there now and the costs measured so far."""
     from imgdiffd.bundles.bundle import load_bundle
     from imgdiffd.choosing.plan import plan

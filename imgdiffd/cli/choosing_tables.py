@@ -9,7 +9,7 @@ from rich.text import Text
 
 from imgdiffd.choosing.bounds import ScoreBounds
 from imgdiffd.choosing.funnel import ChoiceStep
-from imgdiffd.choosing.plan import Redo, RefilterPlan
+from imgdiffd.choosing.plan import Prospect, Redo
 from imgdiffd.cli.terminal import plain
 from imgdiffd.errors import counted
 from imgdiffd.pipeline import Stage
@@ -18,10 +18,12 @@ from imgdiffd.status import about
 _BAR = 24  # characters of the longest bar
 
 
-def plan_parts(plan: RefilterPlan) -> Iterator[RenderableType]:
+def plan_parts(plan: Prospect) -> Iterator[RenderableType]:
     """Both funnels, then what is still needed, and why."""
     yield plain(f"profile {plan.profile}, from what is stored of {counted(plan.captions, 'caption')}", "bold")
     yield _funnels(plan)
+    if plan.not_ended:
+        yield plain(f"{counted(plan.not_ended, 'caption')} that have not ended are left out")
     for redo in plan.redo:
         yield plain(_why(redo))
     if plan.foreign:
@@ -41,7 +43,7 @@ def plan_parts(plan: RefilterPlan) -> Iterator[RenderableType]:
     yield plain(f"in all {about(plan.seconds)} of one device, by what a caption has cost so far")
 
 
-def _funnels(plan: RefilterPlan) -> Table:
+def _funnels(plan: Prospect) -> Table:
     numbers = [Column(name, justify="right", no_wrap=True) for name in ("today", "then", "open")]
     reasons = [Column(name, overflow="fold") for name in ("won", "lost")]
     table = Table(Column("step", no_wrap=True), *numbers, *reasons, box=SIMPLE_HEAD, pad_edge=False)
@@ -64,7 +66,7 @@ def _why(redo: Redo) -> str:
     return f"{counted(redo.captions, 'caption')} of profile {redo.profile}: anew from {redo.stage} on ({settings})"
 
 
-def _work(plan: RefilterPlan) -> Table:
+def _work(plan: Prospect) -> Table:
     numbers = [Column(name, justify="right") for name in ("captions", "regions known", "time")]
     table = Table("still needed", *numbers, box=SIMPLE_HEAD, pad_edge=False)
     for work in plan.work:

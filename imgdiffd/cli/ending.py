@@ -84,4 +84,8 @@ def report(done: "Finishing", folder: Path) -> None:
         )
     trained = "; no answer holds </s>, ASSISTANT: or <image>" if FORMATS[done.layout].trains else ""
     balances = f"; {told}" if (told := done.counts.balances()) else ""
-    print(f"checked: {done.checked.records:,} records, {done.checked.images:,} images opened{trained}{balances}")
+    records, images = (
+        f"{number:,} {what}{'' if number == 1 else 's'}"
+        for number, what in ((done.checked.records, "record"), (done.checked.images, "image"))
+    )
+    print(f"checked: {records}, {images} opened{trained}{balances}")

@@ -46,15 +46,18 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
     from imgdiffd.cli.terminal import plain
 
     pair, job, removal = story["pair"] or {}, story["job"], story["removal"]
-    yield plain(story["caption"], "bold")
-    yield plain(f"→ {pair['caption2']}", "bold") if pair else plain("not rewritten", "dim")
+    if story["profile"] is None:
+        yield plain("imported: its captions, seeds and scores are not known", "bold")
+    else:
+        yield plain(story["caption"], "bold")
+        yield plain(f"→ {pair['caption2']}", "bold") if pair else plain("not rewritten", "dim")
     count = len(story["samples"])
     came = f"{count} sample{'s' if count > 1 else ''}" if count else ""
     yield plain(_ending(story, came), _STYLES.get(story["state"], ""))
     origin = f" ({story['source_id']})" if story["source_id"] else ""
     yield plain(
         f"caption {story['item']}, line {story['line']}{origin} of job {job['id']} {job['name']}, "
-        f"profile {story['profile']['name']}",
+        f"profile {_profile_of(story)}",
         "dim",
     )
     for role, chosen in story["sampling"].items():
@@ -66,6 +69,11 @@ def story_parts(story: _Part) -> "Iterator[RenderableType]":
         yield from _removal_tables(removal)
     for name, reason in story["pictures_gone"].items():
         yield plain(f"{name}: {reason}", "dim")
+
+
+def _profile_of(story: _Part) -> str:
+    """The name of the profile that the caption was worked on under; of an imported one nothing more is known."""
+    return str(story["profile"]["name"]) if story["profile"] else "imported"
 
 
 def _ending(part: _Part, otherwise: str) -> str:
@@ -90,7 +98,7 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
         left = {sample["region"]: f"\nleft: image {sample['left']}" for sample in story["samples"]}
         regions = [
             (
-                f"{each['number']}, image {each['image']}\n{_box(each)}{left.get(each['number'], '')}",
+                f"{each['number']}{_found_in(each)}\n{_box(each)}{left.get(each['number'], '')}",
                 *(each[key] for key in ("text1", "text2", "difference")),
                 _scores(each["scores"]),
                 _verdict(each) + _shared(story, each["number"]),
@@ -102,7 +110,7 @@ def _tables(story: _Part, pair: _Part) -> "Iterator[Group]":
 
 def _shared(story: _Part, region: int) -> str:
     """The other profiles under which a region is a sample."""
-    others = [name for name in story["profiles"].get(str(region), ()) if name != story["profile"]["name"]]
+    others = [name for name in story["profiles"].get(str(region), ()) if name != _profile_of(story)]
     return f"\na sample under {', '.join(others)} too" if others else ""
 
 
@@ -167,6 +175,11 @@ def _why(part: _Part) -> str:
 
 def _scores(scores: Mapping[str, float]) -> str:
     return "\n".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _found_in(region: _Part) -> str:
+    """The image in which it was found; 0 of an imported one, of which that is not known."""
+    return f", image {region['image']}" if region["image"] else ""
 
 
 def _box(part: _Part) -> str:

@@ -10,15 +10,18 @@ from typer.main import get_command
 
 from imgdiffd import __version__
 from imgdiffd.cli import (
+    ablating,
     choosing,
     daemon,
     explain,
     export,
+    importing,
     jobs,
     looking,
     mini,
     models,
     previews,
+    rewriting,
     simulate,
     statistics,
     submitting,
@@ -36,10 +39,10 @@ COMMANDS = {
         submitting.submit, submitting.problems, watching.status, watching.watch, watching.jobs, watching.funnel,
         explain.explain, previews.previews, jobs.pause, jobs.resume, jobs.cancel, jobs.retry,
     ),
-    "Choosing": (choosing.refilter, choosing.thresholds),
+    "Choosing": (choosing.refilter, choosing.thresholds, ablating.ablate),
     "Keeping": (upkeep.backup, upkeep.restore, upkeep.delete, upkeep.prune),
-    "Dataset": (looking.samples, looking.items, export.export, statistics.statistics),
-    "Trying and planning": (mini.demo, simulate.simulate, mini.mini),
+    "Dataset": (looking.samples, looking.items, export.export, importing.import_, statistics.statistics),
+    "Trying and planning": (mini.demo, rewriting.rewrite, simulate.simulate, mini.mini),
     "Models": (models.models,),
 }  # fmt: skip
 
@@ -67,7 +70,8 @@ def build() -> SomeCommand:
             if isinstance(command, typer.Typer):
                 app.add_typer(command, rich_help_panel=heading)
             else:
-                app.command(cls=Command, rich_help_panel=heading)(command)
+                name = command.__name__.rstrip("_")  # a name that Python keeps to itself ends in _
+                app.command(name, cls=Command, rich_help_panel=heading)(command)
     root = get_command(app)
     share_option(root, CONFIG)
     return root

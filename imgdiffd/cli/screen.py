@@ -106,7 +106,7 @@ def job_view(job: JobView, rates: Rates) -> list[RenderableType]:
         )
     ]
     if job.captions:
-        parts.append(_stages(job, rates))
+        parts += [_stages(job, rates)] if job.stages else []
         others = {"rejected": job.rejected, "failed": job.failed, "cancelled": job.cancelled}
         gave = f"{counted(job.sampled, 'caption')} gave {counted(job.samples, 'sample')}"
         parts.append(Text(", ".join([gave, *(f"{n} {how}" for how, n in others.items() if n)])))

@@ -55,10 +55,7 @@ def statistics(
     with _progress() as progress:
         found = _gathered(context, place, (job, profile, all_profiles), (rarefy, images), progress)
     if html is not None:
-        from imgdiffd import durable
-        from imgdiffd.statistics.page import page
-
-        durable.write({html: page(found).encode()})
+        _write(html, found)
     if as_json:
         print(found.model_dump_json(indent=2))
         return
@@ -104,6 +101,18 @@ def _gathered(
         return gather(
             samples, str(database), ordered=True, funnel=funnel, drawn=drawn, images=images, progress=progress
         )
+
+
+def _write(html: Path, found: "Statistics") -> None:
+    from imgdiffd import durable
+    from imgdiffd.errors import ExportError, reason_of
+    from imgdiffd.statistics.page import page
+
+    try:
+        durable.write({html: page(found)})
+    except OSError as error:
+        hint = "name a file that you may write, in a folder that is there"
+        raise ExportError(f"{html}: cannot be written: {reason_of(error)}", hint=hint) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from imgdiffd.daemon.progress import ends_of, seconds_left, stages_of
 from imgdiffd.job import TERMINAL_ITEM_STATES, TERMINAL_JOB_STATES, CaptionProblem, ItemState, JobChoice, chosen_states
 from imgdiffd.method.filters import TOO_DIFFERENT, TOO_SIMILAR
-from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile import IMPORTED, Profile
 from imgdiffd.pipeline import PIPELINE_OF, PIPELINES, Pipeline, Stage
 from imgdiffd.schedulers.cost_table import first_guess_s
 from imgdiffd.status import (
@@ -114,7 +114,8 @@ def job_views(
         key = (row.group, tuple((stage, *states.items()) for stage, states in of_captions.items()))
         if (stages := known.get(key)) is None:
             stages = known[key] = stages_of(of_captions, pace.seconds, profiles[row.group].skipped_stages)
-        views.append(_job_view(row, counted, stages, etas_s.get(row.id)))
+        shown = () if row.profile == IMPORTED else stages  # which it went through elsewhere is not known
+        views.append(_job_view(row, counted, shown, etas_s.get(row.id)))
     return tuple(views)
 
 
@@ -278,7 +279,7 @@ def problem_page(row: JobRow, found: Sequence[CaptionProblem], after: int) -> Pr
 def story_view(story: ItemStory, gone: Mapping[str, str]) -> dict[str, Any]:
     """Everything known about one caption, as plain data; `gone` says why images are not there, by their names."""
     plain = asdict(story)
-    plain["profile"] = story.profile.model_dump(mode="json")
+    plain["profile"] = story.profile and story.profile.model_dump(mode="json")
     plain["profiles"] = {str(region): names for region, names in story.profiles.items()}
     plain["pictures_gone"] = dict(gone)
     return plain

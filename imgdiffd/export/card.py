@@ -10,7 +10,7 @@ from imgdiffd import __version__
 from imgdiffd.errors import visible
 from imgdiffd.export.counts import Counts
 from imgdiffd.export.mixing import Mixed
-from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile import IMPORTED, Profile
 from imgdiffd.status import Funnel
 from imgdiffd.store import BundleRow
 
@@ -25,6 +25,9 @@ CITATION = """@article{jiao2024imgdiff,
   journal = {arXiv preprint arXiv:2408.04594},
   year = {2024}
 }"""
+
+
+_NOT_KNOWN = "Samples were imported from a published dataset: how they were made is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,14 @@ def card(about: About, counts: Counts, data_files: Mapping[str, str], mixed: Mix
         f"From {len(counts.items):,} captions. Splits are drawn by caption. {_sides(counts)}".strip(),
         _reasons(counts),
         "## How captions narrowed to samples",
+        _NOT_KNOWN if _is_imported(about) else "",
         "\n".join(_table(("step", "count", "lost before it"), _funnel_rows(about.funnel))),
         "## Diversity",
         "\n".join(_diversity(counts)),
         "`imgdiffd statistics` says more.",
         "## Models",
-        "\n".join(_models(about.bundles)),
+        _NOT_KNOWN if _is_imported(about) else "",
+        "\n".join(_models(about)),
         "## Thresholds and seeds",
         *(_profile(profile) for profile in about.profiles),
         "## Files",
@@ -154,9 +159,15 @@ def _diversity(counts: Counts) -> Iterator[str]:
             yield f"\nMost frequent {what}: {told}."
 
 
-def _models(bundles: Sequence[BundleRow]) -> Iterator[str]:
-    if not bundles:
+def _is_imported(about: About) -> bool:
+    return any(profile.name == IMPORTED for profile in about.profiles)
+
+
+def _models(about: About) -> Iterator[str]:
+    bundles = about.bundles
+    if not bundles and not _is_imported(about):
         yield "Which models made these samples was not recorded: an older version worked on them."
+    if not bundles:
         return
     rows = [
         (bundle.name, role, model.model, model.licence or "unknown")
@@ -168,7 +179,9 @@ def _models(bundles: Sequence[BundleRow]) -> Iterator[str]:
 
 
 def _profile(profile: Profile) -> str:
-    """The numbers that decide which samples there are."""
+    """The numbers that decide which samples there are; of imported ones, which nobody knows, none."""
+    if profile.name == IMPORTED:
+        return f"Profile `{IMPORTED}`: {_NOT_KNOWN}"
     whole = profile.model_dump(mode="json")
     rows: list[tuple[str, float]] = [("seed", profile.seed)]
     for section in _TOLD:

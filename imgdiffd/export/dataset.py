@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from imgdiffd import __version__
 from imgdiffd.errors import ExportError
 from imgdiffd.export.finishing import Finishing
 from imgdiffd.export.folder import ExportFolder
@@ -72,12 +73,13 @@ def export_dataset(
         closing(row.writer(Target(held, images, choice.kinds, shown, sheet))) as writer,
     ):
         held.own(writer.names, finishing.names if finishing else ())
-        export = _Export(held, images, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
+        source = _Source(images, writer, f"{__version__} {layout} {shown}")
+        export = _Export(held, source, writer, pool, files=row.files, skip_missing=skip_missing, progress=progress)
         chosen = partial(samples, reader, choice)
-        done = writer.resume(_identities(chosen(), writer, images, skip_missing, trains=row.trains))
+        done = writer.resume(_identities(chosen(), source, skip_missing, trains=row.trains))
         if finishing:
             export.noted = finishing.counts.note
-        export.run(chosen(), dict(done), trains=row.trains)
+        export.run(chosen(), {split: iter(each) for split, each in done.items()}, trains=row.trains)
         held.publish(writer.finish())
         if finishing:
             finishing.run(folder, held.files())
@@ -94,22 +96,32 @@ class _Entry:
     identity: str
 
 
-def _entry(writer: DatasetWriter, images: Path, sample: Sample) -> _Entry:
-    pictures = writer.pictures(sample)
-    stamps = [stamps_of(images, [picture], sample) for picture in pictures]
-    identity = hashlib.blake2b(f"{sample!r}{pictures}{stamps}".encode("utf-8", "surrogatepass"), digest_size=16)
-    return _Entry(sample, pictures, [time_of(each) for each in stamps], identity.hexdigest())
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The image folder, and what else decides what is written of a sample."""
+
+    images: Path
+    writer: DatasetWriter
+    how: str
+
+    def entry(self, sample: Sample) -> _Entry:
+        """The sample with its pictures. Raises ImageError if one of its images is missing."""
+        pictures = self.writer.pictures(sample)
+        stamps = [stamps_of(self.images, [picture], sample) for picture in pictures]
+        text = f"{self.how}{sample!r}{pictures}{stamps}".encode("utf-8", "surrogatepass")
+        identity = hashlib.blake2b(text, digest_size=8).hexdigest()
+        return _Entry(sample, pictures, [time_of(each) for each in stamps], identity)
 
 
 def _identities(
-    chosen: Iterator[Sample], writer: DatasetWriter, images: Path, skip_missing: bool, *, trains: bool
+    chosen: Iterator[Sample], source: _Source, skip_missing: bool, *, trains: bool
 ) -> Iterator[tuple[Split, str]]:
     """What stands for each sample that will be written, so far as one can tell without opening its images."""
     for sample in chosen:
         if trains and why_unfit(sample):
             continue
         try:
-            yield sample.split, _entry(writer, images, sample).identity
+            yield sample.split, source.entry(sample).identity
         except ImageError as error:
             if not skip_missing and not not_kept(sample, error):
                 raise
@@ -129,7 +141,7 @@ class _Export:
     def __init__(
         self,
         folder: ExportFolder,
-        images: Path,
+        source: _Source,
         writer: DatasetWriter,
         pool: Executor,
         *,
@@ -141,35 +153,37 @@ class _Export:
         self.left_out: Counter[str] = Counter()
         self.noted: Callable[[Sample], object] = lambda sample: None
         self._folder = folder
-        self._images = images
+        self._source = source
         self._writer = writer
         self._pool = pool
         self._files = files
         self._skip_missing = skip_missing
         self._progress = progress
 
-    def run(self, chosen: Iterator[Sample], done: dict[Split, int], *, trains: bool) -> None:
-        """Write all of them but the first `done` of each split, which are there already."""
+    def run(self, chosen: Iterator[Sample], done: Mapping[Split, Iterator[str]], *, trains: bool) -> None:
+        """Write all of them but the first of each split, `done`, which are there already."""
         entries = self._fit(chosen, done, trains)
         while batch := list(islice(entries, _BATCH)):
             self._write(batch)
             self._progress(self.written.total())
 
-    def _fit(self, chosen: Iterator[Sample], done: dict[Split, int], trains: bool) -> Iterator[_Entry]:
+    def _fit(self, chosen: Iterator[Sample], done: Mapping[Split, Iterator[str]], trains: bool) -> Iterator[_Entry]:
         for sample in chosen:
             if trains and (why := why_unfit(sample)):
                 self.left_out[why] += 1
                 continue
             try:
-                entry = _entry(self._writer, self._images, sample)
+                entry = self._source.entry(sample)
             except ImageError as error:
                 self._leave_out(sample, error)
                 continue
-            if done.get(sample.split, 0):
-                done[sample.split] -= 1
+            written = next(done.get(sample.split, iter(())), None)
+            if written is None:
+                yield entry
+            elif written == entry.identity:
                 self._count(sample)
             else:
-                yield entry
+                raise ExportError("samples were added while the export began", hint="type it again: it goes on")
 
     def _count(self, sample: Sample) -> None:
         self.written[sample.kind] += 1
@@ -217,7 +231,7 @@ class _Export:
         target = self._folder.path / picture.name
         if self._files and target.exists() and target.stat().st_mtime_ns == entry.time_ns[number]:
             return None
-        return self._pool.submit(as_jpeg, self._images, picture, entry.sample)
+        return self._pool.submit(as_jpeg, self._source.images, picture, entry.sample)
 
 
 def _write_dated(data: bytes, changed_ns: int, file: BinaryIO) -> None:

@@ -90,7 +90,7 @@ class Finishing:
                 raise ExportError(
                     f"{folder}: {counted(len(self.checked.problems), 'problem')} in what was written: "
                     f"{self.checked.told()}",
-                    hint="export again; if it stays, leave the samples out with --skip-missing, and report it",
+                    hint="remove the images that are named and export again: they are made anew. Report a wrong record",
                 )
 
         durable.write({folder / sums.NAME: write})

@@ -71,6 +71,8 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     for name in picture.sources:
         try:
             with Image.open(images / name) as source:
+                if _is_done(source, picture):
+                    return (images / name).read_bytes()
                 boxed = sample.box_style if picture.unboxed else None
                 parts.append(
                     with_box(source, sample.box, boxed.render, boxed.bar_px) if boxed else source.convert("RGB")
@@ -83,6 +85,12 @@ def as_jpeg(images: Path, picture: Picture, sample: Sample) -> bytes:
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return jpeg.getvalue()
+
+
+def _is_done(source: Image.Image, picture: Picture) -> bool:
+    """Whether it is a JPEG of all that is wanted, as of an imported dataset: encoded again, it would lose each time."""
+    alone = len(picture.sources) == 1 and not picture.unboxed and picture.size in (None, source.size)
+    return alone and (source.format, source.mode) == ("JPEG", "RGB")
 
 
 def _side_by_side(parts: Sequence[Image.Image], bar_px: int) -> Image.Image:

@@ -14,6 +14,7 @@ from imgdiffd.export.release import QUESTION
 from imgdiffd.method.agreement import agrees
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE, Box, Scores
 from imgdiffd.method.removal import Side
+from imgdiffd.method.removal_messages import NO_COSINE, Erasure
 from imgdiffd.method.score_names import all_scores
 from imgdiffd.store import RejectedRow, RemovalRow, SampleRow
 
@@ -142,7 +143,7 @@ def _replacement(row: SampleRow, validation: float) -> Sample:
         item=row.item,
         place=(row.region,),
         profile=row.profile,
-        split=split_of(row.caption1, validation),
+        split=split_of(row.caption1 or row.source_id, validation),
         caption=row.caption1,
         caption2=row.caption2,
         left=row.left_image,
@@ -175,7 +176,7 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         item=erasure.item,
         place=(erasure.image, erasure.index),
         profile=row.profile,
-        split=split_of(row.caption1, validation),
+        split=split_of(row.caption1 or row.source_id, validation),
         caption=row.caption1,
         caption2=row.caption2,
         left=made.left,
@@ -193,8 +194,12 @@ def _removal(row: RemovalRow, validation: float) -> Sample:
         text_right="" if held else made.caption,
         noun_left="",
         noun_right="",
-        scores=all_scores(row.pair_scores, {CLIP_IMAGE_COSINE: erasure.cosine, **row.scores}),
+        scores=all_scores(row.pair_scores, {**_cosine(erasure), **row.scores}),
     )
+
+
+def _cosine(erasure: Erasure) -> Scores:
+    return {} if erasure.cosine == NO_COSINE else {CLIP_IMAGE_COSINE: erasure.cosine}
 
 
 def _addition(row: RemovalRow, validation: float) -> Sample:

@@ -1,6 +1,5 @@
 """Datasets in shards of bounded size, gathered beside the older ones until all are whole."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -66,12 +65,9 @@ class ShardWriter:
     shards that an interrupted one left there, if they hold the samples that it would have written.
     """
 
-    def __init__(
-        self, target: Target, what: str, folder: str, end: str, make: Callable[[BinaryIO], Shard], row: Row
-    ) -> None:
+    def __init__(self, target: Target, folder: str, end: str, make: Callable[[BinaryIO], Shard], row: Row) -> None:
         self.names = (f"{folder}/",)
         self._target = target
-        self._what = what
         self._end = end
         self._make = make
         self._row = row
@@ -84,34 +80,31 @@ class ShardWriter:
         """One joined image or two."""
         return pictures_of(sample, self._target.images)
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
         """Keep the first shards that hold just these samples, drop the others."""
         found = self._read_index()
         left = {split: iter([each for shard in shards for each in shard["samples"]]) for split, shards in found.items()}
         equal: Counter[Split] = Counter()
         for split, identity in identities if left else ():
             if split in left:
-                if next(left[split], None) == self._own(identity):
+                if next(left[split], None) == identity:
                     equal[split] += 1
                 else:
                     del left[split]  # from here on, this split is another one
             if not left:
                 break
-        done: Counter[Split] = Counter()
+        done: dict[Split, list[str]] = {}
         kept = []
         for split, shards in found.items():
+            done[split] = []
             for shard in shards:
-                if done[split] + len(shard["samples"]) > equal[split]:
+                if len(done[split]) + len(shard["samples"]) > equal[split]:
                     break
-                done[split] += len(shard["samples"])
+                done[split] += shard["samples"]
                 self._whole[split] += 1
                 kept.append(shard)
         self._begin(kept)
         return done
-
-    def _own(self, identity: str) -> str:
-        text = f"{self._what} {self._target.images} {SHARD_BYTES} {identity}"
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def _read_index(self) -> dict[Split, list[dict[str, Any]]]:
         found: dict[Split, list[dict[str, Any]]] = {}
@@ -145,7 +138,7 @@ class ShardWriter:
             self._growing[split] = _Growing(self._staged / name, self._make)
         growing = self._growing[split]
         growing.shard.add(self._row(sample, pictures, jpegs, self._target.images), jpegs)
-        growing.identities.append(self._own(identity))
+        growing.identities.append(identity)
         if growing.shard.size_bytes >= SHARD_BYTES or len(growing.identities) >= SHARD_SAMPLES:
             self._finish(split)
 

@@ -36,6 +36,9 @@ _YOUNGER: Mapping[str, frozenset[str]] = {
 }
 
 
+IMPORTED = "imported"  # the profile under which imported samples are listed: nothing is known of how they were made
+
+
 class Profile(Frozen):
     """Everything that decides what one run makes. `seed` changes every random draw at once.
 
@@ -126,8 +129,16 @@ def load_profile(name: str) -> Profile:
         if first["type"] == "missing":
             hint = f'begin the file with extends = "default", and give only what differs; {hint}'
         raise ProfileError(f"profile {name}: {key}: {wrong_value(first)}", hint=hint) from error
+    if called == IMPORTED:
+        hint = "give another name"
+        raise ProfileError(f"profile {name}: name: imported samples are listed under {IMPORTED!r}", hint=hint)
     if wrong := contradiction(profile):
         raise ProfileError(
             f"profile {name}: {wrong}", hint="`imgdiffd profile default` prints every key with its meaning"
         )
     return profile
+
+
+def imported_profile() -> Profile:
+    """What stands for the profile of imported samples: its numbers say nothing."""
+    return load_profile("default").model_copy(update={"name": IMPORTED})

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from imgdiffd.errors import ProfileError, reason_of
 
-BUILT_IN = ("default", "paper", "scripts", "data-juicer", "mini")
+BUILT_IN = ("default", "paper", "scripts", "data-juicer", "table14", "mini")
 MAX_BYTES = 1 << 20  # a request may name any path: neither a pipe nor a huge file may hold up the daemon
 
 

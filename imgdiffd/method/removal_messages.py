@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import PlainSerializer
 
+NO_COSINE = -2.0  # lower than any: the cosine of an erasure is not known, since its sample was imported
+
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the image, x2 and y2 outside
 
 

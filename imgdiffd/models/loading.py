@@ -9,6 +9,7 @@ import torch
 from imgdiffd import hub
 from imgdiffd.bundles import bundle as bundles
 from imgdiffd.bundles.bundle import Bundle
+from imgdiffd.bundles.sharing import LEXICON
 from imgdiffd.errors import BundleError, StageError
 from imgdiffd.kernels.compile import TUNED, compile_blocks
 from imgdiffd.kernels.crop import CropPlan
@@ -57,7 +58,8 @@ class Models:
     """
 
     tokenizer: Any
-    rewriter: Rewriter | LexiconRewriter | None = None
+    rewriter: Rewriter | None = None
+    lexicon: LexiconRewriter | None = None  # in the rewriter's place
     painter: Painter | None = None
     segmenter: Segmenter | None = None
     clip: Clip | None = None
@@ -74,10 +76,8 @@ class Models:
         return sum(sdxl.decodes_repeated for sdxl in held.values())
 
     @property
-    def need_rewriter(self) -> Rewriter | LexiconRewriter:
+    def need_rewriter(self) -> Rewriter:
         """The rewriter, or StageError."""
-        if isinstance(self.rewriter, LexiconRewriter):
-            return self.rewriter
         return _held(self.rewriter, Role.REWRITER)
 
     @property
@@ -158,10 +158,11 @@ def load_models(
     for role in wanted:
         say(f"{role}: {bundle.model(role).label}")
         before = _allocated(device)
-        loaded[role.value] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
+        key = LEXICON if role is Role.REWRITER and bundle.rewriter.is_lexicon else role.value
+        loaded[key] = named(bundle, role, lambda: loaders[role](bundle, device))  # noqa: B023 called at once
         taken.setdefault(bundle.model(role).weights, _allocated(device) - before)
     if compile:
-        compile_models({role: loaded[role.value] for role in wanted}, note, tune=tune)
+        compile_models({role: loaded[role.value] for role in wanted if role.value in loaded}, note, tune=tune)
     return Models(
         tokenizer,
         **loaded,

@@ -19,7 +19,7 @@ def rewrite(
     asked = [index for index, count in enumerate(tokens) if count <= profile.rewrite.max_caption_tokens]
     answers: list[Answer | None] = [None] * len(inputs)
     if asked:
-        given = models.need_rewriter.rewrite(
+        given = (models.lexicon or models.need_rewriter).rewrite(
             [inputs[index].caption for index in asked], [seeds[index] for index in asked], profile.rewrite
         )
         for index, answer in zip(asked, given, strict=True):

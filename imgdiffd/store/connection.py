@@ -194,6 +194,25 @@ async def connected(database: Path, *, writer: bool) -> AsyncIterator[aiosqlite.
             await connection.close()
 
 
+@contextmanager
+def opened_to_write(database: Path) -> Iterator[sqlite3.Connection]:
+    """The database for this thread alone, made or brought up to date; transactions are its user's to begin and end.
+
+    Raises as `locked` and `connected` do.
+    """
+    with locked(database):
+        try:
+            connection = sqlite3.connect(database, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        except sqlite3.Error as error:
+            raise _unusable(database, error) from error
+        with closing(connection):
+            try:
+                _prepare(connection, database, writer=True)
+            except sqlite3.Error as error:
+                raise _unusable(database, error) from error
+            yield connection
+
+
 def _prepare(connection: sqlite3.Connection, database: Path, *, writer: bool) -> None:
     if writer and _is_empty(connection):
         _create(connection)

@@ -11,7 +11,7 @@ from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalRow, RemovalSampleRow, RemovalStory
 from imgdiffd.store.tallies import code_of
-from imgdiffd.store.values import box_of, dump_scores, load_boxes, load_scores, load_words, of_row
+from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, dump_scores, load_boxes, load_scores, load_words, of_row
 
 
 def erasure_of(row: sqlite3.Row, item: int) -> Erasure:
@@ -64,14 +64,14 @@ def keep_inspections(
 
 
 def removal_sample_of(row: sqlite3.Row, origin: int) -> RemovalSample:
-    """The sample of a row of `erasures` that has its item's `caption` and the `profile_json`, of caption `origin`."""
+    """The sample of a row of `erasures` that has `known_as` and `profile_json` of its item, of caption `origin`."""
     erasure = erasure_of(row, origin)
-    key = stored_key(row["profile_json"], row["caption"], Pipeline.REMOVAL, erasure.image, erasure.index)
+    key = stored_key(row["profile_json"], row["known_as"], Pipeline.REMOVAL, erasure.image, erasure.index)
     return RemovalSample(erasure, row["text"], holder_of(erasure), row["with_image"], row["without_image"], key)
 
 
-_ERASURES = """
-    SELECT erasures.*, items.caption, profiles.json AS profile_json
+_ERASURES = f"""
+    SELECT erasures.*, {KNOWN_AS} AS known_as, profiles.json AS profile_json
     FROM erasures JOIN items ON items.id = erasures.item_id JOIN profiles ON profiles.id = items.profile_id
 """
 
@@ -87,7 +87,8 @@ def removal_samples(
     """The job's next `limit` captions above item `after` that have removal samples, in order, each with its samples."""
     derived = connection.execute(
         "SELECT items.id, origin, items.job_id AS job, profiles.name AS profile, items.caption AS caption1,"
-        " caption2, nouns1, nouns2, scores, json_extract(profiles.json, '$.contrast.bar_px') AS bar_px FROM items"
+        " items.source_id, caption2, nouns1, nouns2, scores,"
+        f" {BAR_PX} AS bar_px FROM items"
         " JOIN profiles ON profiles.id = items.profile_id"
         " JOIN pairs ON pairs.item_id = items.origin WHERE items.job_id = ? AND origin > ?"
         " AND pipeline = 'removal' AND state = 'sampled' ORDER BY origin LIMIT ?",
@@ -111,9 +112,10 @@ def _removal(pair: sqlite3.Row, row: sqlite3.Row) -> RemovalRow:
     )
 
 
-_BY_NUMBER = """
+_BY_NUMBER = f"""
     SELECT removal_samples.id AS sample_id, removal_samples.job_id AS sample_job,
-        removal_samples.created_at AS sampled_at, items.origin, items.caption, profiles.json AS profile_json, erasures.*
+        removal_samples.created_at AS sampled_at, items.origin, {KNOWN_AS} AS known_as,
+        profiles.json AS profile_json, erasures.*
     FROM removal_samples JOIN items ON items.id = removal_samples.item_id
     JOIN erasures USING (item_id, image, number) JOIN profiles ON profiles.id = items.profile_id
 """

@@ -28,7 +28,7 @@ def images(connection: sqlite3.Connection, items: range, *, removal: bool) -> Ma
     ):
         objects.setdefault(row["origin"], []).append(ObjectImages(*row[1:]))
     rows = connection.execute(
-        f"SELECT items.id, items.state, {_LIVE} AS live, {_PASSED} AS passed,"
+        f"SELECT items.id, items.state, {_LIVE} AS live, {_PASSED} AND pairs.image1 <> '' AS passed,"
         " removal.state AS removal, pairs.image1, pairs.image2"
         " FROM items JOIN jobs ON jobs.id = items.job_id LEFT JOIN pairs ON pairs.item_id = items.id"
         " LEFT JOIN items AS removal ON removal.origin = items.id AND removal.pipeline = 'removal'"
@@ -62,7 +62,7 @@ def missed_pairs(connection: sqlite3.Connection, after: int, limit: int) -> list
     rows = connection.execute(
         "SELECT items.id, pairs.image1, pairs.image2 FROM items JOIN jobs ON jobs.id = items.job_id"
         " JOIN pairs ON pairs.item_id = items.id"
-        f" WHERE items.id > ? AND {_PASSED} AND {_LIVE} AND NOT EXISTS"
+        f" WHERE items.id > ? AND {_PASSED} AND pairs.image1 <> '' AND {_LIVE} AND NOT EXISTS"
         " (SELECT 1 FROM items AS removal WHERE removal.origin = items.id AND removal.pipeline = 'removal')"
         " ORDER BY items.id LIMIT ?",
         (after, limit),

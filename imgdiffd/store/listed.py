@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 from imgdiffd.job import ItemState
 from imgdiffd.method.identity import stored_key
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE
+from imgdiffd.method.removal_messages import NO_COSINE
 from imgdiffd.method.score_names import all_scores
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import removal_sample_of
 from imgdiffd.store.found import ListedItem, ListedSample
-from imgdiffd.store.values import box_of, load_scores, load_words, of_row
+from imgdiffd.store.values import KNOWN_AS, box_of, load_scores, load_words, of_row
 
 _TABLE = {Pipeline.REPLACEMENT: "samples", Pipeline.REMOVAL: "removal_samples"}
 _SAMPLES = {
     Pipeline.REPLACEMENT: "SELECT samples.id, samples.job_id AS job, samples.item_id AS item, samples.left_image,"
     " samples.right_image, samples.created_at, profiles.name AS profile,"
-    " profiles.json AS profile_json, items.caption, pairs.caption2, pairs.nouns1,"
+    f" profiles.json AS profile_json, {KNOWN_AS} AS known_as, items.caption, pairs.caption2, pairs.nouns1,"
     " pairs.nouns2, pairs.width, pairs.height, pairs.scores AS pair_scores, regions.image, regions.number, regions.x1,"
     " regions.y1, regions.x2, regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side,"
     " regions.difference",
     Pipeline.REMOVAL: "SELECT removal_samples.id, removal_samples.job_id AS job, items.origin AS item,"
     " removal_samples.created_at, profiles.name AS profile,"
-    " profiles.json AS profile_json, items.caption, pairs.caption2, pairs.nouns1, pairs.nouns2,"
-    " pairs.scores AS pair_scores, erasures.*",
+    f" profiles.json AS profile_json, {KNOWN_AS} AS known_as, items.caption, pairs.caption2, pairs.nouns1,"
+    " pairs.nouns2, pairs.scores AS pair_scores, erasures.*",
 }
 
 
@@ -49,7 +50,7 @@ def _replacement(row: sqlite3.Row) -> ListedSample:
     left, right = (row["text1"], row["text2"]) if row["left_side"] == 1 else (row["text2"], row["text1"])
     return _listed(
         row,
-        key=stored_key(row["profile_json"], row["caption"], Pipeline.REPLACEMENT, row["number"]),
+        key=stored_key(row["profile_json"], row["known_as"], Pipeline.REPLACEMENT, row["number"]),
         kind=Pipeline.REPLACEMENT,
         left_text=left,
         right_text=right,
@@ -61,7 +62,7 @@ def _replacement(row: sqlite3.Row) -> ListedSample:
 def _removal(row: sqlite3.Row) -> ListedSample:
     sample = removal_sample_of(row, row["item"])
     on_left = sample.holder == "left"
-    part = {CLIP_IMAGE_COSINE: row["cosine"], **load_scores(row["scores"])}
+    cosine = {} if row["cosine"] == NO_COSINE else {CLIP_IMAGE_COSINE: row["cosine"]}
     return _listed(
         row,
         key=sample.key,
@@ -73,7 +74,7 @@ def _removal(row: sqlite3.Row) -> ListedSample:
         left_text=sample.caption if on_left else "",
         right_text="" if on_left else sample.caption,
         answer=sample.answer,
-        scores=all_scores(load_scores(row["pair_scores"]), part),
+        scores=all_scores(load_scores(row["pair_scores"]), {**cosine, **load_scores(row["scores"])}),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from imgdiffd.errors import InputError
 from imgdiffd.method.messages import CLIP_IMAGE_COSINE
+from imgdiffd.method.removal_messages import NO_COSINE
 from imgdiffd.method.score_names import OF_PAIR
 from imgdiffd.pipeline import PIPELINES, Pipeline
 from imgdiffd.store.found import Cursor, ItemPage, Order, SamplePage, Wanted
@@ -63,7 +64,7 @@ _SAMPLES = {
         job="removal_samples.job_id",
         part="{}",
         scores="erasures.scores",
-        cosine="erasures.cosine",
+        cosine=f"nullif(erasures.cosine, {NO_COSINE})",
     ),
 }
 _ITEMS = {
@@ -86,7 +87,7 @@ _ITEMS = {
         job="items.job_id",
         part="EXISTS (SELECT 1 FROM erasures WHERE erasures.item_id = items.id AND {})",
         scores="erasures.scores",
-        cosine="erasures.cosine",
+        cosine=f"nullif(erasures.cosine, {NO_COSINE})",
     ),
 }
 _RANK = {pipeline: rank for rank, pipeline in enumerate(Pipeline)}  # which of two kinds at one moment comes first

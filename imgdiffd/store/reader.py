@@ -36,6 +36,7 @@ from imgdiffd.store.rows import (
 )
 from imgdiffd.store.scores import ItemMark, ScoredItem
 from imgdiffd.store.sqlite_codes import is_damage
+from imgdiffd.store.stored import StoredCaption, captions_of, every_profile, load_stored
 
 PAGE = 500  # samples per query
 
@@ -100,6 +101,17 @@ class Reader:
 
     def _known(self, jobs: Collection[int] | None) -> Collection[int]:
         return [row.job for row in self.made()] if jobs is None else jobs
+
+    def stored(self, jobs: Collection[int]) -> Iterator[StoredCaption]:
+        """All raw output that is stored of these jobs' captions, in order of job and caption, read page by page."""
+        profiles = snapshot(self._connection, every_profile)
+        for job in jobs:
+            after = 0
+            page = partial(captions_of, job=job, limit=PAGE)
+            while items := snapshot(self._connection, partial(page, after=after)):
+                found = snapshot(self._connection, partial(load_stored, items=items, profiles=profiles))
+                yield from found.values()
+                after = items[-1]
 
     def made(self) -> list[MadeRow]:
         """What each job has made so far, in order of the jobs."""

@@ -10,10 +10,10 @@ from imgdiffd.method.replay import PAINTING
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.previews import alike
 from imgdiffd.store.rows import JobRow
-from imgdiffd.store.values import of_row
+from imgdiffd.store.values import MADE_HERE, of_row
 
 _FINISHED = (
-    f"items.origin IS NULL AND items.state IN ('{ItemState.SAMPLED}', '{ItemState.REJECTED}')"
+    f"items.origin IS NULL AND {MADE_HERE} AND items.state IN ('{ItemState.SAMPLED}', '{ItemState.REJECTED}')"
     " AND items.profile_id NOT IN (SELECT value FROM json_each(:same)) AND NOT EXISTS"
     " (SELECT 1 FROM json_each(:same) AS own JOIN items AS other ON other.profile_id = own.value"
     " AND other.caption_sha = items.caption_sha AND other.state <> 'cancelled' AND other.origin IS NULL)"

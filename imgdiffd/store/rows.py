@@ -230,8 +230,8 @@ class SampleRow:
     image2: str
     width: int
     height: int
-    rewrite_seed: int
-    generate_seed: int
+    rewrite_seed: int | None  # None: not known, as of an imported sample
+    generate_seed: int | None
     pair_scores: Scores
     region: int
     image: int
@@ -274,6 +274,7 @@ class RemovalRow:
     scores: Scores
     bar_px: int
     sample: RemovalSample
+    source_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,13 +388,14 @@ class ItemStory:
     """Everything known about one caption and the item derived from it.
 
     `sampling` says by what a model writes how its tokens are chosen: all that is in force, whatever else the
-    checkpoint's own generation configuration suggests. `profiles` are those under which the region with that number is
-    a sample, by name: the caption's work may be shared by jobs under several.
+    checkpoint's own generation configuration suggests. `profile` is None if it was imported: nobody knows its settings.
+    `profiles` are those under which the region with that number is a sample, by name: the caption's work may be shared
+    by jobs under several.
     """
 
     item: int
     job: JobRow
-    profile: Profile
+    profile: Profile | None
     sampling: Mapping[str, Mapping[str, float]]
     line: int
     source_id: str

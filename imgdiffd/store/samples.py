@@ -6,21 +6,22 @@ from collections.abc import Iterable
 from imgdiffd.errors import InputError
 from imgdiffd.job import ItemState
 from imgdiffd.method.identity import stored_key
-from imgdiffd.method.profile import Profile
+from imgdiffd.method.profile import IMPORTED, Profile
 from imgdiffd.method.reuse import unchanged
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
 from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
-from imgdiffd.store.values import box_of, load_scores, load_words, of_row
+from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, load_scores, load_words, of_row
 
 # Of a region and all that it belongs to; what a sample adds is in _SAMPLES.
-COLUMNS = """
+COLUMNS = f"""
     jobs.name AS job_name, jobs.source, profiles.name AS profile, profiles.json AS profile_json,
-    json_extract(profiles.json, '$.contrast.bar_px') AS bar_px,
-    items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1, pairs.caption2,
-    pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width, pairs.height, pairs.seed AS generate_seed,
-    pairs.scores AS pair_scores, rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
+    {BAR_PX} AS bar_px,
+    items.profile_id, items.source_id, items.line, items.attempt, items.caption AS caption1,
+    {KNOWN_AS} AS known_as, pairs.caption2, pairs.nouns1, pairs.nouns2, pairs.image1, pairs.image2, pairs.width,
+    pairs.height, nullif(pairs.seed, 0) AS generate_seed, pairs.scores AS pair_scores,
+    rewrites.seed AS rewrite_seed, regions.image, regions.x1, regions.y1, regions.x2,
     regions.y2, regions.scores, regions.text1, regions.text2, regions.left_side AS left, regions.difference
 """
 _SAMPLES = f"""
@@ -31,7 +32,7 @@ _SAMPLES = f"""
     JOIN items ON items.id = samples.item_id
     JOIN profiles ON profiles.id = items.profile_id
     JOIN pairs ON pairs.item_id = samples.item_id
-    JOIN rewrites ON rewrites.item_id = samples.item_id AND rewrites.attempt = items.attempt
+    LEFT JOIN rewrites ON rewrites.item_id = samples.item_id AND rewrites.attempt = items.attempt
     JOIN regions ON regions.item_id = samples.item_id AND regions.number = samples.region
 """
 
@@ -41,7 +42,7 @@ def sample_of(row: sqlite3.Row) -> SampleRow:
     return of_row(
         SampleRow,
         row,
-        key=stored_key(row["profile_json"], row["caption1"], Pipeline.REPLACEMENT, row["region"]),
+        key=stored_key(row["profile_json"], row["known_as"], Pipeline.REPLACEMENT, row["region"]),
         group=str(row["profile_id"]),
         nouns1=load_words(row["nouns1"]),
         nouns2=load_words(row["nouns2"]),
@@ -139,14 +140,15 @@ def item_story(connection: sqlite3.Connection, item: int) -> ItemStory:
         hint = "samples and log lines name items by their numbers"
         raise InputError(f"there is no caption {item}", code="unknown_item", hint=hint)
     item, profile = row["id"], profile_of(connection, str(row["profile_id"]))
+    imported = profile.name == IMPORTED
     samples = connection.execute(f"{_SAMPLES} WHERE samples.item_id = ? ORDER BY samples.id", (item,)).fetchall()
     return of_row(
         ItemStory,
         row,
         item=item,
         job=known_job(connection, row["job_id"]),
-        profile=profile,
-        sampling=profile.sampling,
+        profile=None if imported else profile,
+        sampling={} if imported else profile.sampling,
         stage=Stage(row["stage"]),
         state=ItemState(row["state"]),
         rewrites=tuple(_rewrites(connection, item)),

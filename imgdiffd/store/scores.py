@@ -9,7 +9,7 @@ from imgdiffd.job import ItemState
 from imgdiffd.method.messages import RewriteOutput, Scores
 from imgdiffd.pipeline import Stage
 from imgdiffd.store.items import parts_by_item
-from imgdiffd.store.values import load_boxes, load_scores, load_words
+from imgdiffd.store.values import MADE_HERE, load_boxes, load_scores, load_words
 
 FoundBoxes = Sequence[tuple[int, tuple[int, int, int, int], Scores, str, str]]  # image, box, scores, reason, detail
 
@@ -75,10 +75,10 @@ def span(connection: sqlite3.Connection) -> range:
 
 
 def marks(connection: sqlite3.Connection, of: range) -> list[ItemMark]:
-    """The marks of the captions in `of`, in order."""
+    """The marks of the captions in `of`, in order. Imported ones have none: nothing of them was judged here."""
     rows = connection.execute(
         "SELECT id, job_id, profile_id, caption_sha, stage, state, attempt, reason, created_at, updated_at FROM items"
-        " WHERE id >= ? AND id < ? AND origin IS NULL ORDER BY id",
+        f" WHERE id >= ? AND id < ? AND origin IS NULL AND {MADE_HERE} ORDER BY id",
         (of.start, of.stop),
     )
     stages, states = {each.value: each for each in Stage}, {each.value: each for each in ItemState}

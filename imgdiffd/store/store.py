@@ -3,13 +3,13 @@
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
 
-from imgdiffd.errors import StoreDamagedError
+from imgdiffd.errors import InputError, StoreDamagedError, first_line
 from imgdiffd.job import CaptionProblem, CaptionRecord, JobState
 from imgdiffd.method.messages import StageOutput
 from imgdiffd.method.profile import Profile
@@ -24,7 +24,7 @@ from imgdiffd.store.open_work import note_changes
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
-from imgdiffd.store.taking_over import RefilterPlan, TakingOver
+from imgdiffd.store.taking_over import RefilterCounts, TakingOver
 from imgdiffd.store.writer import Writer
 
 BACKFILL_CHUNK = 5000  # pairs per operation
@@ -148,7 +148,14 @@ class Store(Questions):
             )
 
         row = await self._write(add)
-        return await self.finish_reading(row.id) if whole is not None and row.state is JobState.READING else row
+        if whole is None or row.state is not JobState.READING:
+            return row
+        try:
+            return await self.finish_reading(row.id)
+        except Exception as error:  # the file is taken again, and must not count as this job's duplicate
+            with suppress(InputError):  # a person cancelled it
+                await self.fail_job(row.id, first_line(error))
+            raise
 
     async def add_captions(
         self, job: int, records: Sequence[CaptionRecord], problems: Sequence[CaptionProblem] = ()
@@ -169,7 +176,7 @@ class Store(Questions):
 
     async def refilter(
         self, profile: Profile, job: int | None = None, *, paint: bool = False
-    ) -> tuple[RefilterPlan, list[tuple[JobRow, JobRow]]]:
+    ) -> tuple[RefilterCounts, list[tuple[JobRow, JobRow]]]:
         """Bring captions that ended under other profiles, of one job or all, under this one, as new jobs.
 
         Returns what that is, and each job with its new one: what is stored counts, and only work that is missing
@@ -188,7 +195,7 @@ class Store(Questions):
         plan = await self._taking_over.plan(same, admitted, job)
         if not paint:
             plan.refuse_painting()
-        return plan, await self._taking_over.refilter(same, admitted, job, self.finish_reading)
+        return plan, await self._taking_over.refilter(same, admitted, job, self.finish_reading, self.fail_job)
 
     async def fail_job(self, job: int, error: str) -> JobRow:
         """Mark a job whose file cannot be read FAILED, and cancel the items that it has so far."""

@@ -41,6 +41,18 @@ class StoredCaption:
         return frozenset(names) - {""}
 
 
+def every_profile(connection: sqlite3.Connection) -> dict[int, Profile]:
+    """All profiles that the database knows, by id."""
+    rows = connection.execute("SELECT id, json FROM profiles").fetchall()
+    return {row["id"]: Profile.model_validate_json(row["json"]) for row in rows}
+
+
+def captions_of(connection: sqlite3.Connection, job: int, after: int, limit: int) -> list[int]:
+    """The job's next `limit` captions above item `after`, in order."""
+    query = "SELECT id FROM items WHERE job_id = ? AND origin IS NULL AND id > ? ORDER BY id LIMIT ?"
+    return [row[0] for row in connection.execute(query, (job, after, limit))]
+
+
 def load_stored(
     connection: sqlite3.Connection, items: Sequence[int], profiles: Mapping[int, Profile]
 ) -> dict[int, StoredCaption]:

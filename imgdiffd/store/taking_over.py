@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from anyio import to_thread
 
-from imgdiffd.errors import InputError, counted
+from imgdiffd.errors import InputError, counted, first_line
 from imgdiffd.images.files import link_whole
 from imgdiffd.images.sweep import missing
 from imgdiffd.job import CaptionRecord, ItemState
@@ -39,7 +39,7 @@ class Run(Protocol):
 
 
 @dataclass(slots=True)
-class RefilterPlan:
+class RefilterCounts:
     """What a profile makes of captions that ended under others.
 
     `ended` counts those that end at once, `waiting` the others by the stage that they wait for, `paints` by reason
@@ -121,10 +121,10 @@ class TakingOver:
         names = frozenset(name for stored in sources.values() for each in stored for name in each.images)
         return frozenset(await to_thread.run_sync(missing, self._images, names)) if names else names
 
-    async def plan(self, same: Sequence[int], profile: Profile, job: int | None) -> RefilterPlan:
+    async def plan(self, same: Sequence[int], profile: Profile, job: int | None) -> RefilterCounts:
         """What `refilter` would do with the same arguments; changes nothing."""
         others = await self._read(partial(adoption.other_profiles, profile=profile))
-        plan, after, seen = RefilterPlan(), 0, set[bytes]()
+        plan, after, seen = RefilterCounts(), 0, set[bytes]()
         while rows := await self._read(partial(refiltering.finished, same=same, job=job, after=after, limit=CHUNK)):
             after = rows[-1].item
             new = {row.digest: row for row in rows if row.digest not in seen}
@@ -147,10 +147,11 @@ class TakingOver:
         profile: Profile,
         job: int | None,
         finish: Callable[[int], Awaitable[JobRow]],
+        give_up: Callable[[int, str], Awaitable[object]],
     ) -> list[tuple[JobRow, JobRow]]:
         """Bring captions that ended under other profiles under this one; returns each job with its new one.
 
-        `finish` ends the reading of a job. Profiles in `same` are as good as this one.
+        `finish` ends the reading of a job, `give_up` fails it with a reason. Profiles in `same` are as good as this.
         """
         made = []
         for old in await self._read(partial(refiltering.jobs_with_finished, same=same, job=job)):
@@ -161,15 +162,19 @@ class TakingOver:
             digest = hashlib.sha256(f"refilter {old.id} {old.sha256} {now}".encode()).hexdigest()
             add = partial(jobs.add_job, name=old.name, source=old.source, sha256=digest, profile=profile)
             new = await self._write(partial(add, priority=old.priority, now=now))
-            while rows:
-                records = [CaptionRecord(row.caption, row.source_id, row.line) for row in rows]
-                await self._write(partial(jobs.add_captions, job=new.id, records=records, problems=(), now=now))
-                rows = await self._read(partial(find, after=rows[-1].item))
-            made.append((old, await finish(new.id)))
+            try:
+                while rows:
+                    records = [CaptionRecord(row.caption, row.source_id, row.line) for row in rows]
+                    await self._write(partial(jobs.add_captions, job=new.id, records=records, problems=(), now=now))
+                    rows = await self._read(partial(find, after=rows[-1].item))
+                made.append((old, await finish(new.id)))
+            except Exception as error:
+                await give_up(new.id, first_line(error))  # else its captions would belong to a job that never starts
+                raise
         return made
 
 
-def _count(plan: RefilterPlan, found: Adoption | None, whole: Adoption | None, differs: str | None) -> None:
+def _count(plan: RefilterCounts, found: Adoption | None, whole: Adoption | None, differs: str | None) -> None:
     """Count a caption; `whole` is what it would take over if all its images were there."""
     plan.captions += 1
     if found is not None and found.caption.state is not ItemState.READY:

@@ -12,6 +12,13 @@ from imgdiffd.method.messages import Box, Scores
 
 T = TypeVar("T")
 
+# What an item is told from others by, in SQL: its caption or, of an imported one, whose caption is not known, a digest.
+KNOWN_AS = "CASE items.caption WHEN '' THEN hex(items.caption_sha) ELSE items.caption END"
+MADE_HERE = "items.caption <> ''"  # that it was not imported
+
+# The bar between the two images in pixels: the paper's for an imported dataset, whose profile is not known.
+BAR_PX = "coalesce(json_extract(profiles.json, '$.contrast.bar_px'), 20)"
+
 _COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would build a new encoder for every call
 
 

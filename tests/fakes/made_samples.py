@@ -1,6 +1,6 @@
 """A state folder with made-up samples of both products and their images, as exports read it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -52,7 +52,8 @@ class MadeSamples:
     def _row(self, item: int) -> SampleRow:
         left, right = (f"000000/{item}-1-r0-{side}.png" for side in ("left", "right"))
         text, key = f"ä\u2028\n{item}", f"{item:032x}"
-        return replace(SAMPLE, id=100 - item, key=key, item=item, difference=text, left_image=left, right_image=right)
+        row = replace(SAMPLE, id=100 - item, key=key, item=item, difference=text)
+        return replace(row, left_image=left, right_image=right, image1=left, image2=right)
 
     def with_removal(self, holder: Side = "left") -> Self:
         """With a removal sample whose red image still holds the object."""
@@ -62,7 +63,7 @@ class MadeSamples:
         self.removals = [row]
         return self
 
-    def samples(self, jobs: object = None) -> list[SampleRow]:
+    def samples(self, jobs: object = None) -> Iterable[SampleRow]:
         """All of them, whichever jobs are asked for."""
         return self.rows
 

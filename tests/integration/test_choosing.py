@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,7 @@ PROFILES = {
     "stricter": "[locate]\ncrop_cosine_below = 0.15\n[describe]\nmatch_above = 0.5\n",
     "other-texts": '[describe]\nprompt = "What is at {box}?"\n',
     "other-images": "[generate]\nsteps = 30\n",
+    "none-alike": "[pair]\nabove = 0.96\n",
     "judged": "[natural]\nenabled = true\n",
 }
 
@@ -119,6 +121,26 @@ def test_a_profile_that_changes_more_says_from_where_on(
     waiting = steps["captions"]["today"] if stage == "generate" else steps["pairs alike enough"]["today"]
     assert work[stage] == waiting
     assert steps["samples"]["then"] == 0
+
+
+@pytest.mark.parametrize("profile", ["looser", "stricter", "other-texts", "none-alike"])
+def test_a_dry_run_counts_what_refilter_then_does(
+    typed: Any, state: Path, tmp_path: Path, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, work, found = planned(typed, profile)
+    shutil.copytree(state, tmp_path / "state")
+    monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path / "state"))
+    done = typed("refilter", "--profile", f"{profile}.toml", "--paint", "--json")
+    assert done["captions"] == found["captions"] == len(CAPTIONS)
+    assert done["waiting"] == {stage: count for stage, count in work.items() if count}
+    assert done["painted"] == found["painted_again"]
+    assert done["sampled"] <= steps["pairs with a sample"]["then"]
+    if not work:
+        assert sum(job["samples"] for job in done["jobs"]) == steps["samples"]["then"]
+        assert (done["sampled"], done["rejected"]) == (
+            steps["pairs with a sample"]["then"],
+            len(CAPTIONS) - steps["pairs with a sample"]["then"],
+        )
 
 
 def test_one_job_alone_is_asked_about_and_an_unknown_one_refused(typed: Any) -> None:

@@ -1,5 +1,6 @@
 """The commands of the pages do what the pages say, beside a daemon with fake workers."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from tests.reference.pages import PAGES, ROOT, RUN, Block, blocks, prose
 
 STATE = "/var/lib/imgdiffd"  # what the pages call the state folder
 OWN_PROFILE = 'extends = "default"\nseed = 7\n'
+OTHERS = [{"id": "1", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hello."}]}]
 OPTION = re.compile(r"(?<!\S)--[a-z][\w-]*")
 TYPED = re.compile(r"^(?:sudo .*)?imgdiffd ((?:models|mini) (?:pull|plan|evaluate|calibrate)|[a-z]+)\b([^\n;#]*)", re.M)
 
@@ -59,6 +61,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     (folder / ".curlrc").write_text("fail\n")  # a refusal is a failure
     (folder / "own.toml").write_text(OWN_PROFILE)
     shutil.copy(ROOT / "tests" / "data" / "coco_captions_6.json", folder / "captions.json")
+    (folder / "llava_v1_5_mix665k.json").write_text(json.dumps(OTHERS))
     (folder / "pages.jsonl").write_text('{"title": "a cat under a table"}\n')
     (folder / "pages.json").write_text('[{"meta": {"en": "a cat on a table"}}]')
     (folder / "Train-GCC-training.tsv").write_text("a cat behind a table\thttp://localhost/1.jpg\n")

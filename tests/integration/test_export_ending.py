@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import anyio
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
+from pyarrow import parquet
 
+from imgdiffd import durable
 from imgdiffd.cli.main import main
+from imgdiffd.export.dataset import export_dataset
 from imgdiffd.export.formats.table import FORMATS
 from imgdiffd.pipeline import Stage
 from imgdiffd.store import Reader, Store
@@ -118,6 +121,9 @@ def test_every_format_ends_with_sums_card_and_croissant(
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=out, check=True)
     card = DatasetCard.load(out / "README.md")
     assert f"`imgdiffd export --format {layout}`" in card.text or layout == "release"
+    configs = vars(card.data).get("configs", [])
+    found = {path for config in configs for each in config["data_files"] for path in out.glob(each["path"])}
+    assert found == set(out.glob("data/*.parquet"))
     sets = croissant(out)
     assert sum(len(found) for name, found in sets.items() if not name.endswith("-images")) == (
         0 if layout == "coco" else ALL_SAMPLES
@@ -203,6 +209,9 @@ def test_more_kinds_are_exported_where_their_images_are(
     assert set(answers[:16]) <= {"A", "B"}
     assert all(answer.startswith("The left image shows: ") for answer in answers[16:])
     assert "wrong on purpose" in (tmp_path / "kept" / "README.md").read_text()
+    assert typing.export(tmp_path / "table", "--format", "parquet", "--kind", "hard_negative")[0] == 0
+    rows = [row for path in (tmp_path / "table" / "data").iterdir() for row in parquet.read_table(path).to_pylist()]
+    assert {row["reason"] for row in rows} == {"descriptions_too_similar"}
     pictures = tmp_path / "state" / "pictures"
     shutil.copytree(typing.state, tmp_path / "state")
     with Reader.open(typing.state / "state.db") as reader:
@@ -211,3 +220,40 @@ def test_more_kinds_are_exported_where_their_images_are(
     status, said, error = typing.export(tmp_path / "gone", *kinds)
     assert (status, error) == (0, "")
     assert 'left out 2 samples whose images were not kept (keep_pictures = "all" keeps them)' in said
+    listed = json.loads((tmp_path / "kept" / "llava.json").read_bytes())
+    assert [each.get("reason") for each in listed] == [None] * 16 + ["descriptions_too_similar"] * 2
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_killed_while_it_ends_an_export_goes_on(
+    tmp_path: Path, typing: Typing, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    words = ("--format", "llava", "--with", others(tmp_path / "theirs.json", 20))
+    out, steps = tmp_path / "out", iter(range(100))
+    assert typing.export(out, "--format", "llava", "--limit", "1")[0] == 0
+    write = durable.write
+
+    def dying(files: Mapping[Path, durable.Content]) -> None:
+        if {path.name for path in files} & {"mix.json", "README.md", "SHA256SUMS", "llava.json"} and next(steps) == at:
+            raise KeyboardInterrupt
+        write(files)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "write", dying)
+        status, _, _ = typing.export(out, *words)
+    assert (status != 0) == (at < 4), "the points of death cover the whole end"
+    assert ("SHA256SUMS" in contents(out)) == (at == 4), "the sums are the last word"
+    assert typing.export(out, *words)[0] == 0
+    assert typing.export(tmp_path / "new", *words)[0] == 0
+    assert contents(out) == contents(tmp_path / "new")
+
+
+def test_a_users_own_card_is_not_replaced(tmp_path: Path, typing: Typing) -> None:
+    out = tmp_path / "out"
+    with Reader.open(typing.state / "state.db") as reader:
+        export_dataset(reader, typing.state / "pictures", out, layout="llava")  # as older versions did
+    (out / "README.md").write_text("mine")
+    status, _, error = typing.export(out, "--format", "llava")
+    assert status == 1
+    assert "holds README.md, which no export wrote" in error
+    assert (out / "README.md").read_text() == "mine"

@@ -127,7 +127,7 @@ def test_a_link_or_a_file_that_no_row_names_is_not_served(running: RunningDaemon
     assert http.get(f"/images/{name}").status_code == 200
 
 
-def test_the_commands_print_tables_for_people_and_json_for_programs(
+def test_commands_print_tables_for_people_json_for_programs(
     running: RunningDaemon, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMGDIFFD_CONFIG", os.devnull)

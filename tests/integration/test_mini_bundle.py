@@ -1,5 +1,8 @@
 """The shipped miniature bundle through every real stage: samples come out, and the same ones each time."""
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -7,11 +10,12 @@ import pytest
 
 from imgdiffd.job import ItemState
 from imgdiffd.method.profile import Profile, load_profile
-from imgdiffd.method.profile_sections import Abort
+from imgdiffd.method.profile_sections import Abort, Bound
 from imgdiffd.mini.evaluate import demo_captions
 from imgdiffd.mini.harness import Harness
 from imgdiffd.pipeline import Stage
-from imgdiffd.store import ItemStory
+from imgdiffd.store import BundleRow, ItemStory, ModelRow, Store
+from imgdiffd.store.bundles import keep_bundle, note_bundle
 
 MINI = load_profile("mini")
 CAPTIONS = demo_captions()[4:10]
@@ -96,3 +100,42 @@ def test_half_the_pairs_are_given_up_and_the_rest_unchanged(
     kept = sum(score >= below for score in scores.values())
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 2 * kept
     assert 0 < kept < len(pairs)
+
+
+async def _refiltered(folder: Path, profile: Profile) -> list[ItemStory]:
+    models = BundleRow("mini", {"painter": ModelRow("painter", "", "1")})
+    with closing(sqlite3.connect(folder / "state.db", isolation_level=None)) as connection:
+        note_bundle(connection, [1], keep_bundle(connection, models))
+    async with Store.open(folder / "state.db", models=models, images=folder / "pictures") as store:
+        plan, ((_, new),) = await store.refilter(profile)
+        assert not plan.waiting
+        return [await store.item_story(item) for item in await store.items_of(new.id)]
+
+
+def test_changed_thresholds_need_no_device_and_give_what_scratch_gives(
+    stories: tuple[Path, list[ItemStory]], tmp_path: Path
+) -> None:
+    folder, first = stories
+    keys = [f"blip_itc_cosine.description{side}" for side in (1, 2)]
+    least = min(each.scores[key] for story in first for each in story.samples for key in keys)
+    describe = MINI.describe.model_copy(update={"match_above": Bound(value=least)})  # one sample fewer at least
+    profile = MINI.model_copy(
+        update={"name": "stricter", "describe": describe, "locate": MINI.locate.model_copy(update={"regions": 2})}
+    )
+    found = anyio.run(_refiltered, shutil.copytree(folder, tmp_path / "copy"), profile)
+    assert {story.caption for story in found} == {story.caption for story in first}
+    ends = [[story.state for story in each] for each in (found, first)]
+    assert ends[0].count(ItemState.SAMPLED) > 0
+    assert sum(len(story.samples) for story in found) < sum(len(story.samples) for story in first)
+    by_caption = {story.caption: story for story in found}
+    for story in anyio.run(_run, tmp_path / "scratch", CAPTIONS[1:4], profile):
+        taken = by_caption[story.caption]
+        assert _said(taken) == _said(story)
+        assert [row.reason for row in taken.candidates] == [row.reason for row in story.candidates]
+        for new, old in zip(taken.regions, story.regions, strict=True):
+            assert new.scores == pytest.approx(old.scores, abs=1e-5)  # the last digits depend on what shares a pass
+        for new_sample, old_sample in zip(taken.samples, story.samples, strict=True):
+            for name in ("left_image", "right_image"):
+                taken_over = tmp_path / "copy" / "pictures" / getattr(new_sample, name)
+                rendered = tmp_path / "scratch" / "pictures" / getattr(old_sample, name)
+                assert taken_over.read_bytes() == rendered.read_bytes()

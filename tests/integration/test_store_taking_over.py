@@ -1,14 +1,16 @@
 """Captions that another profile has worked on: taken over with rows and images, the same as from scratch."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from imgdiffd.errors import InputError
+from imgdiffd.images.files import link_whole
 from imgdiffd.images.retention import named, wanted
 from imgdiffd.method.profile import Profile
 from imgdiffd.pipeline import Pipeline, Stage
-from imgdiffd.store import BundleRow, ModelRow, Reader
+from imgdiffd.store import BundleRow, ModelRow, Reader, taking_over
 from imgdiffd.store.bundles import NO_BUNDLE
 from tests.fakes.bench import (
     ALL,
@@ -193,3 +195,32 @@ async def test_removal_that_was_off_begins_with_pairs_that_have_images(tmp_path:
         assert await content(there, 2) == await scratch(tmp_path / "two", NOTHING_NEW, CAPTIONS[:10])
         progress = (await there.store.progress(2))[Pipeline.REMOVAL]
         assert progress.samples > 0
+
+
+async def test_refilter_that_breaks_off_is_done_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking_over, "CHUNK", 4)
+    calls = 0
+
+    def link(root: Path, links: dict[str, str]) -> frozenset[str]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return link_whole(root, links)
+
+    async with bench(tmp_path / "one") as there:
+        await submit(there.store, CAPTIONS)
+        await there.finish()
+        monkeypatch.setattr(taking_over, "link_whole", link)
+        with pytest.raises(OSError, match="Input/output error"):
+            await there.store.refilter(NOTHING_NEW)
+        assert [job.state for job in await there.store.jobs()] == ["failed", "done"]
+        _, ((_, new),) = await there.store.refilter(NOTHING_NEW)
+        assert (new.total, await there.finish()) == (8, {})
+        calls = 1
+        with pytest.raises(OSError, match="Input/output error"):
+            await there.store.add_job("x", "/x", "digest", ONE_REGION, whole=(CAPTIONS, ()))
+        again = await there.store.add_job("x", "/x", "digest", ONE_REGION, whole=(CAPTIONS, ()))
+        assert (again.state, again.duplicate_of) == ("done", None)

@@ -144,3 +144,26 @@ def test_callback_that_raises_leaves_the_old_file_and_no_litter(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         durable.write({tmp_path / "a": fail})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_linked_file_outlives_either_name_and_replaces_what_is_there(tmp_path: Path) -> None:
+    present, new = tmp_path / "present.png", tmp_path / "new.png"
+    present.write_text("pixels")
+    new.write_text("old")
+    assert durable.link({new: present, tmp_path / "other.png": tmp_path / "gone.png"}) == {tmp_path / "gone.png"}
+    assert present.samefile(new)
+    present.unlink()
+    assert new.read_text() == "pixels"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.png"]
+
+
+def test_where_there_are_no_hard_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "present.png").write_text("pixels")
+    absent = {tmp_path / "lost.png": tmp_path / "gone.png"}
+    assert durable.link({tmp_path / "new.png": tmp_path / "present.png", **absent}) == {tmp_path / "gone.png"}
+    assert (tmp_path / "new.png").read_text() == "pixels"
+    assert not (tmp_path / "new.png").samefile(tmp_path / "present.png")

@@ -26,6 +26,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "images": "",
         "inbox": "captions method store",
         "store": "images method",
+        "importing": "export images method store",
         "export": "method store",
         "choosing": "method store",
         "statistics": "export method store",
@@ -44,7 +45,7 @@ FREE = frozenset({"__main__", "cli", "testing"})  # the entrance may import ever
 
 # What the daemon's own process runs, and what it must never load: torch and all that stands on it.
 PARENT = frozenset({"api", "bundles", "captions", "daemon", "export", "fleet", "hub", "images", "inbox", "method"})
-PARENT |= {"choosing", "schedulers", "statistics", "store"}
+PARENT |= {"choosing", "importing", "schedulers", "statistics", "store"}
 CHILD = frozenset({"kernels", "mini", "models", "stages", "worker"})
 ENGINE = frozenset(
     {"accelerate", "cv2", "diffusers", "safetensors", "tokenizers", "torch", "torchvision", "transformers", "triton"}

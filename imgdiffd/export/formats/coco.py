@@ -6,12 +6,13 @@ from functools import partial
 from typing import BinaryIO
 
 from imgdiffd import durable
-from imgdiffd.export.formats.format import IMAGE_FOLDER, Format, Target
+from imgdiffd.export.formats.format import Format, Target
 from imgdiffd.export.formats.lists import RecordList
 from imgdiffd.export.pictures import Picture
 from imgdiffd.export.sample import Sample, Split
 
 NAMES: Mapping[Split, str] = {"train": "instances_train.json", "validation": "instances_validation.json"}
+FOLDER = "images"  # not that of the other formats: these images have no red boxes
 UNKNOWN = "object"  # the category of a box whose noun is not known
 
 
@@ -29,7 +30,7 @@ class _CocoWriter:
     """An image that several samples of a caption share stands in the list once. Nouns are few: they are remembered."""
 
     def __init__(self, target: Target) -> None:
-        self.names = (*NAMES.values(), f"{IMAGE_FOLDER}/")
+        self.names = (*NAMES.values(), f"{FOLDER}/")
         self._splits = {split: _Split(target) for split in NAMES}
         self._categories: dict[str, int] = {}
         self._caption = ("", 0)  # kind and item of the sample at hand
@@ -42,11 +43,11 @@ class _CocoWriter:
         for side, plain in (("left", sample.plain_left), ("right", sample.plain_right)):
             if sample.kind == "replacement" or side == sample.original:  # what was erased has no box
                 place = 0 if side == sample.original else 1
-                name = self._called.setdefault(plain, f"{IMAGE_FOLDER}/{sample.key}_{place}.jpg")
+                name = self._called.setdefault(plain, f"{FOLDER}/{sample.key}_{place}.jpg")
                 found.append(Picture(name, (plain,), size=(sample.width, sample.height)))
         return found
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
         return {}
 
     def add(self, sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], identity: str) -> None:

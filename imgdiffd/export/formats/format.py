@@ -43,8 +43,8 @@ class DatasetWriter(Protocol):
         """The images that the sample needs."""
         ...
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
-        """How many of the first samples of each split an export that was interrupted has written for good.
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
+        """What an export that was interrupted has written for good: the first samples of each split.
 
         `identities` are all samples', which stand for all that is written of one, and are read as far as needed.
         """

@@ -73,14 +73,15 @@ class ListWriter:
         """One joined image or two, called by the sample's key."""
         return pictures_of(sample, self._images)
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
         """Nothing: images that are there are not made again, and a list is quickly written."""
         return {}
 
     def add(self, sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], identity: str) -> None:
         """Append the sample's record to its split's list."""
         names = [picture.name for picture in pictures]
-        self._lists[sample.split].add(self._record(sample, names, self._images))
+        marked = {"reason": sample.reason} if sample.reason else {}
+        self._lists[sample.split].add({**self._record(sample, names, self._images), **marked})
 
     def finish(self) -> Mapping[str, durable.Content]:
         """The train list, even an empty one, that of validation if it has any, and what else belongs to them."""

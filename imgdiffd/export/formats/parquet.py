@@ -35,6 +35,7 @@ _OF_BOTH: Columns = {
     "height": pyarrow.int32(),
     "profile": TEXT,
     "scores": TEXT,
+    "reason": TEXT,
 }
 _COLUMNS: Mapping[Images, Columns] = {
     "two": {"id": TEXT, "left": IMAGE, "right": IMAGE, **_OF_BOTH},
@@ -118,6 +119,7 @@ def facts_of(sample: Sample, images: Images) -> dict[str, Any]:
         "height": sample.height,
         "profile": sample.profile,
         "scores": dict(sorted(sample.scores.items())),
+        "reason": sample.reason,
     }
 
 
@@ -130,7 +132,7 @@ def _row(sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], im
 
 def _writer(target: Target) -> ShardWriter:
     shard = partial(ParquetShard, columns=_COLUMNS[target.images])
-    return ShardWriter(target, "parquet", FOLDER, ".parquet", shard, _row)
+    return ShardWriter(target, FOLDER, ".parquet", shard, _row)
 
 
 FORMAT = Format(

@@ -55,7 +55,7 @@ class _ReleaseWriter:
     def pictures(self, sample: Sample) -> Sequence[Picture]:
         return pictures.two(sample, path_of(sample))
 
-    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, int]:
+    def resume(self, identities: Iterable[tuple[Split, str]]) -> Mapping[Split, Sequence[str]]:
         return {}
 
     def add(self, sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], identity: str) -> None:

@@ -27,7 +27,7 @@ def _row(sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], im
 
 
 def _writer(target: Target) -> ShardWriter:
-    return ShardWriter(target, "trl", FOLDER, ".parquet", partial(ParquetShard, columns=_COLUMNS), _row)
+    return ShardWriter(target, FOLDER, ".parquet", partial(ParquetShard, columns=_COLUMNS), _row)
 
 
 FORMAT = Format(

@@ -42,7 +42,7 @@ def _row(sample: Sample, pictures: Sequence[Picture], jpegs: Sequence[bytes], im
 
 
 def _writer(target: Target) -> ShardWriter:
-    return ShardWriter(target, "webdataset", FOLDER, ".tar", _TarShard, _row)
+    return ShardWriter(target, FOLDER, ".tar", _TarShard, _row)
 
 
 FORMAT = Format(

@@ -390,7 +390,7 @@ def test_samples_are_read_one_batch_ahead_and_no_further(tmp_path: Path, name: s
         def __init__(self) -> None:
             self.removals = []
 
-        def samples(self, jobs: object = None) -> Iterator[SampleRow]:  # type: ignore[override]
+        def samples(self, jobs: object = None) -> Iterator[SampleRow]:
             for number in range(40):
                 read[0] += 1
                 ahead.append(read[0] - told[0])
@@ -405,3 +405,32 @@ def test_samples_are_read_one_batch_ahead_and_no_further(tmp_path: Path, name: s
     )
     assert told == [40]
     assert max(ahead) == 16
+
+
+def test_samples_added_as_an_export_goes_on_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_SAMPLES", 2)
+    made = Database(tmp_path, 40)
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.export(tmp_path / "out", "webdataset", progress=stop)
+    late = made.rows.pop(3)
+    with pytest.raises(KeyboardInterrupt):
+        made.export(tmp_path / "out", "webdataset", progress=stop)
+
+    class Growing(Database):
+        def __init__(self) -> None:
+            self.images, self.rows, self.removals = made.images, made.rows, made.removals
+
+        def samples(self, jobs: object = None) -> list[SampleRow]:
+            rows, self.rows = self.rows, sorted([*self.rows, late], key=lambda row: row.item)
+            return rows
+
+    with pytest.raises(ExportError, match="samples were added"):
+        Growing().export(tmp_path / "out", "webdataset")
+    made.rows.insert(3, late)
+    made.export(tmp_path / "out", "webdataset")
+    made.export(tmp_path / "new", "webdataset")
+    assert contents(tmp_path / "out") == contents(tmp_path / "new")

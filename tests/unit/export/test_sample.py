@@ -52,7 +52,7 @@ def test_a_removal_says_which_side_still_holds_the_object(tmp_path: Path, holder
     assert (held, plain) == (row.sample.original, row.sample.erasure.source)
 
 
-def test_scores_of_the_pair_and_of_the_region_have_names_of_their_own(tmp_path: Path) -> None:
+def test_scores_of_the_pair_and_of_the_region_have_two_names(tmp_path: Path) -> None:
     assert only(tmp_path, SAMPLE).scores == {
         "pair.clip_image_cosine": 0.9, "clip_image_cosine": 0.5, "clip_text_cosine": 0.7,
     }  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_least_score_leaves_out_lower_and_missing_ones(tmp_path: Path) -> None
     assert len(list(samples(made, Choice(least={"pair.clip_image_cosine": 0.9})))) == 4
 
 
-def test_a_score_that_no_sample_has_is_named_with_those_there_are(tmp_path: Path) -> None:
+def test_a_score_that_no_sample_has_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no sample has the score 'clip'.*pair\.clip_image_cosine"):
         list(samples(source(tmp_path, SAMPLE), Choice(least={"clip": 0.5})))
     assert list(samples(source(tmp_path / "empty"), Choice(least={"clip": 0.5}))) == []

@@ -27,6 +27,20 @@ def closed(value: float) -> Bound:
     return Bound(value=value, closed=True)
 
 
+def test_table14_lets_through_whatever_one_of_the_four_settings_does() -> None:
+    from imgdiffd.choosing.ablation import TABLE_14
+
+    loose = load_profile("table14")
+    for row in TABLE_14:
+        of = row.of(loose)
+        assert (loose.pair.above.value, loose.pair.below.value) <= (of.pair.above.value, of.pair.below.value)
+        assert loose.locate.noun_above.value <= of.locate.noun_above.value
+        assert loose.describe.text_cosine_below.value >= of.describe.text_cosine_below.value
+        assert loose.describe.match_above.value <= of.describe.match_above.value
+    assert TABLE_14[2].of(loose).locate == load_profile("default").locate
+    assert (loose.locate.regions, loose.locate.overlap_iou) == (0, closed(1.0))
+
+
 @ALL
 def test_built_in_profile_loads_under_its_own_name(name: str) -> None:
     assert load_profile(name).name == name

@@ -1,13 +1,14 @@
 """Statistics read what exports write and what was published, and name the record that is neither."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imgdiffd.errors import InputError
 from imgdiffd.export import release, removal
-from imgdiffd.statistics.sources import is_release, release_samples
+from imgdiffd.statistics.sources import database_samples, is_release, release_samples
 from tests.unit.export.test_dataset import Database
 
 RECORD = {"captions1": "a cat", "captions2": "a dog", "path": "object_replacement/1_0", "bbox": "[]"}
@@ -22,6 +23,16 @@ def test_export_is_read_with_both_its_products(tmp_path: Path) -> None:
     assert len(replaced.texts) == 2
     assert len(removed.texts) == 1
     assert "related to" not in removed.texts[0]
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_database_tells_the_replaced_object_first(left: int, tmp_path: Path) -> None:
+    database = Database(tmp_path, [12])
+    database.rows = [replace(row, text1="a cat", text2="a dog", left=left) for row in database.rows]
+    ((kind, sample),) = database_samples(database, tmp_path, None)  # type: ignore[arg-type]
+    assert (kind, sample.texts) == ("replacement", ("a cat", "a dog"))
+    assert sample.caption == database.rows[0].caption1
+    assert any(name.startswith("pair.") for name in sample.scores)
 
 
 def test_regions_of_one_pair_are_one_pair(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Reads datasets that were published or exported elsewhere into a database."""
