@@ -39,6 +39,7 @@ def test_with_an_encoder_images_are_written_when_it_is_told(tmp_path: Path) -> N
         assert torch.equal(images.read("a/1.png"), red)  # at hand already
         red.zero_()  # what becomes of the tensor afterwards does not matter
         nothing()
+        assert not list(tmp_path.iterdir())  # what was taken belongs to whoever took it
         write()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["1.png", "2.png"]
     assert torch.equal(Images(tmp_path, CPU).read("a/2.png"), canvas("red", 8, 8))
