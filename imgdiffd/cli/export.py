@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -53,10 +53,18 @@ def _share(text: object) -> float:
 def export(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the dataset goes.")],
-    layout: Annotated[_Layout, typer.Option("--format", help="Who is to read the dataset.")] = "release",
+    layout: Annotated[
+        _Layout,
+        # Typer would list them on one line of 99 columns.
+        typer.Option("--format", metavar="FORMAT", help=f"Who is to read the dataset: {', '.join(get_args(_Layout))}."),
+    ] = "release",
     kind: Annotated[
         list[_Kind] | None,
-        typer.Option(help="Only samples of this kind; may be repeated. Replacement and removal where none is given."),
+        typer.Option(
+            metavar="KIND",
+            help=f"Only samples of this kind: {', '.join(_Kind)}. May be repeated; replacement and removal where none "
+            "is given.",
+        ),
     ] = None,
     job: Annotated[int | None, typer.Option(metavar="JOB", parser=positive, help="Only this job.")] = None,
     profile: Annotated[

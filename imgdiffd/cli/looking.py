@@ -83,7 +83,11 @@ def items(
     kind: _Kind = None,
     profile: _Profile = None,
     state: Annotated[ItemState | None, typer.Option(help="Only in this state.")] = None,
-    stage: Annotated[Stage | None, typer.Option(help="Only what waits in this stage or ended there.")] = None,
+    stage: Annotated[
+        Stage | None,
+        # Typer would list the stages on one line of 93 columns.
+        typer.Option(metavar="STAGE", help=f"Only what waits in this stage or ended there: {', '.join(Stage)}."),
+    ] = None,
     reason: Annotated[
         str | None, typer.Option(metavar="REASON", parser=some, help="Only what ended for it, such as no_region.")
     ] = None,

@@ -23,7 +23,7 @@ def offered(typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("imgdiffd st", "status"),
+        ("imgdiffd st", "status statistics"),
         ("imgdiffd --v", "--version"),
         ("imgdiffd status --", "--json --config --help"),
         ("imgdiffd --config own.toml mini e", "evaluate"),

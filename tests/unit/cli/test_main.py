@@ -37,7 +37,7 @@ def _run(*arguments: str) -> int:
     ("arguments", "status", "words"),
     [
         (("--config", "/nowhere.toml", "check"), 78, "/nowhere.toml"),
-        (("profile", "nope"), 78, "default, paper, scripts, data-juicer, mini"),
+        (("profile", "nope"), 78, "default, paper, scripts, data-juicer, table14, mini"),
         (("status",), 1, "imgdiffd serve"),
         (("submit", "/nowhere.json"), 1, "/nowhere.json: no such file"),
         (("demo", "--captions", "/nowhere.json"), 1, "/nowhere.json: no such file"),
