@@ -130,7 +130,7 @@ def export(
     try:
         least = bounds_of(min_score or ())
     except InputError as error:
-        raise ExportError(f"--min-score: {error}") from error
+        raise ExportError(f"--min-score: {error.message}", hint=error.hint) from error
     kinds = tuple(dict.fromkeys(str(each) for each in kind or BOTH))
     mixing = ending.mixing_of(layout, others, repeat, seed)
     with Reader.open(settings.database) as reader:

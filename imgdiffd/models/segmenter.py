@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from imgdiffd.method.messages import Box
@@ -29,16 +30,19 @@ class UnsafeCheckpointError(Exception):
 def quiet_ultralytics() -> Iterator[None]:
     """Import ultralytics inside: it then writes its settings to a folder that is deleted afterwards.
 
-    It reads its switches once, when imported: no network, no installing of packages, no messages.
+    It reads its switches once, when imported: no network, no installing of packages, no messages. Pillow stays as it
+    is: ultralytics would have it look for a package whenever a damaged image is opened.
     """
     switches = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
     with tempfile.TemporaryDirectory(prefix="imgdiffd-") as folder:
         switches["YOLO_CONFIG_DIR"] = folder
         before = {key: os.environ.get(key) for key in switches}
         os.environ.update(switches)
+        opened = Image.open
         try:
             yield
         finally:
+            Image.open = opened
             for key, value in before.items():
                 if value is None:
                     del os.environ[key]

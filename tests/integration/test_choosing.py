@@ -178,6 +178,7 @@ def test_thresholds_say_what_a_profile_with_that_bound_would_yield(typed: Any, s
         "paper": 0.85,
         "scripts": 0.85,
         "data-juicer": 0.85,
+        "table14": 0.85,
         "mini": 0.97,
         "same": 0.85,
     }

@@ -205,7 +205,8 @@ def test_ultralytics_writes_nothing_and_says_nothing(folder: Path, tmp_path: Pat
         "import sys, torch; from pathlib import Path; from imgdiffd.models.segmenter import *;"
         "from imgdiffd.method.profile import load_profile; from imgdiffd.models.segmenter import open_checkpoint;"
         "s = Segmenter(open_checkpoint(Path(sys.argv[1])), torch.device('cpu'), 2);"
-        "s.boxes([torch.zeros(3, 64, 64, dtype=torch.uint8)], load_profile('mini').locate)"
+        "s.boxes([torch.zeros(3, 64, 64, dtype=torch.uint8)], load_profile('mini').locate);"
+        "from PIL import Image; assert Image.open.__module__ == 'PIL.Image'"
     )
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
