@@ -84,9 +84,8 @@ def plan(
     """What `profile` would yield from the captions of `job`, or of all jobs.
 
     Of a caption that several jobs have, the one counts of which most is stored; only those that have ended do. `images`
-    names
-    the images of pairs, and `missing` says which are gone. `seconds_per_item` is what a stage costs a caption. Results
-    are taken over from `jobs` alone, from all where these are not given.
+    names the images of pairs, and `missing` says which are gone. `seconds_per_item` is what a stage costs a caption.
+    Results are taken over from `jobs` alone, from all where these are not given.
     """
     items, found = columns.items, outlook(columns, profile, profile_of, jobs=jobs)
     among = chosen_captions(columns, found, job)

@@ -93,17 +93,23 @@ def thresholds(
     """Show how each score is spread, and what each bound on it would yield.
 
     For each threshold of a profile: a histogram of its score, how many would pass at each bound, how many samples there
-    would be if only this bound moved, and where the bounds of the profiles that come with imgdiffd lie.
+    would be if only this bound moved, and where the bounds of the profiles that come with imgdiffd lie. Each caption
+    that has ended counts once, however many profiles it has ended under.
     """
+    import numpy as np
+
     from imgdiffd.bundles.bundle import load_bundle
     from imgdiffd.choosing.bounds import SCORES, score_bounds
+    from imgdiffd.choosing.outlook import outlook
+    from imgdiffd.choosing.plan import chosen_captions
     from imgdiffd.method.profile import load_profile
     from imgdiffd.method.profile_files import BUILT_IN
 
     settings = settings_of(context)
     wanted = load_profile(profile or settings.profile or load_bundle(settings.bundle).profile)
     marked = {**{name: load_profile(name) for name in BUILT_IN}, wanted.name: wanted}
-    with loaded(context) as (_, loader, columns):
+    with loaded(context) as (_, loader, stored):
+        columns = stored.take(np.flatnonzero(chosen_captions(stored, outlook(stored, wanted, loader.profile))))
         names = [score] if score else list(SCORES)
         found = [each for name in names for each in score_bounds(columns, name, wanted, loader.profile, marked)]
         title = f"Scores of {counted(len(columns), 'caption')}, profile {wanted.name}"

@@ -131,7 +131,10 @@ def test_a_dry_run_counts_what_refilter_then_does(
     steps, work, found = planned(typed, profile)
     shutil.copytree(state, tmp_path / "state")
     monkeypatch.setenv("IMGDIFFD_STATE_FOLDER", str(tmp_path / "state"))
+    bounds = ("thresholds", "--profile", "same.toml", "--score", "pair", "--json")
+    before = typed(*bounds)
     done = typed("refilter", "--profile", f"{profile}.toml", "--paint", "--json")
+    assert typed(*bounds) == before, "captions under two profiles count once"
     assert done["captions"] == found["captions"] == len(CAPTIONS)
     assert done["waiting"] == {stage: count for stage, count in work.items() if count}
     assert done["painted"] == found["painted_again"]
