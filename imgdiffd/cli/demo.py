@@ -148,6 +148,7 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     With `removal`, object removal too, and the dataset has both products. A folder that an earlier run left is
     continued: what is done stays done. Raises DaemonError and ExportError.
     """
+    from imgdiffd.cli.ending import finishing_of
     from imgdiffd.export.dataset import export_dataset
     from imgdiffd.export.folder import ExportFolder
     from imgdiffd.store import Reader
@@ -163,7 +164,13 @@ def run_demo(folder: Path, captions: Path | None, console: Console, *, removal: 
     started = time.monotonic()
     funnel = _run(folder, settings, captions, console)
     with Reader.open(folder / "state.db") as reader:
-        made = export_dataset(reader, folder / "pictures", folder / "dataset", sheet=folder / "contact-sheet.png")
+        made = export_dataset(
+            reader,
+            folder / "pictures",
+            folder / "dataset",
+            sheet=folder / "contact-sheet.png",
+            finishing=finishing_of(reader, reader.made()),
+        )
         first = next(iter(reader.samples()), None)
     replaced, removed = (made.samples.get(kind, 0) for kind in ("replacement", "removal"))
     also = f" and {removed} of object removal" if removed else ""

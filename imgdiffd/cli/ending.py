@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from imgdiffd.store import MadeRow, Reader
 
 
+_SHOWN = frozenset({"--json"})  # options that change what is printed, not what is written
+
+
 def mixing_of(layout: str, others: Path | None, repeat: int | None, seed: int | None) -> "Mixing | None":
     """What --with asks for. Raises ExportError where the format is not mixed, or where --with is missing."""
     from imgdiffd.export.finishing import Mixing, refuse_mixing
@@ -30,14 +33,14 @@ def mixing_of(layout: str, others: Path | None, repeat: int | None, seed: int | 
 
 
 def finishing_of(
-    context: typer.Context,
     reader: "Reader",
     made: Sequence["MadeRow"],
-    layout: str,
-    mixing: "Mixing | None",
-    progress: Callable[[str, float], object],
+    layout: str = "release",
+    options: Sequence[str] = (),
+    mixing: "Mixing | None" = None,
+    progress: Callable[[str, float], object] = lambda what, share: None,
 ) -> "Finishing":
-    """The last step of an export of the jobs `made`."""
+    """The last step of an export of the jobs `made`, which the data card says was typed with `options`."""
     from imgdiffd.daemon.views import funnel_view
     from imgdiffd.export.card import About
     from imgdiffd.export.finishing import Finishing
@@ -47,7 +50,7 @@ def finishing_of(
     bundles = (bundle for found in reader.bundles(jobs).values() for bundle in found)
     about = About(
         FORMATS[layout].about,
-        list(_typed(context)),
+        list(options),
         [reader.profile_of(group) for group in dict.fromkeys(row.group for row in made)],
         list(bundles),
         funnel_view(reader.funnel(jobs)),
@@ -55,17 +58,28 @@ def finishing_of(
     return Finishing(layout, about, mixing, progress)
 
 
-def _typed(context: typer.Context) -> Iterator[str]:
+def typed_options(context: typer.Context) -> Iterator[str]:
     """The options that were typed, without names of folders: those are this machine's alone."""
     for parameter in context.command.params:
         value: Any = context.params.get(parameter.name or "")
         option = parameter.opts[0]
-        if not option.startswith("--") or value is None or value is False or value == parameter.default:
+        if option in _SHOWN or not option.startswith("--") or value in (None, False, parameter.default):
             continue
         for each in value if isinstance(value, list | tuple) else [value]:
             yield option
             if each is not True:
                 yield each.name if isinstance(each, Path) else str(each)
+
+
+def found(done: "Finishing") -> dict[str, Any]:
+    """As `report`, for programs."""
+    mixed = done.mixed
+    return {
+        "checked": {"records": done.checked.records, "images": done.checked.images},
+        "originals": dict(done.counts.originals),
+        "answers": dict(done.counts.letters),
+        "mixed": mixed and {"own": mixed.own, "repeat": mixed.repeat, "others": mixed.others, "records": mixed.records},
+    }
 
 
 def report(done: "Finishing", folder: Path) -> None:

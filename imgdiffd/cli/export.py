@@ -1,5 +1,6 @@
 """`imgdiffd export`: finished samples into one folder, in the format that a trainer or a loader reads."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,7 @@ def export(
     seed: Annotated[
         int | None, typer.Option(metavar="N", parser=whole, help="Another seed, another order of the mix: 0.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON, for programs.")] = False,
 ) -> None:
     """Write the dataset, with or without a running daemon.
 
@@ -138,10 +140,15 @@ def export(
         share = VALIDATION if validation is None else validation
         choice = Choice([row.job for row in made], kinds, limit, least, share)
         with _named_errors(folder), _progress(made, choice) as (progress, ending_progress):
-            finishing = ending.finishing_of(context, reader, made, layout, mixing, ending_progress)
+            options = list(ending.typed_options(context))
+            finishing = ending.finishing_of(reader, made, layout, options, mixing, ending_progress)
             written = _export(reader, settings, folder, choice, images, skip_missing, finishing, progress)
-    _report(written, kinds, folder)
-    ending.report(finishing, folder)
+    if as_json:
+        told = {"samples": dict(written.samples), "left_out": dict(written.left_out), "removed": written.removed}
+        print(json.dumps(told | ending.found(finishing), indent=2))
+    else:
+        _report(written, kinds, folder)
+        ending.report(finishing, folder)
     _note(made, job)
 
 

@@ -73,10 +73,14 @@ def jobs(
         print(f"{len(found):,} of {page.total:,}; `imgdiffd jobs{only} --after={page.next}` goes on")
 
 
-def funnel(context: typer.Context, job: OnlyJob = None) -> None:
+def funnel(context: typer.Context, job: OnlyJob = None, as_json: _AsJson = False) -> None:
     """Show how captions narrowed down to samples, with the reasons."""
     from imgdiffd.cli.offline import answers_of
     from imgdiffd.cli.terminal import funnel_table, wide_console
 
     with answers_of(context) as answers:
-        wide_console().print(funnel_table(answers.funnel(job)))
+        found = answers.funnel(job)
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        wide_console().print(funnel_table(found))

@@ -31,6 +31,7 @@ def test_the_commands_that_the_demo_names_work_as_typed(tmp_path: Path) -> None:
 
     assert typed(explain).splitlines()[0] in captions.read_text().splitlines()
     assert re.search("samples? in my demo/export", typed(export))
+    assert (tmp_path / "my demo/dataset/SHA256SUMS").is_file(), "the demo's own dataset is checked and described too"
     made = json.loads((tmp_path / "my demo/export/img_diff_object_replacement.json").read_text())
     assert made == json.loads((tmp_path / "my demo/dataset/img_diff_object_replacement.json").read_text())
     daemon = subprocess.Popen(shlex.split(serve), cwd=tmp_path, stderr=subprocess.PIPE, text=True)

@@ -153,6 +153,18 @@ def test_a_mix_holds_all_of_both_and_is_the_same_for_a_seed(tmp_path: Path, typi
     assert "mix.json" not in contents(first), "nothing of an older export is left"
 
 
+def test_programs_are_told_what_was_written_as_json(tmp_path: Path, typing: Typing) -> None:
+    theirs = others(tmp_path / "theirs.json", 5)
+    status, said, _ = typing.export(tmp_path / "out", "--format", "llava", "--with", theirs, "--json")
+    found = json.loads(said)
+    own = len(json.loads((tmp_path / "out/llava.json").read_bytes()))
+    assert (status, found["checked"]["records"] > own) == (0, True)
+    assert found["mixed"] == {"own": own, "repeat": 1, "others": 5, "records": own + 5}
+    told = sum(found["originals"].values()) + sum(found["answers"].values())
+    assert told == sum(found["samples"].values()) >= own
+    assert "--json" not in (tmp_path / "out/README.md").read_text(), "the same dataset, whatever is printed"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
