@@ -37,7 +37,7 @@ FOLDERS: dict[str, frozenset[str]] = {
         "worker": "bundles fleet.wire kernels method models stages",
         "fleet": "bundles hub method schedulers",
         "daemon": "api bundles fleet hub images inbox method schedulers store",
-        "api": "choosing method store",
+        "api": "method store",
         "mini": "bundles captions export method models stages store",
     }.items()
 }
