@@ -41,7 +41,7 @@ CORES := $(shell nproc)
 # Files go to the processes in the order of collection, unit tests first, and whole, so that their fixtures are built
 # once. There is a process more than cores, since tests of daemons mostly wait.
 ON_ALL_CORES := -n $(shell expr $(CORES) + 1) --dist loadfile --no-loadscope-reorder --durations 10
-TEST_MINUTES := $(shell expr 1 + 16 / $(CORES)) minutes on $(CORES) cores
+TEST_MINUTES := $(shell expr 1 + 26 / $(CORES)) minutes on $(CORES) cores
 
 test: .venv/ready
 	@echo "the tests take about $(TEST_MINUTES)"
