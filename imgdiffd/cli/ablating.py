@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,13 +84,18 @@ class _Kept:
 def _export(
     reader: "Reader", settings: "Settings", out: Path, chosen: "Sequence[MadeRow]", found: "Sequence[RowTally]"
 ) -> None:
+    from imgdiffd.cli.ending import finishing_of
     from imgdiffd.export.dataset import export_dataset
     from imgdiffd.export.sample import Choice
 
     choice = Choice([row.job for row in chosen], ("replacement",))
     for each in found:
+        finishing = finishing_of(reader, chosen)
+        profiles = [each.setting.of(profile) for profile in finishing.about.profiles]
+        finishing.about = replace(finishing.about, command="ablate table14", profiles=profiles, funnel=None)
         source = _Kept(reader, each.samples)
-        export_dataset(source, settings.images, out / f"row-{each.setting.row}", choice=choice)
+        folder = out / f"row-{each.setting.row}"
+        export_dataset(source, settings.images, folder, choice=choice, finishing=finishing)
 
 
 def _rows(found: "Sequence[RowTally]") -> Iterator[dict[str, Any]]:

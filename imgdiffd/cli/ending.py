@@ -50,7 +50,7 @@ def finishing_of(
     bundles = (bundle for found in reader.bundles(jobs).values() for bundle in found)
     about = About(
         FORMATS[layout].about,
-        list(options),
+        " ".join(("export", *options)),
         [reader.profile_of(group) for group in dict.fromkeys(row.group for row in made)],
         list(bundles),
         funnel_view(reader.funnel(jobs)),

@@ -34,15 +34,15 @@ _NOT_KNOWN = "Samples were imported from a published dataset: how they were made
 class About:
     """What is known of an export beside its samples.
 
-    `options` are those of the command that made it, as typed. `bundles` are those that worked on its jobs; none are
-    known of jobs that an older version worked on.
+    `command` made it, as typed but for names of folders. `bundles` are those that worked on its jobs; none are known of
+    jobs that an older version worked on. `funnel` is None where the samples were chosen otherwise than the run did.
     """
 
     about: str  # what the format is
-    options: Sequence[str]
+    command: str
     profiles: Sequence[Profile]
     bundles: Sequence[BundleRow]
-    funnel: Funnel
+    funnel: Funnel | None
 
 
 def description(counts: Counts) -> str:
@@ -56,14 +56,12 @@ def card(about: About, counts: Counts, data_files: Mapping[str, str], mixed: Mix
     parts = (
         "\n".join(_front(counts, data_files)),
         f"# Img-Diff\n\n{description(counts)}",
-        f"Made with imgdiffd {__version__} by `imgdiffd export {visible(' '.join(about.options))}`. "
+        f"Made with imgdiffd {__version__} by `imgdiffd {visible(about.command)}`. "
         f"Format: {about.about}.{_mixed(mixed)}",
         "\n".join(_table(("kind", "train", "validation"), _kind_rows(counts))),
         f"From {len(counts.items):,} captions. Splits are drawn by caption. {_sides(counts)}".strip(),
         _reasons(counts),
-        "## How captions narrowed to samples",
-        _NOT_KNOWN if _is_imported(about) else "",
-        "\n".join(_table(("step", "count", "lost before it"), _funnel_rows(about.funnel))),
+        *(_narrowing(about, about.funnel) if about.funnel else ()),
         "## Diversity",
         "\n".join(_diversity(counts)),
         "`imgdiffd statistics` says more.",
@@ -138,6 +136,12 @@ def _reasons(counts: Counts) -> str:
         return ""
     told = ", ".join(f"{reason} {number:,}" for reason, number in counts.reasons.most_common())
     return f"Hard negatives are wrong on purpose: answers that a filter rejected. Their reasons: {told}."
+
+
+def _narrowing(about: About, funnel: Funnel) -> Iterator[str]:
+    yield "## How captions narrowed to samples"
+    yield _NOT_KNOWN if _is_imported(about) else ""
+    yield "\n".join(_table(("step", "count", "lost before it"), _funnel_rows(funnel)))
 
 
 def _funnel_rows(funnel: Funnel) -> Iterator[Sequence[object]]:

@@ -97,5 +97,8 @@ def test_ablate_prints_the_table_and_writes_four_datasets(
         assert len(made) == row["samples"]
         with Image.open(tmp_path / f"out/row-{row['row']}" / f"{made[0]['path']}_0.jpg") as image:
             assert image.size == (100, 100)
+        card = (tmp_path / f"out/row-{row['row']}/README.md").read_text()
+        assert f"| pair.above | {row['is'][0]} |" in card, "the setting's own bounds, not those of the run"
+        assert "captions narrowed" not in card, "that of the run tells nothing of the setting"
     main(["ablate", "table14", "--job", "1"])
     assert "paper: gain" in capsys.readouterr().out

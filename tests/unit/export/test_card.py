@@ -17,7 +17,7 @@ from tests.fakes.made_samples import MadeSamples, removal_row
 
 FUNNEL = Funnel(steps=(FunnelStep(name="captions", count=1200, lost={"duplicate": 3}),))
 BUNDLE = BundleRow("own|er\n", {"clip": ModelRow("o/clip@abc", "MIT", "x"), "blip": ModelRow("o/blip", "", "y")})
-ABOUT = About("LLaVA-1.5", ["out", "--format", "llava"], [load_profile("default")], [BUNDLE], FUNNEL)
+ABOUT = About("LLaVA-1.5", "export out --format llava", [load_profile("default")], [BUNDLE], FUNNEL)
 
 
 def counted(tmp_path: Path) -> Counts:
