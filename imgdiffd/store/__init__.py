@@ -4,19 +4,24 @@ from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.reader import Reader
 from imgdiffd.store.rows import (
     BundleRow,
-    CandidateRow,
-    ErasureRow,
     FunnelCounts,
-    ItemStory,
     JobRow,
     MadeRow,
     ModelRow,
     Overview,
-    PairRow,
     Progress,
     ProgressOf,
     Queue,
     Recorded,
+    Timing,
+)
+from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
+from imgdiffd.store.store import Store
+from imgdiffd.store.stories import (
+    CandidateRow,
+    ErasureRow,
+    ItemStory,
+    PairRow,
     RegionRow,
     RejectedRow,
     RemovalRow,
@@ -24,10 +29,7 @@ from imgdiffd.store.rows import (
     RemovalStory,
     RewriteRow,
     SampleRow,
-    Timing,
 )
-from imgdiffd.store.scores import ItemMark, ScoredItem, ScoredRegion
-from imgdiffd.store.store import Store
 
 __all__ = [
     "BundleRow",

@@ -9,7 +9,13 @@ from imgdiffd.method.identity import stored_key
 from imgdiffd.method.removal import RemovalSample, holder_of
 from imgdiffd.method.removal_messages import EraseOutput, Erasure, InspectOutput
 from imgdiffd.pipeline import Pipeline, Stage
-from imgdiffd.store.rows import CandidateRow, ErasureRow, RemovalRow, RemovalSampleRow, RemovalStory
+from imgdiffd.store.stories import (
+    CandidateRow,
+    ErasureRow,
+    RemovalRow,
+    RemovalSampleRow,
+    RemovalStory,
+)
 from imgdiffd.store.tallies import code_of
 from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, dump_scores, load_boxes, load_scores, load_words, of_row
 

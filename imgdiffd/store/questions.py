@@ -32,14 +32,12 @@ from imgdiffd.store.previews import PreviewsRow
 from imgdiffd.store.read_pool import ReadPool
 from imgdiffd.store.rows import (
     FunnelCounts,
-    ItemStory,
     JobRow,
     Overview,
     ProgressOf,
-    RemovalSampleRow,
-    SampleRow,
     Timing,
 )
+from imgdiffd.store.stories import ItemStory, RemovalSampleRow, SampleRow
 
 PAGE = 500  # samples per page
 

@@ -25,18 +25,20 @@ from imgdiffd.store.read_pool import snapshot
 from imgdiffd.store.rows import (
     BundleRow,
     FunnelCounts,
-    ItemStory,
     JobRow,
     MadeRow,
     Overview,
-    RejectedRow,
-    RemovalRow,
-    SampleRow,
     Timing,
 )
 from imgdiffd.store.scores import ItemMark, ScoredItem
 from imgdiffd.store.sqlite_codes import is_damage
 from imgdiffd.store.stored import StoredCaption, captions_of, every_profile, load_stored
+from imgdiffd.store.stories import (
+    ItemStory,
+    RejectedRow,
+    RemovalRow,
+    SampleRow,
+)
 
 PAGE = 500  # samples per query
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from imgdiffd.method.filters import left_image
 from imgdiffd.method.profile import Profile
-from imgdiffd.store.rows import RejectedRow
 from imgdiffd.store.samples import COLUMNS, sample_of
+from imgdiffd.store.stories import RejectedRow
 
 _REJECTED = f"""
     SELECT 0 AS id, items.id AS item, items.job_id AS job, regions.number AS region, '' AS left_image,

@@ -12,7 +12,15 @@ from imgdiffd.store import meta
 from imgdiffd.store.jobs import ALL, known_job, list_jobs, these_jobs
 from imgdiffd.store.open_work import OpenTotals
 from imgdiffd.store.previews import families
-from imgdiffd.store.rows import FunnelCounts, JobRow, MadeRow, Overview, Progress, ProgressOf, Timing
+from imgdiffd.store.rows import (
+    FunnelCounts,
+    JobRow,
+    MadeRow,
+    Overview,
+    Progress,
+    ProgressOf,
+    Timing,
+)
 from imgdiffd.store.values import of_row
 
 _STAGES = {stage.value: stage for stage in Stage}  # `Stage(name)` would take most of the time of a report

@@ -11,7 +11,13 @@ from imgdiffd.method.reuse import unchanged
 from imgdiffd.pipeline import Pipeline, Stage
 from imgdiffd.store.erasures import candidates, removal_story
 from imgdiffd.store.jobs import known_job
-from imgdiffd.store.rows import ItemStory, PairRow, RegionRow, RewriteRow, SampleRow
+from imgdiffd.store.stories import (
+    ItemStory,
+    PairRow,
+    RegionRow,
+    RewriteRow,
+    SampleRow,
+)
 from imgdiffd.store.values import BAR_PX, KNOWN_AS, box_of, load_scores, load_words, of_row
 
 # Of a region and all that it belongs to; what a sample adds is in _SAMPLES.

@@ -23,7 +23,12 @@ from imgdiffd.store.damage import SqliteErrors
 from imgdiffd.store.open_work import note_changes
 from imgdiffd.store.questions import Questions
 from imgdiffd.store.read_pool import ReadPool
-from imgdiffd.store.rows import BundleRow, JobRow, Recorded, Whole
+from imgdiffd.store.rows import (
+    BundleRow,
+    JobRow,
+    Recorded,
+    Whole,
+)
 from imgdiffd.store.taking_over import RefilterCounts, TakingOver
 from imgdiffd.store.writer import Writer
 
